@@ -1,0 +1,3 @@
+//! The first client task: starts modules, keeps names, watches tasks.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! What kernel and tasks agree on: traps, codes, layouts.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The messages that tasks exchange, each once.
+#![no_std]

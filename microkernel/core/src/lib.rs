@@ -1,0 +1,2 @@
+//! The decisions of the kernel, without hardware.
+#![no_std]

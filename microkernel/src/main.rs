@@ -1,0 +1,3 @@
+//! The kernel program: the hardware shell around kernel-core.
+
+fn main() {}

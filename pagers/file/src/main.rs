@@ -1,0 +1,3 @@
+//! Files of the host as memory objects.
+
+fn main() {}

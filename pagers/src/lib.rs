@@ -1,0 +1,2 @@
+//! The framework for external pagers.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Virtio devices for driver tasks.
+#![no_std]

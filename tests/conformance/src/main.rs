@@ -1,0 +1,3 @@
+//! Guest suite: what each call and message promises.
+
+fn main() {}

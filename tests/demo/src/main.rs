@@ -1,0 +1,3 @@
+//! The demonstration client: real files through an external pager.
+
+fn main() {}

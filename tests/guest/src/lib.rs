@@ -1,0 +1,2 @@
+//! The harness of test suites that run as tasks.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Guest suites as host test cases.

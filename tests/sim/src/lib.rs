@@ -1,0 +1,1 @@
+//! Random seeded schedules of the VM core against a flat byte model.

@@ -1,0 +1,3 @@
+//! The VM server task: the message shell around vm-core.
+
+fn main() {}

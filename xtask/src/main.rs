@@ -1,0 +1,3 @@
+//! The front door of the project: build, run, test, measure.
+
+fn main() {}
