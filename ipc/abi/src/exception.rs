@@ -1,0 +1,102 @@
+//! The exception message, from the kernel to a thread's, then its task's exception port.
+//!
+//! It is a call: the thread waits for the answer. Word 0 of the answer is a code: success resumes
+//! the thread at the instruction that failed, anything else hands the exception on; with nobody
+//! left the task ends.
+
+/// Message id of an exception.
+pub const EXCEPTION: u32 = 101;
+/// Message id of the answer.
+pub const EXCEPTION_REPLY: u32 = 201;
+
+/// What went wrong (Mach's kinds and numbers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// Memory could not be accessed; `code` is the KERN code, `subcode` the address.
+    BadAccess = 1,
+    /// The instruction is not valid or not allowed; `code` is the processor's vector.
+    BadInstruction = 2,
+    /// Division, overflow or floating point; `code` is the processor's vector.
+    Arithmetic = 3,
+    /// A software-generated exception (bound, overflow trap); `code` is the processor's vector.
+    Software = 5,
+    /// Breakpoint or single step; `code` is the processor's vector.
+    Breakpoint = 6,
+}
+
+impl Kind {
+    /// Mach's name of the kind, as reports print it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::BadAccess => "EXC_BAD_ACCESS",
+            Kind::BadInstruction => "EXC_BAD_INSTRUCTION",
+            Kind::Arithmetic => "EXC_ARITHMETIC",
+            Kind::Software => "EXC_SOFTWARE",
+            Kind::Breakpoint => "EXC_BREAKPOINT",
+        }
+    }
+
+    /// Reads a kind from a message word.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Option<Kind> {
+        Some(match raw {
+            1 => Kind::BadAccess,
+            2 => Kind::BadInstruction,
+            3 => Kind::Arithmetic,
+            5 => Kind::Software,
+            6 => Kind::Breakpoint,
+            _ => return None,
+        })
+    }
+}
+
+/// Words of an exception message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// What went wrong.
+    pub kind: Kind,
+    /// See [`Kind`].
+    pub code: u64,
+    /// See [`Kind`].
+    pub subcode: u64,
+    /// The instruction that failed.
+    pub ip: u64,
+    /// Stack pointer at that instruction.
+    pub sp: u64,
+    /// The kernel's number of the thread, for reports.
+    pub thread: u64,
+}
+
+impl Exception {
+    /// As message words.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; 6] {
+        [
+            self.kind as u64,
+            self.code,
+            self.subcode,
+            self.ip,
+            self.sp,
+            self.thread,
+        ]
+    }
+
+    /// From message words; `None` if the kind is unknown.
+    #[must_use]
+    pub const fn from_words(words: [u64; 6]) -> Option<Exception> {
+        let [kind, code, subcode, ip, sp, thread] = words;
+        match Kind::from_raw(kind) {
+            Some(kind) => Some(Exception {
+                kind,
+                code,
+                subcode,
+                ip,
+                sp,
+                thread,
+            }),
+            None => None,
+        }
+    }
+}

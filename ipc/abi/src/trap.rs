@@ -1,0 +1,205 @@
+//! Every trap, once: number, arguments, results, errors.
+//!
+//! A trap is SYSCALL with the number in the low byte of RAX. The `msg` trap has its own register
+//! use ([`crate::message`]). All others take up to six words in RDI, RSI, RDX, R10, R8, R9 and
+//! answer with a code in RAX (0: success) and up to two words in RDI and RSI. RCX and R11 are lost,
+//! and so is every vector register: to its caller a trap is a function call. Names are 32-bit; a
+//! word with higher bits set is no name. No argument is a pointer: whatever is longer than words
+//! lies in the thread's IPC buffer.
+
+macro_rules! traps {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $call:ident($($arg:ident),*) $(-> $($result:ident),+)?;)+) => {
+        /// Numbers of the traps.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Trap {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Trap {
+            /// Every trap, in order of number.
+            pub const ALL: &[Trap] = &[$(Trap::$name),+];
+
+            /// The trap with this number.
+            #[must_use]
+            pub const fn from_raw(raw: u8) -> Option<Trap> {
+                Some(match raw { $($number => Trap::$name,)+ _ => return None })
+            }
+
+            /// Its entry in the reference: name, arguments and results as written, text.
+            #[must_use]
+            pub const fn reference(self) -> Reference {
+                match self {
+                    $(Trap::$name => Reference {
+                        name: stringify!($call),
+                        arguments: &[$(stringify!($arg)),*],
+                        results: &[$($(stringify!($result)),+)?],
+                        text: &[$($doc),+],
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+/// One trap as the reference prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// Name of the trap.
+    pub name: &'static str,
+    /// Names of the argument words, in register order.
+    pub arguments: &'static [&'static str],
+    /// Names of the result words, in register order.
+    pub results: &'static [&'static str],
+    /// The text, a line each.
+    pub text: &'static [&'static str],
+}
+
+traps! {
+    /// Sends, receives, or both: see the message module.
+    Msg = 0, msg();
+
+    /// Makes a port and its receive right. `payload`: the word that every message received through
+    /// the port carries. Errors: KERN_RESOURCE_SHORTAGE.
+    PortAllocate = 1, port_allocate(payload) -> name;
+    /// Makes an empty port set. Errors: KERN_RESOURCE_SHORTAGE.
+    PortSetAllocate = 2, port_set_allocate() -> name;
+    /// Destroys the receive right (the port dies: senders find a dead name, queued messages are
+    /// destroyed, waiting callers get MACH_RCV_PORT_DIED) or the port set of this name.
+    /// A send right under the same name becomes a dead name. Errors: KERN_INVALID_NAME;
+    /// KERN_INVALID_RIGHT: neither receive right nor set.
+    PortDestroy = 3, port_destroy(name);
+    /// Gives back `count` user references to the send, send-once or dead-name right of this name.
+    /// Errors: KERN_INVALID_NAME; KERN_INVALID_RIGHT: no such right; KERN_INVALID_VALUE: fewer
+    /// references than that, or 0.
+    PortDeallocate = 4, port_deallocate(name, count);
+    /// Adds a send right to the receive right of this name (one user reference more; raises the
+    /// make-send count). Errors: KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right;
+    /// KERN_UREFS_OVERFLOW.
+    PortMakeSend = 5, port_make_send(name);
+    /// Puts a port into a set, taking it out of the set that it was in (`set` 0: only that). A port
+    /// that a thread waits on directly wakes it with MACH_RCV_PORT_CHANGED. Errors:
+    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right, or no set.
+    PortMoveMember = 6, port_move_member(name, set);
+    /// Asks to be told once (`request`: see notify::Request) by a message to `notify`, a receive
+    /// right of the caller; `notify` 0 takes an earlier request back. A dead name, or a port that
+    /// has had senders and has none, is told at once. Errors: KERN_INVALID_VALUE: unknown request;
+    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_CAPABILITY: `notify` is no receive right;
+    /// KERN_RESOURCE_SHORTAGE.
+    PortRequestNotification = 7, port_request_notification(name, request, notify);
+    /// Sets payload and queue limit (1 to 1024; 0 leaves it) of a receive right. Errors:
+    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_VALUE: limit too large.
+    PortSetAttributes = 8, port_set_attributes(name, payload, limit);
+
+    /// Makes a task in the address space `space` (a name of a space without a task), whose faults
+    /// and end are told to the port of `map` (a send right of the caller, which becomes the task's
+    /// special port Map). The task has no thread. Gives the task's control port. Errors:
+    /// KERN_INVALID_HOST: not the host control port; KERN_INVALID_ARGUMENT: no space, or taken;
+    /// KERN_INVALID_RIGHT: no send right; KERN_RESOURCE_SHORTAGE.
+    TaskCreate = 16, task_create(host_control, space, map) -> task;
+    /// Ends a task: its threads, its rights, its space's translations. The work is done in steps.
+    /// `status` goes with the dead-name and task-ended messages. Ending oneself does not return.
+    /// Errors: KERN_INVALID_TASK.
+    TaskTerminate = 17, task_terminate(task, status);
+    /// Gives `task` a special port: a send right that the caller holds under `name` is copied
+    /// (0: takes the port away). Errors: KERN_INVALID_TASK; KERN_INVALID_ARGUMENT: unknown index, or
+    /// TaskSelf or Map; KERN_INVALID_RIGHT.
+    TaskSetSpecialPort = 18, task_set_special_port(task, index, name);
+    /// The caller's own special port of this index: a send right, one user reference more. Errors:
+    /// KERN_INVALID_ARGUMENT: unknown index, or Exception; KERN_INVALID_NAME: none set;
+    /// KERN_RESOURCE_SHORTAGE.
+    TaskGetSpecialPort = 19, task_get_special_port(index) -> name;
+
+    /// Makes a thread that starts at `ip` with stack pointer `sp`, `argument` in RDI and its IPC
+    /// buffer's address in RSI, all other registers clear. Its priority is the lower of `priority`
+    /// (0 to 31, higher runs first) and the task's band. Gives the thread's control port. Errors:
+    /// KERN_INVALID_TASK; KERN_INVALID_ADDRESS: ip or sp outside the user half; KERN_INVALID_VALUE:
+    /// priority; KERN_RESOURCE_SHORTAGE.
+    ThreadCreate = 32, thread_create(task, ip, sp, argument, priority) -> thread;
+    /// Ends a thread (0: the caller). The task goes on without it, even if it was the last. Errors:
+    /// KERN_INVALID_ARGUMENT: no thread port.
+    ThreadTerminate = 33, thread_terminate(thread);
+    /// Breaks off what the thread waits in: a send with MACH_SEND_INTERRUPTED, a receive or call with
+    /// MACH_RCV_INTERRUPTED, a fault by repeating it. Errors: KERN_INVALID_ARGUMENT.
+    ThreadAbort = 34, thread_abort(thread);
+    /// Sets the FS base of the caller. Errors: KERN_INVALID_ADDRESS: outside the user half.
+    ThreadSetTls = 35, thread_set_tls(base);
+    /// Lets another ready thread of the same priority run.
+    ThreadYield = 36, thread_yield();
+    /// Sets a thread's exception port: a send right of the caller is copied (0: takes it away).
+    /// Errors: KERN_INVALID_ARGUMENT: no thread port; KERN_INVALID_RIGHT.
+    ThreadSetExceptionPort = 37, thread_set_exception_port(thread, name);
+    /// Sets the band of a task: the highest priority (0 to 31) of its threads. Errors:
+    /// KERN_INVALID_HOST: not the host control port; KERN_INVALID_TASK; KERN_INVALID_VALUE.
+    TaskSetBand = 38, task_set_band(host_control, task, band);
+
+    /// Makes an empty address space. Its name is a send right whose last reference's end destroys
+    /// the space, once no task is in it. Errors: KERN_INVALID_HOST: not the host memory port;
+    /// KERN_RESOURCE_SHORTAGE.
+    SpaceCreate = 48, space_create(host_memory) -> space;
+    /// Runs a batch of translations of `length` bytes in the IPC buffer's body. Gives how many runs
+    /// are done; repeating the batch is harmless. Errors: KERN_INVALID_ARGUMENT: a run is malformed;
+    /// KERN_INVALID_NAME: a space is no space of the caller's; KERN_INVALID_ADDRESS: outside the
+    /// part of the user half that tasks map; KERN_NO_ACCESS: a frame that is not the caller's to
+    /// enter; KERN_RESOURCE_SHORTAGE: no frame for a page table.
+    PmapBatch = 49, pmap_batch(length) -> runs;
+    /// Gives `count` frames to the kernel. They leave the physical window. Errors:
+    /// KERN_INVALID_HOST; KERN_INVALID_ARGUMENT: count 0, or no such frames; KERN_NO_ACCESS: a frame
+    /// is not the caller's; KERN_FAILURE: a frame is still mapped.
+    FrameDonate = 50, frame_donate(host_memory, first, count);
+    /// Names the port (a receive right of the caller) that KERNEL_MEMORY_LOW goes to. Errors:
+    /// KERN_INVALID_HOST; KERN_INVALID_CAPABILITY.
+    HostSetMemoryLow = 51, host_set_memory_low(host_memory, notify);
+
+    /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. Errors: KERN_INVALID_HOST:
+    /// not the device port; KERN_INVALID_ARGUMENT: width, or port over 0xFFFF; KERN_NO_ACCESS: a port
+    /// that the kernel itself uses.
+    DevicePortIo = 64, device_port_io(device, port, width, write, value) -> value;
+
+    /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
+    ClockGet = 80, clock_get() -> nanoseconds, frequency;
+    /// Writes `length` bytes of the IPC buffer's body to the console. Errors:
+    /// KERN_INVALID_ARGUMENT: more than the body holds.
+    ConsoleWrite = 81, console_write(length);
+    /// Ends the machine with a status (0: success). Errors: KERN_INVALID_HOST: not the host control
+    /// port.
+    HostShutdown = 82, host_shutdown(host_control, status);
+    /// Writes the kernel's counters to the IPC buffer's body as 64-bit words, see `counter`; gives
+    /// their number.
+    HostStatistics = 83, host_statistics() -> count;
+}
+
+/// Indices of the words of `host_statistics`.
+pub mod counter {
+    /// Entries into the kernel: traps, faults, interrupts.
+    pub const KERNEL_ENTRIES: usize = 0;
+    /// Loads of CR3.
+    pub const SPACE_SWITCHES: usize = 1;
+    /// Flushes of translations: single pages, and whole spaces other than by a switch.
+    pub const TLB_FLUSHES: usize = 2;
+    /// Messages handed over, replies and the kernel's own included.
+    pub const MESSAGES: usize = 3;
+    /// Page faults of ring 3.
+    pub const FAULTS: usize = 4;
+    /// Exception messages.
+    pub const EXCEPTIONS: usize = 5;
+    /// Frames that the kernel has in all.
+    pub const KERNEL_FRAMES: usize = 6;
+    /// Frames of those that are free.
+    pub const KERNEL_FRAMES_FREE: usize = 7;
+    /// How many there are.
+    pub const COUNT: usize = 8;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_read_back() {
+        for trap in Trap::ALL {
+            assert_eq!(Trap::from_raw(*trap as u8), Some(*trap));
+        }
+        assert_eq!(Trap::from_raw(255), None);
+    }
+}
