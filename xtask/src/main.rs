@@ -1,3 +1,48 @@
-//! The front door of the project: build, run, test, measure.
+//! The commands of `cargo xtask` and their help; what they do is in the library beside this file.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{image, run};
+
+/// Build, run, test and measure Pagoda.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, boot it in QEMU, and watch it to its end
+    Run(Box<run::Options>),
+    /// Say what is in a boot image
+    Image {
+        /// The image, for example target/guest/run.tar
+        path: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match carry_out(Cli::parse().command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            // The outermost context says what failed and what to do, the rest says why.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<u8> {
+    match command {
+        Command::Run(options) => run::run(&options),
+        Command::Image { path } => {
+            print!("{}", image::describe(&path)?);
+            Ok(0)
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Puts programs and a manifest into a boot image.
+//!
+//! What goes in is given as a list of [`Entry`] by level; this file knows the standard lists, and
+//! checks each ELF file with the guest's own reader before it is put in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use bootimg::{Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Rights, TaskSpec};
+use ipc_abi::layout::{USER_MAX, USER_MIN};
+
+use crate::build::{self, Program};
+
+/// A crate outside this repository that joins the image, and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+impl std::str::FromStr for Module {
+    type Err = String;
+
+    /// Reads `PATH[:arg,...]`. A path with a colon can be given if it exists as it is written.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let whole = Path::new(text);
+        let (folder, args) = match text.split_once(':') {
+            Some((folder, args)) if !whole.exists() => (Path::new(folder), args),
+            _ => (whole, ""),
+        };
+        if folder.as_os_str().is_empty() {
+            return Err("expected PATH[:arg,...]".to_owned());
+        }
+        let args = args
+            .split(',')
+            .filter(|arg| !arg.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            args,
+        })
+    }
+}
+
+/// A program and its place in the image.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What the manifest says of it.
+    pub spec: TaskSpec,
+    /// Its ELF file.
+    pub elf: PathBuf,
+}
+
+impl Entry {
+    fn new(program: &Program, level: Level) -> Self {
+        Self {
+            spec: TaskSpec::new(&program.name, level),
+            elf: program.elf.clone(),
+        }
+    }
+
+    fn with_args(mut self, args: &[String]) -> Self {
+        self.spec.args = args.to_vec();
+        self
+    }
+
+    fn with_rights(mut self, rights: Rights) -> Self {
+        self.spec.rights = rights;
+        self
+    }
+}
+
+/// What is to be in an image besides VM server and bootstrap.
+#[derive(Clone, Debug, Default)]
+pub struct Contents<'a> {
+    /// Whether the file pager is needed.
+    pub file_pager: bool,
+    /// Clients of this workspace, each with its arguments.
+    pub clients: Vec<(&'a str, Vec<String>)>,
+    /// Crates from elsewhere.
+    pub modules: Vec<Module>,
+    /// What ends the run.
+    pub ends: Ends,
+    /// Free settings.
+    pub options: Vec<(String, String)>,
+}
+
+/// An image on disk, and what it was made from.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The image.
+    pub path: PathBuf,
+    /// The kernel's ELF file; not in the image, but started with it.
+    pub kernel: PathBuf,
+    /// The programs in it.
+    pub entries: Vec<Entry>,
+}
+
+/// Builds kernel and tasks, and writes the image `name` to the folder of guest programs.
+///
+/// # Errors
+/// A crate that does not build, or a program that the guest would refuse.
+pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
+    let kernel = build::kernel()?;
+    let entries = entries(contents)?;
+    let bytes = pack(&entries, contents.ends, &contents.options)?;
+    let path = build::guest_dir().join(format!("{name}.tar"));
+    fs::write(&path, bytes)
+        .with_context(|| format!("the boot image {} cannot be written", path.display()))?;
+    Ok(Built {
+        path,
+        kernel: kernel.elf,
+        entries,
+    })
+}
+
+fn entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
+    let mut names = vec!["vm-server", "bootstrap"];
+    names.extend(contents.file_pager.then_some("file-pager"));
+    names.extend(contents.clients.iter().map(|(name, _)| *name));
+    let programs = build::tasks(&names)?;
+    let program = |name: &str| {
+        programs
+            .iter()
+            .find(|program| program.name == name)
+            .ok_or_else(|| anyhow!("`{name}` was not built"))
+    };
+    let mut server = Entry::new(program("vm-server")?, Level::Server);
+    server.spec.resident = true;
+    let host = Rights {
+        host: true,
+        device: false,
+    };
+    let mut entries = vec![
+        server,
+        Entry::new(program("bootstrap")?, Level::Bootstrap).with_rights(host),
+    ];
+    if contents.file_pager {
+        let device = Rights {
+            host: false,
+            device: true,
+        };
+        let pager = Entry::new(program("file-pager")?, Level::Pager).with_rights(device);
+        entries.push(pager.with_args(&["share".to_owned()]));
+    }
+    for (name, args) in &contents.clients {
+        entries.push(Entry::new(program(name)?, Level::Client).with_args(args));
+    }
+    for module in &contents.modules {
+        let built = Entry::new(&build::module(&module.folder)?, Level::Client);
+        entries.push(built.with_args(&module.args));
+    }
+    distinguish(&mut entries);
+    Ok(entries)
+}
+
+/// Gives tasks of one name, such as a module that is given twice, names and files of their own.
+fn distinguish(entries: &mut [Entry]) {
+    for index in 1..entries.len() {
+        let (before, rest) = entries.split_at_mut(index);
+        let Some(entry) = rest.first_mut() else {
+            return;
+        };
+        let original = entry.spec.name.clone();
+        let taken = |name: &str| before.iter().any(|other| other.spec.name == name);
+        let mut number = 2;
+        while taken(&entry.spec.name) {
+            entry.spec.name = format!("{original}-{number}");
+            entry.spec.file = format!("{}.elf", entry.spec.name);
+            number += 1;
+        }
+    }
+}
+
+/// Makes the bytes of an image from programs on disk.
+///
+/// # Errors
+/// A program that cannot be read or that the guest would refuse; see [`ImageBuilder::build`].
+pub fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Result<Vec<u8>> {
+    let mut builder = ImageBuilder::new();
+    for entry in entries {
+        let elf = fs::read(&entry.elf)
+            .with_context(|| format!("{} cannot be read", entry.elf.display()))?;
+        if let Err(error) = LoadPlan::parse(&elf, USER_MIN..USER_MAX) {
+            bail!(
+                "task `{}` ({}): {error}",
+                entry.spec.name,
+                entry.elf.display()
+            );
+        }
+        builder.file(&entry.spec.file, elf);
+    }
+    let tasks = entries.iter().map(|entry| entry.spec.clone()).collect();
+    Ok(builder.build(&ManifestSpec {
+        ends,
+        options: options.to_vec(),
+        tasks,
+    })?)
+}
+
+/// Says what is in an image: the manifest, then each file with its segments.
+///
+/// # Errors
+/// The image cannot be read, or is malformed.
+pub fn describe(path: &Path) -> Result<String> {
+    use std::fmt::Write;
+    let shown = path.display();
+    let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
+    let refused = |error: bootimg::ImageError<'_>| anyhow!("{shown}: {error}");
+    let image = bootimg::Image::parse(&bytes).map_err(refused)?;
+    image.manifest().map_err(refused)?;
+    let mut text = String::new();
+    for file in image.files() {
+        if file.name == bootimg::MANIFEST_FILE {
+            text.push_str(&String::from_utf8_lossy(file.data));
+            continue;
+        }
+        match LoadPlan::parse(file.data, USER_MIN..USER_MAX) {
+            Err(error) => writeln!(text, "\n{}: {} bytes; {error}", file.name, file.data.len())?,
+            Ok(plan) => {
+                let entry = plan.entry();
+                writeln!(
+                    text,
+                    "\n{}: {} bytes, entry {entry:#x}",
+                    file.name,
+                    file.data.len()
+                )?;
+                for segment in plan.segments() {
+                    writeln!(
+                        text,
+                        "  {:#x}..{:#x}  {:?}, {} bytes from the file",
+                        segment.address,
+                        segment.end(),
+                        segment.protection,
+                        segment.data.len()
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_has_arguments_after_the_colon() {
+        let module: Module = "/tmp/none/hello:one,two words".parse().unwrap();
+        assert_eq!(module.folder, Path::new("/tmp/none/hello"));
+        assert_eq!(module.args, ["one", "two words"]);
+        let bare: Module = "/tmp/none/hello".parse().unwrap();
+        assert!(bare.args.is_empty());
+        assert!(":a".parse::<Module>().is_err());
+    }
+
+    #[test]
+    fn a_task_given_twice_gets_a_second_name() {
+        let program = |name: &str| Program {
+            name: name.into(),
+            elf: "/e".into(),
+        };
+        let mut entries: Vec<_> = ["a", "b", "a", "a"]
+            .iter()
+            .map(|name| Entry::new(&program(name), Level::Client))
+            .collect();
+        distinguish(&mut entries);
+        let names: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.spec.name.as_str())
+            .collect();
+        assert_eq!(names, ["a", "b", "a-2", "a-3"]);
+        assert_eq!(entries[3].spec.file, "a-3.elf");
+    }
+}

@@ -1,0 +1,11 @@
+//! The front door of the project, as a library: what the commands of `cargo xtask` do.
+//!
+//! [`build`] makes the guest programs, [`image`] puts them into a boot image, [`qemu`] knows the
+//! emulator, and [`run`] boots one on the other and watches. `test`, `bench`
+//! and `check` are built from these.
+
+pub mod build;
+pub mod image;
+pub mod qemu;
+pub mod run;
+pub mod trace;

@@ -1,0 +1,465 @@
+//! Boots an image and watches it to its end.
+//!
+//! [`boot`] is what `run`, `test` and `bench` share: it starts the emulator, hands on the serial
+//! line as it comes, keeps the last lines for a report, and ends the emulator if it does not end
+//! by itself: at the time limit, or when this process is asked to stop.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+use bootimg::Ends;
+
+use crate::image::{self, Built, Contents, Module};
+use crate::qemu::{self, Accel, Machine, Memory, Outcome};
+use crate::trace;
+
+/// How many lines of a guest are kept for a report.
+const LAST_WORDS: usize = 50;
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// How the machine ended.
+    pub outcome: Outcome,
+    /// The last lines of the guest.
+    pub last_words: Vec<String>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Starts `machine`, gives `listen` each piece of the guest's output as it comes, and returns when
+/// the machine has ended; after `limit` it is ended.
+///
+/// # Errors
+/// The emulator cannot be started.
+pub fn boot(
+    machine: &Machine,
+    limit: Option<Duration>,
+    listen: &mut dyn FnMut(&[u8]),
+) -> Result<End> {
+    let started = Instant::now();
+    let mut child = machine
+        .command()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} cannot be started", qemu::PROGRAM))?;
+    let output = child.stdout.take().context("the emulator has no output")?;
+    let running = Running::new(child)?;
+    let pieces = read_in_background(output);
+    let deadline = limit.and_then(|limit| started.checked_add(limit));
+    let mut lines = LastLines::default();
+    let silent = loop {
+        match next_piece(&pieces, deadline) {
+            Ok(piece) => {
+                lines.add(&piece);
+                listen(&piece);
+            }
+            Err(reason) => break reason,
+        }
+    };
+    let outcome = match silent {
+        RecvTimeoutError::Timeout => {
+            running.kill();
+            Outcome::TimedOut(limit.unwrap_or_default().as_secs())
+        }
+        RecvTimeoutError::Disconnected => running.wait()?,
+    };
+    Ok(End {
+        outcome,
+        last_words: lines.end(),
+        elapsed: started.elapsed(),
+    })
+}
+
+fn next_piece(
+    pieces: &Receiver<Vec<u8>>,
+    deadline: Option<Instant>,
+) -> Result<Vec<u8>, RecvTimeoutError> {
+    match deadline {
+        None => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(deadline) => pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+    }
+}
+
+fn read_in_background(mut output: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, receiver): (Sender<Vec<u8>>, _) = channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = output.read(&mut buffer) {
+            let piece = buffer.get(..length).unwrap_or_default();
+            if piece.is_empty() || sender.send(piece.to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The emulator that runs now, for the handler that ends it when this process is asked to stop.
+static CURRENT: Mutex<Option<Arc<Mutex<Child>>>> = Mutex::new(None);
+
+/// Installs that handler, once.
+static HANDLER: LazyLock<Result<(), String>> = LazyLock::new(|| {
+    ctrlc::set_handler(|| {
+        let current = CURRENT
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(child) = current {
+            kill(&child);
+        }
+        std::process::exit(130);
+    })
+    .map_err(|error| error.to_string())
+});
+
+fn kill(child: &Mutex<Child>) {
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    // It may have ended by itself just now; then there is nothing to do.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// An emulator that does not outlive this value.
+struct Running(Arc<Mutex<Child>>);
+
+impl Running {
+    fn new(child: Child) -> Result<Self> {
+        let running = Self(Arc::new(Mutex::new(child)));
+        if let Err(error) = &*HANDLER {
+            bail!("the handler for Ctrl-C cannot be installed: {error}");
+        }
+        *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&running.0));
+        Ok(running)
+    }
+
+    fn kill(&self) {
+        kill(&self.0);
+    }
+
+    /// Waits for the end after the output has ended; that is near.
+    fn wait(&self) -> Result<Outcome> {
+        for _ in 0..1000 {
+            let ended = self
+                .0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .try_wait()?;
+            if let Some(status) = ended {
+                return Ok(Outcome::from_status(status));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Outcome::Killed)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+        CURRENT
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+pub struct LineSplitter {
+    rest: Vec<u8>,
+}
+
+impl LineSplitter {
+    /// Takes a piece of the stream; calls `line` for each line that it completes, without its end.
+    pub fn add(&mut self, piece: &[u8], line: &mut dyn FnMut(&str)) {
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.rest.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.end(line);
+            }
+        }
+    }
+
+    /// Takes what is left as the last line, if anything is.
+    pub fn end(&mut self, line: &mut dyn FnMut(&str)) {
+        if !self.rest.is_empty() {
+            line(String::from_utf8_lossy(&self.rest).trim_end_matches(['\r', '\n']));
+            self.rest.clear();
+        }
+    }
+}
+
+#[derive(Default)]
+struct LastLines {
+    splitter: LineSplitter,
+    lines: VecDeque<String>,
+}
+
+impl LastLines {
+    fn add(&mut self, piece: &[u8]) {
+        let lines = &mut self.lines;
+        self.splitter.add(piece, &mut |line| keep(lines, line));
+    }
+
+    fn end(mut self) -> Vec<String> {
+        let lines = &mut self.lines;
+        self.splitter.end(&mut |line| keep(lines, line));
+        self.lines.into()
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: &str) {
+    if lines.len() == LAST_WORDS {
+        lines.pop_front();
+    }
+    lines.push_back(line.to_owned());
+}
+
+/// How much kernel and tasks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "the names are the levels of the `log` crate")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The word for the kernel's command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `cargo xtask run`: build, boot, watch.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Host folder that the file pager serves [default: docs/]
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+    /// Build the crate in PATH as a task and start it after the pagers (repeatable)
+    #[arg(long = "module", value_name = "PATH[:ARG,...]")]
+    pub modules: Vec<Module>,
+    /// Leave the demonstration out
+    #[arg(long)]
+    pub no_demo: bool,
+    /// How much kernel and tasks say
+    #[arg(long, value_enum, default_value_t)]
+    pub log: LogLevel,
+    /// Memory of the guest, for example 128M or 1G; at least 64M
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    pub memory: Memory,
+    /// Number of processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+    /// Wait for gdb on port 1234 before the first instruction, and say how to connect
+    #[arg(long)]
+    pub gdb: bool,
+    /// Stay up when the last client has ended; Ctrl-C ends the run
+    #[arg(long)]
+    pub keep: bool,
+    /// Write each trap, fault and message to FILE, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Stop the guest after this many seconds [default: 120; none with --gdb or --keep]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// What executes the guest
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accel,
+    /// Let guest time follow the wall clock instead of the number of instructions
+    #[arg(long)]
+    pub no_icount: bool,
+}
+
+impl Options {
+    fn limit(&self) -> Option<Duration> {
+        const DEFAULT: u64 = 120;
+        let open_ended = self.gdb || self.keep;
+        self.timeout
+            .or((!open_ended).then_some(DEFAULT))
+            .map(Duration::from_secs)
+    }
+}
+
+/// Carries out `cargo xtask run`. The result is the status to exit with.
+///
+/// # Errors
+/// One line: what is missing or malformed, and the remedy.
+pub fn run(options: &Options) -> Result<u8> {
+    let share = check_share(options.share.as_deref())?;
+    let clients = if options.no_demo {
+        Vec::new()
+    } else {
+        vec![("demo", Vec::new())]
+    };
+    if clients.is_empty() && options.modules.is_empty() {
+        bail!("nothing to run: --no-demo needs a --module PATH to run instead");
+    }
+    if let Some(trace) = &options.trace {
+        trace::check_target(trace)?;
+    }
+    qemu::ensure()?;
+    let built = image::make(
+        "run",
+        &Contents {
+            file_pager: true,
+            clients,
+            modules: options.modules.clone(),
+            ends: if options.keep {
+                Ends::Never
+            } else {
+                Ends::LastClient
+            },
+            options: vec![("log".to_owned(), options.log.name().to_owned())],
+        },
+    )?;
+    let machine = machine(options, &built, share);
+    if options.gdb {
+        eprintln!("{}", gdb_help(&built));
+    }
+    eprintln!("Booting ...");
+    let mut out = std::io::stdout();
+    // A closed pipe behind us is no reason to stop the guest half way.
+    let end = boot(&machine, options.limit(), &mut |piece| {
+        let _ = out.write_all(piece).and_then(|()| out.flush());
+    })?;
+    if let (Some(target), Some(raw)) = (&options.trace, &machine.trace) {
+        trace::convert(raw, target)?;
+    }
+    if end.outcome != Outcome::Success {
+        eprintln!("xtask run: {}", end.outcome);
+    }
+    Ok(end.outcome.exit_code())
+}
+
+fn machine(options: &Options, built: &Built, share: PathBuf) -> Machine {
+    let mut machine = Machine::new(&built.kernel, &built.path);
+    machine.command_line = format!("log={}", options.log.name());
+    machine.memory = options.memory;
+    machine.cpus = options.cpus;
+    machine.accel = usable(options.accel);
+    machine.count_instructions = !options.no_icount;
+    machine.share = Some(share);
+    machine.gdb = options.gdb;
+    if options.trace.is_some() {
+        machine.command_line.push_str(" trace=1");
+        machine.trace = Some(built.path.with_extension("trace"));
+    }
+    machine
+}
+
+fn usable(accel: Accel) -> Accel {
+    let opened = || {
+        fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+    };
+    match (accel, accel == Accel::Kvm && opened().is_err()) {
+        (Accel::Kvm, true) => {
+            eprintln!("/dev/kvm cannot be opened; using TCG instead");
+            Accel::Tcg
+        }
+        (accel, _) => accel,
+    }
+}
+
+fn check_share(share: Option<&Path>) -> Result<PathBuf> {
+    let folder = share.map_or_else(|| crate::build::root().join("docs"), Path::to_path_buf);
+    let shown = folder.display();
+    let meta = fs::metadata(&folder).with_context(|| {
+        format!("--share {shown}: cannot be read; give a folder of this machine")
+    })?;
+    if !meta.is_dir() {
+        bail!("--share {shown}: not a folder; give the folder that the file is in");
+    }
+    fs::read_dir(&folder)
+        .with_context(|| format!("--share {shown}: cannot be listed; check its permissions"))?;
+    Ok(std::path::absolute(&folder)?)
+}
+
+fn gdb_help(built: &Built) -> String {
+    let kernel = built.kernel.display();
+    let mut text = format!(
+        "Waiting for gdb. In another terminal:\n  \
+         gdb -ex 'target remote :1234' -ex 'symbol-file {kernel}'\n\
+         All tasks are linked at one address; inside gdb, load the symbols of the one to look at:"
+    );
+    for entry in &built.entries {
+        text.push_str(&format!("\n  add-symbol-file {}", entry.elf.display()));
+    }
+    text
+}
+
+/// Whether this runs where nobody watches.
+#[must_use]
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
+        for piece in pieces {
+            splitter.add(piece, &mut |line| lines.push(line.to_owned()));
+        }
+        splitter.end(&mut |line| lines.push(line.to_owned()));
+        lines
+    }
+
+    #[test]
+    fn lines_are_joined_over_pieces_and_lose_their_ends() {
+        assert_eq!(lines_of(&[b"a\r\nb", b"c\n", b"d"]), ["a", "bc", "d"]);
+        assert_eq!(lines_of(&[b"\n\nx\n"]), ["", "", "x"]);
+        assert_eq!(lines_of(&[&[0xff, b'\n']]), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn only_the_last_lines_are_kept() {
+        let mut last = LastLines::default();
+        for number in 0..200 {
+            last.add(format!("line {number}\n").as_bytes());
+        }
+        last.add(b"unfinished");
+        let lines = last.end();
+        assert_eq!(lines.len(), LAST_WORDS);
+        assert_eq!(lines.last().map(String::as_str), Some("unfinished"));
+        assert_eq!(lines.first().map(String::as_str), Some("line 151"));
+    }
+
+    #[test]
+    fn a_share_that_is_missing_or_no_folder_is_refused() {
+        let missing = check_share(Some(Path::new("/no/such")))
+            .unwrap_err()
+            .to_string();
+        assert!(missing.contains("--share /no/such"), "{missing}");
+        let file = check_share(Some(Path::new("/proc/version")))
+            .unwrap_err()
+            .to_string();
+        assert!(file.contains("not a folder"), "{file}");
+    }
+}
