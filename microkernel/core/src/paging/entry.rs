@@ -1,0 +1,198 @@
+//! One word of a page table, and what its bits mean.
+//!
+//! An entry of a lower table (level 1), or a large one of level 2, is a *leaf* and maps memory; the
+//! others point to a table. What a task may do is the AND of writing and the OR of no-execute along
+//! the walk, so that one entry can lower a whole subtree; tables are otherwise entered with all
+//! rights. On x86 whatever can be written or executed can be read: any right brings reading.
+
+use ipc_abi::layout::PAGE_SHIFT;
+use ipc_abi::types::Prot;
+
+use crate::addr::Frame;
+
+/// A table word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Entry(u64);
+
+impl Entry {
+    /// The entry that maps nothing.
+    pub const EMPTY: Entry = Entry(0);
+
+    const PRESENT: u64 = 1;
+    const WRITE: u64 = 1 << 1;
+    const USER: u64 = 1 << 2;
+    const WRITE_THROUGH: u64 = 1 << 3;
+    const CACHE_DISABLE: u64 = 1 << 4;
+    const ACCESSED: u64 = 1 << 5;
+    const DIRTY: u64 = 1 << 6;
+    const LARGE: u64 = 1 << 7;
+    const NO_EXECUTE: u64 = 1 << 63;
+    const UNCACHED: u64 = Self::WRITE_THROUGH | Self::CACHE_DISABLE;
+
+    /// The entry of this word.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Entry {
+        Entry(raw)
+    }
+
+    /// The word of this entry.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// An entry that points to a lower table, with all rights.
+    #[must_use]
+    pub const fn table(frame: Frame) -> Entry {
+        Entry(Self::PRESENT | Self::WRITE | Self::USER | (frame.number() as u64) << PAGE_SHIFT)
+    }
+
+    /// An entry that maps a page for a task. `rights` must not be empty: a page without rights is
+    /// not mapped.
+    #[must_use]
+    pub const fn page(frame: Frame, rights: Prot, uncached: bool) -> Entry {
+        let write = if rights.contains(Prot::WRITE) { Self::WRITE } else { 0 };
+        let execute = if rights.contains(Prot::EXECUTE) { 0 } else { Self::NO_EXECUTE };
+        let cache = if uncached { Self::UNCACHED } else { 0 };
+        let address = (frame.number() as u64) << PAGE_SHIFT;
+        Entry(Self::PRESENT | Self::USER | address | write | execute | cache)
+    }
+
+    /// An entry of level 2 that maps the 2 MiB from `frame`, readable and writable, for a task.
+    #[must_use]
+    pub const fn large(frame: Frame) -> Entry {
+        Entry(Self::page(frame.large(), Prot::DEFAULT, false).0 | Self::LARGE)
+    }
+
+    /// Whether it maps or points to anything.
+    #[must_use]
+    pub const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// Whether, at level 2, it maps a large page instead of pointing to a table.
+    #[must_use]
+    pub const fn is_large(self) -> bool {
+        self.0 & Self::LARGE != 0
+    }
+
+    /// The frame mapped or pointed to. Meaningless unless present.
+    #[must_use]
+    pub const fn frame(self) -> Frame {
+        Frame::from_low_bits(self.0 >> PAGE_SHIFT)
+    }
+
+    /// Whether the processor has used it since the bit was cleared.
+    #[must_use]
+    pub const fn is_accessed(self) -> bool {
+        self.0 & Self::ACCESSED != 0
+    }
+
+    /// Whether the processor has written through it since the bit was cleared.
+    #[must_use]
+    pub const fn is_dirty(self) -> bool {
+        self.0 & Self::DIRTY != 0
+    }
+
+    /// The rights that this entry leaves: at a leaf those of the page, above those of a subtree.
+    #[must_use]
+    pub const fn rights(self) -> Prot {
+        let mut rights = Prot::READ;
+        if self.0 & Self::WRITE != 0 {
+            rights = rights.union(Prot::WRITE);
+        }
+        if self.0 & Self::NO_EXECUTE == 0 {
+            rights = rights.union(Prot::EXECUTE);
+        }
+        rights
+    }
+
+    /// Whether `rights` could be had through this entry.
+    #[must_use]
+    pub const fn allows(self, rights: Prot) -> bool {
+        self.rights().contains(rights)
+    }
+
+    /// The entry with no more than `keep` (not empty) and reading left.
+    #[must_use]
+    pub const fn lowered(self, keep: Prot) -> Entry {
+        let mut raw = self.0;
+        if !keep.contains(Prot::WRITE) {
+            raw &= !Self::WRITE;
+        }
+        if !keep.contains(Prot::EXECUTE) {
+            raw |= Self::NO_EXECUTE;
+        }
+        Entry(raw)
+    }
+
+    /// The entry of a table with all rights given back.
+    #[must_use]
+    pub const fn unrestricted(self) -> Entry {
+        Entry((self.0 | Self::WRITE) & !Self::NO_EXECUTE)
+    }
+
+    /// The entry with the accessed bit clear.
+    #[must_use]
+    pub const fn without_accessed(self) -> Entry {
+        Entry(self.0 & !Self::ACCESSED)
+    }
+
+    /// The entry with the dirty bit clear.
+    #[must_use]
+    pub const fn without_dirty(self) -> Entry {
+        Entry(self.0 & !Self::DIRTY)
+    }
+
+    /// The entry with the accessed and dirty bits that `other` has added to its own.
+    #[must_use]
+    pub const fn with_use_of(self, other: Entry) -> Entry {
+        Entry(self.0 | other.0 & (Self::ACCESSED | Self::DIRTY))
+    }
+
+    /// Whether the two differ in nothing but accessed and dirty bits.
+    #[must_use]
+    pub const fn same_but_use(self, other: Entry) -> bool {
+        (self.0 ^ other.0) & !(Self::ACCESSED | Self::DIRTY) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_read_back_with_reading_added() {
+        let frame = Frame::new(0x1234).unwrap();
+        for rights in [
+            Prot::READ,
+            Prot::DEFAULT,
+            Prot::READ.union(Prot::EXECUTE),
+            Prot::ALL,
+            Prot::WRITE,
+            Prot::EXECUTE,
+        ] {
+            let entry = Entry::page(frame, rights, false);
+            assert_eq!(entry.rights(), rights.union(Prot::READ));
+            assert_eq!(entry.frame(), frame);
+            assert!(entry.is_present() && !entry.is_large());
+        }
+    }
+
+    #[test]
+    fn lowering_takes_and_never_gives() {
+        let frame = Frame::new(1).unwrap();
+        let code = Entry::page(frame, Prot::READ.union(Prot::EXECUTE), false);
+        assert_eq!(code.lowered(Prot::DEFAULT).rights(), Prot::READ);
+        let all = Entry::page(frame, Prot::ALL, false);
+        assert_eq!(all.lowered(Prot::READ).rights(), Prot::READ);
+        assert_eq!(all.lowered(Prot::ALL), all);
+    }
+
+    #[test]
+    fn the_frame_does_not_swallow_no_execute() {
+        let last = Frame::new(ipc_abi::translation::FRAME_LIMIT - 1).unwrap();
+        assert_eq!(Entry::page(last, Prot::READ, true).frame(), last);
+        assert_eq!(Entry::large(last).frame(), last.large());
+    }
+}

@@ -1,0 +1,148 @@
+//! Page tables: what a space is, and the store of table words that everything here works on.
+//!
+//! ```text
+//!  root (level 4)      256 user entries; the other 256 are the kernel's, the same in every space,
+//!    |                 and never read or written here
+//!  level 3, level 2    tables, made when a page below them is entered; level 2 also holds the
+//!    |                 large pages of a physical window
+//!  level 1             the pages
+//! ```
+//!
+//! A table belongs to exactly one entry of one space. It is made by [`walk`], and unlinked when a
+//! range that covers all of it is removed ([`range`]); then it is empty and belongs to the
+//! [`Shootdown`] until every processor has flushed. [`batch`] runs what the VM server asks for.
+//!
+//! Lowering a range takes rights from the highest entries inside it. What a page allows is
+//! therefore what is left along its walk, and giving a right back to one page first pushes the
+//! restriction down: each entry of the lower table is lowered, then the upper one is freed of it
+//! ([`walk`]). At no moment does a page have more than before or more than it should.
+//!
+//! The store reads and writes words; everything else about tables is decided here and tested on
+//! the host. Processors set accessed and dirty bits behind our back, so that an entry of a page in
+//! use is only ever exchanged, or changed by compare-and-exchange.
+
+pub mod batch;
+pub mod entry;
+mod harvest;
+pub mod range;
+mod shootdown;
+pub mod walk;
+pub mod window;
+
+pub use batch::{BatchBuffer, Outcome, Spaces, enter_one, run};
+pub use entry::Entry;
+pub use shootdown::Shootdown;
+
+use ipc_abi::Kern;
+
+use crate::addr::Frame;
+use crate::owner::OwnerId;
+
+/// Entries of a table.
+pub const TABLE_ENTRIES: usize = 512;
+/// Entries of the root that belong to the user half.
+pub const USER_ENTRIES: usize = 256;
+/// Most entries that are changed between two looks at pending interrupts.
+pub const SLICE: usize = 512;
+/// Level of the root.
+pub const ROOT_LEVEL: u8 = 4;
+
+/// Table words by table frame and index (below [`TABLE_ENTRIES`]), and the frames of tables.
+///
+/// Every frame that is passed in is the root of a space or came from `allocate`.
+pub trait TableStore {
+    /// Reads a word.
+    fn read(&self, table: Frame, index: usize) -> Entry;
+    /// Writes a word that no processor changes: one that is not present, or points to a table.
+    fn write(&mut self, table: Frame, index: usize, entry: Entry);
+    /// Exchanges a word in one step and gives the old one.
+    fn exchange(&mut self, table: Frame, index: usize, entry: Entry) -> Entry;
+    /// Puts `new` in place of `old` in one step.
+    ///
+    /// # Errors
+    /// The word that is there instead of `old`; nothing has changed.
+    fn compare_exchange(
+        &mut self,
+        table: Frame,
+        index: usize,
+        old: Entry,
+        new: Entry,
+    ) -> Result<(), Entry>;
+    /// A frame for a table, all zero; `None` if there is none.
+    fn allocate(&mut self) -> Option<Frame>;
+    /// Takes back the frame of a table that nothing points to.
+    fn free(&mut self, table: Frame);
+}
+
+/// The page tables of one address space.
+#[derive(Debug)]
+pub struct Space {
+    root: Frame,
+    owner: OwnerId,
+    epoch: u64,
+    tables: u32,
+    table_limit: u32,
+}
+
+impl Space {
+    /// A space with this root, whose user half is empty and whose kernel half the shell has filled.
+    /// It may have up to `table_limit` tables, the root included.
+    #[must_use]
+    pub const fn new(root: Frame, owner: OwnerId, table_limit: u32) -> Space {
+        Space {
+            root,
+            owner,
+            epoch: 0,
+            tables: 1,
+            table_limit,
+        }
+    }
+
+    /// Its root table.
+    #[must_use]
+    pub const fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// Whose frames can be entered in it.
+    #[must_use]
+    pub const fn owner(&self) -> OwnerId {
+        self.owner
+    }
+
+    /// The epoch of its last revoke.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Tables that it has, the root included.
+    #[must_use]
+    pub const fn tables(&self) -> u32 {
+        self.tables
+    }
+
+    /// Whether a page decided under `epoch` may still be entered.
+    const fn accepts(&self, epoch: u64) -> bool {
+        epoch >= self.epoch
+    }
+
+    /// Moves to the epoch of a revoke; never backwards.
+    const fn revoke(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+        }
+    }
+
+    fn allocate_table(&mut self, store: &mut impl TableStore) -> Result<Frame, Kern> {
+        if self.tables >= self.table_limit {
+            return Err(Kern::ResourceShortage);
+        }
+        let table = store.allocate().ok_or(Kern::ResourceShortage)?;
+        self.tables = self.tables.saturating_add(1);
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod model;
