@@ -13,7 +13,7 @@ use core::ops::Range;
 use elf::ElfBytes;
 use elf::abi;
 use elf::endian::LittleEndian;
-use elf::file::Class;
+use elf::file::{Class, FileHeader};
 use elf::parse::ParseError;
 use elf::segment::ProgramHeader;
 
@@ -97,7 +97,7 @@ pub enum ElfError {
         /// Index of the segment.
         segment: usize,
     },
-    /// A segment has no byte in memory, or fewer there than in the file.
+    /// A segment has fewer bytes in memory than in the file.
     BadSize {
         /// Index of the segment.
         segment: usize,
@@ -152,7 +152,7 @@ impl fmt::Display for ElfError {
                 write!(f, "segment {segment}: p_vaddr is not on a page boundary")
             }
             Self::BadSize { segment } => {
-                write!(f, "segment {segment}: p_memsz is 0 or less than p_filesz")
+                write!(f, "segment {segment}: p_memsz is less than p_filesz")
             }
             Self::Truncated { segment } => {
                 write!(
@@ -186,6 +186,7 @@ impl core::error::Error for ElfError {}
 #[derive(Clone, Debug)]
 pub struct LoadPlan<'a> {
     entry: u64,
+    headers_end: usize,
     segments: [Segment<'a>; MAX_SEGMENTS],
     count: usize,
 }
@@ -200,14 +201,17 @@ impl<'a> LoadPlan<'a> {
     pub fn parse(file: &'a [u8], bounds: Range<u64>) -> Result<Self, ElfError> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(header_error)?;
         check_header(&elf)?;
+        let headers = elf.segments().ok_or(ElfError::NoSegments)?;
         let mut plan = Self {
             entry: elf.ehdr.e_entry,
+            headers_end: headers_end(&elf.ehdr),
             segments: [Segment::NONE; MAX_SEGMENTS],
             count: 0,
         };
-        let headers = elf.segments().ok_or(ElfError::NoSegments)?;
         for (index, header) in headers.iter().enumerate() {
             match header.p_type {
+                // What a linker leaves of a segment that has nothing in it.
+                abi::PT_LOAD if header.p_memsz == 0 && header.p_filesz == 0 => {}
                 abi::PT_LOAD => plan.push(read_segment(file, index, &header)?, index, &bounds)?,
                 abi::PT_INTERP => return Err(unsupported(index, "PT_INTERP")),
                 abi::PT_DYNAMIC => return Err(unsupported(index, "PT_DYNAMIC")),
@@ -238,6 +242,13 @@ impl<'a> LoadPlan<'a> {
     #[must_use]
     pub fn segments(&self) -> &[Segment<'a>] {
         self.segments.get(..self.count).unwrap_or(&[])
+    }
+
+    /// Where the table of program headers ends, in bytes from the start of the file. What lies
+    /// behind it and behind the last segment's contents is not needed to load the file.
+    #[must_use]
+    pub fn headers_end(&self) -> usize {
+        self.headers_end
     }
 
     /// Sum of the pages of all segments.
@@ -300,6 +311,13 @@ fn check_header(elf: &ElfBytes<'_, LittleEndian>) -> Result<(), ElfError> {
     Ok(())
 }
 
+fn headers_end(header: &FileHeader<LittleEndian>) -> usize {
+    let size = usize::from(header.e_phentsize).saturating_mul(usize::from(header.e_phnum));
+    usize::try_from(header.e_phoff)
+        .unwrap_or(usize::MAX)
+        .saturating_add(size)
+}
+
 fn unsupported(segment: usize, what: &'static str) -> ElfError {
     ElfError::Unsupported { segment, what }
 }
@@ -313,7 +331,7 @@ fn read_segment<'a>(
     if !header.p_vaddr.is_multiple_of(PAGE_SIZE) {
         return Err(ElfError::Unaligned { segment: index });
     }
-    if header.p_memsz == 0 || header.p_memsz < header.p_filesz {
+    if header.p_memsz < header.p_filesz {
         return Err(ElfError::BadSize { segment: index });
     }
     let data = contents(file, header).ok_or(ElfError::Truncated { segment: index })?;

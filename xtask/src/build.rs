@@ -45,14 +45,12 @@ pub struct Program {
     pub elf: PathBuf,
 }
 
-/// The root of the workspace.
+/// The root of the workspace: where this crate was compiled. Cargo compiles it again when the
+/// workspace is moved.
 #[must_use]
 pub fn root() -> PathBuf {
-    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest_dir
-        .parent()
-        .map_or(manifest_dir.clone(), Path::to_path_buf)
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
 }
 
 /// The folder for everything that is made for guests.

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use bootimg::{Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Rights, TaskSpec};
+use anyhow::{Context, Result, anyhow};
+use bootimg::{ElfError, Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Rights, TaskSpec};
 use ipc_abi::layout::{USER_MAX, USER_MIN};
 
 use crate::build::{self, Program};
@@ -185,13 +185,13 @@ pub fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Resu
     for entry in entries {
         let elf = fs::read(&entry.elf)
             .with_context(|| format!("{} cannot be read", entry.elf.display()))?;
-        if let Err(error) = LoadPlan::parse(&elf, USER_MIN..USER_MAX) {
-            bail!(
+        let elf = strip(elf).map_err(|error| {
+            anyhow!(
                 "task `{}` ({}): {error}",
                 entry.spec.name,
                 entry.elf.display()
-            );
-        }
+            )
+        })?;
         builder.file(&entry.spec.file, elf);
     }
     let tasks = entries.iter().map(|entry| entry.spec.clone()).collect();
@@ -200,6 +200,29 @@ pub fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Resu
         options: options.to_vec(),
         tasks,
     })?)
+}
+
+/// Leaves out what only a debugger reads: all that lies behind the last byte of the last segment,
+/// and the header's reference to it. The file on disk keeps its symbols.
+fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>, ElfError> {
+    let plan = LoadPlan::parse(&elf, USER_MIN..USER_MAX)?;
+    let ends = plan.segments().iter().map(|segment| {
+        usize::try_from(segment.file_offset)
+            .unwrap_or(usize::MAX)
+            .saturating_add(segment.data.len())
+    });
+    let end = ends.max().unwrap_or(elf.len());
+    // The table of program headers lies before the segments; a file where it does not stays whole.
+    if plan.headers_end() <= end {
+        elf.truncate(end);
+        // The fields e_shoff, and e_shentsize to e_shstrndx: there are no sections.
+        for field in [0x28..0x30, 0x3a..0x40] {
+            if let Some(bytes) = elf.get_mut(field) {
+                bytes.fill(0);
+            }
+        }
+    }
+    Ok(elf)
 }
 
 /// Says what is in an image: the manifest, then each file with its segments.

@@ -4,8 +4,15 @@
 //! emulator, and [`run`] boots one on the other and watches. `test`, `bench`
 //! and `check` are built from these.
 
+pub mod bench;
 pub mod build;
+pub mod check;
+pub mod doctor;
 pub mod image;
+mod layers;
 pub mod qemu;
 pub mod run;
+mod source;
+pub mod suite;
+pub mod test;
 pub mod trace;

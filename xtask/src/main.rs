@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{image, run};
+use xtask::{bench, check, doctor, image, run, test};
 
 /// Build, run, test and measure Pagoda.
 #[derive(Parser)]
@@ -19,6 +19,14 @@ struct Cli {
 enum Command {
     /// Build everything, boot it in QEMU, and watch it to its end
     Run(Box<run::Options>),
+    /// Run the host's tests, then each guest suite in QEMU, case by case
+    Test(test::Options),
+    /// Check formatting, lints, documentation, the crate graph and the unsafe inventory
+    Check,
+    /// Measure what each operation costs, in guest instructions
+    Bench(bench::Options),
+    /// Say what this machine has and lacks, and how to get it
+    Doctor,
     /// Say what is in a boot image
     Image {
         /// The image, for example target/guest/run.tar
@@ -40,6 +48,10 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<u8> {
     match command {
         Command::Run(options) => run::run(&options),
+        Command::Test(options) => test::test(&options),
+        Command::Check => check::check(),
+        Command::Bench(options) => bench::bench(&options),
+        Command::Doctor => doctor::doctor(),
         Command::Image { path } => {
             print!("{}", image::describe(&path)?);
             Ok(0)

@@ -1,0 +1,258 @@
+//! `cargo xtask test`: the host's tests, then each guest suite in QEMU, case by case.
+//!
+//! The last line is `N passed, N failed`, over all; the exit status says the same.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, io};
+
+use anyhow::{Context, Result};
+use bootimg::Ends;
+
+use crate::build;
+use crate::image::{self, Contents};
+use crate::qemu::{self, Machine, Memory, Outcome};
+use crate::run::{self, LineSplitter};
+use crate::suite::{Case, Event, Suite, Verdict};
+
+/// Guest programs that are suites.
+pub const SUITES: [&str; 1] = ["conformance"];
+
+/// Time after which a suite is stopped, in seconds.
+const SUITE_LIMIT: u64 = 300;
+
+/// `cargo xtask test`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Only cases whose name contains this
+    pub filter: Option<String>,
+    /// Name the cases instead of running them
+    #[arg(long)]
+    pub list: bool,
+    /// Leave out the tests that run on the host
+    #[arg(long)]
+    pub guest: bool,
+    /// Leave out the suites that run in QEMU
+    #[arg(long, conflicts_with = "guest")]
+    pub host: bool,
+}
+
+/// How many cases did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Cases that passed.
+    pub passed: u64,
+    /// Cases that failed.
+    pub failed: u64,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Carries out `cargo xtask test`. The result is the status to exit with.
+///
+/// # Errors
+/// A suite that does not build, or QEMU is missing. A case that fails is no error here.
+pub fn test(options: &Options) -> Result<u8> {
+    let mut count = Count::default();
+    if !options.guest {
+        count.add(host(options)?);
+    }
+    if !options.host {
+        qemu::ensure()?;
+        for name in SUITES {
+            count.add(guest(name, options)?);
+        }
+    }
+    if options.list {
+        return Ok(u8::from(count.failed > 0));
+    }
+    println!("\n{} passed, {} failed", count.passed, count.failed);
+    Ok(u8::from(count.failed > 0))
+}
+
+/// Runs `cargo test` over the crates that run on the host.
+fn host(options: &Options) -> Result<Count> {
+    eprintln!("Testing on the host ...");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--no-fail-fast"]);
+    // Compiling is progress to those who watch, and noise to those who do not.
+    cargo.args(run::in_ci().then_some("--quiet"));
+    cargo.args(&options.filter);
+    if options.list {
+        cargo.args(["--", "--list"]);
+    }
+    let mut child = cargo
+        .current_dir(build::root())
+        .env_remove("CARGO_MANIFEST_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo cannot be started; is Rust installed?")?;
+    let output = child.stdout.take().context("cargo's output is not there")?;
+    let mut count = Count::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some(more) = libtest_result(&line) {
+            count.add(more);
+        }
+        println!("{line}");
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        // Tests that do not compile have no line of their own.
+        eprintln!("error: `cargo test` ended with {status}");
+        count.failed += 1;
+    }
+    Ok(count)
+}
+
+/// Reads a line `test result: ok. 3 passed; 0 failed; ...`.
+fn libtest_result(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |word: &str| {
+        let part = counts.split("; ").find(|part| part.ends_with(word))?;
+        part.split(' ').next()?.parse().ok()
+    };
+    Some(Count {
+        passed: number(" passed")?,
+        failed: number(" failed")?,
+    })
+}
+
+fn guest(name: &str, options: &Options) -> Result<Count> {
+    // The suite knows its cases without its own name in front.
+    let own = format!("{name}::");
+    let filter = options
+        .filter
+        .as_deref()
+        .map(|text| text.strip_prefix(&own).unwrap_or(text));
+    let mut args: Vec<String> = filter.into_iter().map(str::to_owned).collect();
+    if options.list {
+        args.insert(0, "--list".to_owned());
+    }
+    let mut show = |event: Event<'_>| match event {
+        Event::Header(cases) => println!("\nrunning {cases} tests of the guest suite `{name}`"),
+        Event::Listed(case) => println!("{name}::{case}: test"),
+        Event::Started(case) => {
+            print!("test {name}::{case} ... ");
+            // Whoever watches sees which case runs; a pipe that is closed sees nothing.
+            let _ = io::stdout().flush();
+        }
+        Event::Ended(Verdict::Failed(why)) => println!("FAILED: {why}"),
+        Event::Ended(_) => println!("ok"),
+    };
+    let (suite, end) = run_suite(name, args, &mut show)?;
+    if options.list {
+        return Ok(Count {
+            passed: 0,
+            failed: u64::from(end.outcome != Outcome::Success),
+        });
+    }
+    Ok(report(name, &suite, &end))
+}
+
+/// Builds and boots one suite. `show` is told each event as it comes.
+///
+/// # Errors
+/// It does not build, or QEMU cannot be started.
+pub fn run_suite(
+    name: &str,
+    args: Vec<String>,
+    show: &mut dyn FnMut(Event<'_>),
+) -> Result<(Suite, run::End)> {
+    let built = image::make(
+        name,
+        &Contents {
+            file_pager: true,
+            clients: vec![(name, args)],
+            ends: Ends::LastClient,
+            ..Contents::default()
+        },
+    )?;
+    let mut machine = Machine::new(&built.kernel, &built.path);
+    machine.command_line = "log=warn".to_owned();
+    machine.memory = Memory(512);
+    machine.share = Some(build::root().join("tests"));
+    let mut suite = Suite::default();
+    let mut splitter = LineSplitter::default();
+    let limit = Some(Duration::from_secs(SUITE_LIMIT));
+    let end = run::boot(&machine, limit, &mut |piece| {
+        splitter.add(piece, &mut |line| suite.line(line, show));
+    })?;
+    splitter.end(&mut |line| suite.line(line, show));
+    Ok((suite, end))
+}
+
+/// Prints what went wrong and the suite's last line, and counts.
+fn report(name: &str, suite: &Suite, end: &run::End) -> Count {
+    let mut faults: Vec<String> = Vec::new();
+    for Case {
+        name: case,
+        verdict,
+    } in suite.cases()
+    {
+        match verdict {
+            Verdict::Passed => {}
+            Verdict::Failed(why) => faults.push(format!("{name}::{case}: {why}")),
+            Verdict::Running => {
+                println!("did not end");
+                faults.push(format!(
+                    "{name}::{case}: started and did not end: {}",
+                    end.outcome
+                ));
+            }
+        }
+    }
+    if let Some(fault) = suite.fault() {
+        faults.push(format!("{name}: {fault}"));
+    }
+    // A suite reports failed cases by its status; any other bad end is a fault of its own.
+    if faults.is_empty() && end.outcome != Outcome::Success {
+        faults.push(format!("{name}: {}", end.outcome));
+    }
+    let count = Count {
+        passed: suite.passed(),
+        failed: faults.len() as u64,
+    };
+    if !faults.is_empty() {
+        println!("\nfailures:");
+        faults.iter().for_each(|fault| println!("    {fault}"));
+        println!("\nlast words of the guest:");
+        end.last_words
+            .iter()
+            .for_each(|line| println!("    {line}"));
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
+        if count.failed == 0 { "ok" } else { "FAILED" },
+        count.passed,
+        count.failed,
+        end.elapsed.as_secs_f64(),
+    );
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_libtest_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        assert_eq!(
+            libtest_result(line),
+            Some(Count {
+                passed: 12,
+                failed: 3
+            })
+        );
+        assert_eq!(libtest_result("test a ... ok"), None);
+        assert_eq!(libtest_result("test result: odd"), None);
+    }
+}
