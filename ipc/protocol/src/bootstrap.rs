@@ -1,0 +1,96 @@
+//! Any task to the name service, on its bootstrap port: names, modules, and how tasks end.
+//!
+//! The port's payload tells the service who asks. Names are UTF-8, 1 to [`NAME_MAX`] bytes.
+
+use crate::define::protocol;
+use heapless::{String, Vec};
+
+/// Longest name, in bytes.
+pub const NAME_MAX: usize = 64;
+/// Longest arguments of a module, in bytes.
+pub const ARGUMENTS_MAX: usize = 1024;
+/// Most names in one answer of `bootstrap_list`.
+pub const LIST_MAX: usize = 32;
+
+/// A name.
+pub type Name = String<NAME_MAX>;
+
+protocol! {
+    /// Any task to the name service.
+    #[derive(Clone)]
+    protocol Bootstrap "bootstrap" at 4100, "any task" to "bootstrap, on a task's bootstrap port";
+
+    /// Gives a port a name. The name is free again when the port dies.
+    ///
+    /// In order: KERN_INVALID_ARGUMENT: empty name. KERN_INVALID_RIGHT: no send right in the slot.
+    /// KERN_NAME_EXISTS. KERN_RESOURCE_SHORTAGE.
+    4101 bootstrap_register BootstrapRegister in body {
+        /// The name.
+        name: Name,
+    }
+    rights {
+        /// A send right to the service's port.
+        SERVICE,
+    };
+
+    /// Finds a port by name.
+    ///
+    /// KERN_INVALID_NAME: nothing has the name, and `wait` was not given.
+    4102 bootstrap_look_up BootstrapLookUp in body {
+        /// The name.
+        name: Name,
+        /// If nothing has the name yet, answer when something has.
+        wait: bool,
+    }
+    reply BootstrapLookUpReply {}
+    reply rights {
+        /// A send right to the service's port.
+        SERVICE,
+    };
+
+    /// Starts a module of the boot image as a new task, with the rights that the manifest gives
+    /// to a module of its name, if it names one.
+    ///
+    /// In order: KERN_INVALID_NAME: no such module. KERN_INVALID_OBJECT: it is no valid program.
+    /// KERN_RESOURCE_SHORTAGE.
+    4103 bootstrap_start BootstrapStart in body {
+        /// Name of the module.
+        name: Name,
+        /// Its arguments, separated by zero bytes.
+        arguments: String<ARGUMENTS_MAX>,
+    }
+    reply BootstrapStartReply {
+        /// Number of the new task, for `bootstrap_wait`.
+        instance: u32,
+    }
+    reply rights {
+        /// A send right to the task's control port.
+        TASK,
+        /// A send right to the task's map port.
+        MAP,
+    };
+
+    /// Answers when a task that bootstrap started has ended; at once if it has.
+    ///
+    /// KERN_INVALID_ARGUMENT: no such task was ever started.
+    4104 bootstrap_wait BootstrapWait in body {
+        /// Number of the task.
+        instance: u32,
+    }
+    reply BootstrapWaitReply {
+        /// How it ended: the word of an `ExitStatus`.
+        status: u64,
+    };
+
+    /// Lists the registered names, some at a time.
+    4105 bootstrap_list BootstrapList in body {
+        /// 0 at first, then what the answer before said.
+        cursor: u32,
+    }
+    reply BootstrapListReply {
+        /// Names, in order of registration; none: that was all.
+        names: Vec<Name, LIST_MAX>,
+        /// What to ask with next.
+        next: u32,
+    };
+}

@@ -1,0 +1,465 @@
+//! Client to VM server, on the map port of a task: everything that changes or asks an address map.
+//!
+//! Holding a send right to a map port is the authority over that address space; no message means
+//! "the sender's map". Addresses and sizes are in bytes and are rounded outwards to pages of 4096
+//! bytes where memory is made, removed or given attributes; copies work to the byte. "Range" below
+//! means: `address + size` overflows, or rounding up does. Rule numbers (R) are those of the
+//! project's collection of Mach semantics, with its amendments (A).
+//!
+//! Any call may also answer KERN_RESOURCE_SHORTAGE (memory, or a limit of the caller's account, is
+//! used up; nothing has changed), and KERN_TERMINATED when the map's task ends meanwhile.
+
+use crate::define::protocol;
+
+/// Permission flag of [`MachMakeMemoryEntry`]: fresh anonymous memory, not a part of the map.
+pub const MAP_MEM_NAMED_CREATE: u32 = 0x0002_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: a snapshot of the range.
+pub const MAP_MEM_VM_COPY: u32 = 0x0020_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: share the range, which may span map entries.
+pub const MAP_MEM_VM_SHARE: u32 = 0x0040_0000;
+
+/// Flag of [`VmMsync`]: start the return of dirty and precious pages, and do not wait.
+pub const VM_SYNC_ASYNCHRONOUS: u32 = 0x01;
+/// Flag of [`VmMsync`]: return dirty and precious pages, and answer when the pager has them.
+pub const VM_SYNC_SYNCHRONOUS: u32 = 0x02;
+/// Flag of [`VmMsync`]: drop the pages afterwards; alone, only precious pages are returned.
+pub const VM_SYNC_INVALIDATE: u32 = 0x04;
+/// Flag of [`VmMsync`]: a hole in the range is an error.
+pub const VM_SYNC_CONTIGUOUS: u32 = 0x20;
+
+protocol! {
+    /// Client to VM server: the calls on an address map, and what is made from one.
+    #[derive(Clone, Copy)]
+    protocol Map "vm_map" at 3800, "client" to "VM server, on the map port of a task";
+
+    /// Reserves memory that reads zero: read and write allowed, maximum all, inheritance copy.
+    ///
+    /// Size 0 succeeds, gives address 0 and reserves nothing. In order:
+    /// KERN_INVALID_ARGUMENT: a flag that is not defined; `size` rounds up past the end.
+    /// KERN_INVALID_ADDRESS: the fixed range overflows or does not lie inside the map.
+    /// KERN_NO_SPACE: the fixed range is taken and OVERWRITE is not given; no hole is large enough.
+    /// KERN_RESOURCE_SHORTAGE.
+    /// Source: R82-85, R87-92, R104.
+    3801 vm_allocate VmAllocate in words {
+        /// Where to, truncated to a page; ignored with ANYWHERE.
+        address: u64,
+        /// Bytes, rounded up to pages.
+        size: u64,
+        /// `MapFlags`: ANYWHERE, OVERWRITE and the user tag.
+        flags: u32,
+    }
+    reply VmAllocateReply {
+        /// First address.
+        address: u64,
+    };
+
+    /// Removes whatever is mapped in the range. Holes are passed over; the part of the range
+    /// outside the map is ignored; user wirings are dropped.
+    ///
+    /// Size 0 succeeds. KERN_INVALID_ARGUMENT: range.
+    /// Source: R142, R146-149.
+    3802 vm_deallocate VmDeallocate in words {
+        /// First address, truncated to a page.
+        address: u64,
+        /// Bytes; the end is rounded up to a page.
+        size: u64,
+    };
+
+    /// Sets the protection of the range, or its maximum: all of it or nothing. Taken rights are
+    /// gone when the answer comes; new rights appear at the next fault.
+    ///
+    /// Size 0 succeeds before any check. In order:
+    /// KERN_INVALID_ARGUMENT: a bit outside read, write, execute; range.
+    /// KERN_INVALID_ADDRESS: a hole in the range, or it lies outside the map.
+    /// KERN_PROTECTION_FAILURE: more than the maximum of an entry.
+    /// Source: R110-114.
+    3803 vm_protect VmProtect in words {
+        /// First address, truncated to a page.
+        address: u64,
+        /// Bytes; the end is rounded up to a page.
+        size: u64,
+        /// Lower the maximum to `protection` (and the current protection with it).
+        set_maximum: bool,
+        /// `Prot` bits.
+        protection: u32,
+    };
+
+    /// Sets what a child task gets of the range. Holes are passed over, the range is clamped to the
+    /// map.
+    ///
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: not share 0, copy 1 or none 2; range.
+    /// Source: R118, R127.
+    3804 vm_inherit VmInherit in words {
+        /// First address, truncated to a page.
+        address: u64,
+        /// Bytes; the end is rounded up to a page.
+        size: u64,
+        /// `Inherit` number.
+        inheritance: u32,
+    };
+
+    /// Maps a memory object, a named entry, a copy object, or (empty slot) anonymous memory.
+    ///
+    /// A copy object is mapped whole or in part and is not used up: who maps it with `copy` false
+    /// shares one snapshot with its other mappers. In order:
+    /// KERN_INVALID_ARGUMENT: a flag that is not defined; size 0, or rounding up past the end; a
+    /// protection bit outside read, write, execute; `protection` not within `max_protection`;
+    /// `inheritance` not 0 to 2; `offset` not a multiple of the page, or `offset + size` overflows;
+    /// a fixed range that overflows; the object is a dead name, or a port of another kind; the
+    /// window leaves the named entry or the copy.
+    /// KERN_INVALID_RIGHT: more protection than the named entry allows.
+    /// KERN_PROTECTION_FAILURE: read is missing where `copy` needs it.
+    /// KERN_NO_SPACE: a fixed address that violates `mask`.
+    /// KERN_INVALID_ADDRESS: the fixed range does not lie inside the map.
+    /// KERN_NO_SPACE: the fixed range is taken and OVERWRITE is not given; no hole fits from the
+    /// hint upwards.
+    /// KERN_RESOURCE_SHORTAGE.
+    /// Source: R82-104, A6.
+    3805 vm_map VmMap in body {
+        /// Where to, truncated to a page; with ANYWHERE where the search starts.
+        address: u64,
+        /// Bytes, rounded up to pages.
+        size: u64,
+        /// Bits that must be zero in the address chosen; 0 for any page.
+        mask: u64,
+        /// `MapFlags`: ANYWHERE, OVERWRITE, PRIVATE and the user tag.
+        flags: u32,
+        /// Offset in the object, in bytes; a multiple of the page.
+        offset: u64,
+        /// Map a private copy of what the object holds now.
+        copy: bool,
+        /// `Prot` bits.
+        protection: u32,
+        /// `Prot` bits that `vm_protect` may ever give.
+        max_protection: u32,
+        /// `Inherit` number.
+        inheritance: u32,
+    }
+    rights {
+        /// A send right to a memory object, a named entry or a copy object; empty: anonymous memory.
+        OBJECT,
+    }
+    reply VmMapReply {
+        /// First address.
+        address: u64,
+    };
+
+    /// Copies a range over another range of the same map, as if all was read before any is
+    /// written. The destination keeps its attributes. Whole pages are copied on write.
+    ///
+    /// Size 0 succeeds, even where nothing is mapped. In order:
+    /// KERN_INVALID_ADDRESS: range of the source; a hole in it.
+    /// KERN_PROTECTION_FAILURE: the source cannot be read.
+    /// KERN_INVALID_ADDRESS: range of the destination; a hole in it. KERN_PROTECTION_FAILURE: it
+    /// cannot be written. (The first failing entry from low to high decides.)
+    /// KERN_MEMORY_ERROR: a pager failed; a prefix of the destination may have been written.
+    /// Source: R50-55, R63-75.
+    3806 vm_copy VmCopy in words {
+        /// First address to read.
+        source: u64,
+        /// Bytes.
+        size: u64,
+        /// First address to write.
+        destination: u64,
+    };
+
+    /// Describes the map entry that holds `address`, or the next higher one.
+    ///
+    /// KERN_INVALID_ADDRESS: nothing is mapped at or above the address.
+    /// Source: R194-196.
+    3807 vm_region VmRegion in body {
+        /// Where to look.
+        address: u64,
+    }
+    reply VmRegionReply {
+        /// First address of the entry.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// Current protection, `Prot` bits.
+        protection: u32,
+        /// Maximum protection, `Prot` bits.
+        max_protection: u32,
+        /// `Inherit` number.
+        inheritance: u32,
+        /// `Behavior` number.
+        behavior: u32,
+        /// Offset of the entry in its object, in bytes.
+        offset: u64,
+        /// The object may be mapped by others too.
+        shared: bool,
+        /// The object is served by a pager.
+        external_pager: bool,
+        /// A write will first make a private object.
+        needs_copy: bool,
+        /// Objects below the entry's own in its shadow chain.
+        shadow_depth: u32,
+        /// The tag that the mapping was made with, 0 to 255.
+        user_tag: u32,
+        /// User wirings of the entry.
+        user_wired_count: u32,
+    };
+
+    /// Makes a copy object of a range: a snapshot, copied on write, named by the right that comes
+    /// back. Dropping its last right discards it.
+    ///
+    /// Size 0 succeeds and gives an empty copy. In order:
+    /// KERN_INVALID_ADDRESS: range; a hole in it.
+    /// KERN_PROTECTION_FAILURE: a part cannot be read.
+    /// KERN_MEMORY_ERROR: a pager failed while pages were copied.
+    /// KERN_RESOURCE_SHORTAGE.
+    /// On failure the source stays, `src_destroy` or not. Source: R50-58, R31, R24.
+    3808 vm_copyin VmCopyin in words {
+        /// First address, to the byte.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// Remove the range from the map once the copy is made.
+        src_destroy: bool,
+    }
+    reply VmCopyinReply {}
+    reply rights {
+        /// A send right to the copy.
+        COPY,
+    };
+
+    /// Maps the whole of a copy object into free memory and uses it up: read and write allowed,
+    /// maximum all, inheritance copy. The first byte keeps its place within its page.
+    ///
+    /// An empty copy gives address 0. In order:
+    /// KERN_INVALID_ARGUMENT: a flag other than ANYWHERE and the tag; no right to a copy; with a
+    /// fixed address: its place within the page is not that of the copy's first byte.
+    /// KERN_INVALID_ADDRESS: the fixed range does not lie inside the map.
+    /// KERN_NO_SPACE: the fixed range is taken; no hole is large enough.
+    /// On failure the copy is as it was. Source: R50, R59, R60, R76.
+    3809 vm_copyout VmCopyout in words {
+        /// Where to; ignored with ANYWHERE.
+        address: u64,
+        /// `MapFlags`: ANYWHERE and the user tag.
+        flags: u32,
+    }
+    rights {
+        /// A send right to the copy.
+        COPY,
+    }
+    reply VmCopyoutReply {
+        /// Address of the first byte.
+        address: u64,
+    };
+
+    /// Makes a named entry: a handle to a window of memory that can be mapped in any map.
+    ///
+    /// Without flags and parent: shares the one object that backs the range, whose first map entry
+    /// cuts the size. With a parent: a window of that entry. In order:
+    /// KERN_INVALID_VALUE: a flag that is not defined.
+    /// KERN_INVALID_ARGUMENT: size 0; range; the parent is no named entry; the window leaves it.
+    /// KERN_INVALID_ADDRESS: nothing is mapped there.
+    /// KERN_PROTECTION_FAILURE: more protection than the range or the parent has.
+    /// Source: R9-11, R81, R100-103.
+    3810 mach_make_memory_entry MachMakeMemoryEntry in words {
+        /// Bytes.
+        size: u64,
+        /// Address in the map, or offset in the parent.
+        offset: u64,
+        /// `Prot` bits in the low byte, and [`MAP_MEM_NAMED_CREATE`], [`MAP_MEM_VM_COPY`] or
+        /// [`MAP_MEM_VM_SHARE`].
+        permission: u32,
+    }
+    rights {
+        /// A send right to the named entry to cut a window from, or empty.
+        PARENT,
+    }
+    reply MachMakeMemoryEntryReply {
+        /// Bytes that the entry covers.
+        size: u64,
+    }
+    reply rights {
+        /// A send right to the new entry.
+        ENTRY,
+    };
+
+    /// Makes a task without threads. With `inherit` its map holds what this map's inheritance
+    /// attributes say; without, it is empty.
+    ///
+    /// KERN_RESOURCE_SHORTAGE: and this map is unchanged. KERN_MEMORY_ERROR: a pager failed while
+    /// pages were copied.
+    /// Source: R120-130.
+    3811 task_create TaskCreate in words {
+        /// Inherit from this map.
+        inherit: bool,
+    }
+    reply TaskCreateReply {}
+    reply rights {
+        /// A send right to the task's control port.
+        TASK,
+        /// A send right to the task's map port.
+        MAP,
+    };
+
+    /// Makes a tray: the slots of one page each through which a pager and the server pass pages.
+    /// It is mapped here, read and write allowed, and only goes as a whole, with its last right.
+    ///
+    /// KERN_INVALID_ARGUMENT: no slots, or more than 1024. KERN_NO_SPACE. KERN_RESOURCE_SHORTAGE.
+    3812 pager_tray_create PagerTrayCreate in words {
+        /// Slots asked for.
+        slots: u32,
+    }
+    reply PagerTrayCreateReply {
+        /// Address of slot 0; slot `n` is `n` pages above.
+        address: u64,
+        /// Slots made.
+        slots: u32,
+    }
+    reply rights {
+        /// A send right to the tray.
+        TRAY,
+    };
+
+    /// Copies a range of this map over a range of the map in the slot.
+    ///
+    /// Size 0 succeeds. KERN_INVALID_ARGUMENT: no map in the slot. Then as [`VmCopy`].
+    /// Source: R63-75, A12.
+    3813 vm_read_overwrite VmReadOverwrite in words {
+        /// First address to read, in this map.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// First address to write, in the other map.
+        data: u64,
+    }
+    rights {
+        /// A send right to the map port that is written to.
+        DATA_MAP,
+    }
+    reply VmReadOverwriteReply {
+        /// Bytes copied: all of them.
+        size: u64,
+    };
+
+    /// Copies the bytes of a copy object over a range of this map. The copy is not used up.
+    ///
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: no right to a copy, or `size` is more
+    /// than it holds. Then the destination's as [`VmCopy`].
+    /// Source: R63-76, A12.
+    3814 vm_write VmWrite in words {
+        /// First address to write.
+        address: u64,
+        /// Bytes, from the copy's first on.
+        size: u64,
+    }
+    rights {
+        /// A send right to the copy.
+        COPY,
+    };
+
+    /// The server's counters, since it started, over all maps.
+    3815 vm_statistics VmStatistics in body {}
+    reply VmStatisticsReply {
+        /// Faults answered, with success or not.
+        faults: u64,
+        /// Faults that found their page resident.
+        resident_hits: u64,
+        /// Pages filled with zeros for a fault.
+        zero_fills: u64,
+        /// Pages copied because they were written (copy on write).
+        cow_breaks: u64,
+        /// Pages pushed to a copy object before their source was written.
+        copy_pushes: u64,
+        /// Data requests sent to pagers.
+        data_requests: u64,
+        /// Pages that pagers supplied.
+        page_ins: u64,
+        /// Pages returned to pagers.
+        page_outs: u64,
+        /// Pages of memory whose bytes were copied for vm_copy, vm_write and the like.
+        pages_copied: u64,
+        /// Faults answered with a code.
+        failures: u64,
+        /// Shadow objects absorbed or bypassed.
+        collapses: u64,
+        /// Frames that the server has in all.
+        frames: u64,
+        /// Frames of those that hold nothing.
+        frames_free: u64,
+        /// Address maps.
+        maps: u64,
+        /// Map entries.
+        entries: u64,
+        /// Memory objects, internal ones included.
+        objects: u64,
+        /// Copy objects.
+        copies: u64,
+        /// Faults and calls that wait for a pager or for memory now.
+        waiters: u64,
+    };
+
+    /// Maps device registers: uncached, read and write allowed, inheritance none.
+    ///
+    /// In order: KERN_INVALID_HOST: no device port in the slot. KERN_INVALID_ARGUMENT: size 0,
+    /// `physical` not on a page, or the range overflows. KERN_NO_ACCESS: it holds memory.
+    /// KERN_NO_SPACE.
+    3816 device_map DeviceMap in words {
+        /// Physical address; a multiple of the page.
+        physical: u64,
+        /// Bytes, rounded up to pages.
+        size: u64,
+    }
+    rights {
+        /// A send right to the device port.
+        DEVICE,
+    }
+    reply DeviceMapReply {
+        /// First address.
+        address: u64,
+    };
+
+    /// Allocates memory that a device can reach: physically contiguous, resident, zero, read and
+    /// write allowed, inheritance none. Freed by `vm_deallocate` of all of it.
+    ///
+    /// In order: KERN_INVALID_HOST: no device port in the slot. KERN_INVALID_ARGUMENT: size 0 or
+    /// rounding up overflows. KERN_NO_SPACE. KERN_RESOURCE_SHORTAGE: no such run of frames.
+    3817 device_memory_allocate DeviceMemoryAllocate in words {
+        /// Bytes, rounded up to pages.
+        size: u64,
+    }
+    rights {
+        /// A send right to the device port.
+        DEVICE,
+    }
+    reply DeviceMemoryAllocateReply {
+        /// First address.
+        address: u64,
+        /// Physical address of the first byte.
+        physical: u64,
+    };
+
+    /// Says how the range will be read. A hint: contents never depend on it.
+    ///
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: `behavior` not 0 to 3; `address + size`
+    /// overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map.
+    /// KERN_INVALID_ADDRESS: a hole.
+    /// Source: R202.
+    3818 vm_behavior_set VmBehaviorSet in words {
+        /// First address, truncated to a page.
+        address: u64,
+        /// Bytes; the end is rounded up to a page.
+        size: u64,
+        /// `Behavior` number.
+        behavior: u32,
+    };
+
+    /// Brings pages of the range back to their pagers. Anonymous memory is passed over.
+    ///
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: a flag that is not defined, or both
+    /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range; with CONTIGUOUS, a hole (after
+    /// the rest was done).
+    /// Source: R199-201, A7, A13.
+    3819 vm_msync VmMsync in words {
+        /// First address, truncated to a page.
+        address: u64,
+        /// Bytes; the end is rounded up to a page.
+        size: u64,
+        /// [`VM_SYNC_SYNCHRONOUS`] and its neighbours.
+        flags: u32,
+    };
+}
