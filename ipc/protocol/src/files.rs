@@ -1,20 +1,21 @@
 //! Client to file pager, on the port that it registered: find files, and get what to map.
 //!
-//! Paths are UTF-8, relative to what the pager serves, their parts separated by `/`; the empty path
-//! is its root. `.` and `..` are no parts of a path.
+//! Paths are relative to what the pager serves, their parts separated by `/`; the empty path is its
+//! root. A part is bytes, as on the host: any but `/` and NUL, UTF-8 or not. `..` is no part of a
+//! path; `.` and empty parts mean nothing.
 
 use crate::define::protocol;
-use heapless::{String, Vec};
+use heapless::Vec;
 
 /// Longest path, in bytes.
-pub const PATH_MAX: usize = 1024;
+pub const PATH_MAX: usize = 3072;
 /// Longest name of an entry, in bytes.
 pub const FILE_NAME_MAX: usize = 255;
 /// Most entries in one answer of `file_list`.
-pub const LIST_MAX: usize = 8;
+pub const LIST_MAX: usize = 12;
 
 /// A path.
-pub type Path = String<PATH_MAX>;
+pub type Path = Vec<u8, PATH_MAX>;
 
 /// What an entry of a directory is.
 pub mod kind {
@@ -30,7 +31,7 @@ pub mod kind {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DirectoryEntry {
     /// Its name.
-    pub name: String<FILE_NAME_MAX>,
+    pub name: Vec<u8, FILE_NAME_MAX>,
     /// One of [`kind`].
     pub kind: u32,
 }
@@ -42,7 +43,7 @@ protocol! {
 
     /// Opens a regular file: gives its size and the memory object to map.
     ///
-    /// In order: KERN_INVALID_ARGUMENT: `.`, `..` or an empty part in the path. KERN_INVALID_NAME:
+    /// In order: KERN_INVALID_ARGUMENT: `..`, a NUL or too long a part in the path. KERN_INVALID_NAME:
     /// no such file. KERN_INVALID_OBJECT: not a regular file. KERN_NO_ACCESS: the host refuses.
     /// KERN_MEMORY_ERROR: the device failed. KERN_RESOURCE_SHORTAGE.
     4201 file_open FileOpen in body {
@@ -60,8 +61,7 @@ protocol! {
 
     /// Lists a directory, some entries at a time, in the order of the host.
     ///
-    /// Errors as [`FileOpen`]; KERN_INVALID_OBJECT: not a directory; KERN_INVALID_VALUE: no such
-    /// cursor.
+    /// Errors as [`FileOpen`]; KERN_INVALID_OBJECT: not a directory.
     4202 file_list FileList in body {
         /// The directory's path.
         path: Path,

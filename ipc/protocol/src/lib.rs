@@ -214,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_answer_fits_a_message() {
-        use super::files::{DirectoryEntry, FileListReply, kind};
-        let mut name = heapless::String::new();
-        while name.push('x').is_ok() {}
+    fn the_largest_answer_and_path_fit_a_message() {
+        use super::files::{DirectoryEntry, FileList, FileListReply, PATH_MAX, kind};
+        let mut name = heapless::Vec::new();
+        while name.push(0xFF).is_ok() {}
         let entry = DirectoryEntry {
             name,
             kind: kind::FILE,
@@ -228,5 +228,11 @@ mod tests {
         };
         while reply.entries.push(entry.clone()).is_ok() {}
         assert!(reply.put(&mut [], &mut [0; 4000]).is_ok());
+        let mut list = FileList {
+            path: heapless::Vec::new(),
+            cursor: u64::MAX,
+        };
+        assert_eq!(list.path.resize(PATH_MAX, 0xFF), Ok(()));
+        assert!(list.put(&mut [], &mut [0; 4000]).is_ok());
     }
 }
