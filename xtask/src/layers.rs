@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bootstrap   file-pager   demo, conformance, bench      guest programs
-//!       |           |  pagers, virtio, guest-test          their libraries
+//!       |           |  pagers, virtio, guest-test, file-store   their libraries
 //!       +-----------+-------+------+
 //!   vm-server ------------> ipc                            task runtime
 //!   vm-core ------------> ipc-protocol                     the messages
@@ -45,7 +45,7 @@ const fn only(name: &'static str, others: &'static [&'static str]) -> Rule {
     }
 }
 
-const RULES: [Rule; 20] = [
+const RULES: [Rule; 21] = [
     only("ipc-abi", &[]),
     only("ipc-protocol", &["ipc-abi"]),
     only("ipc", &["ipc-abi", "ipc-protocol"]),
@@ -57,7 +57,8 @@ const RULES: [Rule; 20] = [
     task("bootstrap", &["bootimg"]),
     task("pagers", &[]),
     task("virtio", &[]),
-    task("file-pager", &["pagers", "virtio"]),
+    only("file-store", &[]),
+    task("file-pager", &["pagers", "virtio", "file-store"]),
     task("guest-test", &[]),
     task("demo", &["pagers"]),
     task("conformance", &["guest-test", "pagers"]),
