@@ -232,7 +232,7 @@ mod tests {
             path: heapless::Vec::new(),
             cursor: u64::MAX,
         };
-        assert_eq!(list.path.resize(PATH_MAX, 0xFF), Ok(()));
+        list.path.resize(PATH_MAX, 0xFF).unwrap();
         assert!(list.put(&mut [], &mut [0; 4000]).is_ok());
     }
 }
