@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -104,26 +104,27 @@ fn read_in_background(mut output: ChildStdout) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// The emulator that runs now, for the handler that ends it when this process is asked to stop.
-static CURRENT: Mutex<Option<Arc<Mutex<Child>>>> = Mutex::new(None);
+/// The emulators that run now, for the handler that ends them when this process is asked to stop.
+static CURRENT: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
 /// Installs that handler, once.
 static HANDLER: LazyLock<Result<(), String>> = LazyLock::new(|| {
     ctrlc::set_handler(|| {
-        let current = CURRENT
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(child) = current {
-            kill(&child);
+        for child in locked(&CURRENT).iter() {
+            kill(child);
         }
         std::process::exit(130);
     })
     .map_err(|error| error.to_string())
 });
 
+/// What another thread left behind when it panicked is as good as ever here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn kill(child: &Mutex<Child>) {
-    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut child = locked(child);
     // It may have ended by itself just now; then there is nothing to do.
     let _ = child.kill();
     let _ = child.wait();
@@ -138,7 +139,7 @@ impl Running {
         if let Err(error) = &*HANDLER {
             bail!("the handler for Ctrl-C cannot be installed: {error}");
         }
-        *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&running.0));
+        locked(&CURRENT).push(Arc::clone(&running.0));
         Ok(running)
     }
 
@@ -149,12 +150,7 @@ impl Running {
     /// Waits for the end after the output has ended; that is near.
     fn wait(&self) -> Result<Outcome> {
         for _ in 0..1000 {
-            let ended = self
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .try_wait()?;
-            if let Some(status) = ended {
+            if let Some(status) = locked(&self.0).try_wait()? {
                 return Ok(Outcome::from_status(status));
             }
             thread::sleep(Duration::from_millis(5));
@@ -166,10 +162,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
-        CURRENT
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        locked(&CURRENT).retain(|child| !Arc::ptr_eq(child, &self.0));
     }
 }
 
