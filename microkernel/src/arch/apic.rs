@@ -1,0 +1,60 @@
+//! The local APIC: its timer, one-shot, and the end of an interrupt.
+
+use core::ptr;
+
+use super::layout::MMIO;
+
+/// Vector of the timer.
+pub(crate) const TIMER: u8 = 0x40;
+/// Vector of interrupts that went away before they were delivered.
+pub(crate) const SPURIOUS: u8 = 0xFF;
+
+const TASK_PRIORITY: u64 = 0x80;
+const END_OF_INTERRUPT: u64 = 0xB0;
+const SPURIOUS_VECTOR: u64 = 0xF0;
+const LVT_TIMER: u64 = 0x320;
+const LVT_LINT0: u64 = 0x350;
+const LVT_LINT1: u64 = 0x360;
+const LVT_ERROR: u64 = 0x370;
+const TIMER_INITIAL: u64 = 0x380;
+const TIMER_CURRENT: u64 = 0x390;
+const TIMER_DIVIDE: u64 = 0x3E0;
+const MASKED: u32 = 1 << 16;
+
+/// Enables the APIC with every source masked but the timer, which is stopped.
+pub(crate) fn init() {
+    write(TASK_PRIORITY, 0);
+    for source in [LVT_LINT0, LVT_LINT1, LVT_ERROR] {
+        write(source, MASKED);
+    }
+    write(SPURIOUS_VECTOR, 0x100 | u32::from(SPURIOUS));
+    write(TIMER_DIVIDE, 0xB); // by 1
+    write(LVT_TIMER, u32::from(TIMER)); // one-shot
+    write(TIMER_INITIAL, 0);
+}
+
+/// Lets the timer fire once after `ticks`; 0 stops it.
+pub(crate) fn set_timer(ticks: u32) {
+    write(TIMER_INITIAL, ticks);
+}
+
+/// Ticks until the timer fires.
+pub(crate) fn timer_left() -> u32 {
+    read(TIMER_CURRENT)
+}
+
+/// Says that the interrupt is dealt with.
+pub(crate) fn end_of_interrupt() {
+    write(END_OF_INTERRUPT, 0);
+}
+
+fn write(register: u64, value: u32) {
+    // SAFETY: `tables` maps the APIC's registers at MMIO, uncached; the register exists and has no
+    // effect on memory.
+    unsafe { ptr::write_volatile((MMIO + register) as *mut u32, value) }
+}
+
+fn read(register: u64) -> u32 {
+    // SAFETY: as in `write`.
+    unsafe { ptr::read_volatile((MMIO + register) as *const u32) }
+}

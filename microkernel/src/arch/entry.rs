@@ -1,0 +1,342 @@
+//! Into the kernel and out of it: the only code that runs between ring 3 and Rust.
+//!
+//! There is one stack per processor, and registers are not stored on it but straight in the block
+//! of the thread ([`super::context::Block`]):
+//!
+//! ```text
+//!               block of the running thread, 1 KiB
+//!   frame_end - 1024  vector registers       stored by a trap, cleared after a system call
+//!             -  192  FS base, IPC buffer
+//!             -  176  r15 r14 r13 r12 rbp rbx    message words
+//!             -  128  r9 r8 r10 rdx rsi rdi rax
+//!             -   72  r11 rcx                    stored by a trap only
+//!             -   56  kind, error code
+//!             -   40  rip cs rflags rsp ss       pushed by the processor at a trap
+//!   frame_end = TSS.RSP0 = gs:[frame_end]
+//!
+//!               stack of the processor, 64 KiB
+//!   stack_top         empty whenever ring 3 or the idle loop runs
+//! ```
+//!
+//! Rust gets the context's address and gives back that of the thread to go on with, or null to
+//! idle; nothing else survives on the stack. A thread that came by SYSCALL goes back by SYSRET
+//! with cleared vector registers; any other by IRETQ with all of its own. An interrupt finds ring 0
+//! only in the idle loop, whose place on the stack is simply dropped; any other trap in ring 0 is a
+//! kernel bug. NMI, double fault and machine check have stacks of their own and never look at GS;
+//! the debug exception has one too, from which a user's is moved to the thread's block.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use super::context::{Block, Context, SYSTEM_CALL};
+use super::gdt::{USER_CODE, USER_DATA};
+use super::percpu::PerCpu;
+use super::vector::Mode;
+
+unsafe extern "C" {
+    /// Where SYSCALL enters.
+    static system_call_entry: u8;
+    /// The first of 256 stubs, 16 bytes each.
+    static vector_stubs: u8;
+    /// Goes on with a thread, or idles if null. Drops the stack.
+    fn resume(context: *mut Context) -> !;
+}
+
+/// Address of the entry for SYSCALL.
+pub(crate) fn system_call_address() -> u64 {
+    &raw const system_call_entry as u64
+}
+
+/// Address of the stub of a vector.
+pub(super) fn stub_address(vector: u8) -> u64 {
+    &raw const vector_stubs as u64 + u64::from(vector) * 16
+}
+
+/// Leaves start-up for the first thread.
+pub(crate) fn leave(context: *mut Context) -> ! {
+    // SAFETY: `context` is null or that of the thread that was made the running one, complete.
+    unsafe { resume(context) }
+}
+
+global_asm!(
+    r#"
+    .pushsection .text.entry, "ax", @progbits
+    .balign 64
+    .global system_call_entry
+system_call_entry:
+    swapgs
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{frame_end}]
+    push {user_data}
+    push qword ptr gs:[{scratch}]
+    push r11
+    push {user_code}
+    push rcx
+    push {system_call}                  // in place of the error code, which means nothing here
+    push {system_call}
+    sub rsp, 16
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push r10
+    push r8
+    push r9
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    mov rsp, gs:[{stack_top}]
+    inc qword ptr gs:[{entries}]
+    call {handle_system_call}
+    mov rdi, rax
+
+    .global resume
+resume:                                 // RDI: context of the thread, or null
+    test rdi, rdi
+    jz idle
+    mov rsp, rdi
+    cmp qword ptr [rdi + {kind}], {system_call}
+    jne 4f
+
+    // Back by SYSRET: vector registers get their initial values.
+    cmp dword ptr gs:[{vector_mode}], {in_use}
+    jb 2f
+    mov ecx, 1
+    xgetbv
+    test al, 1                          // x87 in use
+    jnz 1f
+    vzeroall
+    ldmxcsr [rip + {cleared} + 24]
+    jmp 3f
+1:  mov eax, 7
+    xor edx, edx
+    xrstor64 [rip + {cleared}]
+    jmp 3f
+2:  cmp dword ptr gs:[{vector_mode}], {fxsave}
+    jne 1b
+    fxrstor64 [rip + {cleared}]
+3:  pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r9
+    pop r8
+    pop r10
+    pop rdx
+    pop rsi
+    pop rdi
+    pop rax
+    mov rcx, [rsp + 32]
+    mov r11, [rsp + 48]
+    mov rsp, [rsp + 56]
+    swapgs
+    sysretq
+
+    // Back by IRETQ with every register.
+4:  cmp dword ptr gs:[{vector_mode}], {fxsave}
+    je 5f
+    mov eax, 7
+    xor edx, edx
+    xrstor64 [rdi - {context}]
+    jmp 6f
+5:  fxrstor64 [rdi - {context}]
+6:  pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r9
+    pop r8
+    pop r10
+    pop rdx
+    pop rsi
+    pop rdi
+    pop rax
+    pop r11
+    pop rcx
+    add rsp, 16
+    swapgs
+    iretq
+
+idle:
+    mov rsp, gs:[{stack_top}]
+    sti
+7:  hlt
+    jmp 7b
+idle_end:
+
+    // Error code and vector are pushed; the processor stored the rest in the thread's block.
+trap_common:
+    test byte ptr [rsp + 24], 3
+    jz from_kernel
+    push rcx
+    push r11
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push r10
+    push r8
+    push r9
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    swapgs
+    mov rdi, rsp
+    mov rsp, gs:[{stack_top}]
+    push 2
+    popfq                               // direction, alignment check, nested task: off
+    inc qword ptr gs:[{entries}]
+    mov eax, 7
+    xor edx, edx
+    mov ecx, gs:[{vector_mode}]
+    cmp ecx, {xsaveopt}
+    jae 3f
+    cmp ecx, {fxsave}
+    je 2f
+    xsave64 [rdi - {context}]
+    jmp 4f
+2:  fxsave64 [rdi - {context}]
+    jmp 4f
+3:  xsaveopt64 [rdi - {context}]
+4:  call {handle_trap}
+    mov rdi, rax
+    jmp resume
+
+from_kernel:
+    push rax
+    lea rax, [rip + idle]
+    cmp [rsp + 24], rax
+    jb 2f
+    lea rax, [rip + idle_end]
+    cmp [rsp + 24], rax
+    jae 2f
+    cmp dword ptr [rsp + 8], 32         // an exception in the idle loop is a bug as any other
+    jb 2f
+    mov edi, [rsp + 8]
+    mov rsp, gs:[{stack_top}]
+    inc qword ptr gs:[{entries}]
+    call {handle_idle_interrupt}
+    mov rdi, rax
+    jmp resume
+2:  pop rax
+
+    // Last words: every register as a context on whatever stack this is.
+report:
+    push rcx
+    push r11
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push r10
+    push r8
+    push r9
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    and rsp, -16
+    cld
+    call {handle_kernel_fault}
+    ud2
+
+    // A debug exception has a stack of its own; a user's is moved to where others are stored.
+debug_common:
+    test byte ptr [rsp + 24], 3
+    jz report
+    swapgs
+    mov gs:[{scratch}], rax
+    mov rax, gs:[{frame_end}]
+    pop qword ptr [rax - 56]
+    pop qword ptr [rax - 48]
+    pop qword ptr [rax - 40]
+    pop qword ptr [rax - 32]
+    pop qword ptr [rax - 24]
+    pop qword ptr [rax - 16]
+    pop qword ptr [rax - 8]
+    lea rsp, [rax - 56]
+    mov rax, gs:[{scratch}]
+    swapgs
+    jmp trap_common
+
+    .balign 16
+    .global vector_stubs
+vector_stubs:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    // 8, 10 to 14, 17, 21, 29 and 30 come with an error code.
+    .if (vector >= 32) || ((0x60227D00 >> vector) & 1 == 0)
+    push 0
+    .endif
+    push vector
+    .if vector == 1
+    jmp debug_common
+    .elseif (vector == 2) || (vector == 8) || (vector == 18)
+    jmp report
+    .else
+    jmp trap_common
+    .endif
+    .set vector, vector + 1
+    .endr
+    .popsection
+    "#,
+    scratch = const offset_of!(PerCpu, scratch),
+    frame_end = const offset_of!(PerCpu, frame_end),
+    stack_top = const offset_of!(PerCpu, stack_top),
+    vector_mode = const offset_of!(PerCpu, vector_mode),
+    entries = const offset_of!(PerCpu, entries),
+    kind = const offset_of!(Context, kind),
+    context = const offset_of!(Block, context),
+    user_data = const USER_DATA,
+    user_code = const USER_CODE,
+    system_call = const SYSTEM_CALL,
+    fxsave = const Mode::Fxsave as u64,
+    xsaveopt = const Mode::Xsaveopt as u64,
+    in_use = const Mode::XsaveoptInUse as u64,
+    cleared = sym super::vector::CLEARED_IMAGE,
+    handle_system_call = sym system_call,
+    handle_trap = sym trap,
+    handle_idle_interrupt = sym idle_interrupt,
+    handle_kernel_fault = sym kernel_fault,
+);
+
+/// Rust's side of SYSCALL.
+extern "C" fn system_call(context: &mut Context) -> *mut Context {
+    crate::trap::system_call(context)
+}
+
+/// Rust's side of exceptions and interrupts in ring 3.
+extern "C" fn trap(context: &mut Context) -> *mut Context {
+    // Read before anything could fault; meaningful for page faults only.
+    let address = super::cpu::fault_address();
+    match context.kind {
+        14 => crate::fault::page_fault(context, address),
+        0..32 => crate::exception::exception(context),
+        vector => crate::schedule::interrupt(vector as u8),
+    }
+}
+
+/// Rust's side of an interrupt in the idle loop.
+extern "C" fn idle_interrupt(vector: u8) -> *mut Context {
+    crate::schedule::interrupt(vector)
+}
+
+/// A trap in ring 0, an NMI, a double fault or a machine check.
+extern "C" fn kernel_fault(context: &Context) -> ! {
+    crate::panic::kernel_fault(context, super::cpu::fault_address())
+}

@@ -1,0 +1,21 @@
+//! The kernel half of every address space: what lies where.
+//!
+//! ```text
+//! FFFF_FFFF_C000_0000  MMIO         the local APIC, uncached
+//! FFFF_FFFF_8000_0000  KERNEL_BASE  the kernel's image at its physical address; W^X by page
+//! FFFF_8000_0000_0000  DIRECT_MAP   all of RAM by large pages, never executable; the pages of the
+//!                                   kernel's text and constants are read-only here too
+//! ```
+
+/// Where physical address 0 of the kernel's image would be.
+pub(crate) const KERNEL_BASE: u64 = 0xFFFF_FFFF_8000_0000;
+/// Where physical address 0 of RAM is mapped.
+pub(crate) const DIRECT_MAP: u64 = 0xFFFF_8000_0000_0000;
+/// Where device registers that the kernel itself uses are mapped.
+pub(crate) const MMIO: u64 = 0xFFFF_FFFF_C000_0000;
+/// One past the last byte of the user half, the gap page at its end included.
+pub(crate) const USER_HALF_END: u64 = 0x8000_0000_0000;
+/// First entry of a root table that belongs to the kernel half.
+pub(crate) const KERNEL_ROOT_INDEX: usize = 256;
+/// Most bytes of physical memory that the direct map shows: what frame numbers can name.
+pub(crate) const DIRECT_MAP_SIZE: u64 = 1 << 42;

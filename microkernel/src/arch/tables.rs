@@ -1,0 +1,213 @@
+//! The kernel half of the page tables, built once at start-up and shared by every address space.
+//!
+//! W^X holds for every alias: the image is mapped by page with just the rights of its section, the
+//! direct map is never executable, and where it shows the kernel's text and constants it is
+//! read-only. A page below the boot stack stays unmapped, so that an overflow is a report. Entries
+//! are global: a switch of address spaces keeps them in the TLB.
+
+use core::ptr;
+
+use super::layout::{DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO};
+use crate::boot::Handover;
+
+const PAGE: u64 = 4096;
+const LARGE: u64 = 2 << 20;
+const GIANT: u64 = 1 << 30;
+
+const PRESENT: u64 = 1;
+const WRITE: u64 = 1 << 1;
+const UNCACHED: u64 = 3 << 3;
+const LARGE_BIT: u64 = 1 << 7;
+const GLOBAL: u64 = 1 << 8;
+const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// Physical address of the local APIC's registers, where every PC has them after reset.
+const LOCAL_APIC: u64 = 0xFEE0_0000;
+
+unsafe extern "C" {
+    static kernel_start: u8;
+    static kernel_text_end: u8;
+    static kernel_constants_end: u8;
+    static kernel_end: u8;
+    static boot_stack_guard: u8;
+}
+
+/// Physical address of a symbol of the linker script.
+fn physical(symbol: *const u8) -> u64 {
+    (symbol as u64).wrapping_sub(KERNEL_BASE)
+}
+
+/// The image's physical extent: first byte, and one past the last.
+pub(crate) fn kernel_extent() -> (u64, u64) {
+    (physical(&raw const kernel_start), physical(&raw const kernel_end))
+}
+
+/// The finished kernel half.
+pub(crate) struct KernelHalf {
+    /// Physical address of the root table, whose user half is empty.
+    pub(crate) root: u64,
+    /// One past the last byte of RAM that kernel image and tables take.
+    pub(crate) end: u64,
+}
+
+/// Builds the kernel half in the frames behind the image and loads it.
+///
+/// # Errors
+/// A text, if RAM behind the image is missing or taken by the boot image.
+pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf, &'static str> {
+    let (start, end) = kernel_extent();
+    let mut builder = Builder {
+        next: end,
+        limit: room_behind(handover, start, end),
+        no_execute: if no_execute { 1 << 63 } else { 0 },
+        root: 0,
+    };
+    builder.root = builder.frame()?;
+    for index in KERNEL_ROOT_INDEX..512 {
+        // Every root entry exists from the start, so that spaces can copy them once and for all.
+        let table = builder.frame()?;
+        write(builder.root, index, table | PRESENT | WRITE);
+    }
+    builder.image()?;
+    builder.direct_map(handover)?;
+    let uncached = PRESENT | WRITE | GLOBAL | UNCACHED | builder.no_execute;
+    builder.map_large(MMIO, LOCAL_APIC, uncached)?;
+    super::cpu::load_root(builder.root);
+    Ok(KernelHalf {
+        root: builder.root,
+        end: builder.next,
+    })
+}
+
+/// One past the last byte behind the image that may be used.
+fn room_behind(handover: &Handover, start: u64, end: u64) -> u64 {
+    let around = |range: &&crate::boot::PhysicalRange| {
+        range.usable && range.start <= start && range.start.saturating_add(range.size) >= end
+    };
+    let limit = match handover.ranges.iter().find(around) {
+        Some(range) => range.start.saturating_add(range.size),
+        None => return end,
+    };
+    match handover.image {
+        Some((image, _)) if image >= end => limit.min(image),
+        _ => limit,
+    }
+}
+
+struct Builder {
+    next: u64,
+    limit: u64,
+    no_execute: u64,
+    root: u64,
+}
+
+impl Builder {
+    /// Takes a zeroed frame.
+    fn frame(&mut self) -> Result<u64, &'static str> {
+        let frame = self.next;
+        if frame.saturating_add(PAGE) > self.limit {
+            return Err("no memory behind the kernel's image for its page tables");
+        }
+        self.next = frame + PAGE;
+        for index in 0..512 {
+            write(frame, index, 0);
+        }
+        Ok(frame)
+    }
+
+    /// The table below `table[index]`, made if it is missing.
+    fn below(&mut self, table: u64, index: usize) -> Result<u64, &'static str> {
+        let entry = read(table, index);
+        if entry & PRESENT != 0 {
+            return Ok(entry & ADDRESS);
+        }
+        let frame = self.frame()?;
+        write(table, index, frame | PRESENT | WRITE);
+        Ok(frame)
+    }
+
+    fn directory(&mut self, address: u64) -> Result<u64, &'static str> {
+        let upper = self.below(self.root, index(address, 39))?;
+        self.below(upper, index(address, 30))
+    }
+
+    fn map_large(&mut self, address: u64, to: u64, bits: u64) -> Result<(), &'static str> {
+        let directory = self.directory(address)?;
+        write(directory, index(address, 21), to | bits | LARGE_BIT);
+        Ok(())
+    }
+
+    fn map_page(&mut self, address: u64, to: u64, bits: u64) -> Result<(), &'static str> {
+        let directory = self.directory(address)?;
+        let table = self.below(directory, index(address, 21))?;
+        write(table, index(address, 12), to | bits);
+        Ok(())
+    }
+
+    fn image(&mut self) -> Result<(), &'static str> {
+        let (start, end) = kernel_extent();
+        let guard = physical(&raw const boot_stack_guard);
+        for page in (start..end).step_by(PAGE as usize) {
+            if page == guard {
+                continue;
+            }
+            let rights = if page < physical(&raw const kernel_text_end) {
+                0
+            } else if page < physical(&raw const kernel_constants_end) {
+                self.no_execute
+            } else {
+                WRITE | self.no_execute
+            };
+            self.map_page(KERNEL_BASE + page, page, PRESENT | GLOBAL | rights)?;
+        }
+        Ok(())
+    }
+
+    fn direct_map(&mut self, handover: &Handover) -> Result<(), &'static str> {
+        let usable = handover.ranges.iter().filter(|range| range.usable);
+        for range in usable {
+            let end = range.start.saturating_add(range.size).min(super::layout::DIRECT_MAP_SIZE);
+            let first = range.start & !(LARGE - 1);
+            for block in (first..end).step_by(LARGE as usize) {
+                self.direct_block(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps 2 MiB: by one large page, or page by page where the kernel's constants are.
+    fn direct_block(&mut self, block: u64) -> Result<(), &'static str> {
+        let (start, _) = kernel_extent();
+        let fixed = start..physical(&raw const kernel_constants_end);
+        let bits = PRESENT | GLOBAL | self.no_execute;
+        if block >= fixed.end || block + LARGE <= fixed.start {
+            return self.map_large(DIRECT_MAP + block, block, bits | WRITE);
+        }
+        for page in (block..block + LARGE).step_by(PAGE as usize) {
+            let write = if fixed.contains(&page) { 0 } else { WRITE };
+            self.map_page(DIRECT_MAP + page, page, bits | write)?;
+        }
+        Ok(())
+    }
+}
+
+const fn index(address: u64, shift: u32) -> usize {
+    (address >> shift & 511) as usize
+}
+
+/// Reads a word of a table that this module made.
+fn read(table: u64, index: usize) -> u64 {
+    // SAFETY: `table` is a frame that `Builder::frame` took, below 4 GiB, so the early tables map
+    // it; the index is below 512; one processor runs.
+    unsafe { ptr::read_volatile(word(table, index)) }
+}
+
+fn write(table: u64, index: usize, value: u64) {
+    // SAFETY: as in `read`; the frame is nobody else's.
+    unsafe { ptr::write_volatile(word(table, index), value) }
+}
+
+fn word(table: u64, index: usize) -> *mut u64 {
+    let offset = (index & 511) as u64 * 8;
+    (DIRECT_MAP + table % (4 * GIANT) + offset) as *mut u64
+}

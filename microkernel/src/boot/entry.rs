@@ -1,0 +1,146 @@
+//! The first instructions: from PVH's 32-bit protected mode to Rust in the higher half.
+//!
+//! ```text
+//! pvh_entry (32-bit, paging off)   EBX = PVH start info
+//!   early tables: 0..4 GiB by 2 MiB pages at 0 and DIRECT_MAP, 0..1 GiB at KERNEL_BASE
+//!   CR4: PAE, SSE     EFER: LME, NXE     CR0: paging, write protect, FPU on
+//!   far jump to 64-bit code, then to the higher half, stack, `start(start_info)`
+//! ```
+//! The early tables are writable and executable throughout; `tables` replaces them before any
+//! task exists. SSE is on before the first Rust function, since the precompiled `core` uses it.
+
+use core::arch::global_asm;
+
+use crate::arch::layout::KERNEL_BASE;
+
+/// Bytes of the kernel stack. There is one, because a thread that blocks leaves nothing on it.
+pub(crate) const STACK_SIZE: usize = 64 * 1024;
+
+global_asm!(
+    r#"
+    .pushsection .note.pvh, "a", @note
+    .balign 4
+    .long 4                             // size of the name
+    .long 8                             // size of the value
+    .long 18                            // XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .quad pvh_entry - {base}
+    .popsection
+
+    .pushsection .text.boot, "ax", @progbits
+    .code32
+    .global pvh_entry
+pvh_entry:
+    cli
+    cld
+    mov esp, offset boot_stack_top - {base}
+    mov ebp, ebx
+
+    mov eax, 0x80000001
+    cpuid
+    bt edx, 29                          // long mode
+    jnc 9f
+    mov esi, edx
+
+    // Four directories of 2 MiB pages: present, writable, large.
+    mov edi, offset early_directories - {base}
+    mov eax, 0x83
+    mov ecx, 2048
+2:
+    mov dword ptr [edi], eax
+    mov dword ptr [edi + 4], 0
+    add eax, 0x200000
+    add edi, 8
+    dec ecx
+    jnz 2b
+
+    mov edi, offset early_low - {base}
+    mov eax, offset early_directories - {base} + 3
+    mov ecx, 4
+3:
+    mov dword ptr [edi], eax
+    mov dword ptr [edi + 4], 0
+    add eax, 4096
+    add edi, 8
+    dec ecx
+    jnz 3b
+
+    mov eax, offset early_directories - {base} + 3
+    mov dword ptr [early_high - {base} + 510 * 8], eax
+    mov eax, offset early_low - {base} + 3
+    mov dword ptr [early_root - {base}], eax
+    mov dword ptr [early_root - {base} + 256 * 8], eax
+    mov eax, offset early_high - {base} + 3
+    mov dword ptr [early_root - {base} + 511 * 8], eax
+
+    mov eax, cr4
+    or eax, 0x620                       // PAE, OSFXSR, OSXMMEXCPT
+    mov cr4, eax
+    mov eax, offset early_root - {base}
+    mov cr3, eax
+    mov ecx, 0xC0000080                 // EFER
+    rdmsr
+    or eax, 0x100                       // LME
+    bt esi, 20
+    jnc 4f
+    or eax, 0x800                       // NXE
+4:
+    wrmsr
+    mov eax, cr0
+    and eax, 0x9FFFFFF3                 // not CD, NW, EM, TS
+    or eax, 0x80010022                  // PG, WP, NE, MP
+    mov cr0, eax
+    lgdt [early_gdt_pointer - {base}]
+    ljmp 8, offset early_long - {base}
+
+9:  // No long mode: tell QEMU, then stop.
+    mov eax, 0x21
+    mov dx, 0xF4
+    out dx, eax
+8:
+    hlt
+    jmp 8b
+
+    .code64
+early_long:
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov fs, eax
+    mov gs, eax
+    movabs rax, offset early_higher_half
+    jmp rax
+early_higher_half:
+    lea rsp, [rip + boot_stack_top]
+    mov edi, ebp
+    xor ebp, ebp
+    call {start}
+    ud2
+
+    .balign 8
+early_gdt:
+    .quad 0
+    .quad 0x00AF9B000000FFFF            // 64-bit code
+early_gdt_pointer:
+    .word 15
+    .long early_gdt - {base}
+    .popsection
+
+    .pushsection .bss.boot, "aw", @nobits
+    .balign 4096
+early_root:        .skip 4096
+early_low:         .skip 4096
+early_high:        .skip 4096
+early_directories: .skip 16384
+    .global boot_stack_guard
+boot_stack_guard:  .skip 4096
+boot_stack:        .skip {stack}
+    .global boot_stack_top
+boot_stack_top:
+    .popsection
+    "#,
+    base = const KERNEL_BASE,
+    stack = const STACK_SIZE,
+    start = sym crate::start,
+);

@@ -1,0 +1,43 @@
+//! From the loader to a machine that can run tasks.
+//!
+//! Whatever loads the kernel must give what [`Handover`] says; [`pvh`] is the loader at hand.
+
+pub(crate) mod entry;
+//pub(crate) mod first_task;
+pub(crate) mod pvh;
+
+/// Most memory ranges that are taken from a loader.
+pub(crate) const RANGES_MAX: usize = 128;
+
+/// A range of physical memory as the loader describes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PhysicalRange {
+    /// First byte.
+    pub(crate) start: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Whether it is ordinary memory. Anything else is not touched.
+    pub(crate) usable: bool,
+}
+
+/// What a loader hands over. The strings and the image lie in memory that the direct map shows.
+pub(crate) struct Handover {
+    /// The memory map, unsorted and unchecked.
+    pub(crate) ranges: heapless::Vec<PhysicalRange, RANGES_MAX>,
+    /// Physical address and bytes of the boot image, if there is one.
+    pub(crate) image: Option<(u64, u64)>,
+    /// The command line, a copy.
+    pub(crate) command_line: heapless::Vec<u8, { ipc_abi::boot::COMMAND_LINE_MAX }>,
+}
+
+impl Handover {
+    /// The value of the word `key=value` of the command line, or the last of several.
+    pub(crate) fn option(&self, key: &str) -> Option<&str> {
+        let line = core::str::from_utf8(&self.command_line).ok()?;
+        line.split_ascii_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .filter(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+            .last()
+    }
+}
