@@ -147,7 +147,8 @@ impl UserAddr {
     /// Its page's place in a table of this level (1: the lowest, 4: the root), 0 to 511.
     #[must_use]
     pub(crate) const fn slot(self, level: u8) -> usize {
-        let shift = PAGE_SHIFT.saturating_add(9u32.saturating_mul((level as u32).saturating_sub(1)));
+        let shift =
+            PAGE_SHIFT.saturating_add(9u32.saturating_mul((level as u32).saturating_sub(1)));
         (self.0.wrapping_shr(shift) & 511) as usize
     }
 }
@@ -224,8 +225,7 @@ impl PageRange {
     /// Whether the pages lie in one page table (an empty range does).
     #[must_use]
     pub const fn in_one_table(self) -> bool {
-        self.start == self.end
-            || self.start / LARGE_SIZE == self.end.saturating_sub(1) / LARGE_SIZE
+        self.start == self.end || self.start / LARGE_SIZE == self.end.saturating_sub(1) / LARGE_SIZE
     }
 }
 
@@ -237,9 +237,18 @@ mod tests {
     fn a_range_that_wraps_leaves_the_user_part_or_is_crooked_is_refused() {
         assert_eq!(PageRange::new(0x1_0001, 1), Err(Kern::InvalidArgument));
         assert_eq!(PageRange::new(0, 1), Err(Kern::InvalidAddress));
-        assert_eq!(PageRange::new(USER_MAX - PAGE_SIZE, 2), Err(Kern::InvalidAddress));
-        assert_eq!(PageRange::new(!(PAGE_SIZE - 1), 2), Err(Kern::InvalidAddress));
-        assert_eq!(PageRange::new(USER_MIN, u64::MAX), Err(Kern::InvalidAddress));
+        assert_eq!(
+            PageRange::new(USER_MAX - PAGE_SIZE, 2),
+            Err(Kern::InvalidAddress)
+        );
+        assert_eq!(
+            PageRange::new(!(PAGE_SIZE - 1), 2),
+            Err(Kern::InvalidAddress)
+        );
+        assert_eq!(
+            PageRange::new(USER_MIN, u64::MAX),
+            Err(Kern::InvalidAddress)
+        );
         let last = PageRange::new(USER_MAX - PAGE_SIZE, 1).unwrap();
         assert_eq!((last.end(), last.pages()), (USER_MAX, 1));
     }

@@ -147,12 +147,10 @@ impl<'a> Owners<'a> {
                 return Err(Kern::ResourceShortage);
             }
             let raised = pack(owner, count.saturating_add(1));
-            match record.0.compare_exchange_weak(
-                word,
-                raised,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match record
+                .0
+                .compare_exchange_weak(word, raised, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return Ok(()),
                 Err(found) => word = found,
             }
@@ -277,20 +275,32 @@ mod tests {
         let owners = Owners::new(&records);
         owners.place(frame(1), SERVER);
         owners.raise(frame(1), SERVER, false).unwrap();
-        assert_eq!(owners.transfer(frame(1), SERVER, OwnerId::KERNEL), Err(Kern::Failure));
+        assert_eq!(
+            owners.transfer(frame(1), SERVER, OwnerId::KERNEL),
+            Err(Kern::Failure)
+        );
         assert_eq!(owners.check_transfer(1, 1, SERVER), Err(Kern::Failure));
         assert!(owners.lower(frame(1)));
         assert_eq!(owners.check_transfer(1, 1, SERVER), Ok(()));
         assert_eq!(owners.transfer(frame(1), SERVER, OwnerId::KERNEL), Ok(()));
-        assert_eq!(owners.transfer(frame(1), SERVER, OwnerId::KERNEL), Err(Kern::NoAccess));
+        assert_eq!(
+            owners.transfer(frame(1), SERVER, OwnerId::KERNEL),
+            Err(Kern::NoAccess)
+        );
     }
 
     #[test]
     fn ranges_that_are_empty_or_have_no_record_cannot_be_given() {
         let records = [const { FrameRecord::new() }; 2];
         let owners = Owners::new(&records);
-        assert_eq!(owners.check_transfer(0, 0, OwnerId::NONE), Err(Kern::InvalidArgument));
-        assert_eq!(owners.check_transfer(1, 2, OwnerId::NONE), Err(Kern::InvalidArgument));
+        assert_eq!(
+            owners.check_transfer(0, 0, OwnerId::NONE),
+            Err(Kern::InvalidArgument)
+        );
+        assert_eq!(
+            owners.check_transfer(1, 2, OwnerId::NONE),
+            Err(Kern::InvalidArgument)
+        );
         assert_eq!(
             owners.check_transfer(u32::MAX, u32::MAX, OwnerId::NONE),
             Err(Kern::InvalidArgument)
@@ -303,8 +313,14 @@ mod tests {
         let records = [const { FrameRecord::new() }; 2];
         let mut owners = Owners::new(&records);
         assert!(owners.keep_device(frame(0xFEE00), 1));
-        assert_eq!(owners.raise(frame(0xFEE00), SERVER, true), Err(Kern::NoAccess));
-        assert_eq!(owners.raise(frame(0xFEB00), SERVER, false), Err(Kern::NoAccess));
+        assert_eq!(
+            owners.raise(frame(0xFEE00), SERVER, true),
+            Err(Kern::NoAccess)
+        );
+        assert_eq!(
+            owners.raise(frame(0xFEB00), SERVER, false),
+            Err(Kern::NoAccess)
+        );
         assert_eq!(owners.raise(frame(0xFEB00), SERVER, true), Ok(()));
         assert!(owners.lower(frame(0xFEB00)));
         owners.place(frame(1), OwnerId::DEVICE);

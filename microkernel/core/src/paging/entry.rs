@@ -35,6 +35,22 @@ impl Entry {
         Entry(raw)
     }
 
+    /// An entry that maps nothing and remembers a frame: how unlinked tables are chained.
+    pub(crate) const fn link(to: Option<Frame>) -> Entry {
+        match to {
+            Some(frame) => Entry((frame.number() as u64) << PAGE_SHIFT | Self::WRITE),
+            None => Entry::EMPTY,
+        }
+    }
+
+    /// The frame that [`Entry::link`] put there.
+    pub(crate) const fn linked(self) -> Option<Frame> {
+        if self.0 & Self::WRITE == 0 {
+            return None;
+        }
+        Some(self.frame())
+    }
+
     /// The word of this entry.
     #[must_use]
     pub const fn raw(self) -> u64 {
@@ -51,8 +67,16 @@ impl Entry {
     /// not mapped.
     #[must_use]
     pub const fn page(frame: Frame, rights: Prot, uncached: bool) -> Entry {
-        let write = if rights.contains(Prot::WRITE) { Self::WRITE } else { 0 };
-        let execute = if rights.contains(Prot::EXECUTE) { 0 } else { Self::NO_EXECUTE };
+        let write = if rights.contains(Prot::WRITE) {
+            Self::WRITE
+        } else {
+            0
+        };
+        let execute = if rights.contains(Prot::EXECUTE) {
+            0
+        } else {
+            Self::NO_EXECUTE
+        };
         let cache = if uncached { Self::UNCACHED } else { 0 };
         let address = (frame.number() as u64) << PAGE_SHIFT;
         Entry(Self::PRESENT | Self::USER | address | write | execute | cache)
@@ -150,10 +174,10 @@ impl Entry {
         Entry(self.0 | other.0 & (Self::ACCESSED | Self::DIRTY))
     }
 
-    /// Whether the two differ in nothing but accessed and dirty bits.
+    /// Whether the two are cached alike.
     #[must_use]
-    pub const fn same_but_use(self, other: Entry) -> bool {
-        (self.0 ^ other.0) & !(Self::ACCESSED | Self::DIRTY) == 0
+    pub const fn same_cache(self, other: Entry) -> bool {
+        (self.0 ^ other.0) & Self::UNCACHED == 0
     }
 }
 

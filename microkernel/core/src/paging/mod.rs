@@ -29,7 +29,9 @@ mod shootdown;
 pub mod walk;
 pub mod window;
 
-pub use batch::{BatchBuffer, Outcome, Spaces, enter_one, run};
+pub use batch::{
+    BatchBuffer, Outcome, Spaces, State, enter_kernel_page, enter_one, remove_kernel_page, run,
+};
 pub use entry::Entry;
 pub use shootdown::Shootdown;
 
@@ -144,5 +146,50 @@ impl Space {
     }
 }
 
-#[cfg(test)]
-mod model;
+/// Changes a word in one step, however often a processor touches it meanwhile; gives the old one.
+fn update(
+    store: &mut impl TableStore,
+    table: Frame,
+    index: usize,
+    change: impl Fn(Entry) -> Entry,
+) -> Entry {
+    let mut old = store.read(table, index);
+    loop {
+        let new = change(old);
+        if new == old {
+            return old;
+        }
+        match store.compare_exchange(table, index, old, new) {
+            Ok(()) => return old,
+            Err(found) => old = found,
+        }
+    }
+}
+
+/// How many entries may still be touched before the next look at pending interrupts.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Budget {
+    /// A whole slice.
+    #[must_use]
+    pub const fn slice() -> Budget {
+        Budget(SLICE)
+    }
+
+    /// Enough for one page: its walk, with a restriction pushed down at each level.
+    const fn one_page() -> Budget {
+        Budget(SLICE.saturating_mul(ROOT_LEVEL as usize))
+    }
+
+    /// Takes `entries` from it, if it has them.
+    const fn take(&mut self, entries: usize) -> bool {
+        match self.0.checked_sub(entries) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Whoever removes or lowers a translation notes it here; the shell flushes and then calls
 //! [`Shootdown::settle`], which lowers the counts of the frames and gives back the tables that were
-//! unlinked: neither may happen while a processor can still walk to them. Up to [`PAGES`] pages are
+//! unlinked: neither may happen while a processor can still walk to them. Up to 32 pages are
 //! noted one by one, then whole spaces, then everything. A space is named by its root table.
 //!
 //! Unlinked tables are empty; they are chained through their first word, as an entry that is not
@@ -16,9 +16,9 @@ use crate::addr::{Frame, UserAddr};
 use crate::owner::Owners;
 
 /// Pages that are flushed one by one.
-pub const PAGES: usize = 32;
+pub(super) const PAGES: usize = 32;
 /// Spaces that are flushed as a whole before all are.
-pub const SPACES: usize = 8;
+pub(super) const SPACES: usize = 8;
 
 /// What to flush, and what becomes free after it.
 #[must_use = "translations that were taken back are still in TLBs until this is discharged"]

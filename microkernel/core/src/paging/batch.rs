@@ -1,0 +1,476 @@
+//! Runs a batch of translations from an IPC buffer, in bounded, restartable steps.
+//!
+//! A batch is checked as a whole before anything is changed; then its runs are carried out, each
+//! up to its last page or until a slice of [`SLICE`] entries is used up. What is done is written
+//! to the buffer as it happens, so that the same call goes on where it stopped, and repeating a
+//! finished batch does nothing. The buffer is memory of a task that may be writing to it: each
+//! word is copied before it is looked at, and what was checked at first is checked again when it
+//! is read for the second time.
+//!
+//! [`enter_one`] is the short way for the answer to a fault, whose translation is in registers.
+
+use ipc_abi::Kern;
+use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::translation::{self, FRAME_LIMIT, Op, RUN_HEADER, Run, SKIPPED};
+use ipc_abi::types::Prot;
+
+use super::harvest::{self, Target};
+use super::range::{self, Part};
+use super::walk::{self, Leaf, Made};
+use super::{Budget, Entry, Shootdown, Space, TableStore, update};
+use crate::addr::{Frame, PageRange, UserAddr};
+use crate::owner::{OwnerId, Owners};
+
+const DONE_OFFSET: usize = 28;
+
+/// The body of an IPC buffer. Offsets are in bytes, aligned to what is read, below [`BODY_SIZE`].
+pub trait BatchBuffer {
+    /// Reads eight bytes once.
+    fn load64(&self, offset: usize) -> u64;
+    /// Reads four bytes once.
+    fn load32(&self, offset: usize) -> u32;
+    /// Writes four bytes.
+    fn store32(&mut self, offset: usize, value: u32);
+}
+
+/// The spaces that a batch may name.
+pub trait Spaces {
+    /// The space of this name.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_NAME`: it is no space of the caller's.
+    fn space(&mut self, name: u32) -> Result<&mut Space, Kern>;
+}
+
+/// How far a batch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Runs that are done, from the first.
+    pub runs: u32,
+    /// Why it ended there.
+    pub state: State,
+}
+
+/// Why a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// All of it is done.
+    Done,
+    /// A slice is: flush, look at pending interrupts, and call again.
+    More,
+    /// An error. If it was found by the check, nothing has changed.
+    Failed(Kern),
+}
+
+/// Carries out a slice of the batch in the first `length` bytes of `buffer`. Whatever is answered,
+/// `account`, which is empty at the call, must be discharged before anything else happens.
+///
+/// For the first run that has one, in this order: `KERN_INVALID_ARGUMENT`: a run is malformed or
+/// cut off; `KERN_INVALID_NAME`: no such space; `KERN_INVALID_ADDRESS`: outside the part of the
+/// user half that tasks map; `KERN_NO_ACCESS`: a frame that is not to be entered there. Later:
+/// `KERN_RESOURCE_SHORTAGE`: no frame for a page table.
+pub fn run<S: TableStore>(
+    buffer: &mut impl BatchBuffer,
+    length: usize,
+    spaces: &mut impl Spaces,
+    store: &mut S,
+    owners: &Owners<'_>,
+    account: &mut Shootdown,
+) -> Outcome {
+    debug_assert!(account.is_empty(), "the last slice was not discharged");
+    let mut outcome = Outcome {
+        runs: 0,
+        state: State::Done,
+    };
+    if let Err(code) = check(buffer, length, spaces, owners) {
+        outcome.state = State::Failed(code);
+        return outcome;
+    }
+    let mut budget = Budget::slice();
+    let mut offset = 0;
+    while offset < length {
+        let step = read_run(buffer, offset, length).and_then(|(run, next)| {
+            let space = spaces.space(run.space)?;
+            let mut execution = Execution {
+                buffer,
+                offset,
+                run,
+                range: PageRange::new(run.address, u64::from(run.count))?,
+                space,
+                store,
+                owners,
+                account,
+                budget: &mut budget,
+            };
+            Ok((execution.carry_out()?, next))
+        });
+        match step {
+            Ok((true, next)) => offset = next,
+            Ok((false, _)) => {
+                outcome.state = State::More;
+                return outcome;
+            }
+            Err(code) => {
+                outcome.state = State::Failed(code);
+                return outcome;
+            }
+        }
+        outcome.runs = outcome.runs.saturating_add(1);
+    }
+    outcome
+}
+
+/// Enters one page, which the answer to a fault brings. An older epoch than the space's drops it.
+///
+/// # Errors
+/// In this order: `KERN_INVALID_ARGUMENT`: no frame number, no rights, or an address inside a
+/// page; `KERN_INVALID_ADDRESS`; `KERN_NO_ACCESS`; `KERN_RESOURCE_SHORTAGE`: as for a batch.
+pub fn enter_one<S: TableStore>(
+    space: &mut Space,
+    store: &mut S,
+    owners: &Owners<'_>,
+    account: &mut Shootdown,
+    enter: translation::Enter,
+) -> Result<(), Kern> {
+    let frame = Frame::new(enter.frame).ok_or(Kern::InvalidArgument)?;
+    if enter.protection.is_empty() {
+        return Err(Kern::InvalidArgument);
+    }
+    let range = PageRange::new(enter.address, 1)?;
+    if !space.accepts(enter.epoch) {
+        return Ok(());
+    }
+    let address = UserAddr::new(range.start()).ok_or(Kern::InvalidAddress)?;
+    let page = Page {
+        address,
+        frame,
+        rights: enter.protection,
+        uncached: enter.uncached,
+        owner: space.owner(),
+    };
+    enter_page(space, store, owners, account, page)
+}
+
+/// Enters a page of the kernel's in a task's space, readable and writable: an IPC buffer.
+///
+/// # Errors
+/// `KERN_NO_ACCESS`: the frame is not the kernel's. `KERN_RESOURCE_SHORTAGE`: no frame for a table.
+pub fn enter_kernel_page<S: TableStore>(
+    space: &mut Space,
+    store: &mut S,
+    owners: &Owners<'_>,
+    account: &mut Shootdown,
+    (address, frame, rights): (UserAddr, Frame, Prot),
+) -> Result<(), Kern> {
+    let page = Page {
+        address: address.page(),
+        frame,
+        rights,
+        uncached: false,
+        owner: OwnerId::KERNEL,
+    };
+    enter_page(space, store, owners, account, page)
+}
+
+/// Removes the page at `address` if it maps `frame`; says whether it did.
+pub fn remove_kernel_page(
+    space: &Space,
+    store: &mut impl TableStore,
+    account: &mut Shootdown,
+    address: UserAddr,
+    frame: Frame,
+) -> bool {
+    let Leaf::Table(table) = walk::find(store, space.root(), address) else {
+        return false;
+    };
+    let target = Target {
+        root: space.root(),
+        table,
+        page: address.page(),
+        frame,
+    };
+    harvest::remove(store, account, target) != SKIPPED
+}
+
+/// A page to enter.
+#[derive(Clone, Copy)]
+struct Page {
+    address: UserAddr,
+    frame: Frame,
+    rights: Prot,
+    uncached: bool,
+    /// Whose the frame must be.
+    owner: OwnerId,
+}
+
+fn enter_page<S: TableStore>(
+    space: &mut Space,
+    store: &mut S,
+    owners: &Owners<'_>,
+    account: &mut Shootdown,
+    page: Page,
+) -> Result<(), Kern> {
+    owners.check_enter(page.frame, page.owner, page.uncached)?;
+    let mut budget = Budget::one_page();
+    match walk::make(space, store, page.address, page.rights, &mut budget)? {
+        Made::Table(table) => put(space.root(), store, owners, account, (table, page)),
+        Made::More => Err(Kern::Failure),
+    }
+}
+
+/// Puts a page into its lowest table. A frame that was there goes, its use forgotten: the server
+/// removes first what it wants to know about. The same frame keeps its accessed and dirty bits.
+fn put<S: TableStore>(
+    root: Frame,
+    store: &mut S,
+    owners: &Owners<'_>,
+    account: &mut Shootdown,
+    (table, page): (Frame, Page),
+) -> Result<(), Kern> {
+    let index = page.address.slot(1);
+    let new = Entry::page(page.frame, page.rights, page.uncached);
+    let old = store.read(table, index);
+    if old.is_present() && old.frame() == page.frame {
+        owners.check_enter(page.frame, page.owner, page.uncached)?;
+        let old = update(store, table, index, |old| new.with_use_of(old));
+        if !new.allows(old.rights()) || !new.same_cache(old) {
+            account.note_page(root, page.address);
+        }
+        return Ok(());
+    }
+    owners.raise(page.frame, page.owner, page.uncached)?;
+    let old = store.exchange(table, index, new);
+    if old.is_present() {
+        account.note_removed(root, page.address, old.frame());
+    }
+    Ok(())
+}
+
+/// Checks the part of a batch that is not done yet.
+fn check(
+    buffer: &impl BatchBuffer,
+    length: usize,
+    spaces: &mut impl Spaces,
+    owners: &Owners<'_>,
+) -> Result<(), Kern> {
+    if length > BODY_SIZE {
+        return Err(Kern::InvalidArgument);
+    }
+    let mut offset = 0;
+    while offset < length {
+        let (run, next) = read_run(buffer, offset, length)?;
+        let frames = (run.done..run.count).filter(|_| run.op.has_frames());
+        for index in frames.clone() {
+            read_frame(buffer, offset, index)?;
+        }
+        let space = spaces.space(run.space)?;
+        PageRange::new(run.address, u64::from(run.count))?;
+        if run.op == Op::Enter && space.accepts(run.epoch) {
+            for index in frames {
+                let frame = read_frame(buffer, offset, index)?;
+                owners.check_enter(frame, space.owner(), run.uncached)?;
+            }
+        }
+        offset = next;
+    }
+    Ok(())
+}
+
+/// Reads the run at `offset`, and where the next one starts; checks its form.
+fn read_run(buffer: &impl BatchBuffer, offset: usize, length: usize) -> Result<(Run, usize), Kern> {
+    let body = offset.checked_add(RUN_HEADER).filter(|end| *end <= length);
+    if body.is_none() {
+        return Err(Kern::InvalidArgument);
+    }
+    let mut header = [0; RUN_HEADER];
+    for (chunk, word) in header.chunks_exact_mut(8).zip(0usize..) {
+        let value = buffer.load64(offset.saturating_add(word.saturating_mul(8)));
+        chunk.copy_from_slice(&value.to_le_bytes());
+    }
+    let run = Run::from_bytes(header).ok_or(Kern::InvalidArgument)?;
+    let next = run
+        .size()
+        .and_then(|size| offset.checked_add(size))
+        .filter(|end| *end <= length)
+        .ok_or(Kern::InvalidArgument)?;
+    if is_malformed(run) {
+        return Err(Kern::InvalidArgument);
+    }
+    Ok((run, next))
+}
+
+fn is_malformed(run: Run) -> bool {
+    let enters = run.op == Op::Enter;
+    let crooked = UserAddr::new(run.address).is_some_and(|address| !address.is_page());
+    let crosses = run.op.has_frames()
+        && PageRange::new(run.address, u64::from(run.count))
+            .is_ok_and(|range| !range.in_one_table());
+    run.done > run.count
+        || crooked
+        || crosses
+        || enters && run.protection.is_empty()
+        || !enters && run.uncached
+}
+
+/// The frame number at this index of the run at `offset`.
+fn read_frame(buffer: &impl BatchBuffer, offset: usize, index: u32) -> Result<Frame, Kern> {
+    let number = buffer.load32(frame_offset(offset, index));
+    Some(number)
+        .filter(|number| *number < FRAME_LIMIT)
+        .and_then(Frame::new)
+        .ok_or(Kern::InvalidArgument)
+}
+
+fn frame_offset(run: usize, index: u32) -> usize {
+    // A run with frames has at most 512 of them; the sum lies inside the body.
+    let frames = usize::try_from(index).unwrap_or(0).saturating_mul(4);
+    run.saturating_add(RUN_HEADER).saturating_add(frames)
+}
+
+/// One run while it is carried out.
+struct Execution<'a, B, S> {
+    buffer: &'a mut B,
+    offset: usize,
+    run: Run,
+    range: PageRange,
+    space: &'a mut Space,
+    store: &'a mut S,
+    owners: &'a Owners<'a>,
+    account: &'a mut Shootdown,
+    budget: &'a mut Budget,
+}
+
+impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
+    /// Goes on with the run; says whether it is done. Progress is in the buffer either way.
+    fn carry_out(&mut self) -> Result<bool, Kern> {
+        let before = self.run.done;
+        let result = self.dispatch();
+        if self.run.done != before {
+            let offset = self.offset.saturating_add(DONE_OFFSET);
+            self.buffer.store32(offset, self.run.done);
+        }
+        result.map(|()| self.run.done == self.run.count)
+    }
+
+    fn dispatch(&mut self) -> Result<(), Kern> {
+        let keep = self.run.protection;
+        match self.run.op {
+            Op::Enter => return self.enter(),
+            Op::Harvest => self.each_mapped(|store, _, target| harvest::harvest(store, target)),
+            Op::Lower if !keep.is_empty() => {
+                self.space.revoke(self.run.epoch);
+                self.each_mapped(|store, account, target| {
+                    harvest::lower(store, account, target, keep)
+                })
+            }
+            Op::Remove | Op::Lower => {
+                self.space.revoke(self.run.epoch);
+                self.each_mapped(harvest::remove)
+            }
+            Op::RemoveRange | Op::LowerRange => {
+                self.space.revoke(self.run.epoch);
+                self.whole_range();
+                Ok(())
+            }
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), Kern> {
+        if !self.space.accepts(self.run.epoch) {
+            self.run.done = self.run.count;
+        }
+        let Some(first) = self.next_page() else {
+            return Ok(());
+        };
+        let rights = self.run.protection;
+        let table = match walk::make(self.space, self.store, first, rights, self.budget)? {
+            Made::Table(table) => table,
+            Made::More => return Ok(()),
+        };
+        while let Some(address) = self.next_page() {
+            if !self.budget.take(1) {
+                break;
+            }
+            let page = Page {
+                address,
+                frame: read_frame(self.buffer, self.offset, self.run.done)?,
+                rights,
+                uncached: self.run.uncached,
+                owner: self.space.owner(),
+            };
+            let place = (table, page);
+            put(
+                self.space.root(),
+                self.store,
+                self.owners,
+                self.account,
+                place,
+            )?;
+            self.run.done = self.run.done.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Does something to each page that maps the frame named for it, and writes what it answers.
+    fn each_mapped(
+        &mut self,
+        mut act: impl FnMut(&mut S, &mut Shootdown, Target) -> u32,
+    ) -> Result<(), Kern> {
+        let Some(first) = self.next_page() else {
+            return Ok(());
+        };
+        let leaf = walk::find(self.store, self.space.root(), first);
+        while let Some(page) = self.next_page() {
+            if !self.budget.take(1) {
+                break;
+            }
+            let frame = read_frame(self.buffer, self.offset, self.run.done)?;
+            let answer = match leaf {
+                Leaf::Table(table) => {
+                    let target = Target {
+                        root: self.space.root(),
+                        table,
+                        page,
+                        frame,
+                    };
+                    act(self.store, self.account, target)
+                }
+                Leaf::Missing | Leaf::Large(_) => SKIPPED,
+            };
+            let offset = frame_offset(self.offset, self.run.done);
+            self.buffer.store32(offset, answer);
+            self.run.done = self.run.done.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn whole_range(&mut self) {
+        let keep = self.run.protection;
+        let part = Part {
+            all: self.range,
+            done: u64::from(self.run.done),
+        };
+        let done = if self.run.op == Op::RemoveRange || keep.is_empty() {
+            range::remove(self.space, self.store, self.account, part, self.budget)
+        } else {
+            range::lower(
+                self.space,
+                self.store,
+                self.account,
+                part,
+                keep,
+                self.budget,
+            )
+        };
+        // The range has no more pages than `count`.
+        self.run.done = u32::try_from(done).unwrap_or(self.run.count);
+    }
+
+    /// Address of the first page that is not done.
+    fn next_page(&self) -> Option<UserAddr> {
+        if self.run.done >= self.run.count {
+            return None;
+        }
+        UserAddr::new(self.range.skip(u64::from(self.run.done)).start())
+    }
+}

@@ -1,0 +1,242 @@
+//! Removes and lowers ranges, by subtree where whole tables are covered.
+//!
+//! Both go through the tables from the left, and stop at the entry for which the budget has
+//! nothing left; the caller comes back with the rest of the range. A table that the range covers
+//! is unlinked when its last entry has been removed. What lies in between may have been entered
+//! anew while the caller was away; such a table is seen not to be empty and stays.
+
+use ipc_abi::layout::{PAGE_SHIFT, PAGE_SIZE};
+use ipc_abi::types::Prot;
+
+use super::{Budget, Entry, ROOT_LEVEL, Shootdown, Space, TABLE_ENTRIES, TableStore, update};
+use crate::addr::{Frame, PageRange, UserAddr};
+
+/// Unmaps what the range maps from its page `done` on, and frees the tables that all of the range
+/// covers. Gives the number of pages that are done now. The account has room for a slice.
+pub fn remove(
+    space: &mut Space,
+    store: &mut impl TableStore,
+    account: &mut Shootdown,
+    part: Part,
+    budget: &mut Budget,
+) -> u64 {
+    let root = space.root();
+    let mut removal = Removal {
+        space,
+        store,
+        account,
+        budget,
+        all: part.all,
+    };
+    let from = part.rest();
+    let end = removal.clear(root, ROOT_LEVEL, from);
+    part.done_at(end)
+}
+
+/// Leaves the range from its page `done` on no more than `keep` (not empty). Gives the number of
+/// pages that are done now.
+pub fn lower(
+    space: &mut Space,
+    store: &mut impl TableStore,
+    account: &mut Shootdown,
+    part: Part,
+    keep: Prot,
+    budget: &mut Budget,
+) -> u64 {
+    let root = space.root();
+    let mut lowering = Lowering {
+        root,
+        store,
+        account,
+        budget,
+        keep,
+    };
+    let end = lowering.lower(root, ROOT_LEVEL, part.rest());
+    part.done_at(end)
+}
+
+/// A range of which some pages are done.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The whole range.
+    pub all: PageRange,
+    /// Pages at its start that are done.
+    pub done: u64,
+}
+
+impl Part {
+    fn rest(self) -> Span {
+        let rest = self.all.skip(self.done);
+        Span {
+            from: rest.start(),
+            to: rest.end(),
+        }
+    }
+
+    fn done_at(self, address: u64) -> u64 {
+        address.saturating_sub(self.all.start()) >> PAGE_SHIFT
+    }
+}
+
+/// Addresses from and to, in the user half.
+#[derive(Clone, Copy)]
+struct Span {
+    from: u64,
+    to: u64,
+}
+
+impl Span {
+    fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
+
+    /// All that one entry of this level spans around `address`.
+    fn of_entry(address: u64, level: u8) -> Span {
+        let mut size = PAGE_SIZE;
+        for _ in 1..level {
+            size = size.saturating_mul(TABLE_ENTRIES as u64);
+        }
+        let from = address & !size.wrapping_sub(1);
+        Span {
+            from,
+            to: from.saturating_add(size),
+        }
+    }
+
+    fn start(self) -> Option<UserAddr> {
+        UserAddr::new(self.from)
+    }
+
+    /// The part of this span that the entry of its first address covers.
+    fn first_entry(self, level: u8) -> Span {
+        let entry = Span::of_entry(self.from, level);
+        Span {
+            from: self.from,
+            to: entry.to.min(self.to),
+        }
+    }
+
+    fn contains(self, other: Span) -> bool {
+        self.from <= other.from && other.to <= self.to
+    }
+}
+
+struct Removal<'a, S> {
+    space: &'a mut Space,
+    store: &'a mut S,
+    account: &'a mut Shootdown,
+    budget: &'a mut Budget,
+    all: PageRange,
+}
+
+impl<S: TableStore> Removal<'_, S> {
+    /// Removes a span that lies in one table. Gives the address up to which all is removed.
+    fn clear(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
+        while let Some(address) = span.start().filter(|_| !span.is_empty()) {
+            if !self.budget.take(1) {
+                return span.from;
+            }
+            let here = span.first_entry(level);
+            let index = address.slot(level);
+            let entry = self.store.read(table, index);
+            if entry.is_present() {
+                let end = self.clear_entry(table, level, here, entry);
+                if end < here.to {
+                    return end;
+                }
+            }
+            span.from = here.to;
+        }
+        span.from
+    }
+
+    fn clear_entry(&mut self, table: Frame, level: u8, span: Span, entry: Entry) -> u64 {
+        let Some(address) = span.start() else {
+            return span.to;
+        };
+        let index = address.slot(level);
+        let root = self.space.root();
+        if level == 1 {
+            let old = self.store.exchange(table, index, Entry::EMPTY);
+            self.account.note_removed(root, address, old.frame());
+            return span.to;
+        }
+        if level == 2 && entry.is_large() {
+            self.store.exchange(table, index, Entry::EMPTY);
+            self.account.note_space(root);
+            return span.to;
+        }
+        let lower = entry.frame();
+        let end = self.clear(lower, level.saturating_sub(1), span);
+        // A table that was cleared from its first entry on in one go need not be looked at again.
+        let whole = span.from == Span::of_entry(span.from, level).from;
+        if end == span.to && self.covers(span, level) && (whole || self.is_empty(lower)) {
+            self.store.exchange(table, index, Entry::EMPTY);
+            self.space.tables = self.space.tables.saturating_sub(1);
+            self.account.note_table(self.store, root, lower);
+        }
+        end
+    }
+
+    /// Whether the whole range covers all that the entry of this span does.
+    fn covers(&self, span: Span, level: u8) -> bool {
+        let all = Span {
+            from: self.all.start(),
+            to: self.all.end(),
+        };
+        all.contains(Span::of_entry(span.from, level))
+    }
+
+    fn is_empty(&self, table: Frame) -> bool {
+        (0..TABLE_ENTRIES).all(|index| !self.store.read(table, index).is_present())
+    }
+}
+
+struct Lowering<'a, S> {
+    root: Frame,
+    store: &'a mut S,
+    account: &'a mut Shootdown,
+    budget: &'a mut Budget,
+    keep: Prot,
+}
+
+impl<S: TableStore> Lowering<'_, S> {
+    /// Lowers a span that lies in one table. Gives the address up to which all is lowered.
+    fn lower(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
+        while let Some(address) = span.start().filter(|_| !span.is_empty()) {
+            if !self.budget.take(1) {
+                return span.from;
+            }
+            let here = span.first_entry(level);
+            let entry = self.store.read(table, address.slot(level));
+            let leaf = level == 1 || level == 2 && entry.is_large();
+            if entry.is_present() {
+                if leaf || here.contains(Span::of_entry(here.from, level)) {
+                    self.lower_entry(table, level, address);
+                } else {
+                    let end = self.lower(entry.frame(), level.saturating_sub(1), here);
+                    if end < here.to {
+                        return end;
+                    }
+                }
+            }
+            span.from = here.to;
+        }
+        span.from
+    }
+
+    fn lower_entry(&mut self, table: Frame, level: u8, address: UserAddr) {
+        let keep = self.keep;
+        let old = update(self.store, table, address.slot(level), |entry| {
+            entry.lowered(keep)
+        });
+        if keep.contains(old.rights()) {
+            return;
+        }
+        if level == 1 {
+            self.account.note_page(self.root, address);
+        } else {
+            self.account.note_space(self.root);
+        }
+    }
+}
