@@ -1,5 +1,7 @@
 //! Each refusal of the ELF reader on a file made by hand, and no panic on a damaged one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use bootimg::{ElfError, LoadPlan, MAX_SEGMENTS, PAGE_SIZE, Protection};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Each refusal of the manifest's parser, with its line and its words; and what is accepted.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use bootimg::{Ends, Level, MAX_ARGS, MAX_NAME, MAX_TASKS, MAX_VALUE, Manifest, Rights};
 
 const SERVER: &str = "task s file=s.elf level=server\n";

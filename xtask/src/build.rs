@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -158,65 +157,33 @@ pub fn tasks(names: &[&str]) -> Result<Vec<Program>> {
     names.iter().map(|name| take(&mut built, name)).collect()
 }
 
-/// Builds a crate that lies anywhere, with the flags of a task.
+/// Builds the one program of the crate with this manifest, which lies anywhere, with the flags and
+/// the profile of a task.
 ///
 /// # Errors
-/// One line that names the folder and what to do: it is missing, unreadable, no crate, does not
-/// compile, or has no program or more than one.
-pub fn module(folder: &Path) -> Result<Program> {
-    let shown = folder.display();
-    let manifest = module_manifest(folder)?;
-    eprintln!("Building {shown} ...");
+/// The compiler's errors, which have been shown; or the crate has no program or more than one.
+pub(crate) fn outside(manifest: &Path) -> Result<Program> {
     let mut cargo = Kind::Task.cargo("build");
     cargo
         .arg("--manifest-path")
-        .arg(&manifest)
+        .arg(manifest)
         // The same profile as this workspace's, whatever the crate's own says.
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");
-    let built = build(&mut cargo).map_err(|error| {
-        error.context(format!(
-            "--module {shown}: the crate does not build (see above); fix it and run again"
-        ))
-    })?;
-    let mut programs = built.into_iter().filter(|(_, paths)| !paths.is_empty());
+    let built = build(&mut cargo)
+        .map_err(|_| anyhow!("the crate does not build (see above); mend it and run again"))?;
+    let mut programs = built
+        .into_iter()
+        .flat_map(|(name, elfs)| elfs.into_iter().map(move |elf| (name.clone(), elf)));
     match (programs.next(), programs.next()) {
-        (None, _) => bail!(
-            "--module {shown}: the crate has no program; a task is a package with src/main.rs"
-        ),
-        (Some((name, mut paths)), None) if paths.len() == 1 => {
-            let elf = paths
-                .pop()
-                .ok_or_else(|| anyhow!("--module {shown}: no program"))?;
-            Ok(Program { name, elf })
+        (Some((name, elf)), None) => Ok(Program { name, elf }),
+        (None, _) => bail!("the crate has no program; a task is a package with src/main.rs"),
+        (Some(_), Some(_)) => {
+            bail!("the crate has more than one program; give the folder of a package with one")
         }
-        _ => bail!(
-            "--module {shown}: the crate has more than one program; give the folder of a package with one"
-        ),
-    }
-}
-
-fn module_manifest(folder: &Path) -> Result<PathBuf> {
-    let shown = folder.display();
-    let meta = fs::metadata(folder).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            anyhow!("--module {shown}: no such folder; `cargo xtask new-task NAME` makes one")
-        }
-        _ => anyhow!("--module {shown}: cannot be read: {error}"),
-    })?;
-    if !meta.is_dir() {
-        bail!("--module {shown}: not a folder; give the folder with the crate's Cargo.toml");
-    }
-    let manifest = folder.join("Cargo.toml");
-    match fs::File::open(&manifest) {
-        Ok(_) => Ok(std::path::absolute(&manifest).unwrap_or(manifest)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-            "--module {shown}: not a crate: there is no Cargo.toml; `cargo xtask new-task NAME` makes one"
-        ),
-        Err(error) => bail!("--module {shown}: Cargo.toml cannot be read: {error}"),
     }
 }
 
@@ -315,22 +282,5 @@ mod tests {
         assert!(kernel.contains(&"-Clink-arg=-T/r/microkernel/kernel.ld".to_owned()));
         assert!(task.contains(&"-Clink-arg=-T/r/ipc/task.ld".to_owned()));
         assert!(!task.iter().any(|flag| flag.contains("code-model")));
-    }
-
-    #[test]
-    fn a_module_that_is_missing_or_no_crate_is_refused_with_a_remedy() {
-        let missing = module_manifest(Path::new("/no/such/folder"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            missing.contains("no such folder") && missing.contains("new-task"),
-            "{missing}"
-        );
-        let file = module_manifest(Path::new("/proc/version"))
-            .unwrap_err()
-            .to_string();
-        assert!(file.contains("not a folder"), "{file}");
-        let empty = module_manifest(Path::new("/proc")).unwrap_err().to_string();
-        assert!(empty.contains("not a crate"), "{empty}");
     }
 }

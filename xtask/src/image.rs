@@ -11,40 +11,7 @@ use bootimg::{ElfError, Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Right
 use ipc_abi::layout::{USER_MAX, USER_MIN};
 
 use crate::build::{self, Program};
-
-/// A crate outside this repository that joins the image, and its arguments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Module {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
-}
-
-impl std::str::FromStr for Module {
-    type Err = String;
-
-    /// Reads `PATH[:arg,...]`. A path with a colon can be given if it exists as it is written.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let whole = Path::new(text);
-        let (folder, args) = match text.split_once(':') {
-            Some((folder, args)) if !whole.exists() => (Path::new(folder), args),
-            _ => (whole, ""),
-        };
-        if folder.as_os_str().is_empty() {
-            return Err("expected PATH[:arg,...]".to_owned());
-        }
-        let args = args
-            .split(',')
-            .filter(|arg| !arg.is_empty())
-            .map(str::to_owned)
-            .collect();
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            args,
-        })
-    }
-}
+use crate::module::Module;
 
 /// A program and its place in the image.
 #[derive(Clone, Debug)]
@@ -151,9 +118,12 @@ fn entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
         entries.push(Entry::new(program(name)?, Level::Client).with_args(args));
     }
     for module in &contents.modules {
-        let built = Entry::new(&build::module(&module.folder)?, Level::Client);
-        entries.push(built.with_args(&module.args));
+        let (program, place) = module.build()?;
+        let entry = Entry::new(&program, place.level).with_rights(place.rights);
+        entries.push(entry.with_args(&module.args));
     }
+    // Modules come last on the command line, and each level starts after the one before it.
+    entries.sort_by_key(|entry| entry.spec.level);
     distinguish(&mut entries);
     Ok(entries)
 }
@@ -271,16 +241,6 @@ pub fn describe(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_module_has_arguments_after_the_colon() {
-        let module: Module = "/tmp/none/hello:one,two words".parse().unwrap();
-        assert_eq!(module.folder, Path::new("/tmp/none/hello"));
-        assert_eq!(module.args, ["one", "two words"]);
-        let bare: Module = "/tmp/none/hello".parse().unwrap();
-        assert!(bare.args.is_empty());
-        assert!(":a".parse::<Module>().is_err());
-    }
 
     #[test]
     fn a_task_given_twice_gets_a_second_name() {

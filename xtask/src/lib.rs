@@ -10,6 +10,7 @@ pub mod check;
 pub mod doctor;
 pub mod image;
 mod layers;
+pub mod module;
 pub mod qemu;
 pub mod run;
 mod source;

@@ -17,7 +17,8 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
-use crate::image::{self, Built, Contents, Module};
+use crate::image::{self, Built, Contents};
+use crate::module::Module;
 use crate::qemu::{self, Accel, Machine, Memory, Outcome};
 use crate::trace;
 
