@@ -25,12 +25,54 @@
 //! Ids are written out, not counted: a reader can search for the number that a trace shows, and a
 //! removed message leaves a gap instead of renumbering its successors.
 
-use crate::codec::Payload;
+use crate::codec::{Payload, Words};
+use ipc_abi::Kern;
 
 /// A protocol: the marker that typed rights carry.
 pub trait Protocol {
+    /// Any request of it.
+    type Request: AnyRequest;
+    /// Any answer of it.
+    type Reply: AnyReply;
     /// Its reference: every message.
     const CATALOGUE: &'static Catalogue;
+}
+
+/// A message as it arrives, before it is understood.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    /// The payload of the port that it came through.
+    pub payload: u64,
+    /// The message id.
+    pub id: u32,
+    /// The register words.
+    pub words: &'a Words,
+    /// The body, as long as the message says.
+    pub body: &'a [u8],
+    /// How many rights it carries, empty slots included.
+    pub rights: usize,
+}
+
+/// Something that a server can be asked: the requests of a protocol, or of several.
+pub trait AnyRequest: Sized {
+    /// Understands a message.
+    ///
+    /// # Errors
+    /// MIG_BAD_ID: no such request. MIG_BAD_ARGUMENTS: another number of rights than its kind has.
+    /// MIG_TYPE_ERROR: malformed.
+    fn decode(message: &Raw<'_>) -> Result<Self, Kern>;
+}
+
+/// Something that a server can answer: the replies of a protocol, or of several.
+pub trait AnyReply {
+    /// Right slots of the answer.
+    fn rights(&self) -> usize;
+
+    /// Writes the answer, code included; says how many bytes of `body` it takes.
+    ///
+    /// # Errors
+    /// KERN_INVALID_ARGUMENT: it does not fit `body`.
+    fn encode(&self, words: &mut Words, body: &mut [u8]) -> Result<usize, Kern>;
 }
 
 /// A request: its number, its answer and the rights that travel with both.
@@ -43,6 +85,8 @@ pub trait Message: Payload {
     const ID: u32;
     /// Name, as in Mach.
     const NAME: &'static str;
+    /// How request and reply travel.
+    const FORM: Form;
     /// Right slots of the request. All are sent; an optional one may be empty.
     const RIGHTS: &'static [Slot];
     /// Right slots of a successful answer. A refusal carries none.
@@ -142,6 +186,8 @@ macro_rules! protocol {
         pub enum $Marker {}
 
         impl $crate::define::Protocol for $Marker {
+            type Request = Request;
+            type Reply = Reply;
             const CATALOGUE: &'static $crate::define::Catalogue = &CATALOGUE;
         }
 
@@ -171,6 +217,7 @@ macro_rules! protocol {
                 type Reply = $crate::define::reply_type!($($Reply)?);
                 const ID: u32 = $id;
                 const NAME: &'static str = stringify!($name);
+                const FORM: $crate::define::Form = $crate::define::form!($form);
                 const RIGHTS: &'static [$crate::define::Slot] = &[$($(
                     $crate::define::Slot { name: stringify!($IN), doc: &[$($idoc),+] },
                 )+)?];
@@ -282,6 +329,27 @@ macro_rules! protocol {
             }
         }
 
+        impl $crate::define::AnyRequest for Request {
+            fn decode(message: &$crate::define::Raw<'_>) -> Result<Request, ipc_abi::Kern> {
+                Request::decode(message.id, message.words, message.body, message.rights)
+            }
+        }
+
+        impl $crate::define::AnyReply for Reply {
+            fn rights(&self) -> usize {
+                use $crate::define::Message;
+                match self { $(Reply::$Request(_) => $Request::REPLY_RIGHTS.len(),)+ }
+            }
+
+            fn encode(
+                &self,
+                words: &mut $crate::codec::Words,
+                body: &mut [u8],
+            ) -> Result<usize, ipc_abi::Kern> {
+                Reply::encode(self, words, body)
+            }
+        }
+
         /// The protocol as the reference prints it.
         pub const CATALOGUE: $crate::define::Catalogue = $crate::define::Catalogue {
             name: $title,
@@ -390,8 +458,7 @@ macro_rules! slots {
     };
 }
 
-/// Slot constants of a reply: at the reply's struct, or, where it has none, at the request as
-/// `REPLY_..` would be; a row with reply rights therefore always names a reply struct.
+/// Slot constants of a reply, at its struct: a row with reply rights names one, be it empty.
 macro_rules! reply_slots {
     ($Request:ident; $($Reply:ident)?;) => {};
     ($Request:ident; $Reply:ident; $($slots:tt)+) => {
@@ -409,9 +476,9 @@ pub(crate) use {form, payload, protocol, reply_slots, reply_type, slots};
 /// KERN_INVALID_ARGUMENT: it does not fit `body`.
 pub fn put_reply<M: Message>(
     reply: &M::Reply,
-    words: &mut crate::codec::Words,
+    words: &mut Words,
     body: &mut [u8],
-) -> Result<usize, ipc_abi::Kern> {
+) -> Result<usize, Kern> {
     let [code, rest @ ..] = words;
     *code = 0;
     reply.put(rest, body)
@@ -422,13 +489,9 @@ pub fn put_reply<M: Message>(
 /// # Errors
 /// The code that the server answered. MIG_BAD_ARGUMENTS: another number of rights than the answer
 /// has. MIG_TYPE_ERROR: malformed.
-pub fn get_reply<M: Message>(
-    words: &crate::codec::Words,
-    body: &[u8],
-    rights: usize,
-) -> Result<M::Reply, ipc_abi::Kern> {
+pub fn get_reply<M: Message>(words: &Words, body: &[u8], rights: usize) -> Result<M::Reply, Kern> {
     let [code, rest @ ..] = words;
-    let code = u32::try_from(*code).map_err(|_| ipc_abi::Kern::MigTypeError)?;
+    let code = u32::try_from(*code).map_err(|_| Kern::MigTypeError)?;
     ipc_abi::kern_return::from_raw(code)?;
     crate::codec::expect_rights(rights, M::REPLY_RIGHTS.len())?;
     M::Reply::get(rest, body)
