@@ -61,6 +61,18 @@ pub fn guest_dir() -> PathBuf {
     std::path::absolute(&target).unwrap_or(target).join("guest")
 }
 
+/// A cargo command at the root of the workspace, for what runs on the host.
+#[must_use]
+pub fn plain_cargo(subcommand: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo told this very process about the crate `xtask` is not for its children.
+    cargo
+        .arg(subcommand)
+        .current_dir(root())
+        .env_remove("CARGO_MANIFEST_DIR");
+    cargo
+}
+
 /// Which flags a guest crate needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -111,22 +123,15 @@ impl Kind {
     /// A cargo command for crates of this kind. The caller adds the packages.
     #[must_use]
     pub fn cargo(self, subcommand: &str) -> Command {
-        let root = root();
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let flags = self.rustflags(&root()).join("\u{1f}");
+        let mut cargo = plain_cargo(subcommand);
         cargo
-            .arg(subcommand)
             .args(["--quiet", "--release", "--target", TARGET])
             .arg("--target-dir")
             .arg(self.target_dir())
-            .env(
-                "CARGO_ENCODED_RUSTFLAGS",
-                self.rustflags(&root).join("\u{1f}"),
-            )
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
             .env_remove("RUSTFLAGS")
-            // What cargo told this very process about the crate `xtask` is not for its children.
-            .env_remove("CARGO_MANIFEST_DIR")
-            .env_remove("CARGO_TARGET_DIR")
-            .current_dir(&root);
+            .env_remove("CARGO_TARGET_DIR");
         cargo
     }
 }

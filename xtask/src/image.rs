@@ -72,8 +72,18 @@ pub struct Built {
 /// # Errors
 /// A crate that does not build, or a program that the guest would refuse.
 pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
+    // What is not ours is the likeliest to fail: it comes first.
+    let modules = contents
+        .modules
+        .iter()
+        .map(module_entry)
+        .collect::<Result<Vec<_>>>()?;
     let kernel = build::kernel()?;
-    let entries = entries(contents)?;
+    let mut entries = own_entries(contents)?;
+    entries.extend(modules);
+    // Each level starts after the one before it.
+    entries.sort_by_key(|entry| entry.spec.level);
+    distinguish(&mut entries);
     let bytes = pack(&entries, contents.ends, &contents.options)?;
     let path = build::guest_dir().join(format!("{name}.tar"));
     fs::write(&path, bytes)
@@ -85,7 +95,7 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
     })
 }
 
-fn entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
+fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     let mut names = vec!["vm-server", "bootstrap"];
     names.extend(contents.file_pager.then_some("file-pager"));
     names.extend(contents.clients.iter().map(|(name, _)| *name));
@@ -117,15 +127,13 @@ fn entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     for (name, args) in &contents.clients {
         entries.push(Entry::new(program(name)?, Level::Client).with_args(args));
     }
-    for module in &contents.modules {
-        let (program, place) = module.build()?;
-        let entry = Entry::new(&program, place.level).with_rights(place.rights);
-        entries.push(entry.with_args(&module.args));
-    }
-    // Modules come last on the command line, and each level starts after the one before it.
-    entries.sort_by_key(|entry| entry.spec.level);
-    distinguish(&mut entries);
     Ok(entries)
+}
+
+fn module_entry(module: &Module) -> Result<Entry> {
+    let (program, place) = module.build()?;
+    let entry = Entry::new(&program, place.level).with_rights(place.rights);
+    Ok(entry.with_args(&module.args))
 }
 
 /// Gives tasks of one name, such as a module that is given twice, names and files of their own.

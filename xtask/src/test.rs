@@ -2,10 +2,9 @@
 //!
 //! The last line is `N passed, N failed`, over all; the exit status says the same.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::time::Duration;
-use std::{env, io};
 
 use anyhow::{Context, Result};
 use bootimg::Ends;
@@ -76,11 +75,18 @@ pub fn test(options: &Options) -> Result<u8> {
     Ok(u8::from(count.failed > 0))
 }
 
-/// Runs `cargo test` over the crates that run on the host.
+/// Runs `cargo test` over the crates that run on the host: the workspace's default members, and the
+/// part of the harness that boots nothing.
 fn host(options: &Options) -> Result<Count> {
     eprintln!("Testing on the host ...");
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--no-fail-fast"]);
+    let mut count = cargo_test(options, &[])?;
+    count.add(cargo_test(options, &["-p", "harness", "--lib"])?);
+    Ok(count)
+}
+
+fn cargo_test(options: &Options, which: &[&str]) -> Result<Count> {
+    let mut cargo = build::plain_cargo("test");
+    cargo.arg("--no-fail-fast").args(which);
     // Compiling is progress to those who watch, and noise to those who do not.
     cargo.args(run::in_ci().then_some("--quiet"));
     cargo.args(&options.filter);
@@ -88,8 +94,6 @@ fn host(options: &Options) -> Result<Count> {
         cargo.args(["--", "--list"]);
     }
     let mut child = cargo
-        .current_dir(build::root())
-        .env_remove("CARGO_MANIFEST_DIR")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -126,13 +130,11 @@ fn libtest_result(line: &str) -> Option<Count> {
 }
 
 fn guest(name: &str, options: &Options) -> Result<Count> {
-    // The suite knows its cases without its own name in front.
-    let own = format!("{name}::");
-    let filter = options
+    let mut args: Vec<String> = options
         .filter
-        .as_deref()
-        .map(|text| text.strip_prefix(&own).unwrap_or(text));
-    let mut args: Vec<String> = filter.into_iter().map(str::to_owned).collect();
+        .iter()
+        .map(|text| own_filter(name, text))
+        .collect();
     if options.list {
         args.insert(0, "--list".to_owned());
     }
@@ -155,6 +157,15 @@ fn guest(name: &str, options: &Options) -> Result<Count> {
         });
     }
     Ok(report(name, &suite, &end))
+}
+
+/// The filter as the suite `name` understands it: it knows its cases without its own name.
+#[must_use]
+pub fn own_filter(name: &str, filter: &str) -> String {
+    let own = filter
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix("::"));
+    own.unwrap_or(filter).to_owned()
 }
 
 /// Builds and boots one suite. `show` is told each event as it comes.
@@ -241,6 +252,13 @@ fn report(name: &str, suite: &Suite, end: &run::End) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_may_start_with_the_suite() {
+        assert_eq!(own_filter("conformance", "conformance::copy"), "copy");
+        assert_eq!(own_filter("conformance", "copy"), "copy");
+        assert_eq!(own_filter("conformance", "conform"), "conform");
+    }
 
     #[test]
     fn the_last_lines_of_libtest_are_counted() {
