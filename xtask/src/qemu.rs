@@ -219,6 +219,8 @@ pub enum Outcome {
     Emulator(i32),
     /// Somebody killed QEMU.
     Killed,
+    /// This process was asked to stop, by Ctrl-C or a signal.
+    Stopped,
     /// The time limit was reached.
     TimedOut(u64),
 }
@@ -252,6 +254,7 @@ impl Outcome {
         match self {
             Self::Success => 0,
             Self::Failure(code) => code.max(1),
+            Self::Stopped => 130,
             _ => 1,
         }
     }
@@ -265,6 +268,7 @@ impl fmt::Display for Outcome {
             Self::NoReport => write!(f, "the guest stopped without a report (reset or power-off)"),
             Self::Emulator(code) => write!(f, "{PROGRAM} failed with status {code}"),
             Self::Killed => write!(f, "{PROGRAM} was killed"),
+            Self::Stopped => write!(f, "stopped"),
             Self::TimedOut(seconds) => write!(
                 f,
                 "no end within {seconds} s; the guest was stopped (--timeout sets the limit)"

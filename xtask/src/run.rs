@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,6 +22,9 @@ use crate::image::{self, Built, Contents};
 use crate::module::Module;
 use crate::qemu::{self, Accel, Machine, Memory, Outcome};
 use crate::trace;
+
+/// The status of a command that was asked to stop.
+const STATUS_STOPPED: i32 = 130;
 
 /// How many lines of a guest are kept for a report.
 const LAST_WORDS: usize = 50;
@@ -72,7 +76,10 @@ pub fn boot(
             running.kill();
             Outcome::TimedOut(limit.unwrap_or_default().as_secs())
         }
-        RecvTimeoutError::Disconnected => running.wait()?,
+        RecvTimeoutError::Disconnected => match running.wait()? {
+            _ if STOPPED.load(Ordering::SeqCst) => Outcome::Stopped,
+            outcome => outcome,
+        },
     };
     Ok(End {
         outcome,
@@ -108,13 +115,21 @@ fn read_in_background(mut output: ChildStdout) -> Receiver<Vec<u8>> {
 /// The emulators that run now, for the handler that ends them when this process is asked to stop.
 static CURRENT: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
-/// Installs that handler, once.
+/// Set by that handler.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Installs that handler, once. It leaves the rest (a report, the trace so far) to the thread that
+/// waits for the emulator, if there is one.
 static HANDLER: LazyLock<Result<(), String>> = LazyLock::new(|| {
     ctrlc::set_handler(|| {
-        for child in locked(&CURRENT).iter() {
+        let again = STOPPED.swap(true, Ordering::SeqCst);
+        let current = locked(&CURRENT);
+        for child in current.iter() {
             kill(child);
         }
-        std::process::exit(130);
+        if again || current.is_empty() {
+            std::process::exit(STATUS_STOPPED);
+        }
     })
     .map_err(|error| error.to_string())
 });

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
 use crate::build;
@@ -197,6 +197,9 @@ pub fn run_suite(
         splitter.add(piece, &mut |line| suite.line(line, show));
     })?;
     splitter.end(&mut |line| suite.line(line, show));
+    if end.outcome == Outcome::Stopped {
+        bail!("stopped");
+    }
     Ok((suite, end))
 }
 
