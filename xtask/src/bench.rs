@@ -19,9 +19,9 @@ use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 use serde_json::{Value, json};
 
+use crate::boot::{self, LineSplitter};
 use crate::image::{self, Contents};
 use crate::qemu::{self, Machine, Memory, Outcome};
-use crate::run::{self, LineSplitter};
 
 /// Time after which the measurement is stopped, in seconds.
 const LIMIT: u64 = 900;
@@ -148,7 +148,7 @@ pub fn bench(options: &Options) -> Result<u8> {
         None => {}
     };
     let limit = Some(Duration::from_secs(LIMIT));
-    let end = run::boot(&machine, limit, &mut |piece| splitter.add(piece, &mut take))?;
+    let end = boot::boot(&machine, limit, &mut |piece| splitter.add(piece, &mut take))?;
     splitter.end(&mut take);
     print!("{}", table(&rows));
     if let Some(path) = &options.json {

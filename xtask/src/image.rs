@@ -6,12 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bootimg::{ElfError, Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Rights, TaskSpec};
 use ipc_abi::layout::{USER_MAX, USER_MIN};
 
 use crate::build::{self, Program};
 use crate::module::Module;
+use crate::run::LogLevel;
 
 /// A program and its place in the image.
 #[derive(Clone, Debug)]
@@ -39,6 +40,79 @@ impl Entry {
         self.spec.rights = rights;
         self
     }
+}
+
+/// Which programs beside the system's own, as the command line says.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Programs {
+    /// Build the crate in PATH as a task; it starts after the pagers (repeatable)
+    #[arg(long = "module", value_name = "PATH[:ARG,...]")]
+    pub modules: Vec<Module>,
+    /// Leave the demonstration out
+    #[arg(long)]
+    pub no_demo: bool,
+}
+
+impl Programs {
+    /// The contents of an image with these programs.
+    ///
+    /// # Errors
+    /// There is no program at all.
+    pub fn contents(&self, ends: Ends, log: LogLevel) -> Result<Contents<'static>> {
+        if self.no_demo && self.modules.is_empty() {
+            bail!("nothing to run: --no-demo needs a --module PATH to run instead");
+        }
+        Ok(Contents {
+            file_pager: true,
+            clients: if self.no_demo {
+                Vec::new()
+            } else {
+                vec![("demo", Vec::new())]
+            },
+            modules: self.modules.clone(),
+            ends,
+            options: vec![("log".to_owned(), log.name().to_owned())],
+        })
+    }
+}
+
+/// `cargo xtask image`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Put the image there [default: target/guest/image.tar]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Build nothing; say what is in this image
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "modules", "no_demo"])]
+    list: Option<PathBuf>,
+}
+
+/// Carries out `cargo xtask image`: builds what `run` would boot, or says what is in an image.
+///
+/// # Errors
+/// What does not build or cannot be written, read or understood.
+pub fn image(options: &Options) -> Result<u8> {
+    if let Some(path) = &options.list {
+        print!("{}", describe(path)?);
+        return Ok(0);
+    }
+    let contents = options
+        .programs
+        .contents(Ends::LastClient, LogLevel::default())?;
+    let mut built = make("image", &contents)?;
+    if let Some(out) = &options.out {
+        fs::copy(&built.path, out)
+            .with_context(|| format!("--out {}: cannot be written", out.display()))?;
+        built.path.clone_from(out);
+    }
+    println!(
+        "kernel: {}\nimage:  {}",
+        built.kernel.display(),
+        built.path.display()
+    );
+    Ok(0)
 }
 
 /// What is to be in an image besides VM server and bootstrap.
@@ -158,7 +232,7 @@ fn distinguish(entries: &mut [Entry]) {
 ///
 /// # Errors
 /// A program that cannot be read or that the guest would refuse; see [`ImageBuilder::build`].
-pub fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Result<Vec<u8>> {
+fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Result<Vec<u8>> {
     let mut builder = ImageBuilder::new();
     for entry in entries {
         let elf = fs::read(&entry.elf)
@@ -207,7 +281,7 @@ fn strip(mut elf: Vec<u8>) -> Result<Vec<u8>, ElfError> {
 ///
 /// # Errors
 /// The image cannot be read, or is malformed.
-pub fn describe(path: &Path) -> Result<String> {
+fn describe(path: &Path) -> Result<String> {
     use std::fmt::Write;
     let shown = path.display();
     let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read"))?;

@@ -1,6 +1,5 @@
 //! The commands of `cargo xtask` and their help; what they do is in the library beside this file.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -27,11 +26,8 @@ enum Command {
     Bench(bench::Options),
     /// Say what this machine has and lacks, and how to get it
     Doctor,
-    /// Say what is in a boot image
-    Image {
-        /// The image, for example target/guest/run.tar
-        path: PathBuf,
-    },
+    /// Build the boot image without booting it, or say what is in one
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,9 +48,6 @@ fn carry_out(command: Command) -> Result<u8> {
         Command::Check => check::check(),
         Command::Bench(options) => bench::bench(&options),
         Command::Doctor => doctor::doctor(),
-        Command::Image { path } => {
-            print!("{}", image::describe(&path)?);
-            Ok(0)
-        }
+        Command::Image(options) => image::image(&options),
     }
 }

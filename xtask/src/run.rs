@@ -1,238 +1,17 @@
-//! Boots an image and watches it to its end.
-//!
-//! [`boot`] is what `run`, `test` and `bench` share: it starts the emulator, hands on the serial
-//! line as it comes, keeps the last lines for a report, and ends the emulator if it does not end
-//! by itself: at the time limit, or when this process is asked to stop.
+//! `cargo xtask run`: builds everything, boots it, and shows what it says.
 
-use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
-use crate::image::{self, Built, Contents};
-use crate::module::Module;
+use crate::boot::boot;
+use crate::image::{self, Built, Programs};
 use crate::qemu::{self, Accel, Machine, Memory, Outcome};
 use crate::trace;
-
-/// The status of a command that was asked to stop.
-const STATUS_STOPPED: i32 = 130;
-
-/// How many lines of a guest are kept for a report.
-const LAST_WORDS: usize = 50;
-
-/// How a run went.
-#[derive(Clone, Debug)]
-pub struct End {
-    /// How the machine ended.
-    pub outcome: Outcome,
-    /// The last lines of the guest.
-    pub last_words: Vec<String>,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-/// Starts `machine`, gives `listen` each piece of the guest's output as it comes, and returns when
-/// the machine has ended; after `limit` it is ended.
-///
-/// # Errors
-/// The emulator cannot be started.
-pub fn boot(
-    machine: &Machine,
-    limit: Option<Duration>,
-    listen: &mut dyn FnMut(&[u8]),
-) -> Result<End> {
-    let started = Instant::now();
-    let mut child = machine
-        .command()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{} cannot be started", qemu::PROGRAM))?;
-    let output = child.stdout.take().context("the emulator has no output")?;
-    let running = Running::new(child)?;
-    let pieces = read_in_background(output);
-    let deadline = limit.and_then(|limit| started.checked_add(limit));
-    let mut lines = LastLines::default();
-    let silent = loop {
-        match next_piece(&pieces, deadline) {
-            Ok(piece) => {
-                lines.add(&piece);
-                listen(&piece);
-            }
-            Err(reason) => break reason,
-        }
-    };
-    let outcome = match silent {
-        RecvTimeoutError::Timeout => {
-            running.kill();
-            Outcome::TimedOut(limit.unwrap_or_default().as_secs())
-        }
-        RecvTimeoutError::Disconnected => match running.wait()? {
-            _ if STOPPED.load(Ordering::SeqCst) => Outcome::Stopped,
-            outcome => outcome,
-        },
-    };
-    Ok(End {
-        outcome,
-        last_words: lines.end(),
-        elapsed: started.elapsed(),
-    })
-}
-
-fn next_piece(
-    pieces: &Receiver<Vec<u8>>,
-    deadline: Option<Instant>,
-) -> Result<Vec<u8>, RecvTimeoutError> {
-    match deadline {
-        None => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        Some(deadline) => pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-    }
-}
-
-fn read_in_background(mut output: ChildStdout) -> Receiver<Vec<u8>> {
-    let (sender, receiver): (Sender<Vec<u8>>, _) = channel();
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length) = output.read(&mut buffer) {
-            let piece = buffer.get(..length).unwrap_or_default();
-            if piece.is_empty() || sender.send(piece.to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// The emulators that run now, for the handler that ends them when this process is asked to stop.
-static CURRENT: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
-
-/// Set by that handler.
-static STOPPED: AtomicBool = AtomicBool::new(false);
-
-/// Installs that handler, once. It leaves the rest (a report, the trace so far) to the thread that
-/// waits for the emulator, if there is one.
-static HANDLER: LazyLock<Result<(), String>> = LazyLock::new(|| {
-    ctrlc::set_handler(|| {
-        let again = STOPPED.swap(true, Ordering::SeqCst);
-        let current = locked(&CURRENT);
-        for child in current.iter() {
-            kill(child);
-        }
-        if again || current.is_empty() {
-            std::process::exit(STATUS_STOPPED);
-        }
-    })
-    .map_err(|error| error.to_string())
-});
-
-/// What another thread left behind when it panicked is as good as ever here.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn kill(child: &Mutex<Child>) {
-    let mut child = locked(child);
-    // It may have ended by itself just now; then there is nothing to do.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// An emulator that does not outlive this value.
-struct Running(Arc<Mutex<Child>>);
-
-impl Running {
-    fn new(child: Child) -> Result<Self> {
-        let running = Self(Arc::new(Mutex::new(child)));
-        if let Err(error) = &*HANDLER {
-            bail!("the handler for Ctrl-C cannot be installed: {error}");
-        }
-        locked(&CURRENT).push(Arc::clone(&running.0));
-        Ok(running)
-    }
-
-    fn kill(&self) {
-        kill(&self.0);
-    }
-
-    /// Waits for the end after the output has ended; that is near.
-    fn wait(&self) -> Result<Outcome> {
-        for _ in 0..1000 {
-            if let Some(status) = locked(&self.0).try_wait()? {
-                return Ok(Outcome::from_status(status));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(Outcome::Killed)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-        locked(&CURRENT).retain(|child| !Arc::ptr_eq(child, &self.0));
-    }
-}
-
-/// Cuts a stream of bytes into lines.
-#[derive(Debug, Default)]
-pub struct LineSplitter {
-    rest: Vec<u8>,
-}
-
-impl LineSplitter {
-    /// Takes a piece of the stream; calls `line` for each line that it completes, without its end.
-    pub fn add(&mut self, piece: &[u8], line: &mut dyn FnMut(&str)) {
-        for part in piece.split_inclusive(|byte| *byte == b'\n') {
-            self.rest.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                self.end(line);
-            }
-        }
-    }
-
-    /// Takes what is left as the last line, if anything is.
-    pub fn end(&mut self, line: &mut dyn FnMut(&str)) {
-        if !self.rest.is_empty() {
-            line(String::from_utf8_lossy(&self.rest).trim_end_matches(['\r', '\n']));
-            self.rest.clear();
-        }
-    }
-}
-
-#[derive(Default)]
-struct LastLines {
-    splitter: LineSplitter,
-    lines: VecDeque<String>,
-}
-
-impl LastLines {
-    fn add(&mut self, piece: &[u8]) {
-        let lines = &mut self.lines;
-        self.splitter.add(piece, &mut |line| keep(lines, line));
-    }
-
-    fn end(mut self) -> Vec<String> {
-        let lines = &mut self.lines;
-        self.splitter.end(&mut |line| keep(lines, line));
-        self.lines.into()
-    }
-}
-
-fn keep(lines: &mut VecDeque<String>, line: &str) {
-    if lines.len() == LAST_WORDS {
-        lines.pop_front();
-    }
-    lines.push_back(line.to_owned());
-}
 
 /// How much kernel and tasks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -266,12 +45,8 @@ pub struct Options {
     /// Host folder that the file pager serves [default: docs/]
     #[arg(long, value_name = "DIR")]
     pub share: Option<PathBuf>,
-    /// Build the crate in PATH as a task and start it after the pagers (repeatable)
-    #[arg(long = "module", value_name = "PATH[:ARG,...]")]
-    pub modules: Vec<Module>,
-    /// Leave the demonstration out
-    #[arg(long)]
-    pub no_demo: bool,
+    #[command(flatten)]
+    programs: Programs,
     /// How much kernel and tasks say
     #[arg(long, value_enum, default_value_t)]
     pub log: LogLevel,
@@ -317,32 +92,18 @@ impl Options {
 /// One line: what is missing or malformed, and the remedy.
 pub fn run(options: &Options) -> Result<u8> {
     let share = check_share(options.share.as_deref())?;
-    let clients = if options.no_demo {
-        Vec::new()
+    let ends = if options.keep {
+        Ends::Never
     } else {
-        vec![("demo", Vec::new())]
+        Ends::LastClient
     };
-    if clients.is_empty() && options.modules.is_empty() {
-        bail!("nothing to run: --no-demo needs a --module PATH to run instead");
-    }
+    let contents = options.programs.contents(ends, options.log)?;
     if let Some(trace) = &options.trace {
         trace::check_target(trace)?;
     }
     qemu::ensure()?;
-    let built = image::make(
-        "run",
-        &Contents {
-            file_pager: true,
-            clients,
-            modules: options.modules.clone(),
-            ends: if options.keep {
-                Ends::Never
-            } else {
-                Ends::LastClient
-            },
-            options: vec![("log".to_owned(), options.log.name().to_owned())],
-        },
-    )?;
+    let built = image::make("run", &contents)?;
+    check_memory(options.memory, &built)?;
     let machine = machine(options, &built, share);
     if options.gdb {
         eprintln!("{}", gdb_help(&built));
@@ -394,6 +155,20 @@ fn usable(accel: Accel) -> Accel {
     }
 }
 
+/// The least memory is for an image of ordinary size; what is beyond that has to fit as well.
+fn check_memory(memory: Memory, built: &Built) -> Result<()> {
+    const ORDINARY_MIB: u64 = 16;
+    let image = fs::metadata(&built.path)?.len().div_ceil(1 << 20);
+    let least = qemu::MIN_MEMORY_MIB + image.saturating_sub(ORDINARY_MIB);
+    if memory.0 < least {
+        bail!(
+            "--memory {}M: too little for a boot image of {image} MiB: the least is {least}M",
+            memory.0
+        );
+    }
+    Ok(())
+}
+
 fn check_share(share: Option<&Path>) -> Result<PathBuf> {
     let folder = share.map_or_else(|| crate::build::root().join("docs"), Path::to_path_buf);
     let shown = folder.display();
@@ -430,35 +205,6 @@ pub fn in_ci() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines_of(pieces: &[&[u8]]) -> Vec<String> {
-        let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
-        for piece in pieces {
-            splitter.add(piece, &mut |line| lines.push(line.to_owned()));
-        }
-        splitter.end(&mut |line| lines.push(line.to_owned()));
-        lines
-    }
-
-    #[test]
-    fn lines_are_joined_over_pieces_and_lose_their_ends() {
-        assert_eq!(lines_of(&[b"a\r\nb", b"c\n", b"d"]), ["a", "bc", "d"]);
-        assert_eq!(lines_of(&[b"\n\nx\n"]), ["", "", "x"]);
-        assert_eq!(lines_of(&[&[0xff, b'\n']]), ["\u{fffd}"]);
-    }
-
-    #[test]
-    fn only_the_last_lines_are_kept() {
-        let mut last = LastLines::default();
-        for number in 0..200 {
-            last.add(format!("line {number}\n").as_bytes());
-        }
-        last.add(b"unfinished");
-        let lines = last.end();
-        assert_eq!(lines.len(), LAST_WORDS);
-        assert_eq!(lines.last().map(String::as_str), Some("unfinished"));
-        assert_eq!(lines.first().map(String::as_str), Some("line 151"));
-    }
 
     #[test]
     fn a_share_that_is_missing_or_no_folder_is_refused() {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
+use crate::boot::{self, LineSplitter};
 use crate::build;
 use crate::image::{self, Contents};
 use crate::qemu::{self, Machine, Memory, Outcome};
-use crate::run::{self, LineSplitter};
+use crate::run;
 use crate::suite::{Case, Event, Suite, Verdict};
 
 /// Guest programs that are suites.
@@ -176,7 +177,7 @@ pub fn run_suite(
     name: &str,
     args: Vec<String>,
     show: &mut dyn FnMut(Event<'_>),
-) -> Result<(Suite, run::End)> {
+) -> Result<(Suite, boot::End)> {
     let built = image::make(
         name,
         &Contents {
@@ -193,7 +194,7 @@ pub fn run_suite(
     let mut suite = Suite::default();
     let mut splitter = LineSplitter::default();
     let limit = Some(Duration::from_secs(SUITE_LIMIT));
-    let end = run::boot(&machine, limit, &mut |piece| {
+    let end = boot::boot(&machine, limit, &mut |piece| {
         splitter.add(piece, &mut |line| suite.line(line, show));
     })?;
     splitter.end(&mut |line| suite.line(line, show));
@@ -204,7 +205,7 @@ pub fn run_suite(
 }
 
 /// Prints what went wrong and the suite's last line, and counts.
-fn report(name: &str, suite: &Suite, end: &run::End) -> Count {
+fn report(name: &str, suite: &Suite, end: &boot::End) -> Count {
     let mut faults: Vec<String> = Vec::new();
     for Case {
         name: case,

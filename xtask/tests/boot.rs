@@ -1,7 +1,7 @@
 //! How a run ends: tiny kernels, made here byte by byte, that print, report, hang or crash.
 //!
 //! They boot as the real one does (an ELF file with a PVH note), so that what is tested is the
-//! whole of `run::boot`: the emulator's command line, the serial line, the report, the time limit.
+//! whole of `boot::boot`: the emulator's command line, the serial line, the report, the time limit.
 //! Where there is no QEMU there is nothing to test; `cargo xtask test` brings it before it starts.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -9,8 +9,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use xtask::boot as machine;
 use xtask::qemu::{self, Machine, Outcome};
-use xtask::run;
 
 /// Where the kernels are loaded and entered, in 32-bit mode.
 const BASE: u32 = 0x10_0000;
@@ -77,7 +77,7 @@ fn segment(file: &mut Vec<u8>, kind: u32, flags: u32, words: [u64; 6]) {
 }
 
 /// Boots `code` under the name of its test; gives the end and all that was printed.
-fn boot(name: &str, code: &[u8], limit: Duration) -> Option<(run::End, String)> {
+fn boot(name: &str, code: &[u8], limit: Duration) -> Option<(machine::End, String)> {
     if !qemu::is_here(qemu::PROGRAM) {
         eprintln!("no QEMU here: not tested");
         return None;
@@ -87,7 +87,7 @@ fn boot(name: &str, code: &[u8], limit: Duration) -> Option<(run::End, String)> 
     std::fs::write(&path, kernel(code)).unwrap();
     let machine = Machine::new(&path, &path);
     let mut text = String::new();
-    let end = run::boot(&machine, Some(limit), &mut |piece| {
+    let end = machine::boot(&machine, Some(limit), &mut |piece| {
         text.push_str(&String::from_utf8_lossy(piece));
     });
     Some((end.unwrap(), text))

@@ -4,7 +4,7 @@
 //! guest case as a case of its own; tools that run tests one by one (an editor, nextest) see their
 //! names by `--list`. `cargo xtask test` does the same with the output as it comes.
 
-use xtask::run::End;
+use xtask::boot::End;
 use xtask::suite::{Suite, Verdict};
 
 /// A guest case, or what is wrong with a suite as a whole.
