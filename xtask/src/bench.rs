@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use crate::boot::{self, LineSplitter};
 use crate::image::{self, Contents};
-use crate::qemu::{self, Machine, Memory, Outcome};
+use crate::install;
+use crate::qemu::{Machine, Memory, Outcome};
 
 /// Time after which the measurement is stopped, in seconds.
 const LIMIT: u64 = 900;
@@ -121,7 +122,7 @@ fn short(value: f64) -> Value {
 /// # Errors
 /// What does not build, cannot be written, or was printed wrongly by the bench task.
 pub fn bench(options: &Options) -> Result<u8> {
-    qemu::ensure()?;
+    install::ensure()?;
     let args: Vec<String> = options.filter.iter().cloned().collect();
     let built = image::make(
         "bench",

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-use crate::qemu;
+use crate::{install, qemu};
 
 /// One line of the report.
 struct Finding {
@@ -82,9 +82,9 @@ fn linker() -> Finding {
 }
 
 fn emulator() -> Finding {
-    let remedy = match qemu::installer() {
+    let remedy = match install::installer() {
         Some(_) => "`cargo xtask run` installs it".to_owned(),
-        None => qemu::BY_HAND.to_owned(),
+        None => install::BY_HAND.to_owned(),
     };
     Finding {
         what: "QEMU",
@@ -95,7 +95,7 @@ fn emulator() -> Finding {
 }
 
 fn shared_folders() -> Finding {
-    let present = qemu::has_device("virtio-9p-pci").unwrap_or(false);
+    let present = install::has_device("virtio-9p-pci").unwrap_or(false);
     Finding {
         what: "QEMU's virtio-9p device",
         found: present.then(|| "virtio-9p-pci".to_owned()),

@@ -324,6 +324,45 @@ fn describe(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// An ELF file with one page of code of `length` bytes, and `rest` behind it, to which the
+    /// header refers as its sections.
+    fn elf(length: u64, rest: &[u8]) -> Vec<u8> {
+        let code: u64 = 0x40_0000;
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        for word in [code, 64, 0x1000 + length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 1, 0, 0, 0]);
+        file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+        for word in [0x1000, code, code, length, length, 0x1000] {
+            file.extend(word.to_le_bytes());
+        }
+        file.resize(0x1000, 0);
+        file.resize(0x1000 + usize::try_from(length).unwrap(), 0xcc);
+        file.extend(rest);
+        file
+    }
+
+    #[test]
+    fn only_what_is_loaded_goes_into_the_image() {
+        let whole = elf(0x20, &[7; 64]);
+        let plan = LoadPlan::parse(&whole, USER_MIN..USER_MAX).unwrap();
+        let stripped = strip(whole.clone()).unwrap();
+        assert_eq!(stripped.len(), 0x1020);
+        let again = LoadPlan::parse(&stripped, USER_MIN..USER_MAX).unwrap();
+        assert_eq!(again.segments(), plan.segments());
+        assert_eq!(again.entry(), plan.entry());
+    }
+
+    #[test]
+    fn a_program_that_the_guest_would_refuse_is_refused_here() {
+        assert_eq!(
+            strip(b"#!/bin/sh\n\n\n\n\n\n\n".to_vec()),
+            Err(ElfError::NotElf)
+        );
+    }
+
     #[test]
     fn a_task_given_twice_gets_a_second_name() {
         let program = |name: &str| Program {

@@ -10,6 +10,7 @@ pub mod build;
 pub mod check;
 pub mod doctor;
 pub mod image;
+pub mod install;
 mod layers;
 pub mod module;
 pub mod qemu;

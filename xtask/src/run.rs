@@ -11,7 +11,7 @@ use bootimg::Ends;
 use crate::boot::boot;
 use crate::image::{self, Built, Programs};
 use crate::qemu::{self, Accel, Machine, Memory, Outcome};
-use crate::trace;
+use crate::{install, trace};
 
 /// How much kernel and tasks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<u8> {
     if let Some(trace) = &options.trace {
         trace::check_target(trace)?;
     }
-    qemu::ensure()?;
+    install::ensure()?;
     let built = image::make("run", &contents)?;
     check_memory(options.memory, &built)?;
     let machine = machine(options, &built, share);

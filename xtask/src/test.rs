@@ -12,9 +12,9 @@ use bootimg::Ends;
 use crate::boot::{self, LineSplitter};
 use crate::build;
 use crate::image::{self, Contents};
-use crate::qemu::{self, Machine, Memory, Outcome};
-use crate::run;
+use crate::qemu::{Machine, Memory, Outcome};
 use crate::suite::{Case, Event, Suite, Verdict};
+use crate::{install, run};
 
 /// Guest programs that are suites.
 pub const SUITES: [&str; 1] = ["conformance"];
@@ -64,7 +64,7 @@ pub fn test(options: &Options) -> Result<u8> {
         count.add(host(options)?);
     }
     if !options.host {
-        qemu::ensure()?;
+        install::ensure()?;
         for name in SUITES {
             count.add(guest(name, options)?);
         }

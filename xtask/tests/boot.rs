@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use xtask::boot as machine;
+use xtask::install;
 use xtask::qemu::{self, Machine, Outcome};
 
 /// Where the kernels are loaded and entered, in 32-bit mode.
@@ -78,7 +79,7 @@ fn segment(file: &mut Vec<u8>, kind: u32, flags: u32, words: [u64; 6]) {
 
 /// Boots `code` under the name of its test; gives the end and all that was printed.
 fn boot(name: &str, code: &[u8], limit: Duration) -> Option<(machine::End, String)> {
-    if !qemu::is_here(qemu::PROGRAM) {
+    if !install::is_here(qemu::PROGRAM) {
         eprintln!("no QEMU here: not tested");
         return None;
     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use xtask::suite::Event;
-use xtask::{qemu, test};
+use xtask::{install, test};
 
 fn main() -> ExitCode {
     match carry_out() {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
 
 fn carry_out() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
-    qemu::ensure()?;
+    install::ensure()?;
     let mut trials = Vec::new();
     for name in test::SUITES {
         if arguments.list {
