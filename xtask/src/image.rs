@@ -158,9 +158,20 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
     // Each level starts after the one before it.
     entries.sort_by_key(|entry| entry.spec.level);
     distinguish(&mut entries);
+    let waits_for_clients = contents.ends == Ends::LastClient;
+    if waits_for_clients
+        && !entries
+            .iter()
+            .any(|entry| entry.spec.level == Level::Client)
+    {
+        bail!("no client among the modules: leave --no-demo out, add a client, or --keep it up");
+    }
     let bytes = pack(&entries, contents.ends, &contents.options)?;
     let path = build::guest_dir().join(format!("{name}.tar"));
-    fs::write(&path, bytes)
+    // Another run may be about to boot the file that is there: it is replaced, not written over.
+    let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&fresh, bytes)
+        .and_then(|()| fs::rename(&fresh, &path))
         .with_context(|| format!("the boot image {} cannot be written", path.display()))?;
     Ok(Built {
         path,
