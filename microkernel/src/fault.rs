@@ -1,3 +1,50 @@
-//! x
-use crate::arch::context::Context;
-pub(crate) fn page_fault(c: &mut Context, _a: u64) -> *mut Context { c }
+//! A page fault of ring 3 becomes a message.
+//!
+//! The processor says which address and which access; kernel-core sends that to the task's fault
+//! port and blocks the thread until the answer, whose translations `Machine::resolve_fault` enters.
+//! Nothing of virtual memory is decided here.
+
+use ipc_abi::types::Prot;
+use ipc_abi::{Kern, exception::Kind};
+
+use crate::arch::context::Saved;
+use crate::arch::layout::USER_HALF_END;
+use crate::exception;
+use crate::schedule;
+use crate::trace;
+use crate::world;
+
+/// Bits of the processor's error code.
+const WRITE: u64 = 1 << 1;
+const RESERVED: u64 = 1 << 3;
+const FETCH: u64 = 1 << 4;
+
+/// The running thread touched `address`.
+pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
+    let error = thread.with(|registers| registers.error);
+    if error & RESERVED != 0 {
+        crate::panic::stop(format_args!(
+            "a page table is broken: address {address:#x}, error {error:#x}"
+        ));
+    }
+    let access = if error & FETCH != 0 {
+        Prot::EXECUTE
+    } else if error & WRITE != 0 {
+        Prot::WRITE
+    } else {
+        Prot::READ
+    };
+    world::with(|world| {
+        world.hardware.counters.faults += 1;
+        trace::fault(world, thread, address, access);
+        let kernel = &mut world.kernel;
+        let raised = if address < USER_HALF_END {
+            kernel.raise_fault(&mut world.hardware, address, access)
+        } else {
+            let code = u64::from(Kern::InvalidAddress.raw());
+            kernel.raise_exception(&mut world.hardware, Kind::BadAccess, code, address)
+        };
+        exception::check(raised, thread, address);
+        schedule::next(world)
+    })
+}

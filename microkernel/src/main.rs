@@ -7,17 +7,30 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 mod arch;
 mod boot;
 mod console;
 mod exception;
 mod fault;
-mod heap;
+mod frames;
+mod lock;
+mod machine;
 mod panic;
+mod pmap;
+mod report;
 mod schedule;
+mod trace;
 mod trap;
+mod world;
 
-use arch::{apic, clock, cpu, gdt, idt, percpu, pic, tables, vector};
+use core::fmt;
+
+use arch::{apic, clock, cpu, entry, gdt, idt, percpu, pic, tables, vector};
+use boot::first_task::Program;
+use pmap::Memory;
+use world::World;
 
 /// What the first instructions call, on the kernel's stack, with early tables.
 extern "C" fn start(start_info: u64) -> ! {
@@ -25,19 +38,26 @@ extern "C" fn start(start_info: u64) -> ! {
     gdt::init();
     idt::init();
     pic::mask_all();
+    let handover = or_stop(boot::pvh::read(start_info));
+    console::set_level(handover.option("log"));
+    trace::set(handover.option("trace"));
     let features = cpu::Features::detect();
     features.switch_on();
     percpu::init(vector::Mode::of(features));
-    cpu::set_system_call_entry(arch::entry::system_call_address());
-    let handover = boot::pvh::read(start_info).unwrap_or_else(|why| stop(why));
-    console::set_level(handover.option("log"));
-    let half = tables::build(&handover, features.no_execute).unwrap_or_else(|why| stop(why));
+    cpu::set_system_call_entry(entry::system_call_address());
+    let half = or_stop(tables::build(&handover, features.no_execute));
     apic::init();
     let clock = clock::Clock::measure();
-    log::debug!("clock {:?} {:x?} {:?}", clock, half.end, handover.image);
-    panic::stop(format_args!("end of start-up"))
+    let program = or_stop(Program::read(&handover));
+    let memory = or_stop(program.take_memory(&handover, &half));
+    let mut world = or_stop(World::new(Memory::new(half.root, features.no_execute), clock));
+    or_stop(program.start(&mut world, &handover, &memory));
+    let first = schedule::next(&mut world);
+    world::set(world);
+    entry::leave(first)
 }
 
-fn stop(why: &'static str) -> ! {
-    panic::stop(format_args!("{why}"))
+/// The value, or the reason why the machine cannot start as its last words.
+fn or_stop<T, E: fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|why| panic::stop(format_args!("{why}")))
 }

@@ -1,3 +1,144 @@
-//! x
-use crate::arch::context::Context;
-pub(crate) fn interrupt(_v: u8) -> *mut Context { core::ptr::null_mut() }
+//! Applies what kernel-core decided about the processor: goes on with a thread, idles, sets the
+//! timer, takes interrupts.
+
+use ipc_abi::message::FOREVER;
+use kernel_core::{Running, SpaceId};
+
+use crate::arch::context::Saved;
+use crate::arch::{apic, cpu, percpu};
+use crate::exception;
+use crate::frames;
+use crate::trace;
+use crate::world::{self, World};
+
+/// What is loaded in this processor.
+pub(crate) struct Processor {
+    thread: Option<Saved>,
+    space: Option<SpaceId>,
+    fs_base: u64,
+    alarm: u64,
+    /// Loads of CR3.
+    pub(crate) space_switches: u64,
+}
+
+impl Processor {
+    /// A processor that has run no thread.
+    pub(crate) const fn new() -> Processor {
+        Processor {
+            thread: None,
+            space: None,
+            fs_base: 0,
+            alarm: FOREVER,
+            space_switches: 0,
+        }
+    }
+
+    /// The block of this thread is about to go.
+    pub(crate) fn forget_thread(&mut self, thread: Saved) {
+        if self.thread == Some(thread) {
+            self.thread = None;
+        }
+    }
+
+    /// The tables of this space are about to go: if they are loaded, `kernel_root` takes their place.
+    pub(crate) fn forget_space(&mut self, space: SpaceId, kernel_root: u64) {
+        if self.space == Some(space) {
+            self.space = None;
+            cpu::load_root(kernel_root);
+        }
+    }
+
+    /// Sets the FS base of the running thread.
+    pub(crate) fn set_fs_base(&mut self, thread: Saved, base: u64) {
+        thread.set_fs_base(base);
+        self.fs_base = base;
+        cpu::set_fs_base(base);
+    }
+}
+
+/// The thread to go on with after whatever was done to the world; `None`: idle.
+pub(crate) fn next(world: &mut World) -> Option<Saved> {
+    loop {
+        if let Some(frames) = frames::take_shortage() {
+            world.kernel.memory_low(&mut world.hardware, frames);
+        }
+        if world.kernel.has_work() {
+            // How far it came, `has_work` says the next time.
+            let _ = world.kernel.step(&mut world.hardware);
+        }
+        set_alarm(world);
+        match world.kernel.running() {
+            Some(running) => {
+                let saved = switch(world, &running);
+                if !saved.with(|registers| registers.is_lost()) {
+                    return Some(saved);
+                }
+                exception::lost(world, saved);
+            }
+            None if world.kernel.has_work() => expire_if_due(world),
+            None => return None,
+        }
+    }
+}
+
+/// An interrupt, in ring 3 or in the idle loop.
+pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
+    world::with(|world| {
+        trace::interrupt(world, vector);
+        match vector {
+            apic::TIMER => {
+                apic::end_of_interrupt();
+                world.hardware.processor.alarm = FOREVER;
+                let now = world.hardware.clock.now();
+                world.kernel.expire(&mut world.hardware, now);
+            }
+            apic::SPURIOUS => {}
+            vector => log::debug!("interrupt {vector} from nowhere"),
+        }
+        next(world)
+    })
+}
+
+/// Loads thread and space, as far as they are not loaded.
+fn switch(world: &mut World, running: &Running) -> Saved {
+    let saved = Saved::of(running.context);
+    let processor = &mut world.hardware.processor;
+    if processor.thread == Some(saved) {
+        return saved;
+    }
+    processor.thread = Some(saved);
+    percpu::set_running(saved);
+    // Ring 3 can zero its FS base by loading a selector, so another task's is never trusted.
+    let other_space = processor.space != Some(running.space);
+    if other_space {
+        processor.space = Some(running.space);
+        processor.space_switches += 1;
+        cpu::load_root(world.hardware.memory.root(running.space));
+    }
+    let base = saved.fs_base();
+    if other_space || processor.fs_base != base {
+        processor.fs_base = base;
+        cpu::set_fs_base(base);
+    }
+    trace::switch(running);
+    saved
+}
+
+/// Programs the timer if kernel-core wants it earlier than it is set.
+fn set_alarm(world: &mut World) {
+    let clock = &world.hardware.clock;
+    let alarm = world.kernel.alarm(|| clock.now());
+    if alarm < world.hardware.processor.alarm {
+        world.hardware.processor.alarm = alarm;
+        clock.set_alarm(alarm);
+    }
+}
+
+/// Looks at the clock between two steps of work that is done instead of idling.
+fn expire_if_due(world: &mut World) {
+    let now = world.hardware.clock.now();
+    if world.hardware.processor.alarm <= now {
+        world.kernel.expire(&mut world.hardware, now);
+    }
+}
+

@@ -4,7 +4,7 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::{hlt, interrupts};
-use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::{FsBase, LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
@@ -116,17 +116,16 @@ pub(crate) fn set_system_call_entry(entry: u64) {
     );
 }
 
-/// Makes writes to read-only pages fault in ring 0 too.
-pub(crate) fn protect_kernel_pages() {
-    // SAFETY: the kernel writes only to pages that it mapped writable.
-    unsafe { Cr0::update(|cr0| *cr0 |= Cr0Flags::WRITE_PROTECT) };
-}
-
 /// Loads the root page table at physical address `root`.
 pub(crate) fn load_root(root: u64) {
     let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
     // SAFETY: every root's kernel half is the one that `tables` built, which maps all that runs.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// Physical address of the loaded root page table.
+pub(crate) fn loaded_root() -> u64 {
+    Cr3::read().0.start_address().as_u64()
 }
 
 /// Sets the FS base of ring 3.

@@ -27,8 +27,9 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
+use core::ptr;
 
-use super::context::{Block, Context, SYSTEM_CALL};
+use super::context::{Block, Context, SYSTEM_CALL, Saved};
 use super::gdt::{USER_CODE, USER_DATA};
 use super::percpu::PerCpu;
 use super::vector::Mode;
@@ -53,9 +54,13 @@ pub(super) fn stub_address(vector: u8) -> u64 {
 }
 
 /// Leaves start-up for the first thread.
-pub(crate) fn leave(context: *mut Context) -> ! {
-    // SAFETY: `context` is null or that of the thread that was made the running one, complete.
-    unsafe { resume(context) }
+pub(crate) fn leave(next: Option<Saved>) -> ! {
+    // SAFETY: the context is null or that of the thread that was made the running one, complete.
+    unsafe { resume(pointer(next)) }
+}
+
+fn pointer(next: Option<Saved>) -> *mut Context {
+    next.map_or(ptr::null_mut(), Saved::context)
 }
 
 global_asm!(
@@ -316,24 +321,25 @@ vector_stubs:
 );
 
 /// Rust's side of SYSCALL.
-extern "C" fn system_call(context: &mut Context) -> *mut Context {
-    crate::trap::system_call(context)
+extern "C" fn system_call(context: *mut Context) -> *mut Context {
+    pointer(crate::trap::system_call(Saved::containing(context)))
 }
 
 /// Rust's side of exceptions and interrupts in ring 3.
-extern "C" fn trap(context: &mut Context) -> *mut Context {
+extern "C" fn trap(context: *mut Context) -> *mut Context {
     // Read before anything could fault; meaningful for page faults only.
     let address = super::cpu::fault_address();
-    match context.kind {
-        14 => crate::fault::page_fault(context, address),
-        0..32 => crate::exception::exception(context),
+    let saved = Saved::containing(context);
+    pointer(match saved.with(|context| context.kind) {
+        14 => crate::fault::page_fault(saved, address),
+        0..32 => crate::exception::exception(saved),
         vector => crate::schedule::interrupt(vector as u8),
-    }
+    })
 }
 
 /// Rust's side of an interrupt in the idle loop.
 extern "C" fn idle_interrupt(vector: u8) -> *mut Context {
-    crate::schedule::interrupt(vector)
+    pointer(crate::schedule::interrupt(vector))
 }
 
 /// A trap in ring 0, an NMI, a double fault or a machine check.

@@ -3,6 +3,10 @@
 use super::port_io::{write8, write16};
 
 const DEBUG_EXIT: u16 = 0xF4;
+/// The ports of the debug exit, and the power-off ports.
+pub(crate) fn has_port(port: u16) -> bool {
+    matches!(port, 0xF4..0xF8 | 0x604 | 0x605 | 0xB004 | 0xB005)
+}
 /// QEMU's exit status is twice this plus one: 33.
 const SUCCESS: u8 = 0x10;
 /// 67.

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
-use super::context::Block;
+use super::context::Saved;
 
 /// Fields that the entry stubs use by offset.
 #[repr(C, align(64))]
@@ -23,6 +23,8 @@ pub(crate) struct PerCpu {
     pub(crate) vector_mode: u64,
     /// Entries into the kernel.
     pub(crate) entries: u64,
+    /// Flushes of translations.
+    pub(crate) flushes: u64,
 }
 
 struct Shared(UnsafeCell<PerCpu>);
@@ -35,6 +37,7 @@ static BOOT_CPU: Shared = Shared(UnsafeCell::new(PerCpu {
     stack_top: 0,
     vector_mode: 0,
     entries: 0,
+    flushes: 0,
 }));
 
 unsafe extern "C" {
@@ -54,8 +57,8 @@ pub(crate) fn init(mode: super::vector::Mode) {
 }
 
 /// Makes `thread` the one whose registers the entry code stores.
-pub(crate) fn set_running(thread: *mut Block) {
-    let end = thread as u64 + size_of::<Block>() as u64;
+pub(crate) fn set_running(thread: Saved) {
+    let end = thread.end();
     // SAFETY: the block is this processor's, and interrupts are off.
     unsafe { (*BOOT_CPU.0.get()).frame_end = end };
     super::gdt::set_frame_end(end);
@@ -65,4 +68,16 @@ pub(crate) fn set_running(thread: *mut Block) {
 pub(crate) fn entries() -> u64 {
     // SAFETY: as in `set_running`.
     unsafe { (*BOOT_CPU.0.get()).entries }
+}
+
+/// Counts a flush of translations.
+pub(super) fn count_flush() {
+    // SAFETY: as in `set_running`.
+    unsafe { (*BOOT_CPU.0.get()).flushes += 1 }
+}
+
+/// Flushes of translations so far.
+pub(crate) fn flushes() -> u64 {
+    // SAFETY: as in `set_running`.
+    unsafe { (*BOOT_CPU.0.get()).flushes }
 }

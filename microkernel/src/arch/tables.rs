@@ -7,6 +7,9 @@
 
 use core::ptr;
 
+use kernel_core::addr::PhysAddr;
+use kernel_core::memory_map::MemoryRange;
+
 use super::layout::{DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO};
 use crate::boot::Handover;
 
@@ -45,7 +48,7 @@ pub(crate) fn kernel_extent() -> (u64, u64) {
 /// The finished kernel half.
 pub(crate) struct KernelHalf {
     /// Physical address of the root table, whose user half is empty.
-    pub(crate) root: u64,
+    pub(crate) root: PhysAddr,
     /// One past the last byte of RAM that kernel image and tables take.
     pub(crate) end: u64,
 }
@@ -74,14 +77,14 @@ pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf,
     builder.map_large(MMIO, LOCAL_APIC, uncached)?;
     super::cpu::load_root(builder.root);
     Ok(KernelHalf {
-        root: builder.root,
+        root: PhysAddr::new(builder.root).ok_or("the kernel lies beyond 4 TiB")?,
         end: builder.next,
     })
 }
 
 /// One past the last byte behind the image that may be used.
 fn room_behind(handover: &Handover, start: u64, end: u64) -> u64 {
-    let around = |range: &&crate::boot::PhysicalRange| {
+    let around = |range: &&MemoryRange| {
         range.usable && range.start <= start && range.start.saturating_add(range.size) >= end
     };
     let limit = match handover.ranges.iter().find(around) {

@@ -57,11 +57,12 @@ pub(super) static CLEARED_IMAGE: Aligned = Aligned(CLEARED);
 
 impl Block {
     /// A block of a thread that has not run: nothing of any other thread is in it.
-    pub(crate) fn new(context: super::context::Context, buffer: u64) -> Block {
+    pub(crate) fn new(context: super::context::Context, buffer: kernel_core::addr::Frame) -> Block {
         Block {
             vector: CLEARED,
             fs_base: 0,
             buffer,
+            padding: 0,
             context,
         }
     }

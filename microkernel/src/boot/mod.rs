@@ -3,27 +3,18 @@
 //! Whatever loads the kernel must give what [`Handover`] says; [`pvh`] is the loader at hand.
 
 pub(crate) mod entry;
-//pub(crate) mod first_task;
+pub(crate) mod first_task;
 pub(crate) mod pvh;
+
+use kernel_core::memory_map::MemoryRange;
 
 /// Most memory ranges that are taken from a loader.
 pub(crate) const RANGES_MAX: usize = 128;
 
-/// A range of physical memory as the loader describes it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PhysicalRange {
-    /// First byte.
-    pub(crate) start: u64,
-    /// Bytes.
-    pub(crate) size: u64,
-    /// Whether it is ordinary memory. Anything else is not touched.
-    pub(crate) usable: bool,
-}
-
 /// What a loader hands over. The strings and the image lie in memory that the direct map shows.
 pub(crate) struct Handover {
     /// The memory map, unsorted and unchecked.
-    pub(crate) ranges: heapless::Vec<PhysicalRange, RANGES_MAX>,
+    pub(crate) ranges: heapless::Vec<MemoryRange, RANGES_MAX>,
     /// Physical address and bytes of the boot image, if there is one.
     pub(crate) image: Option<(u64, u64)>,
     /// The command line, a copy.

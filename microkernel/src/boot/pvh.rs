@@ -5,7 +5,9 @@
 
 use core::ptr;
 
-use super::{Handover, PhysicalRange};
+use kernel_core::memory_map::MemoryRange;
+
+use super::Handover;
 use crate::arch::layout::DIRECT_MAP;
 
 /// First word of the start info.
@@ -63,7 +65,7 @@ fn read_memory_map(info: u64, handover: &mut Handover) {
         else {
             return;
         };
-        let range = PhysicalRange {
+        let range = MemoryRange {
             start,
             size,
             usable: kind == 1,

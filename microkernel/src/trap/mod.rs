@@ -1,3 +1,139 @@
-//! x
-use crate::arch::context::Context;
-pub(crate) fn system_call(c: &mut Context) -> *mut Context { c }
+//! System calls: the table from trap number to handler. Nothing else dispatches.
+//!
+//! A handler gets the world and the six argument words, and answers with up to two words or a
+//! reason to stop; [`system_call`] puts the answer in the caller's registers. `msg` alone has its
+//! own register use, and gives its results through kernel-core, at once or later.
+
+use ipc_abi::Kern;
+use ipc_abi::kern_return;
+use ipc_abi::trap::Trap;
+
+use crate::arch::context::Saved;
+use crate::schedule;
+use crate::trace;
+use crate::world::{self, World};
+
+mod debug;
+mod device;
+mod frame;
+mod message;
+mod pmap;
+mod port;
+mod task;
+mod thread;
+mod time;
+
+/// The argument words, in order.
+pub(crate) type Arguments = [u64; 6];
+
+/// Why a handler has no results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It failed.
+    Code(Kern),
+    /// A slice of the work is done: look at pending interrupts, then repeat the trap.
+    Again,
+}
+
+impl From<Kern> for Stop {
+    fn from(code: Kern) -> Stop {
+        Stop::Code(code)
+    }
+}
+
+/// Results of a trap: up to two words.
+pub(crate) type Answer = Result<[u64; 2], Stop>;
+
+/// No results, only the code.
+pub(crate) const NOTHING: [u64; 2] = [0; 2];
+
+type Handler = fn(&mut World, Arguments) -> Answer;
+
+/// The handler of each trap but `msg`.
+const fn handler(trap: Trap) -> Option<Handler> {
+    Some(match trap {
+        Trap::Msg => return None,
+        Trap::PortAllocate => port::allocate,
+        Trap::PortSetAllocate => port::set_allocate,
+        Trap::PortDestroy => port::destroy,
+        Trap::PortDeallocate => port::deallocate,
+        Trap::PortMakeSend => port::make_send,
+        Trap::PortMoveMember => port::move_member,
+        Trap::PortRequestNotification => port::request_notification,
+        Trap::PortSetAttributes => port::set_attributes,
+        Trap::TaskCreate => task::create,
+        Trap::TaskTerminate => task::terminate,
+        Trap::TaskSetSpecialPort => task::set_special_port,
+        Trap::TaskGetSpecialPort => task::get_special_port,
+        Trap::TaskSetBand => task::set_band,
+        Trap::ThreadCreate => thread::create,
+        Trap::ThreadTerminate => thread::terminate,
+        Trap::ThreadAbort => thread::abort,
+        Trap::ThreadSetTls => thread::set_tls,
+        Trap::ThreadYield => thread::yield_,
+        Trap::ThreadSetExceptionPort => thread::set_exception_port,
+        Trap::SpaceCreate => pmap::space_create,
+        Trap::PmapBatch => pmap::batch,
+        Trap::FrameDonate => frame::donate,
+        Trap::HostSetMemoryLow => frame::set_memory_low,
+        Trap::DevicePortIo => device::port_io,
+        Trap::ClockGet => time::clock_get,
+        Trap::ConsoleWrite => debug::console_write,
+        Trap::HostShutdown => debug::shutdown,
+        Trap::HostStatistics => debug::statistics,
+    })
+}
+
+/// A system call of the running thread, whose registers are in `caller`.
+pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
+    world::with(|world| {
+        trace::trap(world, caller);
+        let raw = caller.with(|registers| registers.rax);
+        match Trap::from_raw((raw & 0xFF) as u8) {
+            Some(Trap::Msg) => message::msg(world, caller),
+            Some(trap) if raw <= 0xFF => dispatch(world, caller, trap),
+            _ => finish(caller, Err(Kern::InvalidTrap)),
+        }
+        schedule::next(world)
+    })
+}
+
+fn dispatch(world: &mut World, caller: Saved, trap: Trap) {
+    let Some(handler) = handler(trap) else {
+        return;
+    };
+    let running = world.kernel.running();
+    let arguments = caller.with(|registers| registers.arguments());
+    let answer = handler(world, arguments);
+    // Whoever ended itself has no registers any more.
+    let gone = matches!(trap, Trap::TaskTerminate | Trap::ThreadTerminate)
+        && running.is_none_or(|running| world.kernel.context(running.thread).is_none());
+    if gone {
+        return;
+    }
+    match answer {
+        Ok(results) => finish(caller, Ok(results)),
+        Err(Stop::Code(code)) => finish(caller, Err(code)),
+        Err(Stop::Again) => repeat(caller),
+    }
+    let number = trap as u8;
+    trace::trap_end(number, running.map_or(u32::MAX, |running| running.thread.index()), caller);
+}
+
+/// Puts a trap's results in the registers.
+fn finish(caller: Saved, results: Result<[u64; 2], Kern>) {
+    let [rdi, rsi] = results.unwrap_or(NOTHING);
+    caller.with(|registers| {
+        registers.rax = u64::from(kern_return::to_raw(results));
+        registers.rdi = rdi;
+        registers.rsi = rsi;
+    });
+}
+
+/// Lets the thread execute its SYSCALL again, after interrupts had their chance in ring 3.
+fn repeat(caller: Saved) {
+    caller.with(|registers| registers.rip = registers.rip.wrapping_sub(SYSCALL_LENGTH));
+}
+
+/// Bytes of the SYSCALL instruction.
+const SYSCALL_LENGTH: u64 = 2;

@@ -1,0 +1,104 @@
+//! Trace records to QEMU's debug console port, when the command line has `trace=1`.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use ipc_abi::trace::{Kind, Record};
+use ipc_abi::types::Prot;
+use kernel_core::{Event, Running};
+
+use crate::arch::clock::now_tsc;
+use crate::arch::context::Saved;
+use crate::arch::port_io::write8;
+use crate::world::World;
+
+/// Where records go.
+pub(crate) const PORT: u16 = 0xE9;
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Switches the trace on if the command line's `trace=` word is 1.
+pub(crate) fn set(word: Option<&str>) {
+    ON.store(word == Some("1"), Ordering::Relaxed);
+}
+
+fn on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+/// A system call begins.
+pub(crate) fn trap(world: &World, thread: Saved) {
+    if on() {
+        let (rax, rdi) = thread.with(|registers| (registers.rax, registers.rdi));
+        write(Kind::Trap, (rax & 0xFF) as u8, running(world), [rax, rdi]);
+    }
+}
+
+/// A system call has its results.
+pub(crate) fn trap_end(number: u8, thread: u32, caller: Saved) {
+    if on() {
+        let (rax, rdi) = caller.with(|registers| (registers.rax, registers.rdi));
+        write(Kind::TrapEnd, number, thread, [rax, rdi]);
+    }
+}
+
+/// A page fault.
+pub(crate) fn fault(world: &World, thread: Saved, address: u64, access: Prot) {
+    if on() {
+        let ip = thread.with(|registers| registers.rip);
+        write(Kind::Fault, access.bits(), running(world), [address, ip]);
+    }
+}
+
+/// An interrupt.
+pub(crate) fn interrupt(world: &World, vector: u8) {
+    if on() {
+        write(Kind::Interrupt, vector, running(world), [0; 2]);
+    }
+}
+
+/// Another thread is loaded.
+pub(crate) fn switch(to: &Running) {
+    if on() {
+        let thread = to.thread.index();
+        let words = [u64::from(thread), u64::from(to.task.index())];
+        write(Kind::Switch, 0, thread, words);
+    }
+}
+
+/// Something that kernel-core tells.
+pub(crate) fn event(event: Event) {
+    if !on() {
+        return;
+    }
+    match event {
+        Event::Message { info, to } => {
+            write(Kind::Message, 0, to.index(), [info.0, u64::from(to.index())]);
+        }
+        Event::Queued { info, port } => write(Kind::Queued, 0, 0, [info.0, u64::from(port)]),
+        Event::FaultEnd { thread, code } => {
+            write(Kind::FaultEnd, 0, thread.index(), [u64::from(code), 0]);
+        }
+        Event::Exception { thread, exception } => {
+            let words = [exception.code, exception.subcode];
+            write(Kind::Exception, exception.kind as u8, thread.index(), words);
+        }
+    }
+}
+
+fn running(world: &World) -> u32 {
+    world.kernel.running().map_or(u32::MAX, |running| running.thread.index())
+}
+
+#[cold]
+fn write(kind: Kind, detail: u8, thread: u32, [first, second]: [u64; 2]) {
+    let record = Record {
+        time: now_tsc(),
+        kind,
+        detail,
+        thread,
+        first,
+        second,
+    };
+    for byte in record.to_bytes() {
+        write8(PORT, byte);
+    }
+}

@@ -1,0 +1,59 @@
+//! Traps for people who watch: console, counters, and the end of the run.
+
+use ipc_abi::Kern;
+use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::trap::counter;
+
+use super::{Answer, Arguments, NOTHING};
+use crate::arch::context::Saved;
+use crate::arch::exit::{End, exit};
+use crate::arch::percpu;
+use crate::console;
+use crate::frames::buffer::Buffer;
+use crate::world::World;
+
+/// `console_write(length)`
+pub(super) fn console_write(world: &mut World, [length, ..]: Arguments) -> Answer {
+    let length = usize::try_from(length).map_err(|_| Kern::InvalidArgument)?;
+    let mut text = [0; BODY_SIZE];
+    let text = text.get_mut(..length).ok_or(Kern::InvalidArgument)?;
+    if let Some(buffer) = caller_buffer(world) {
+        buffer.read_body(text);
+        console::write(text);
+    }
+    Ok(NOTHING)
+}
+
+/// `host_shutdown(host_control, status)`
+pub(super) fn shutdown(world: &mut World, [host_control, status, ..]: Arguments) -> Answer {
+    world.kernel.check_host_control(host_control)?;
+    log::debug!("shutdown with status {status}");
+    exit(if status == 0 { End::Success } else { End::Failure })
+}
+
+/// `host_statistics() -> count`
+pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
+    let hardware = &world.hardware;
+    let (frames, free) = hardware.memory.kernel_frames();
+    let mut words = [0u64; counter::COUNT];
+    words[counter::KERNEL_ENTRIES] = percpu::entries();
+    words[counter::SPACE_SWITCHES] = hardware.processor.space_switches;
+    words[counter::TLB_FLUSHES] = percpu::flushes();
+    words[counter::MESSAGES] = hardware.counters.messages;
+    words[counter::FAULTS] = hardware.counters.faults;
+    words[counter::EXCEPTIONS] = hardware.counters.exceptions;
+    words[counter::KERNEL_FRAMES] = frames;
+    words[counter::KERNEL_FRAMES_FREE] = free;
+    let mut bytes = [0; 8 * counter::COUNT];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    if let Some(buffer) = caller_buffer(world) {
+        buffer.write_body(&bytes);
+    }
+    Ok([counter::COUNT as u64, 0])
+}
+
+fn caller_buffer(world: &World) -> Option<Buffer> {
+    world.kernel.running().map(|running| Saved::of(running.context).buffer())
+}

@@ -1,0 +1,54 @@
+//! Traps on devices: I/O ports.
+
+use ipc_abi::Kern;
+
+use super::{Answer, Arguments};
+use crate::arch::port_io::{read8, read16, read32, write8, write16, write32};
+use crate::arch::{clock, exit, pic, serial};
+use crate::world::World;
+
+/// `device_port_io(device, port, width, write, value) -> value`
+pub(super) fn port_io(
+    world: &mut World,
+    [device, port, width, write, value, _]: Arguments,
+) -> Answer {
+    world.kernel.check_device(device)?;
+    let (Ok(port), 1 | 2 | 4) = (u16::try_from(port), width) else {
+        return Err(Kern::InvalidArgument.into());
+    };
+    // The last byte has to be a port as well.
+    let Some(last) = port.checked_add(width as u16 - 1) else {
+        return Err(Kern::InvalidArgument.into());
+    };
+    if (port..=last).any(is_kernels) {
+        return Err(Kern::NoAccess.into());
+    }
+    let value = match (write != 0, width) {
+        (false, 1) => u64::from(read8(port)),
+        (false, 2) => u64::from(read16(port)),
+        (false, _) => u64::from(read32(port)),
+        (true, 1) => {
+            write8(port, value as u8);
+            0
+        }
+        (true, 2) => {
+            write16(port, value as u16);
+            0
+        }
+        (true, _) => {
+            write32(port, value as u32);
+            0
+        }
+    };
+    Ok([value, 0])
+}
+
+/// Whether the kernel uses this port itself.
+fn is_kernels(port: u16) -> bool {
+    serial::PORTS.contains(&port)
+        || clock::PIT_PORTS.contains(&port)
+        || pic::has_port(port)
+        || exit::has_port(port)
+        || port == clock::GATE_PORT
+        || port == crate::trace::PORT
+}

@@ -1,0 +1,62 @@
+//! Traps on threads.
+
+use ipc_abi::Kern;
+use kernel_core::ThreadStart;
+
+use super::{Answer, Arguments, NOTHING};
+use crate::arch::context::Saved;
+use crate::arch::layout::USER_HALF_END;
+use crate::world::World;
+
+/// `thread_create(task, ip, sp, argument, priority) -> thread`
+pub(super) fn create(
+    world: &mut World,
+    [task, ip, sp, argument, priority, _]: Arguments,
+) -> Answer {
+    let start = ThreadStart {
+        ip,
+        sp,
+        argument,
+        priority,
+    };
+    let thread = world.kernel.thread_create(&mut world.hardware, task, start)?;
+    Ok([u64::from(thread), 0])
+}
+
+/// `thread_terminate(thread)`
+pub(super) fn terminate(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    world.kernel.thread_terminate(&mut world.hardware, thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_abort(thread)`
+pub(super) fn abort(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    world.kernel.thread_abort(&mut world.hardware, thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_set_tls(base)`
+pub(super) fn set_tls(world: &mut World, [base, ..]: Arguments) -> Answer {
+    if base >= USER_HALF_END {
+        return Err(Kern::InvalidAddress.into());
+    }
+    if let Some(running) = world.kernel.running() {
+        world.hardware.processor.set_fs_base(Saved::of(running.context), base);
+    }
+    Ok(NOTHING)
+}
+
+/// `thread_yield()`
+pub(super) fn yield_(world: &mut World, _: Arguments) -> Answer {
+    world.kernel.thread_yield();
+    Ok(NOTHING)
+}
+
+/// `thread_set_exception_port(thread, name)`
+pub(super) fn set_exception_port(
+    world: &mut World,
+    [thread, name, ..]: Arguments,
+) -> Answer {
+    world.kernel.thread_set_exception_port(&mut world.hardware, thread, name)?;
+    Ok(NOTHING)
+}
