@@ -17,7 +17,9 @@ pub(crate) fn exception(thread: Saved) -> Option<Saved> {
         // A jump out of the user half may be told with the target as the instruction.
         if !lost {
             let kind = kind(vector);
-            let raised = world.kernel.raise_exception(&mut world.hardware, kind, vector, 0);
+            let raised = world
+                .kernel
+                .raise_exception(&mut world.hardware, kind, vector, 0);
             check(raised, thread, 0);
         }
         schedule::next(world)
@@ -28,7 +30,9 @@ pub(crate) fn exception(thread: Saved) -> Option<Saved> {
 pub(crate) fn lost(world: &mut World, thread: Saved) {
     let ip = thread.with(|registers| registers.rip);
     let code = u64::from(Kern::InvalidAddress.raw());
-    let raised = world.kernel.raise_exception(&mut world.hardware, Kind::BadAccess, code, ip);
+    let raised = world
+        .kernel
+        .raise_exception(&mut world.hardware, Kind::BadAccess, code, ip);
     check(raised, thread, ip);
 }
 
@@ -46,7 +50,9 @@ pub(crate) fn check(raised: Raised, thread: Saved, address: u64) {
         );
         panic::registers(registers);
     });
-    panic::stop(format_args!("nobody is left to handle the VM server's exception"))
+    panic::stop(format_args!(
+        "nobody is left to handle the VM server's exception"
+    ))
 }
 
 /// Mach's kind for a vector.

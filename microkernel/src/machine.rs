@@ -138,7 +138,8 @@ impl Machine for Hardware {
     }
 
     fn space_free(&mut self, space: SpaceId) {
-        self.processor.forget_space(space, self.memory.kernel_root());
+        self.processor
+            .forget_space(space, self.memory.kernel_root());
         self.memory.space_free(space);
     }
 

@@ -50,7 +50,10 @@ extern "C" fn start(start_info: u64) -> ! {
     let clock = clock::Clock::measure();
     let program = or_stop(Program::read(&handover));
     let memory = or_stop(program.take_memory(&handover, &half));
-    let mut world = or_stop(World::new(Memory::new(half.root, features.no_execute), clock));
+    let mut world = or_stop(World::new(
+        Memory::new(half.root, features.no_execute),
+        clock,
+    ));
     or_stop(program.start(&mut world, &handover, &memory));
     let first = schedule::next(&mut world);
     world::set(world);

@@ -75,10 +75,35 @@ pub(crate) fn stop(why: core::fmt::Arguments<'_>) -> ! {
 /// Prints all general registers.
 pub(crate) fn registers(context: &Context) {
     let c = context;
-    say!("  rip {:016x} rsp {:016x} flags {:08x} cs {:x} ss {:x}", c.rip, c.rsp, c.rflags, c.cs, c.ss);
-    say!("  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", c.rax, c.rbx, c.rcx, c.rdx);
-    say!("  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", c.rsi, c.rdi, c.rbp, c.r8);
-    say!("  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", c.r9, c.r10, c.r11, c.r12);
+    say!(
+        "  rip {:016x} rsp {:016x} flags {:08x} cs {:x} ss {:x}",
+        c.rip,
+        c.rsp,
+        c.rflags,
+        c.cs,
+        c.ss
+    );
+    say!(
+        "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+        c.rax,
+        c.rbx,
+        c.rcx,
+        c.rdx
+    );
+    say!(
+        "  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+        c.rsi,
+        c.rdi,
+        c.rbp,
+        c.r8
+    );
+    say!(
+        "  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+        c.r9,
+        c.r10,
+        c.r11,
+        c.r12
+    );
     say!("  r13 {:016x} r14 {:016x} r15 {:016x}", c.r13, c.r14, c.r15);
 }
 

@@ -11,9 +11,13 @@ use crate::panic;
 /// Prints a report; the end of the first task is also the machine's.
 pub(crate) fn print(report: Report) {
     match report {
-        Report::Unhandled { task, exception, .. } => unhandled(task.index(), exception),
+        Report::Unhandled {
+            task, exception, ..
+        } => unhandled(task.index(), exception),
         Report::Ended { task, status } => match ExitStatus::from_word(status) {
-            ExitStatus::Exited(status) => log::debug!("task {} ended: status {status}", task.index()),
+            ExitStatus::Exited(status) => {
+                log::debug!("task {} ended: status {status}", task.index())
+            }
             ExitStatus::Exception { .. } => log::debug!("task {} is gone", task.index()),
         },
         Report::RootEnded { status } => match ExitStatus::from_word(status) {
@@ -28,7 +32,13 @@ pub(crate) fn print(report: Report) {
 }
 
 fn unhandled(task: u32, exception: Exception) {
-    let Exception { kind, code, subcode, ip, .. } = exception;
+    let Exception {
+        kind,
+        code,
+        subcode,
+        ip,
+        ..
+    } = exception;
     let name = kind.name();
     if kind == Kind::BadAccess {
         let code = Kern::from_raw((code & 0xFFFF_FFFF) as u32);

@@ -141,4 +141,3 @@ fn expire_if_due(world: &mut World) {
         world.kernel.expire(&mut world.hardware, now);
     }
 }
-

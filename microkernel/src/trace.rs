@@ -71,7 +71,12 @@ pub(crate) fn event(event: Event) {
     }
     match event {
         Event::Message { info, to } => {
-            write(Kind::Message, 0, to.index(), [info.0, u64::from(to.index())]);
+            write(
+                Kind::Message,
+                0,
+                to.index(),
+                [info.0, u64::from(to.index())],
+            );
         }
         Event::Queued { info, port } => write(Kind::Queued, 0, 0, [info.0, u64::from(port)]),
         Event::FaultEnd { thread, code } => {
@@ -85,7 +90,10 @@ pub(crate) fn event(event: Event) {
 }
 
 fn running(world: &World) -> u32 {
-    world.kernel.running().map_or(u32::MAX, |running| running.thread.index())
+    world
+        .kernel
+        .running()
+        .map_or(u32::MAX, |running| running.thread.index())
 }
 
 #[cold]

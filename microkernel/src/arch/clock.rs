@@ -36,7 +36,8 @@ impl Clock {
     /// Measures. The APIC must be on.
     pub(crate) fn measure() -> Clock {
         let (tsc, ticks) = run_interval();
-        let per_second = |count: u64| (u128::from(count) * u128::from(PIT_HZ)) / u128::from(PIT_COUNT);
+        let per_second =
+            |count: u64| (u128::from(count) * u128::from(PIT_HZ)) / u128::from(PIT_COUNT);
         let tsc_hz = (per_second(tsc) as u64).max(1);
         let apic_hz = (per_second(u64::from(ticks)) as u64).max(1);
         Clock {
@@ -50,7 +51,7 @@ impl Clock {
     /// Nanoseconds since boot.
     pub(crate) fn now(&self) -> u64 {
         let ticks = now_tsc().wrapping_sub(self.start);
-        (u128::from(ticks) * u128::from(self.tsc_scale) >> 32) as u64
+        ((u128::from(ticks) * u128::from(self.tsc_scale)) >> 32) as u64
     }
 
     /// Lets the timer interrupt come at `deadline` or earlier, but not at once; `FOREVER` stops it.
@@ -60,7 +61,7 @@ impl Clock {
             return;
         }
         let wait = deadline.saturating_sub(self.now()).min(LONGEST);
-        let ticks = u128::from(wait) * u128::from(self.apic_scale) >> 32;
+        let ticks = (u128::from(wait) * u128::from(self.apic_scale)) >> 32;
         apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
     }
 }

@@ -45,7 +45,11 @@ impl Features {
         let seven_b = seven.map_or(0, |leaf| leaf.ebx);
         let extended = leaf(0x8000_0001, 0).map_or(0, |leaf| leaf.edx);
         let xsave = bit(one.ecx, 26);
-        let save = if xsave { leaf(0xD, 1).map_or(0, |leaf| leaf.eax) } else { 0 };
+        let save = if xsave {
+            leaf(0xD, 1).map_or(0, |leaf| leaf.eax)
+        } else {
+            0
+        };
         let capabilities = if bit(seven.map_or(0, |leaf| leaf.edx), 29) {
             // SAFETY: CPUID says that IA32_ARCH_CAPABILITIES exists; reading it has no effect.
             unsafe { Msr::new(0x10A).read() }
@@ -87,8 +91,14 @@ impl Features {
         }
         for (there, what) in [
             (self.no_execute, "NX: data pages are executable"),
-            (self.smep && self.smap, "SMEP and SMAP: kernel bugs are easier to abuse"),
-            (self.rdcl_no, "RDCL_NO: a task may read kernel memory by speculation (Meltdown)"),
+            (
+                self.smep && self.smap,
+                "SMEP and SMAP: kernel bugs are easier to abuse",
+            ),
+            (
+                self.rdcl_no,
+                "RDCL_NO: a task may read kernel memory by speculation (Meltdown)",
+            ),
         ] {
             if !there {
                 log::info!("processor without {what}");

@@ -42,7 +42,10 @@ fn physical(symbol: *const u8) -> u64 {
 
 /// The image's physical extent: first byte, and one past the last.
 pub(crate) fn kernel_extent() -> (u64, u64) {
-    (physical(&raw const kernel_start), physical(&raw const kernel_end))
+    (
+        physical(&raw const kernel_start),
+        physical(&raw const kernel_end),
+    )
 }
 
 /// The finished kernel half.
@@ -169,7 +172,10 @@ impl Builder {
     fn direct_map(&mut self, handover: &Handover) -> Result<(), &'static str> {
         let usable = handover.ranges.iter().filter(|range| range.usable);
         for range in usable {
-            let end = range.start.saturating_add(range.size).min(super::layout::DIRECT_MAP_SIZE);
+            let end = range
+                .start
+                .saturating_add(range.size)
+                .min(super::layout::DIRECT_MAP_SIZE);
             let first = range.start & !(LARGE - 1);
             for block in (first..end).step_by(LARGE as usize) {
                 self.direct_block(block)?;

@@ -21,7 +21,11 @@ pub(crate) enum Mode {
 impl Mode {
     /// The best that there is.
     pub(crate) fn of(features: Features) -> Mode {
-        match (features.xsave, features.xsaveopt, features.xgetbv1 && features.avx) {
+        match (
+            features.xsave,
+            features.xsaveopt,
+            features.xgetbv1 && features.avx,
+        ) {
             (true, true, true) => Mode::XsaveoptInUse,
             (true, true, false) => Mode::Xsaveopt,
             (true, false, _) => Mode::Xsave,

@@ -27,8 +27,7 @@ impl Handover {
         let line = core::str::from_utf8(&self.command_line).ok()?;
         line.split_ascii_whitespace()
             .filter_map(|word| word.split_once('='))
-            .filter(|(name, _)| *name == key)
+            .rfind(|(name, _)| *name == key)
             .map(|(_, value)| value)
-            .last()
     }
 }

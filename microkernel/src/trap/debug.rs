@@ -28,7 +28,11 @@ pub(super) fn console_write(world: &mut World, [length, ..]: Arguments) -> Answe
 pub(super) fn shutdown(world: &mut World, [host_control, status, ..]: Arguments) -> Answer {
     world.kernel.check_host_control(host_control)?;
     log::debug!("shutdown with status {status}");
-    exit(if status == 0 { End::Success } else { End::Failure })
+    exit(if status == 0 {
+        End::Success
+    } else {
+        End::Failure
+    })
 }
 
 /// `host_statistics() -> count`
@@ -55,5 +59,8 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
 }
 
 fn caller_buffer(world: &World) -> Option<Buffer> {
-    world.kernel.running().map(|running| Saved::of(running.context).buffer())
+    world
+        .kernel
+        .running()
+        .map(|running| Saved::of(running.context).buffer())
 }

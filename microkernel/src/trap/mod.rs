@@ -117,7 +117,11 @@ fn dispatch(world: &mut World, caller: Saved, trap: Trap) {
         Err(Stop::Again) => repeat(caller),
     }
     let number = trap as u8;
-    trace::trap_end(number, running.map_or(u32::MAX, |running| running.thread.index()), caller);
+    trace::trap_end(
+        number,
+        running.map_or(u32::MAX, |running| running.thread.index()),
+        caller,
+    );
 }
 
 /// Puts a trap's results in the registers.

@@ -23,7 +23,9 @@ pub(super) fn destroy(world: &mut World, [name, ..]: Arguments) -> Answer {
 
 /// `port_deallocate(name, count)`
 pub(super) fn deallocate(world: &mut World, [name, count, ..]: Arguments) -> Answer {
-    world.kernel.port_deallocate(&mut world.hardware, name, count)?;
+    world
+        .kernel
+        .port_deallocate(&mut world.hardware, name, count)?;
     Ok(NOTHING)
 }
 
@@ -35,7 +37,9 @@ pub(super) fn make_send(world: &mut World, [name, ..]: Arguments) -> Answer {
 
 /// `port_move_member(name, set)`
 pub(super) fn move_member(world: &mut World, [name, set, ..]: Arguments) -> Answer {
-    world.kernel.port_move_member(&mut world.hardware, name, set)?;
+    world
+        .kernel
+        .port_move_member(&mut world.hardware, name, set)?;
     Ok(NOTHING)
 }
 
@@ -44,15 +48,16 @@ pub(super) fn request_notification(
     world: &mut World,
     [name, request, notify, ..]: Arguments,
 ) -> Answer {
-    world.kernel.port_request_notification(&mut world.hardware, name, request, notify)?;
+    world
+        .kernel
+        .port_request_notification(&mut world.hardware, name, request, notify)?;
     Ok(NOTHING)
 }
 
 /// `port_set_attributes(name, payload, limit)`
-pub(super) fn set_attributes(
-    world: &mut World,
-    [name, payload, limit, ..]: Arguments,
-) -> Answer {
-    world.kernel.port_set_attributes(&mut world.hardware, name, payload, limit)?;
+pub(super) fn set_attributes(world: &mut World, [name, payload, limit, ..]: Arguments) -> Answer {
+    world
+        .kernel
+        .port_set_attributes(&mut world.hardware, name, payload, limit)?;
     Ok(NOTHING)
 }

@@ -11,16 +11,17 @@ pub(super) fn create(world: &mut World, [host_control, space, map, ..]: Argument
 
 /// `task_terminate(task, status)`
 pub(super) fn terminate(world: &mut World, [task, status, ..]: Arguments) -> Answer {
-    world.kernel.task_terminate(&mut world.hardware, task, status)?;
+    world
+        .kernel
+        .task_terminate(&mut world.hardware, task, status)?;
     Ok(NOTHING)
 }
 
 /// `task_set_special_port(task, index, name)`
-pub(super) fn set_special_port(
-    world: &mut World,
-    [task, index, name, ..]: Arguments,
-) -> Answer {
-    world.kernel.task_set_special_port(&mut world.hardware, task, index, name)?;
+pub(super) fn set_special_port(world: &mut World, [task, index, name, ..]: Arguments) -> Answer {
+    world
+        .kernel
+        .task_set_special_port(&mut world.hardware, task, index, name)?;
     Ok(NOTHING)
 }
 

@@ -19,7 +19,9 @@ pub(super) fn create(
         argument,
         priority,
     };
-    let thread = world.kernel.thread_create(&mut world.hardware, task, start)?;
+    let thread = world
+        .kernel
+        .thread_create(&mut world.hardware, task, start)?;
     Ok([u64::from(thread), 0])
 }
 
@@ -41,7 +43,10 @@ pub(super) fn set_tls(world: &mut World, [base, ..]: Arguments) -> Answer {
         return Err(Kern::InvalidAddress.into());
     }
     if let Some(running) = world.kernel.running() {
-        world.hardware.processor.set_fs_base(Saved::of(running.context), base);
+        world
+            .hardware
+            .processor
+            .set_fs_base(Saved::of(running.context), base);
     }
     Ok(NOTHING)
 }
@@ -53,10 +58,9 @@ pub(super) fn yield_(world: &mut World, _: Arguments) -> Answer {
 }
 
 /// `thread_set_exception_port(thread, name)`
-pub(super) fn set_exception_port(
-    world: &mut World,
-    [thread, name, ..]: Arguments,
-) -> Answer {
-    world.kernel.thread_set_exception_port(&mut world.hardware, thread, name)?;
+pub(super) fn set_exception_port(world: &mut World, [thread, name, ..]: Arguments) -> Answer {
+    world
+        .kernel
+        .thread_set_exception_port(&mut world.hardware, thread, name)?;
     Ok(NOTHING)
 }
