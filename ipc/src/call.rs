@@ -1,0 +1,165 @@
+//! What a stub does: encode, trap, decode.
+//!
+//! [`SendRight::call`] sends a request and waits for its answer, [`SendRight::send`] sends it one way. A
+//! message whose payload travels in words and that carries no right does not touch the buffer.
+//! Deadlines are nanoseconds since boot, see [`crate::time`].
+
+use crate::buffer::{self, Body};
+use crate::right::{Passed, Rights, SendRight};
+use crate::trap::{self, Received};
+use core::mem;
+use ipc_abi::Kern;
+use ipc_abi::buffer::RIGHTS_MAX;
+use ipc_abi::kern_return;
+use ipc_abi::message::{FOREVER, Info, option};
+use ipc_abi::right::{Disposition, Name};
+use ipc_protocol::Message;
+use ipc_protocol::codec::Words;
+use ipc_protocol::define::{Form, get_reply};
+
+/// Writes a request into words and buffer.
+#[inline(always)]
+fn compose<M: Message>(
+    message: &M,
+    rights: &[Passed<'_>],
+    words: &mut Words,
+) -> Result<Info, Kern> {
+    let length = match M::FORM {
+        Form::Words => message.put(words, &mut [])?,
+        Form::Body => message.put(words, Body::borrow().as_mut_slice())?,
+    };
+    if M::RIGHTS.is_empty() && rights.is_empty() && length == 0 {
+        return Ok(Info::short(M::ID));
+    }
+    // A message has all its slots, the empty ones included.
+    let slots = M::RIGHTS.len().max(rights.len());
+    for (slot, right) in rights.iter().enumerate().take(RIGHTS_MAX) {
+        right.put(slot);
+    }
+    for slot in rights.len()..slots.min(RIGHTS_MAX) {
+        buffer::set_right(slot, 0, Disposition::None);
+    }
+    Info::new(M::ID, length, slots).ok_or(Kern::MigBadArguments)
+}
+
+/// Reads the answer to a request.
+#[inline(always)]
+fn understand<M: Message>(received: &Received, carried: usize) -> Result<M::Reply, Kern> {
+    if received.info.body() == 0 {
+        return get_reply::<M>(&received.words, &[], carried);
+    }
+    let body = Body::borrow();
+    let bytes = body.get(..received.info.body()).unwrap_or_default();
+    get_reply::<M>(&received.words, bytes, carried)
+}
+
+/// The trap of a call. The body must not be borrowed, which is asserted.
+#[inline(always)]
+fn exchange(send: &trap::Send) -> Received {
+    assert!(
+        !buffer::is_lent(),
+        "a message while the IPC buffer is borrowed"
+    );
+    // SAFETY: the body is not borrowed.
+    unsafe { trap::msg(send) }
+}
+
+/// Sends a composed request and waits for the answer.
+#[inline(always)]
+fn call(to: Name, info: Info, words: Words, deadline: u64) -> Received {
+    exchange(&trap::Send {
+        options: option::CALL,
+        destination: to.into(),
+        receive: 0,
+        info,
+        send_deadline: deadline,
+        receive_deadline: deadline,
+        notify: 0,
+        words,
+    })
+}
+
+impl<P> SendRight<P> {
+    /// Asks and waits for the answer, however long it takes. Optional rights are left empty.
+    ///
+    /// # Errors
+    /// What the request's text says; MACH_SEND_INVALID_DEST: the port is dead;
+    /// MACH_RCV_PORT_DIED: it died before it answered.
+    #[inline]
+    pub fn call<M: Message<On = P>>(&self, message: &M) -> Result<M::Reply, Kern> {
+        let mut words = Words::default();
+        let info = compose(message, &[], &mut words)?;
+        let received = call(self.name(), info, words, FOREVER);
+        kern_return::from_raw(received.outcome.code())?;
+        let carried = received.info.rights();
+        if carried == 0 {
+            return understand::<M>(&received, 0);
+        }
+        let rights = Rights::from_buffer(carried);
+        let reply = understand::<M>(&received, carried);
+        drop(rights);
+        reply
+    }
+
+    /// Asks with rights and waits for the answer and its rights until `deadline`.
+    ///
+    /// # Errors
+    /// As [`SendRight::call`]; MACH_SEND_TIMED_OUT, MACH_RCV_TIMED_OUT: the deadline has passed. The
+    /// rights are moved if the request was sent, else given back.
+    pub fn call_with<M: Message<On = P>, const N: usize>(
+        &self,
+        message: &M,
+        rights: [Passed<'_>; N],
+        deadline: u64,
+    ) -> Result<(M::Reply, Rights), Kern> {
+        let mut words = Words::default();
+        let info = compose(message, &rights, &mut words)?;
+        let received = call(self.name(), info, words, deadline);
+        let code = kern_return::from_raw(received.outcome.code());
+        if code.is_ok() || received.outcome.was_sent() {
+            mem::forget(rights);
+        }
+        code?;
+        let carried = received.info.rights();
+        let arrived = Rights::from_buffer(carried);
+        Ok((understand::<M>(&received, carried)?, arrived))
+    }
+
+    /// Sends one way, and waits while the queue is full.
+    ///
+    /// # Errors
+    /// MACH_SEND_INVALID_DEST: the port is dead. MACH_SEND_NO_BUFFER.
+    #[inline]
+    pub fn send<M: Message<On = P>>(&self, message: &M) -> Result<(), Kern> {
+        self.send_with(message, [], FOREVER)
+    }
+
+    /// Sends one way with rights; waits while the queue is full until `deadline`.
+    ///
+    /// # Errors
+    /// As [`SendRight::send`]; MACH_SEND_TIMED_OUT: the queue is still full. On failure nothing has
+    /// happened and the rights are given back.
+    #[inline]
+    pub fn send_with<M: Message<On = P>, const N: usize>(
+        &self,
+        message: &M,
+        rights: [Passed<'_>; N],
+        deadline: u64,
+    ) -> Result<(), Kern> {
+        let mut words = Words::default();
+        let info = compose(message, &rights, &mut words)?;
+        let received = exchange(&trap::Send {
+            options: option::SEND,
+            destination: self.name().into(),
+            receive: 0,
+            info,
+            send_deadline: deadline,
+            receive_deadline: FOREVER,
+            notify: 0,
+            words,
+        });
+        kern_return::from_raw(received.outcome.code())?;
+        mem::forget(rights);
+        Ok(())
+    }
+}
