@@ -10,7 +10,6 @@ use crate::trap::{self, Received};
 use core::mem;
 use ipc_abi::Kern;
 use ipc_abi::buffer::RIGHTS_MAX;
-use ipc_abi::kern_return;
 use ipc_abi::message::{FOREVER, Info, option};
 use ipc_abi::right::{Disposition, Name};
 use ipc_protocol::Message;
@@ -45,12 +44,37 @@ fn compose<M: Message>(
 /// Reads the answer to a request.
 #[inline(always)]
 fn understand<M: Message>(received: &Received, carried: usize) -> Result<M::Reply, Kern> {
-    if received.info.body() == 0 {
-        return get_reply::<M>(&received.words, &[], carried);
+    match received.info.body() {
+        0 => get_reply::<M>(&received.words, &[], carried),
+        length => {
+            let body = Body::borrow();
+            let bytes = body.get(..length).unwrap_or_default();
+            get_reply::<M>(&received.words, bytes, carried)
+        }
     }
-    let body = Body::borrow();
-    let bytes = body.get(..received.info.body()).unwrap_or_default();
-    get_reply::<M>(&received.words, bytes, carried)
+}
+
+/// Reads an answer that uses the buffer although nobody asked for rights, which are given back.
+#[inline(never)]
+fn understand_slowly<M: Message>(received: Received) -> Result<M::Reply, Kern> {
+    let carried = received.info.rights();
+    let rights = Rights::from_buffer(carried);
+    let reply = understand::<M>(&received, carried);
+    drop(rights);
+    reply
+}
+
+/// The result of a trap: the error is read out of line.
+#[inline(always)]
+fn check(received: &Received) -> Result<(), Kern> {
+    #[cold]
+    fn failed(code: u32) -> Kern {
+        Kern::from_raw(code)
+    }
+    match received.outcome.code() {
+        0 => Ok(()),
+        code => Err(failed(code)),
+    }
 }
 
 /// The trap of a call. The body must not be borrowed, which is asserted.
@@ -90,15 +114,12 @@ impl<P> SendRight<P> {
         let mut words = Words::default();
         let info = compose(message, &[], &mut words)?;
         let received = call(self.name(), info, words, FOREVER);
-        kern_return::from_raw(received.outcome.code())?;
-        let carried = received.info.rights();
-        if carried == 0 {
-            return understand::<M>(&received, 0);
+        check(&received)?;
+        if received.info.body() == 0 && received.info.rights() == 0 {
+            get_reply::<M>(&received.words, &[], 0)
+        } else {
+            understand_slowly::<M>(received)
         }
-        let rights = Rights::from_buffer(carried);
-        let reply = understand::<M>(&received, carried);
-        drop(rights);
-        reply
     }
 
     /// Asks with rights and waits for the answer and its rights until `deadline`.
@@ -115,11 +136,11 @@ impl<P> SendRight<P> {
         let mut words = Words::default();
         let info = compose(message, &rights, &mut words)?;
         let received = call(self.name(), info, words, deadline);
-        let code = kern_return::from_raw(received.outcome.code());
-        if code.is_ok() || received.outcome.was_sent() {
+        let result = check(&received);
+        if result.is_ok() || received.outcome.was_sent() {
             mem::forget(rights);
         }
-        code?;
+        result?;
         let carried = received.info.rights();
         let arrived = Rights::from_buffer(carried);
         Ok((understand::<M>(&received, carried)?, arrived))
@@ -158,7 +179,7 @@ impl<P> SendRight<P> {
             notify: 0,
             words,
         });
-        kern_return::from_raw(received.outcome.code())?;
+        check(&received)?;
         mem::forget(rights);
         Ok(())
     }

@@ -489,10 +489,18 @@ pub fn put_reply<M: Message>(
 /// # Errors
 /// The code that the server answered. MIG_BAD_ARGUMENTS: another number of rights than the answer
 /// has. MIG_TYPE_ERROR: malformed.
+#[inline]
 pub fn get_reply<M: Message>(words: &Words, body: &[u8], rights: usize) -> Result<M::Reply, Kern> {
     let [code, rest @ ..] = words;
-    let code = u32::try_from(*code).map_err(|_| Kern::MigTypeError)?;
-    ipc_abi::kern_return::from_raw(code)?;
+    if *code != 0 {
+        return Err(refused(*code));
+    }
     crate::codec::expect_rights(rights, M::REPLY_RIGHTS.len())?;
     M::Reply::get(rest, body)
+}
+
+/// What a code that is not 0 means.
+#[cold]
+fn refused(code: u64) -> Kern {
+    u32::try_from(code).map_or(Kern::MigTypeError, Kern::from_raw)
 }
