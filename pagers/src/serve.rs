@@ -1,0 +1,340 @@
+//! The loop: messages of the VM server in, pages out.
+//!
+//! One port set holds the ports of all objects and, of payload 0, the pager's own. Answers to the
+//! server are one-way messages and travel with the trap that takes the next message. Nothing here
+//! waits: a pager that has to wait for a device waits in its own function.
+
+use alloc::rc::Rc;
+use core::marker::PhantomData;
+
+use ipc::Kern;
+use ipc::abi::message::FOREVER;
+use ipc::abi::types::Prot;
+use ipc::protocol::Protocol;
+use ipc::protocol::codec::Words;
+use ipc::protocol::define::{AnyReply, AnyRequest, Raw};
+use ipc::protocol::memory_object::{
+    MemoryObjectDataRequest, MemoryObjectDataReturn, MemoryObjectDataUnlock, MemoryObjectInit,
+    MemoryObjectSynchronize, Request,
+};
+use ipc::protocol::memory_object_control::{
+    MemoryControl, MemoryObjectDataError, MemoryObjectDataSupply, MemoryObjectDataUnavailable,
+    MemoryObjectDataWritten, MemoryObjectLockRequest, MemoryObjectReady,
+    MemoryObjectSynchronizeCompleted,
+};
+use ipc::right::{ReceiveRight, SendRight};
+use ipc::server::{self, Context, Notice, Server};
+
+use crate::objects::{ObjectId, Objects};
+use crate::pager::{Answer, Front, Object, PAGE, Pager, Want};
+use crate::tray::Tray;
+
+/// Payload of the pager's own port.
+const FRONT: u64 = 0;
+
+/// A pager with what it serves, before it begins.
+#[derive(Debug)]
+pub struct Service<P> {
+    pager: P,
+    /// Its objects.
+    pub objects: Objects,
+    tray: Tray,
+}
+
+impl<P: Pager> Service<P> {
+    /// Gets ports and a tray for a pager.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub fn new(pager: P) -> Result<Service<P>, Kern> {
+        Ok(Service {
+            pager,
+            objects: Objects::new()?,
+            tray: Tray::new(P::SLOTS)?,
+        })
+    }
+
+    /// Makes an object and registers it under a name, so that whoever looks the name up can map it.
+    ///
+    /// # Errors
+    /// What `bootstrap_register` says; KERN_RESOURCE_SHORTAGE.
+    pub fn publish(&mut self, name: &str, object: Object) -> Result<(), Kern> {
+        let id = self.objects.create(object)?;
+        ipc::bootstrap::register(name, self.objects.right(id)?.give())
+    }
+
+    /// Serves the objects, for ever.
+    ///
+    /// # Errors
+    /// What receiving failed with.
+    pub fn serve(self) -> Result<(), Kern> {
+        self.run(|_, request: Nothing, _, _| -> server::Answer<Nothing> { match request {} })
+    }
+
+    fn run<Q, R, F>(self, front: F) -> Result<(), Kern>
+    where
+        Q: AnyRequest,
+        R: AnyReply,
+        F: FnMut(&mut P, Q, &mut Context, &mut Objects) -> server::Answer<R>,
+    {
+        let set = Rc::clone(&self.objects.set);
+        let mut serving = Serving {
+            service: self,
+            front,
+            types: PhantomData,
+        };
+        server::serve(&mut serving, &*set)
+    }
+}
+
+impl<P: Front> Service<P> {
+    /// Registers the pager's own port under a name, and serves it and the objects, for ever.
+    ///
+    /// # Errors
+    /// What `bootstrap_register` says, or receiving failed with.
+    pub fn serve_as(self, name: &str) -> Result<(), Kern> {
+        let port = ReceiveRight::<P::Protocol>::new(FRONT)?;
+        self.objects.set.insert(&port)?;
+        ipc::bootstrap::register(name, port.make_send()?.give())?;
+        self.run(
+            |pager: &mut P, request: <P::Protocol as Protocol>::Request, context, objects| {
+                pager.request(request, context, objects)
+            },
+        )
+    }
+}
+
+/// What a pager without a protocol of its own is asked on its own port.
+enum Nothing {}
+
+impl AnyRequest for Nothing {
+    fn decode(_message: &Raw<'_>) -> Result<Nothing, Kern> {
+        Err(Kern::MigBadId)
+    }
+}
+
+impl AnyReply for Nothing {
+    fn rights(&self) -> usize {
+        match *self {}
+    }
+
+    fn encode(&self, _words: &mut Words, _body: &mut [u8]) -> Result<usize, Kern> {
+        match *self {}
+    }
+}
+
+/// What arrives: the port's payload says in which protocol.
+enum Incoming<Q> {
+    Object(Request),
+    Front(Q),
+}
+
+impl<Q: AnyRequest> AnyRequest for Incoming<Q> {
+    fn decode(message: &Raw<'_>) -> Result<Incoming<Q>, Kern> {
+        if message.payload == FRONT {
+            Q::decode(message).map(Incoming::Front)
+        } else {
+            AnyRequest::decode(message).map(Incoming::Object)
+        }
+    }
+}
+
+struct Serving<P, Q, R, F> {
+    service: Service<P>,
+    front: F,
+    types: PhantomData<fn(Q) -> R>,
+}
+
+impl<P, Q, R, F> Server for Serving<P, Q, R, F>
+where
+    P: Pager,
+    Q: AnyRequest,
+    R: AnyReply,
+    F: FnMut(&mut P, Q, &mut Context, &mut Objects) -> server::Answer<R>,
+{
+    type Request = Incoming<Q>;
+    type Reply = R;
+
+    fn request(&mut self, request: Incoming<Q>, context: &mut Context) -> server::Answer<R> {
+        let service = &mut self.service;
+        match request {
+            Incoming::Front(request) => {
+                (self.front)(&mut service.pager, request, context, &mut service.objects)
+            }
+            Incoming::Object(request) => {
+                let id = ObjectId::from_payload(context.payload);
+                let done = service.object_message(id, request, context);
+                done.map_or_else(server::Answer::Refuse, |()| server::Answer::Later)
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, context: &mut Context) -> Result<(), Kern> {
+        let Notice::NoSenders { make_send_count } = notice else {
+            return Err(Kern::Failure);
+        };
+        let id = ObjectId::from_payload(context.payload);
+        if let Some(object) = self.service.objects.no_senders(id, make_send_count) {
+            self.service.pager.terminate(&object);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Pager> Service<P> {
+    /// Handles a message of the VM server. Its messages are one way, so that an error is nobody's
+    /// to hear: it means that the object has ended meanwhile.
+    fn object_message(
+        &mut self,
+        id: ObjectId,
+        message: Request,
+        context: &mut Context,
+    ) -> Result<(), Kern> {
+        let entry = self.objects.entry(id).ok_or(Kern::Terminated)?;
+        let object = entry.object;
+        if let Request::MemoryObjectInit(_) = message {
+            let control = context.rights.take_send(MemoryObjectInit::CONTROL)?;
+            let control = entry.control.insert(control);
+            return ready(&self.pager, &object, control, &self.tray);
+        }
+        let control = entry.control.as_ref().ok_or(Kern::InvalidObject)?;
+        match message {
+            Request::MemoryObjectDataRequest(request) => {
+                data_request(&mut self.pager, &mut self.tray, &object, control, request)
+            }
+            Request::MemoryObjectDataReturn(lent) => {
+                data_return(&mut self.pager, &self.tray, &object, control, lent)
+            }
+            Request::MemoryObjectDataUnlock(wanted) => unlock(control, wanted),
+            Request::MemoryObjectSynchronize(MemoryObjectSynchronize { request, .. }) => {
+                // Returns are stored before they are acknowledged: all is safe already.
+                control.send(&MemoryObjectSynchronizeCompleted { request, result: 0 })
+            }
+            Request::MemoryObjectTerminate(_) => {
+                entry.control = None;
+                Ok(())
+            }
+            Request::MemoryObjectInit(_)
+            | Request::MemoryObjectLockCompleted(_)
+            | Request::MemoryObjectChangeCompleted(_) => Ok(()),
+        }
+    }
+}
+
+/// Answers `memory_object_init`.
+fn ready<P: Pager>(
+    pager: &P,
+    object: &Object,
+    control: &SendRight<MemoryControl>,
+    tray: &Tray,
+) -> Result<(), Kern> {
+    let attributes = pager.attributes(object);
+    let ready = MemoryObjectReady {
+        may_cache: attributes.may_cache,
+        copy_strategy: attributes.copy_strategy as u32,
+        cluster_pages: attributes.cluster.min(P::SLOTS / 2),
+        serves_itself: false,
+    };
+    control.send_with(&ready, [tray.right()], FOREVER)
+}
+
+/// Has the pager fill slots, and says what came of it.
+fn data_request<P: Pager>(
+    pager: &mut P,
+    tray: &mut Tray,
+    object: &Object,
+    control: &SendRight<MemoryControl>,
+    request: MemoryObjectDataRequest,
+) -> Result<(), Kern> {
+    let MemoryObjectDataRequest {
+        offset,
+        length,
+        access,
+        ..
+    } = request;
+    let pages = (length / PAGE as u64).min(pages_from(object, offset));
+    let (slot, bytes) = tray.take(usize::try_from(pages).unwrap_or(usize::MAX));
+    let wanted = bytes.len() / PAGE;
+    let answer = if wanted == 0 {
+        Answer::Error(Kern::MemoryError)
+    } else {
+        let access = Prot::from_bits_truncate(access as u8);
+        let mut want = Want {
+            offset,
+            access,
+            bytes,
+        };
+        let answer = pager.data_request(object, &mut want);
+        clear_beyond_end(object, &mut want);
+        answer
+    };
+    let supply = |count: usize| {
+        control.send(&MemoryObjectDataSupply {
+            offset,
+            slot,
+            count: count as u32,
+            lock_value: 0,
+            precious: false,
+        })
+    };
+    let size = length;
+    match answer {
+        Answer::Supply => supply(wanted),
+        Answer::SupplyFirst(count) if count > 0 => supply(count.min(wanted)),
+        Answer::SupplyFirst(_) => {
+            let code = Kern::MemoryError.raw();
+            control.send(&MemoryObjectDataError { offset, size, code })
+        }
+        Answer::Unavailable => control.send(&MemoryObjectDataUnavailable { offset, size }),
+        Answer::Error(code) => {
+            let code = code.raw();
+            control.send(&MemoryObjectDataError { offset, size, code })
+        }
+    }
+}
+
+/// Pages of the object from `offset` on.
+fn pages_from(object: &Object, offset: u64) -> u64 {
+    object.size.saturating_sub(offset).div_ceil(PAGE as u64)
+}
+
+/// The part of the last page that is not the object's reads zero, whatever the slot held.
+fn clear_beyond_end(object: &Object, want: &mut Want<'_>) {
+    let inside = object.size.saturating_sub(want.offset);
+    if let Some(tail) = usize::try_from(inside)
+        .ok()
+        .and_then(|inside| want.bytes.get_mut(inside..))
+    {
+        tail.fill(0);
+    }
+}
+
+/// Has the pager store pages, and ends the loan.
+fn data_return<P: Pager>(
+    pager: &mut P,
+    tray: &Tray,
+    object: &Object,
+    control: &SendRight<MemoryControl>,
+    lent: MemoryObjectDataReturn,
+) -> Result<(), Kern> {
+    let stored = match tray.lent(lent.slot, lent.count) {
+        Some(pages) => pager.data_return(object, lent.offset / PAGE as u64, pages),
+        None => Err(Kern::InvalidArgument),
+    };
+    control.send(&MemoryObjectDataWritten {
+        txn: lent.txn,
+        result: ipc::abi::kern_return::to_raw(stored),
+    })
+}
+
+/// The framework locks nothing: whoever finds a lock may have it taken away.
+fn unlock(control: &SendRight<MemoryControl>, wanted: MemoryObjectDataUnlock) -> Result<(), Kern> {
+    control.send(&MemoryObjectLockRequest {
+        offset: wanted.offset,
+        size: wanted.length,
+        should_return: 0,
+        flags: 0,
+        lock_value: 0,
+        request: 0,
+    })
+}
