@@ -101,3 +101,39 @@ impl Iterator for Args {
         (self.count, Some(self.count))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(arguments: &[&'static str]) {
+        let mut block = [0xEE_u64; 32];
+        // SAFETY: the bytes of an array of words.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), 256) };
+        let length = write(arguments.iter().copied(), bytes).unwrap();
+        assert_eq!((length, length % 16), (size(arguments.iter().copied()), 0));
+        // SAFETY: the block was just written and lives on.
+        let read = unsafe { Args::at(block.as_ptr() as u64) };
+        assert_eq!(read.size_hint().0, arguments.len());
+        assert!(read.eq(arguments.iter().copied()), "{arguments:?}");
+    }
+
+    #[test]
+    fn arguments_come_out_as_they_went_in() {
+        round_trip(&[]);
+        round_trip(&["demo"]);
+        round_trip(&["", "12345678", "with space", "größe", "", "a"]);
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_not_written() {
+        let mut block = [1; 31];
+        assert_eq!(write(["task", "x"].into_iter(), &mut block), None);
+        assert_eq!(block, [1; 31]);
+    }
+
+    #[test]
+    fn a_task_without_arguments_has_a_name_for_reports() {
+        assert_eq!(Args::NONE.name(), "task");
+    }
+}

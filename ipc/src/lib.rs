@@ -33,7 +33,7 @@
 //! what a panic does. `unsafe` is in the modules where registers, the IPC buffer, mapped memory,
 //! threads and the heap are: `trap`, `buffer`, `start`, `args`, `call` and `server` (one trap each),
 //! `mapping`, `heap`, `sync`, `thread`, `memory`, `panic`, `time`, `vm`, `task`.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 

@@ -12,7 +12,7 @@ use core::arch::naked_asm;
 /// As in C: both ranges must be valid.
 #[unsafe(naked)]
 // SAFETY: the name is C's, and so is the behaviour; no other crate of a task defines it.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn memcpy(destination: *mut u8, source: *const u8, count: usize) -> *mut u8 {
     naked_asm!(
         "mov rax, rdi",
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn memcpy(destination: *mut u8, source: *const u8, count: 
 /// As in C: both ranges must be valid.
 #[unsafe(naked)]
 // SAFETY: as `memcpy`.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn memmove(destination: *mut u8, source: *const u8, count: usize) -> *mut u8 {
     naked_asm!(
         "mov rax, rdi",
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn memmove(destination: *mut u8, source: *const u8, count:
 /// As in C: the range must be valid.
 #[unsafe(naked)]
 // SAFETY: as `memcpy`.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn memset(destination: *mut u8, value: i32, count: usize) -> *mut u8 {
     naked_asm!(
         "mov r9, rdi",
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn memset(destination: *mut u8, value: i32, count: usize) 
 /// As in C: both ranges must be valid.
 #[unsafe(naked)]
 // SAFETY: as `memcpy`.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
     naked_asm!(
         "xor ecx, ecx",
@@ -154,7 +154,83 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize)
 /// As in C: both ranges must be valid.
 #[unsafe(naked)]
 // SAFETY: as `memcpy`.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
     naked_asm!("jmp {}", sym memcmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that differ from their neighbours and from those of another seed.
+    fn pattern(seed: u8) -> [u8; 256] {
+        core::array::from_fn(|index| (index as u8).wrapping_mul(31).wrapping_add(seed))
+    }
+
+    #[test]
+    fn memcpy_copies_exactly_the_bytes_asked_for() {
+        let source = pattern(1);
+        for count in 0..200 {
+            for shift in 0..9 {
+                let mut copied = pattern(77);
+                let mut expected = pattern(77);
+                expected[shift..shift + count].copy_from_slice(&source[3..3 + count]);
+                let place = copied[shift..].as_mut_ptr();
+                // SAFETY: both ranges lie inside their arrays.
+                let result = unsafe { memcpy(place, source[3..].as_ptr(), count) };
+                assert_eq!((result, copied), (place, expected), "{count} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn memmove_copies_as_if_all_was_read_first() {
+        for count in 0..100 {
+            for (from, to) in (0..40).flat_map(|from| (0..40).map(move |to| (from, to))) {
+                let mut moved = pattern(5);
+                let mut expected = pattern(5);
+                expected.copy_within(from..from + count, to);
+                // SAFETY: both ranges lie inside the array.
+                unsafe {
+                    let base = moved.as_mut_ptr();
+                    memmove(base.add(to), base.add(from), count);
+                }
+                assert_eq!(moved, expected, "{count} bytes from {from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn memset_sets_exactly_the_bytes_asked_for() {
+        for count in 0..200 {
+            let mut set = pattern(9);
+            let mut expected = pattern(9);
+            expected[7..7 + count].fill(0xA5);
+            // SAFETY: the range lies inside the array.
+            unsafe { memset(set[7..].as_mut_ptr(), 0x7A5, count) };
+            assert_eq!(set, expected, "{count} bytes");
+        }
+    }
+
+    #[test]
+    fn memcmp_orders_by_the_first_byte_that_differs() {
+        let left = pattern(3);
+        for count in 0..70 {
+            for place in 0..70 {
+                for change in [1, 255] {
+                    let mut right = left;
+                    right[place] = right[place].wrapping_add(change);
+                    let expected = left[..count].cmp(&right[..count]);
+                    // SAFETY: both ranges lie inside their arrays.
+                    let (order, same) = unsafe {
+                        let (left, right) = (left.as_ptr(), right.as_ptr());
+                        (memcmp(left, right, count), bcmp(left, right, count))
+                    };
+                    assert_eq!(order.cmp(&0), expected, "{count} bytes, {place} changed");
+                    assert_eq!(same == 0, expected.is_eq());
+                }
+            }
+        }
+    }
 }

@@ -15,8 +15,9 @@ pub fn set_last_act(act: fn() -> !) {
     LAST.store(act as *mut (), Ordering::Relaxed);
 }
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
+/// Reports a panic and ends the task.
+#[cfg_attr(not(test), panic_handler)]
+pub fn report(info: &PanicInfo<'_>) -> ! {
     // A panic inside the report ends without another.
     if !PANICKING.swap(true, Ordering::Relaxed) {
         match info.location() {
@@ -45,10 +46,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// Named by the precompiled `core` and `alloc`, which were built to unwind. Nothing here does.
 // SAFETY: the name is the compiler's; nothing else in a task defines it.
+#[cfg(not(test))]
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_eh_personality() {}
 
 /// As [`rust_eh_personality`].
 // SAFETY: as above.
+#[cfg(not(test))]
 #[unsafe(no_mangle)]
 pub extern "C" fn _Unwind_Resume() {}

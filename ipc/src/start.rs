@@ -8,10 +8,10 @@
 //! not depend on which other crates are built in the same run of cargo.
 
 use crate::args::Args;
-use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ipc_abi::right::SpecialPort;
 
+#[cfg(not(test))]
 unsafe extern "C" {
     fn pagoda_main(argument: u64) -> !;
 }
@@ -19,7 +19,7 @@ unsafe extern "C" {
 /// Points FS at the thread's buffer, then goes on at `$next` with the argument.
 macro_rules! thread_prologue {
     ($next:path) => {
-        naked_asm!(
+        core::arch::naked_asm!(
             "mov [rsi + {own}], rsi",
             "mov qword ptr [rsi + {lent}], 0",
             "mov qword ptr [rsi + {lent} + 8], 0",
@@ -45,6 +45,7 @@ pub(crate) use thread_prologue;
 ///
 /// # Safety
 /// For the loader alone.
+#[cfg(not(test))]
 #[unsafe(naked)]
 // SAFETY: the entry point's name; nothing else defines it.
 #[unsafe(no_mangle)]

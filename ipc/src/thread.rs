@@ -11,7 +11,7 @@ use crate::sync::{self, Lock, Parker};
 use crate::{trap, vm};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::arch::{asm, naked_asm};
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use ipc_abi::Kern;
