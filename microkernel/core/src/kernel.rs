@@ -1,15 +1,26 @@
-//! The state of the world, and every operation on it.
+//! The state of the world, its beginning, and the look-ups that everything else uses.
+//!
+//! The operations lie in the files of this crate, one idea each: `schedule` (who runs), `rights`
+//! (names and rights in transit), `send`, `receive`, `reply` (the halves of the `msg` trap), `call`
+//! (calls, faults and exceptions), `notices`, `teardown` (all work that is done in steps), and the
+//! traps on ports, tasks and threads.
 
-use crate::machine::{Context, Machine, Progress, SpaceId};
-use crate::slab::Id;
-use ipc_abi::{Kern, exception, right::Name, types::Prot};
-
-/// A thread's record.
-#[derive(Debug)]
-pub struct Thread;
-/// A task's record.
-#[derive(Debug)]
-pub struct Task;
+use crate::{
+    list::List,
+    machine::{Context, SpaceId},
+    message::{Message, MessageId, Role},
+    port::{Object, Place, Port, PortId, PortSet, WORK},
+    run_queue::RunQueue,
+    slab::{Id, Slab},
+    space::{Holds, Names, UREFS_MAX},
+    task::Task,
+    thread::{Source, Thread},
+    timer_queue::TimerQueue,
+};
+use ipc_abi::{
+    Kern,
+    right::{Name, SpecialPort},
+};
 
 /// Handle of a thread. Its `index()` is the number that messages and reports show.
 pub type ThreadId = Id<Thread>;
@@ -18,6 +29,14 @@ pub type TaskId = Id<Task>;
 
 /// The band of the first task: the highest.
 pub const FIRST_BAND: u8 = 31;
+
+/// Bits of a reply token that say which thread; the others are the number of its call.
+pub(crate) const TOKEN_THREAD_BITS: u32 = 20;
+
+const TASKS_MAX: u32 = 1 << 16;
+const THREADS_MAX: u32 = 1 << TOKEN_THREAD_BITS;
+const PORTS_MAX: u32 = 1 << 24;
+const MESSAGES_MAX: u32 = 1 << 24;
 
 /// The thread that has the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +52,7 @@ pub struct Running {
 }
 
 /// Arguments of a `msg` trap, as the registers hold them (message words and buffer are read
-/// through [`Machine`] when they are needed).
+/// through [`crate::Machine`] when they are needed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Msg {
     /// RAX, trap number included.
@@ -50,6 +69,18 @@ pub struct Msg {
     pub receive_deadline: u64,
     /// R10.
     pub notify: u64,
+}
+
+impl Msg {
+    pub(crate) const NONE: Msg = Msg {
+        options: 0,
+        destination: 0,
+        source: 0,
+        info: 0,
+        send_deadline: 0,
+        receive_deadline: 0,
+        notify: 0,
+    };
 }
 
 /// How the shell goes on after a `msg` trap.
@@ -98,13 +129,44 @@ pub struct Boot {
     pub device: Name,
 }
 
+/// The one notice that belongs to the kernel itself.
+#[derive(Debug)]
+pub(crate) struct MemoryLow {
+    pub(crate) message: MessageId,
+    /// Whom to tell; a send-once right.
+    pub(crate) notify: Option<PortId>,
+    /// Whether the present shortage has not been told yet.
+    pub(crate) armed: bool,
+}
+
 /// The state of the world.
 ///
 /// Methods named like a trap are that trap: they act for the running thread, take its argument words
 /// unchecked, and give its results; `ipc_abi::trap` lists arguments and errors. After any method that
 /// takes the machine, [`Kernel::running`] may be another thread.
 #[derive(Debug)]
-pub struct Kernel;
+pub struct Kernel {
+    pub(crate) tasks: Slab<Task>,
+    pub(crate) threads: Slab<Thread>,
+    pub(crate) ports: Slab<Port>,
+    pub(crate) sets: Slab<PortSet>,
+    pub(crate) messages: Slab<Message>,
+    pub(crate) current: Option<Running>,
+    /// Priority of `current`.
+    pub(crate) priority: u8,
+    /// Woken last: gets the processor without passing the run queue if it becomes free now.
+    pub(crate) handoff: Option<ThreadId>,
+    pub(crate) run_queue: RunQueue,
+    pub(crate) timers: TimerQueue,
+    pub(crate) slice_end: Option<u64>,
+    /// Number of the last token.
+    pub(crate) calls: u64,
+    /// Ports that something is left to be done for.
+    pub(crate) busy_ports: List<Port, WORK>,
+    pub(crate) dead_sets: List<PortSet, 0>,
+    pub(crate) ending: List<Task, 0>,
+    pub(crate) memory_low: MemoryLow,
+}
 
 impl Kernel {
     /// Makes an empty world: no task, nothing running.
@@ -112,7 +174,30 @@ impl Kernel {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn new() -> Result<Kernel, Kern> {
-        Err(Kern::ResourceShortage)
+        let mut messages = Slab::new(MESSAGES_MAX);
+        let message = messages.insert(Message::notice(Role::MemoryLow))?;
+        Ok(Kernel {
+            tasks: Slab::new(TASKS_MAX),
+            threads: Slab::new(THREADS_MAX),
+            ports: Slab::new(PORTS_MAX),
+            sets: Slab::new(PORTS_MAX),
+            messages,
+            current: None,
+            priority: 0,
+            handoff: None,
+            run_queue: RunQueue::NEW,
+            timers: TimerQueue::NEW,
+            slice_end: None,
+            calls: 0,
+            busy_ports: List::NEW,
+            dead_sets: List::NEW,
+            ending: List::NEW,
+            memory_low: MemoryLow {
+                message,
+                notify: None,
+                armed: true,
+            },
+        })
     }
 
     /// Makes the first task, in `space`, with the privileged ports; it has no map port and no thread.
@@ -120,108 +205,134 @@ impl Kernel {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn boot(&mut self, space: SpaceId) -> Result<Boot, Kern> {
-        let _ = space;
-        Err(Kern::ResourceShortage)
+        let space_port = self.ports.insert(Port::new(Object::Space {
+            space,
+            occupant: None,
+        }))?;
+        let task = self.new_task(space_port, FIRST_BAND)?;
+        let mut give = |object, which| -> Result<Name, Kern> {
+            let port = self.ports.insert(Port::new(object))?;
+            self.ports.at_mut(port).sends = 2;
+            let record = self.tasks.at_mut(task);
+            record.set_special(which, Some(port));
+            record.names.insert(Holds::Port {
+                port,
+                receive: false,
+                refs: 1,
+            })
+        };
+        Ok(Boot {
+            host_memory: give(Object::HostMemory, SpecialPort::HostMemory)?,
+            host_control: give(Object::HostControl, SpecialPort::HostControl)?,
+            device: give(Object::Device, SpecialPort::Device)?,
+            task,
+        })
     }
 
-    /// Makes a thread of the first task. The machine's `thread_new` is called for it.
-    ///
-    /// # Errors
-    /// As [`Kernel::thread_create`].
-    pub fn boot_thread(
-        &mut self,
-        machine: &mut impl Machine,
-        task: TaskId,
-        start: ThreadStart,
-    ) -> Result<ThreadId, Kern> {
-        let _ = (machine, task, start);
-        Err(Kern::ResourceShortage)
+    /// Makes a task with its control port in the space of a port. Nothing is left behind on failure.
+    pub(crate) fn new_task(&mut self, space_port: PortId, band: u8) -> Result<TaskId, Kern> {
+        let Object::Space {
+            space,
+            occupant: None,
+        } = self.ports.at(space_port).object
+        else {
+            return Err(Kern::InvalidArgument);
+        };
+        self.tasks.reserve(1)?;
+        self.ports.reserve(1)?;
+        let names = Names::new()?;
+        let notice = self.messages.insert(Message::notice(Role::Spent))?;
+        let port = self.ports.insert(Port::new(Object::User))?;
+        let mut record = Task::new(names, space, port, notice);
+        record.band = band;
+        record.space_port = Some(space_port);
+        record.set_special(SpecialPort::TaskSelf, Some(port));
+        let task = self.tasks.insert(record)?;
+        let control = self.ports.at_mut(port);
+        *control = Port::new(Object::Task(task));
+        control.sends = 1;
+        self.ports.at_mut(space_port).object = Object::Space {
+            space,
+            occupant: Some(task),
+        };
+        Ok(task)
     }
 
-    // Scheduling.
+    // Look-ups.
 
-    /// The thread that has the processor; `None`: idle until an interrupt (after [`Kernel::step`]
-    /// has no more to do).
-    #[must_use]
-    pub fn running(&self) -> Option<Running> {
-        None
+    /// The running thread, for a trap.
+    pub(crate) fn caller(&self) -> Result<Running, Kern> {
+        self.current.ok_or(Kern::Failure)
     }
 
-    /// The registers and buffer of a thread; `None` once it has ended. A trap whose caller may be
-    /// gone afterwards (`thread_terminate`, `task_terminate`) asks this before it writes results.
-    #[must_use]
-    pub fn context(&self, thread: ThreadId) -> Option<Context> {
-        let _ = thread;
-        None
+    /// The object of the kernel that `name` is a send right to.
+    pub(crate) fn object(&self, task: TaskId, name: u64) -> Option<Object> {
+        let entry = self.tasks.get(task)?.names.get(name)?;
+        let Holds::Port { port, refs, .. } = entry.holds else {
+            return None;
+        };
+        let port = self.ports.at(port);
+        (refs > 0 && port.place == Place::Kernel).then_some(port.object)
     }
 
-    /// When [`Kernel::expire`] wants to be called, in nanoseconds: the first deadline, or the end of
-    /// the running thread's slice if another of its priority is ready. `FOREVER`: not at all. The
-    /// clock is read only if a slice begins. Cheap: call it before each return to ring 3, and
-    /// program the timer if the answer is earlier than what is programmed.
-    pub fn alarm(&mut self, now: impl FnOnce() -> u64) -> u64 {
-        now()
+    /// The port of which `name` is the receive right.
+    pub(crate) fn receive_right(&self, task: TaskId, name: u64) -> Option<PortId> {
+        match self.tasks.get(task)?.names.get(name)?.holds {
+            Holds::Port {
+                port,
+                receive: true,
+                ..
+            } => Some(port),
+            _ => None,
+        }
     }
 
-    /// Handles the timer interrupt: wakes those whose deadline passed, ends slices. Harmless when
-    /// early.
-    pub fn expire(&mut self, machine: &mut impl Machine, now: u64) {
-        let _ = (machine, now);
+    /// The port, dead or alive, that `name` is a send right to.
+    pub(crate) fn send_right(&self, task: TaskId, name: u64) -> Option<PortId> {
+        match self.tasks.get(task)?.names.get(name)?.holds {
+            Holds::Port { port, refs, .. } if refs > 0 => Some(port),
+            _ => None,
+        }
     }
 
-    /// Whether [`Kernel::step`] has something to do. Cheap.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        false
+    /// What a receive names.
+    pub(crate) fn source(&self, task: TaskId, name: u64) -> Result<Source, Kern> {
+        match self.tasks.at(task).names.get(name).map(|entry| entry.holds) {
+            Some(Holds::Port {
+                port,
+                receive: true,
+                ..
+            }) => Ok(Source::Port(port)),
+            Some(Holds::Set(set)) => Ok(Source::Set(set)),
+            _ => Err(Kern::ReceiveInvalidName),
+        }
     }
 
-    /// Does a bounded piece (about 64 items) of deferred work: the ends of ports and tasks. Call it
-    /// before each return to ring 3 while [`Kernel::has_work`], and when idle.
-    pub fn step(&mut self, machine: &mut impl Machine) -> Progress {
-        let _ = machine;
-        Progress::Done
+    /// The live task whose control port `name` is.
+    pub(crate) fn resolve_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
+        match self.object(task, name) {
+            Some(Object::Task(found)) => Ok(found),
+            _ => Err(Kern::InvalidTask),
+        }
     }
 
-    // Messages.
-
-    /// The `msg` trap. Results reach the registers by `Machine::set_message`, at once or later.
-    pub fn msg(&mut self, machine: &mut impl Machine, msg: &Msg) -> Flow {
-        let _ = (machine, msg);
-        Flow::Next
+    /// The thread whose control port `name` is.
+    pub(crate) fn resolve_thread(&self, task: TaskId, name: u64) -> Result<ThreadId, Kern> {
+        match self.object(task, name) {
+            Some(Object::Thread(found)) => Ok(found),
+            _ => Err(Kern::InvalidArgument),
+        }
     }
-
-    /// The running thread touched `address` and has no translation for it.
-    pub fn raise_fault(
-        &mut self,
-        machine: &mut impl Machine,
-        address: u64,
-        access: Prot,
-    ) -> Raised {
-        let _ = (machine, address, access);
-        Raised::Fatal
-    }
-
-    /// The running thread cannot go on (see `exception::Exception` for `code` and `subcode`).
-    pub fn raise_exception(
-        &mut self,
-        machine: &mut impl Machine,
-        kind: exception::Kind,
-        code: u64,
-        subcode: u64,
-    ) -> Raised {
-        let _ = (machine, kind, code, subcode);
-        Raised::Fatal
-    }
-
-    // Look-ups for the traps that the shell decides with page tables and devices.
 
     /// The space that `name` denotes in the name space of `task`.
     ///
     /// # Errors
     /// KERN_INVALID_NAME.
     pub fn resolve_space(&self, task: TaskId, name: u64) -> Result<SpaceId, Kern> {
-        let _ = (task, name);
-        Err(Kern::InvalidName)
+        match self.object(task, name) {
+            Some(Object::Space { space, .. }) => Ok(space),
+            _ => Err(Kern::InvalidName),
+        }
     }
 
     /// Checks that the running task's `name` is the host memory port.
@@ -229,8 +340,7 @@ impl Kernel {
     /// # Errors
     /// KERN_INVALID_HOST.
     pub fn check_host_memory(&self, name: u64) -> Result<(), Kern> {
-        let _ = name;
-        Err(Kern::InvalidHost)
+        self.check_host(name, Object::HostMemory)
     }
 
     /// Checks that the running task's `name` is the host control port.
@@ -238,8 +348,7 @@ impl Kernel {
     /// # Errors
     /// KERN_INVALID_HOST.
     pub fn check_host_control(&self, name: u64) -> Result<(), Kern> {
-        let _ = name;
-        Err(Kern::InvalidHost)
+        self.check_host(name, Object::HostControl)
     }
 
     /// Checks that the running task's `name` is the device port.
@@ -247,251 +356,50 @@ impl Kernel {
     /// # Errors
     /// KERN_INVALID_HOST.
     pub fn check_device(&self, name: u64) -> Result<(), Kern> {
-        let _ = name;
-        Err(Kern::InvalidHost)
+        self.check_host(name, Object::Device)
     }
 
-    // Ports.
+    fn check_host(&self, name: u64, wanted: Object) -> Result<(), Kern> {
+        let me = self.current.ok_or(Kern::InvalidHost)?;
+        match self.object(me.task, name) {
+            Some(object) if object == wanted => Ok(()),
+            _ => Err(Kern::InvalidHost),
+        }
+    }
 
-    /// Trap `port_allocate`.
+    /// Gives a task a send right that the kernel makes or copies, under the name that it has or a new one.
     ///
     /// # Errors
-    /// As the trap's.
-    pub fn port_allocate(&mut self, payload: u64) -> Result<Name, Kern> {
-        let _ = payload;
-        Err(Kern::ResourceShortage)
+    /// KERN_RESOURCE_SHORTAGE; KERN_UREFS_OVERFLOW.
+    pub(crate) fn give_send(&mut self, task: TaskId, port: PortId) -> Result<Name, Kern> {
+        let names = &mut self.tasks.at_mut(task).names;
+        let name = match names.find(port) {
+            Some(name) => name,
+            None => names.insert(Holds::Port {
+                port,
+                receive: false,
+                refs: 0,
+            })?,
+        };
+        if let Some(entry) = names.get_mut(u64::from(name))
+            && let Holds::Port { refs, .. } = &mut entry.holds
+        {
+            if *refs == UREFS_MAX {
+                return Err(Kern::UrefsOverflow);
+            }
+            if *refs == 0 {
+                let sends = &mut self.ports.at_mut(port).sends;
+                *sends = sends.saturating_add(1);
+            }
+            *refs = refs.saturating_add(1);
+        }
+        Ok(name)
     }
 
-    /// Trap `port_set_allocate`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_set_allocate(&mut self) -> Result<Name, Kern> {
-        Err(Kern::ResourceShortage)
+    /// The registers and buffer of a thread; `None` once it has ended. A trap whose caller may be
+    /// gone afterwards (`thread_terminate`, `task_terminate`) asks this before it writes results.
+    #[must_use]
+    pub fn context(&self, thread: ThreadId) -> Option<Context> {
+        self.threads.get(thread).map(|thread| thread.context)
     }
-
-    /// Trap `port_destroy`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_destroy(&mut self, machine: &mut impl Machine, name: u64) -> Result<(), Kern> {
-        let _ = (machine, name);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `port_deallocate`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_deallocate(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        count: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, name, count);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `port_make_send`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_make_send(&mut self, name: u64) -> Result<(), Kern> {
-        let _ = name;
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `port_move_member`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_move_member(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        set: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, name, set);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `port_request_notification`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_request_notification(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        request: u64,
-        notify: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, name, request, notify);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `port_set_attributes`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_set_attributes(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        payload: u64,
-        limit: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, name, payload, limit);
-        Err(Kern::ResourceShortage)
-    }
-
-    // Tasks and threads.
-
-    /// Trap `space_create`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn space_create(
-        &mut self,
-        machine: &mut impl Machine,
-        host_memory: u64,
-    ) -> Result<Name, Kern> {
-        let _ = (machine, host_memory);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `task_create`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn task_create(&mut self, host_control: u64, space: u64, map: u64) -> Result<Name, Kern> {
-        let _ = (host_control, space, map);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `task_terminate`. If the task is the caller's own there is nobody to give the result to.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn task_terminate(
-        &mut self,
-        machine: &mut impl Machine,
-        task: u64,
-        status: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, task, status);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `task_set_special_port`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn task_set_special_port(
-        &mut self,
-        machine: &mut impl Machine,
-        task: u64,
-        index: u64,
-        name: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, task, index, name);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `task_get_special_port`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn task_get_special_port(&mut self, index: u64) -> Result<Name, Kern> {
-        let _ = index;
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `task_set_band`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn task_set_band(&mut self, host_control: u64, task: u64, band: u64) -> Result<(), Kern> {
-        let _ = (host_control, task, band);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `thread_create`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn thread_create(
-        &mut self,
-        machine: &mut impl Machine,
-        task: u64,
-        start: ThreadStart,
-    ) -> Result<Name, Kern> {
-        let _ = (machine, task, start);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `thread_terminate`. If the thread is the caller there is nobody to give the result to.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn thread_terminate(
-        &mut self,
-        machine: &mut impl Machine,
-        thread: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, thread);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `thread_abort`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn thread_abort(&mut self, machine: &mut impl Machine, thread: u64) -> Result<(), Kern> {
-        let _ = (machine, thread);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// Trap `thread_yield`.
-    pub fn thread_yield(&mut self) {}
-
-    /// Trap `thread_set_exception_port`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn thread_set_exception_port(
-        &mut self,
-        machine: &mut impl Machine,
-        thread: u64,
-        name: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, thread, name);
-        Err(Kern::ResourceShortage)
-    }
-
-    // Kernel memory.
-
-    /// Trap `host_set_memory_low`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn host_set_memory_low(
-        &mut self,
-        machine: &mut impl Machine,
-        host_memory: u64,
-        notify: u64,
-    ) -> Result<(), Kern> {
-        let _ = (machine, host_memory, notify);
-        Err(Kern::ResourceShortage)
-    }
-
-    /// The kernel's pool is below its low-water mark and would like `frames`. Sends
-    /// KERNEL_MEMORY_LOW once until [`Kernel::memory_donated`].
-    pub fn memory_low(&mut self, machine: &mut impl Machine, frames: u64) {
-        let _ = (machine, frames);
-    }
-
-    /// A donation came: the next shortage is told again.
-    pub fn memory_donated(&mut self) {}
 }

@@ -19,11 +19,36 @@
 )]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod addr;
+mod call;
+mod invariants;
 mod kernel;
 mod list;
 mod machine;
+pub mod memory_map;
+mod message;
+mod notices;
+pub mod owner;
+pub mod paging;
+mod port;
+mod port_traps;
+mod priority_list;
+mod receive;
+mod reply;
+mod rights;
+mod run_queue;
+mod schedule;
+mod send;
 mod slab;
+mod space;
+mod task;
+mod task_traps;
+mod teardown;
+mod thread;
+mod timer_queue;
 
 pub use kernel::{
     Boot, FIRST_BAND, Flow, Kernel, Msg, Raised, Running, TaskId, ThreadId, ThreadStart,
@@ -31,3 +56,7 @@ pub use kernel::{
 pub use machine::{
     Context, Event, FaultAnswer, Machine, Position, Progress, Report, Resolved, SpaceId, StartState,
 };
+pub use schedule::SLICE;
+pub use slab::Id;
+pub use task::Task;
+pub use thread::Thread;

@@ -59,6 +59,12 @@ impl FrameRecord {
     pub const fn new() -> FrameRecord {
         FrameRecord(AtomicU32::new(0))
     }
+
+    /// The record of a frame that is no memory.
+    #[must_use]
+    pub const fn device() -> FrameRecord {
+        FrameRecord(AtomicU32::new(pack(OwnerId::DEVICE, 0)))
+    }
 }
 
 const fn pack(owner: OwnerId, count: u32) -> u32 {

@@ -1,6 +1,13 @@
 //! Records in chunks, named by handles that carry a generation; exhaustion is a value.
+//!
+//! A slab grows by one chunk at a time and never moves a record, so growth is bounded work. A
+//! handle whose record is gone finds nothing ([`Slab::get`]). Handles that the kernel keeps inside
+//! its own records always denote live ones (`invariants` checks it): for those there is
+//! [`Slab::at`], which stops the kernel rather than go on with a broken state.
 
+use alloc::vec::Vec;
 use core::{fmt, marker::PhantomData, num::NonZeroU32};
+use ipc_abi::Kern;
 
 /// A handle: where a record lies, and which of the records that lay there it is.
 pub struct Id<T> {
@@ -32,5 +39,225 @@ impl<T> Eq for Id<T> {}
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: NonZeroU32,
+    next_free: Option<u32>,
+    value: Option<T>,
+}
+
+/// log2 of the records of a chunk.
+const CHUNK_SHIFT: u32 = 5;
+const CHUNK: usize = 1 << CHUNK_SHIFT;
+const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
+
+/// Records of one kind.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<Slot<T>>>,
+    free: Option<u32>,
+    live: u32,
+    slots: u32,
+    limit: u32,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab for at most about `limit` records (rounded up to a chunk).
+    pub(crate) const fn new(limit: u32) -> Slab<T> {
+        Slab {
+            chunks: Vec::new(),
+            free: None,
+            live: 0,
+            slots: 0,
+            limit,
+        }
+    }
+
+    /// How many records there are.
+    pub(crate) const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// How many places there are: one past the highest index.
+    pub(crate) const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Makes sure that at least `count` further records fit.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE: over the limit, or no memory.
+    pub(crate) fn reserve(&mut self, count: u32) -> Result<(), Kern> {
+        while self.slots.saturating_sub(self.live) < count {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// Puts a record in.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE; never after a [`Slab::reserve`].
+    pub(crate) fn insert(&mut self, value: T) -> Result<Id<T>, Kern> {
+        if self.free.is_none() {
+            self.grow()?;
+        }
+        let index = self.free.ok_or(Kern::ResourceShortage)?;
+        let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
+        let next = slot.next_free.take();
+        slot.value = Some(value);
+        let generation = slot.generation;
+        self.free = next;
+        self.live = self.live.saturating_add(1);
+        Ok(Id {
+            index,
+            generation,
+            of: PhantomData,
+        })
+    }
+
+    /// Takes a record out; its handles are stale from now on.
+    pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
+        let free = self.free;
+        let slot = self.slot_mut(id.index)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        slot.next_free = free;
+        self.free = Some(id.index);
+        self.live = self.live.saturating_sub(1);
+        Some(value)
+    }
+
+    /// The record of a handle that may be stale.
+    #[inline]
+    pub(crate) fn get(&self, id: Id<T>) -> Option<&T> {
+        let slot = self.slot(id.index)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        slot.value.as_ref()
+    }
+
+    /// The record of a handle that may be stale, to change.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        let slot = self.slot_mut(id.index)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        slot.value.as_mut()
+    }
+
+    /// The record of a handle that the kernel itself keeps, hence live.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn at(&self, id: Id<T>) -> &T {
+        match self.get(id) {
+            Some(value) => value,
+            None => stale(id.index),
+        }
+    }
+
+    /// The record of a handle that the kernel itself keeps, to change.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn at_mut(&mut self, id: Id<T>) -> &mut T {
+        match self.get_mut(id) {
+            Some(value) => value,
+            None => stale(id.index),
+        }
+    }
+
+    /// The record that lies at a place now.
+    pub(crate) fn by_index(&self, index: u32) -> Option<(Id<T>, &T)> {
+        let slot = self.slot(index)?;
+        let id = Id {
+            index,
+            generation: slot.generation,
+            of: PhantomData,
+        };
+        Some((id, slot.value.as_ref()?))
+    }
+
+    /// All records, in order of place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
+        (0..self.slots).filter_map(|index| self.by_index(index))
+    }
+
+    fn grow(&mut self) -> Result<(), Kern> {
+        if self.slots >= self.limit {
+            return Err(Kern::ResourceShortage);
+        }
+        let mut chunk = Vec::new();
+        let room = chunk.try_reserve_exact(CHUNK);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        let room = self.chunks.try_reserve(1);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        let end = self.slots.saturating_add(CHUNK as u32);
+        for index in self.slots..end {
+            let next = index.saturating_add(1);
+            chunk.push(Slot {
+                generation: NonZeroU32::MIN,
+                next_free: if next == end { self.free } else { Some(next) },
+                value: None,
+            });
+        }
+        self.free = Some(self.slots);
+        self.slots = end;
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    #[inline]
+    fn slot(&self, index: u32) -> Option<&Slot<T>> {
+        let chunk = self.chunks.get((index >> CHUNK_SHIFT) as usize)?;
+        chunk.get((index & CHUNK_MASK) as usize)
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        let chunk = self.chunks.get_mut((index >> CHUNK_SHIFT) as usize)?;
+        chunk.get_mut((index & CHUNK_MASK) as usize)
+    }
+}
+
+#[cold]
+#[track_caller]
+fn stale(index: u32) -> ! {
+    unreachable!("the kernel kept a handle to a record that is gone: {index}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_finds_nothing_once_its_record_is_gone_even_if_the_place_is_taken_again() {
+        let mut slab = Slab::new(8);
+        let first = slab.insert('a').unwrap();
+        assert_eq!(slab.remove(first), Some('a'));
+        let second = slab.insert('b').unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_eq!(slab.get(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get(second), Some(&'b'));
+    }
+
+    #[test]
+    fn a_full_slab_says_so_and_what_was_reserved_fits() {
+        let mut slab = Slab::new(40);
+        assert_eq!(slab.reserve(65), Err(Kern::ResourceShortage));
+        slab.reserve(64).unwrap();
+        for number in 0..64 {
+            slab.insert(number).unwrap();
+        }
+        assert_eq!(slab.insert(64), Err(Kern::ResourceShortage));
+        assert_eq!(slab.iter().map(|(_, n)| *n).sum::<i32>(), 63 * 64 / 2);
     }
 }

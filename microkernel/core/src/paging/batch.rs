@@ -355,7 +355,7 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
     fn dispatch(&mut self) -> Result<(), Kern> {
         let keep = self.run.protection;
         match self.run.op {
-            Op::Enter => return self.enter(),
+            Op::Enter => self.enter(),
             Op::Harvest => self.each_mapped(|store, _, target| harvest::harvest(store, target)),
             Op::Lower if !keep.is_empty() => {
                 self.space.revoke(self.run.epoch);

@@ -193,3 +193,6 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

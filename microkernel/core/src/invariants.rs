@@ -1,0 +1,520 @@
+//! The rules that the whole state obeys between two operations, as a checker that tests call.
+//!
+//! - *Rights*: a port's count of send (send-once) rights is the number of names that hold any, plus
+//!   those in messages and with waiting callers, plus those that the kernel keeps: special ports,
+//!   exception ports (requests that are armed). Its receive right is in exactly the one place that
+//!   the port says.
+//! - *Queues*: a thread is in exactly the queue that its state says; a message is queued at one port,
+//!   or is an armed request, or is an idle notice of a thread, a task or the kernel, and nothing else
+//!   is in the slab. A queue counts its tasks' messages.
+//! - *Sets*: a live member is on the list of those to receive from exactly if it has something.
+//! - *Nobody sleeps beside what it waits for*: no thread waits at a port (or set) that has something to
+//!   receive, or for room where there is some, unless a step is due for that port.
+//! - *Time*: each waiting thread with a deadline is in the heap, once, where it says; the heap is one.
+//! - *The dead*: a dead port stays only for rights that point to it or because a step is due.
+
+use crate::{
+    kernel::Kernel,
+    list::List,
+    message::{Carried, Role},
+    port::{Object, Place, Port, PortId, READY},
+    slab::Slab,
+    space::Holds,
+    task::Life,
+    thread::{Source, State, Thread},
+};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+};
+
+/// What was found of a port while walking over everything else.
+#[derive(Default)]
+struct Found {
+    sends: u32,
+    onces: u32,
+    receives: u32,
+}
+
+/// What is counted while walking.
+#[derive(Default)]
+struct Tally {
+    ports: BTreeMap<u32, Found>,
+    /// How often each thread was found in a queue.
+    threads: BTreeMap<u32, u32>,
+    /// How often each message was found.
+    messages: BTreeMap<u32, u32>,
+}
+
+impl Tally {
+    fn port(&mut self, port: PortId) -> &mut Found {
+        self.ports.entry(port.index()).or_default()
+    }
+
+    fn send(&mut self, port: PortId) {
+        let found = self.port(port);
+        found.sends = found.sends.saturating_add(1);
+    }
+
+    fn once(&mut self, port: PortId) {
+        let found = self.port(port);
+        found.onces = found.onces.saturating_add(1);
+    }
+
+    fn receive(&mut self, port: PortId) {
+        let found = self.port(port);
+        found.receives = found.receives.saturating_add(1);
+    }
+
+    fn cargo(&mut self, cargo: &[Carried]) {
+        for carried in cargo {
+            match *carried {
+                Carried::Nothing => {}
+                Carried::Receive(port) => self.receive(port),
+                Carried::Send(port) => self.send(port),
+                Carried::Once(port) => self.once(port),
+            }
+        }
+    }
+
+    fn thread(&mut self, index: u32) {
+        let count = self.threads.entry(index).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn message(&mut self, index: u32) {
+        let count = self.messages.entry(index).or_default();
+        *count = count.saturating_add(1);
+    }
+}
+
+/// Fails with a text unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(format!($($text)+));
+        }
+    };
+}
+
+impl Kernel {
+    /// Checks every rule. For tests: it takes time in proportion to the whole state.
+    ///
+    /// # Errors
+    /// A text that says which rule is broken, and where.
+    pub fn check(&self) -> Result<(), String> {
+        let mut tally = Tally::default();
+        self.walk_tasks(&mut tally)?;
+        self.walk_queues(&mut tally)?;
+        self.walk_threads(&mut tally)?;
+        self.check_ports(&tally)?;
+        self.check_messages(&tally)?;
+        self.check_sets()?;
+        self.check_timers()?;
+        Ok(())
+    }
+
+    fn walk_tasks(&self, tally: &mut Tally) -> Result<(), String> {
+        for (id, task) in self.tasks.iter() {
+            let mut used: u32 = 0;
+            for index in 0..task.names.slots() {
+                let Some((name, entry)) = task.names.at_index(index) else {
+                    continue;
+                };
+                used = used.saturating_add(1);
+                ensure!(
+                    entry.holds == Holds::Nothing || task.names.get(u64::from(name)).is_some(),
+                    "task {id:?}: name {name} is stale"
+                );
+                match entry.holds {
+                    Holds::Nothing => {}
+                    Holds::Set(set) => {
+                        let set = self.sets.get(set);
+                        ensure!(
+                            set.is_some_and(|set| !set.dead),
+                            "task {id:?}: name {name} of a set that is gone"
+                        );
+                    }
+                    Holds::Once { port, refs } => {
+                        ensure!(refs > 0, "task {id:?}: name {name} is drained");
+                        let port_record = self.ports.get(port).ok_or("a lost port")?;
+                        ensure!(
+                            refs == 1 || port_record.is_dead(),
+                            "task {id:?}: send-once name {name} has {refs} references"
+                        );
+                        tally.once(port);
+                    }
+                    Holds::Port {
+                        port,
+                        receive,
+                        refs,
+                    } => {
+                        ensure!(receive || refs > 0, "task {id:?}: name {name} is drained");
+                        ensure!(
+                            task.names.find(port) == Some(name),
+                            "task {id:?}: name {name} is not found from its port"
+                        );
+                        if refs > 0 {
+                            tally.send(port);
+                        }
+                        if receive {
+                            tally.receive(port);
+                            ensure!(
+                                self.ports.at(port).place == Place::Held(id, name),
+                                "port {port:?} is not where task {id:?} holds it"
+                            );
+                        }
+                    }
+                }
+                for request in [entry.dead_name, entry.possible].into_iter().flatten() {
+                    tally.message(request.index());
+                    ensure!(
+                        matches!(self.messages.at(request).role, Role::Request(request)
+                            if request.task == id && request.name == name),
+                        "task {id:?}: name {name} has another's request"
+                    );
+                }
+            }
+            ensure!(used == task.names.len(), "task {id:?}: names miscounted");
+            for port in task.special_ports() {
+                tally.send(port);
+            }
+            tally.message(task.notice.index());
+            for thread in task.threads.iter(&self.threads) {
+                ensure!(
+                    self.threads.at(thread).task == id,
+                    "thread {thread:?} is on the list of another task"
+                );
+            }
+            let ending = self.ending.iter(&self.tasks).any(|ending| ending == id);
+            ensure!(
+                ending == (task.life != Life::Alive),
+                "task {id:?}: {:?}, and on the list of those that end: {ending}",
+                task.life
+            );
+        }
+        Ok(())
+    }
+
+    fn walk_queues(&self, tally: &mut Tally) -> Result<(), String> {
+        let threads = &self.threads;
+        for (id, port) in self.ports.iter() {
+            let mut counted: u32 = 0;
+            for message in port.messages.iter(&self.messages) {
+                let record = self.messages.at(message);
+                tally.message(message.index());
+                tally.cargo(&record.cargo);
+                ensure!(record.queue == Some(id), "message {message:?} is misplaced");
+                if record.role == Role::Message {
+                    counted = counted.saturating_add(1);
+                }
+                self.check_transit(&record.cargo, id)?;
+            }
+            ensure!(counted == port.queued, "port {id:?} miscounts its queue");
+            let mut last = u8::MAX;
+            for thread in port.callers.iter(threads) {
+                let record = threads.at(thread);
+                tally.thread(thread.index());
+                tally.cargo(&record.cargo);
+                ensure!(
+                    matches!(record.state, State::Calling(port, _) if port == id),
+                    "thread {thread:?} is queued as a caller of {id:?} and is {:?}",
+                    record.state
+                );
+                ensure!(record.priority <= last, "callers of {id:?} out of order");
+                last = record.priority;
+                self.check_transit(&record.cargo, id)?;
+            }
+            for thread in port.senders.iter(threads) {
+                tally.thread(thread.index());
+                ensure!(
+                    threads.at(thread).state == State::Sending(id),
+                    "thread {thread:?} does not send to {id:?}"
+                );
+            }
+            for thread in port.receivers.iter(threads) {
+                tally.thread(thread.index());
+                ensure!(
+                    is_receiving(threads.at(thread), Source::Port(id)),
+                    "thread {thread:?} does not receive from {id:?}"
+                );
+            }
+            if let Some(request) = port.no_senders {
+                tally.message(request.index());
+            }
+        }
+        for (id, set) in self.sets.iter() {
+            for thread in set.receivers.iter(threads) {
+                tally.thread(thread.index());
+                ensure!(
+                    is_receiving(threads.at(thread), Source::Set(id)),
+                    "thread {thread:?} does not receive from {id:?}"
+                );
+            }
+        }
+        for thread in self.run_queue.iter(threads) {
+            tally.thread(thread.index());
+            ensure!(
+                threads.at(thread).state == State::Ready,
+                "thread {thread:?} is in the run queue and not ready"
+            );
+        }
+        if let Some(port) = self.memory_low.notify {
+            tally.once(port);
+        }
+        tally.message(self.memory_low.message.index());
+        Ok(())
+    }
+
+    fn check_transit(&self, cargo: &[Carried], queue: PortId) -> Result<(), String> {
+        for carried in cargo {
+            if let Carried::Receive(port) = *carried {
+                let place = self.ports.at(port).place;
+                let known = place == Place::Transit(queue) || place == Place::Dead;
+                ensure!(known, "port {port:?} travels through {queue:?} unknowingly");
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_threads(&self, tally: &mut Tally) -> Result<(), String> {
+        for (id, thread) in self.threads.iter() {
+            let queued = tally.threads.get(&id.index()).copied().unwrap_or(0);
+            let expected = match thread.state {
+                State::Running => {
+                    let current = self.current.map(|running| running.thread);
+                    ensure!(current == Some(id), "thread {id:?} believes that it runs");
+                    0
+                }
+                State::Awaiting { .. } | State::Noticed | State::Aside => 0,
+                _ => 1,
+            };
+            ensure!(
+                queued == expected,
+                "thread {id:?} is {:?} and in {queued} queues",
+                thread.state
+            );
+            let ending = self.tasks.at(thread.task).life != Life::Alive;
+            ensure!(
+                thread.state != State::Aside || ending,
+                "thread {id:?} was left aside"
+            );
+            ensure!(
+                thread.state != State::Noticed || thread.notice_out,
+                "thread {id:?} waits for a notice that it has"
+            );
+            tally.message(thread.notice.index());
+            ensure!(
+                thread.notice_out == self.messages.at(thread.notice).queue.is_some(),
+                "thread {id:?} has lost its notice"
+            );
+            if let Some(port) = thread.exception_port {
+                tally.send(port);
+            }
+        }
+        if let Some(running) = self.current {
+            ensure!(
+                self.threads.get(running.thread).map(|thread| thread.state) == Some(State::Running),
+                "the running thread is gone"
+            );
+        }
+        ensure!(self.handoff.is_none(), "a thread was left on its way");
+        let top = self.run_queue.top();
+        let idle = self.current.is_none();
+        ensure!(!idle || top.is_none(), "idle although a thread is ready");
+        Ok(())
+    }
+
+    fn check_ports(&self, tally: &Tally) -> Result<(), String> {
+        let none = Found::default();
+        let mut busy = BTreeMap::new();
+        for port in self.busy_ports.iter(&self.ports) {
+            busy.insert(port.index(), ());
+        }
+        let mut armed: BTreeMap<u32, u32> = BTreeMap::new();
+        for (_, message) in self.messages.iter() {
+            if let Role::Request(request) = message.role {
+                let count = armed.entry(request.to.index()).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        for (id, port) in self.ports.iter() {
+            let found = tally.ports.get(&id.index()).unwrap_or(&none);
+            let armed = armed.get(&id.index()).copied().unwrap_or(0);
+            ensure!(
+                port.sends == found.sends,
+                "port {id:?} counts {} send rights, there are {}",
+                port.sends,
+                found.sends
+            );
+            let onces = found.onces.saturating_add(armed);
+            ensure!(
+                port.onces == onces,
+                "port {id:?} counts {} send-once rights, there are {onces}",
+                port.onces
+            );
+            let receives = u32::from(matches!(port.place, Place::Held(..) | Place::Transit(_)));
+            ensure!(
+                found.receives == receives,
+                "port {id:?} is {:?} and has {} receive rights",
+                port.place,
+                found.receives
+            );
+            ensure!(port.place != Place::Moving, "port {id:?} was left behind");
+            ensure!(
+                port.busy == busy.contains_key(&id.index()),
+                "port {id:?} is wrong about its work"
+            );
+            if !port.busy {
+                self.check_idle_port(id, port)?;
+            }
+        }
+        for index in tally.ports.keys() {
+            ensure!(
+                self.ports.by_index(*index).is_some(),
+                "there are rights to port {index}, which is gone"
+            );
+        }
+        Ok(())
+    }
+
+    fn check_idle_port(&self, id: PortId, port: &Port) -> Result<(), String> {
+        if port.is_dead() {
+            let empty = !port.has_item()
+                && port.senders.is_empty()
+                && port.receivers.is_empty()
+                && port.dead_names.is_empty()
+                && port.possibles.is_empty()
+                && port.no_senders.is_none();
+            ensure!(empty, "something still hangs on dead port {id:?}");
+            ensure!(
+                port.sends > 0 || port.onces > 0,
+                "dead port {id:?} was not buried"
+            );
+            return Ok(());
+        }
+        ensure!(
+            !port.has_item() || self.waiting(id).is_none(),
+            "a thread waits beside what lies in port {id:?}"
+        );
+        ensure!(
+            !port.has_room() || (port.senders.is_empty() && port.possibles.is_empty()),
+            "a sender waits for room that port {id:?} has"
+        );
+        Ok(())
+    }
+
+    fn check_messages(&self, tally: &Tally) -> Result<(), String> {
+        for (id, message) in self.messages.iter() {
+            let found = tally.messages.get(&id.index()).copied().unwrap_or(0);
+            // A thread's or the kernel's own notice is found there, and where it is queued.
+            let owned = matches!(message.role, Role::Cancelled(thread)
+                    if self.threads.get(thread).is_some_and(|thread| thread.notice == id))
+                || message.role == Role::MemoryLow;
+            let expected = if owned && message.queue.is_some() {
+                2
+            } else {
+                1
+            };
+            ensure!(
+                found == expected,
+                "message {id:?} ({:?}) is in {found} places",
+                message.role
+            );
+        }
+        Ok(())
+    }
+
+    fn check_sets(&self) -> Result<(), String> {
+        for (id, set) in self.sets.iter() {
+            for port in set.members.iter(&self.ports) {
+                let record = self.ports.at(port);
+                ensure!(record.set == Some(id), "port {port:?} denies its set");
+                ensure!(
+                    record.ready == record.has_item(),
+                    "port {port:?} is wrong about having something"
+                );
+                let listed = set.ready.iter(&self.ports).any(|ready| ready == port);
+                ensure!(listed == record.ready, "port {port:?} is not where it says");
+            }
+            let ready: &List<Port, READY> = &set.ready;
+            ensure!(
+                set.dead
+                    || ready.is_empty()
+                    || set.receivers.is_empty()
+                    || ready.iter(&self.ports).all(|port| self.ports.at(port).busy),
+                "a thread waits beside what lies in set {id:?}"
+            );
+        }
+        Ok(())
+    }
+
+    fn check_timers(&self) -> Result<(), String> {
+        let mut count: u32 = 0;
+        let threads: &Slab<Thread> = &self.threads;
+        for (place, id) in self.timers.iter().enumerate() {
+            let thread = threads
+                .get(id)
+                .ok_or("the timer of a thread that is gone")?;
+            ensure!(
+                thread.timer == u32::try_from(place).ok(),
+                "thread {id:?} is not where its timer is"
+            );
+            let parent = place.saturating_sub(1) >> 1;
+            let parent = self
+                .timers
+                .iter()
+                .nth(parent)
+                .map(|id| threads.at(id).deadline);
+            ensure!(
+                parent.is_none_or(|parent| parent <= thread.deadline),
+                "the timer heap is out of order"
+            );
+            count = count.saturating_add(1);
+        }
+        let armed = threads.iter().filter(|(_, thread)| thread.timer.is_some());
+        ensure!(armed.count() as u32 == count, "a timer was lost");
+        for (id, thread) in threads.iter() {
+            let awake = matches!(thread.state, State::Running | State::Ready);
+            ensure!(
+                !awake || thread.timer.is_none(),
+                "thread {id:?} is awake and has a deadline"
+            );
+        }
+        Ok(())
+    }
+
+    /// How much there is of everything: tasks, threads, ports, sets, messages. For tests.
+    #[must_use]
+    pub fn population(&self) -> [u32; 5] {
+        [
+            self.tasks.len(),
+            self.threads.len(),
+            self.ports.len(),
+            self.sets.len(),
+            self.messages.len(),
+        ]
+    }
+
+    /// A line for each thread that says what it does. For reports.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (id, thread) in self.threads.iter() {
+            text.push_str(&format!(
+                "thread {id:?} of task {:?}, priority {}: {:?}\n",
+                thread.task, thread.priority, thread.state
+            ));
+        }
+        if text.is_empty() {
+            "no threads\n".to_string()
+        } else {
+            text
+        }
+    }
+}
+
+fn is_receiving(thread: &Thread, from: Source) -> bool {
+    matches!(thread.state, State::Receiving { source, .. } if source == from)
+}

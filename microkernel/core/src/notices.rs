@@ -1,0 +1,361 @@
+//! Notices: the kernel's one-way messages. Each was allocated when it was asked for; telling only
+//! moves it to a queue.
+//!
+//! A notice whose port is dead is dropped. Nothing is told twice: a request is spent when it is due,
+//! and leaves with the name that it is about.
+
+use crate::{
+    kernel::{Kernel, TaskId, ThreadId},
+    machine::Machine,
+    message::{Message, MessageId, Request, Role},
+    port::{Object, PortId},
+    space::{Entry, Holds},
+    thread::State,
+};
+use ipc_abi::{
+    Kern,
+    message::{Info, WORDS},
+    notify,
+    right::Name,
+};
+
+/// A notice's id and words.
+pub(crate) struct Text {
+    pub(crate) id: u32,
+    pub(crate) words: [u64; WORDS],
+}
+
+impl Text {
+    pub(crate) const fn new(id: u32, first: u64, second: u64) -> Text {
+        Text {
+            id,
+            words: [first, second, 0, 0, 0, 0],
+        }
+    }
+}
+
+/// Which list of requests of a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    DeadName,
+    Possible,
+}
+
+impl Kernel {
+    /// Trap `port_request_notification`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_request_notification(
+        &mut self,
+        machine: &mut impl Machine,
+        name: u64,
+        request: u64,
+        notify: u64,
+    ) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let request = notify::Request::from_raw(request).ok_or(Kern::InvalidValue)?;
+        let entry = self.tasks.at(task).names.get(name);
+        let holds = entry.ok_or(Kern::InvalidName)?.holds;
+        let port = match (request, holds) {
+            (notify::Request::DeadName, Holds::Port { port, refs, .. }) if refs > 0 => port,
+            (notify::Request::DeadName, Holds::Once { port, .. }) => port,
+            (
+                notify::Request::NoSenders,
+                Holds::Port {
+                    port,
+                    receive: true,
+                    ..
+                },
+            ) => port,
+            _ => return Err(Kern::InvalidRight),
+        };
+        let to = if notify == 0 {
+            None
+        } else {
+            let to = self.receive_right(task, notify);
+            Some(to.ok_or(Kern::InvalidCapability)?)
+        };
+        let armed = match to {
+            None => None,
+            Some(to) => {
+                let name = name as Name;
+                let role = Role::Request(Request { to, task, name });
+                let message = self.messages.insert(Message::notice(role))?;
+                let onces = &mut self.ports.at_mut(to).onces;
+                *onces = onces.saturating_add(1);
+                Some(message)
+            }
+        };
+        match request {
+            notify::Request::DeadName => self.watch(Watch::DeadName, task, name, port, armed),
+            notify::Request::NoSenders => {
+                let earlier = self.ports.at_mut(port).no_senders.take();
+                self.ports.at_mut(port).no_senders = armed;
+                if let Some(earlier) = earlier {
+                    self.forget_request(earlier);
+                }
+                let record = self.ports.at(port);
+                if armed.is_some() && record.make_send > 0 && record.sends == 0 {
+                    self.tell_no_senders(port);
+                }
+            }
+        }
+        self.settle(machine);
+        Ok(())
+    }
+
+    /// Puts a request in the place of an earlier one for the same name, or takes that one back.
+    pub(crate) fn watch(
+        &mut self,
+        watch: Watch,
+        task: TaskId,
+        name: u64,
+        port: PortId,
+        armed: Option<MessageId>,
+    ) {
+        let Some(entry) = self.tasks.at_mut(task).names.get_mut(name) else {
+            return;
+        };
+        let place = match watch {
+            Watch::DeadName => &mut entry.dead_name,
+            Watch::Possible => &mut entry.possible,
+        };
+        if let Some(earlier) = core::mem::replace(place, armed) {
+            self.unlink_request(watch, port, earlier);
+            self.forget_request(earlier);
+        }
+        if let Some(message) = armed {
+            let record = self.ports.at_mut(port);
+            let list = match watch {
+                Watch::DeadName => &mut record.dead_names,
+                Watch::Possible => &mut record.possibles,
+            };
+            list.push_back(&mut self.messages, message);
+            if record.is_dead() {
+                self.add_work(port);
+            }
+        }
+    }
+
+    /// Takes back what was asked about a name's send right.
+    pub(crate) fn cancel_requests(&mut self, task: TaskId, name: u64) {
+        let Some(entry) = self.tasks.at(task).names.get(name) else {
+            return;
+        };
+        if entry.dead_name.is_none() && entry.possible.is_none() {
+            return;
+        }
+        if let Holds::Port { port, .. } | Holds::Once { port, .. } = entry.holds {
+            self.watch(Watch::DeadName, task, name, port, None);
+            self.watch(Watch::Possible, task, name, port, None);
+        }
+    }
+
+    fn unlink_request(&mut self, watch: Watch, port: PortId, message: MessageId) {
+        let record = self.ports.at_mut(port);
+        let list = match watch {
+            Watch::DeadName => &mut record.dead_names,
+            Watch::Possible => &mut record.possibles,
+        };
+        list.remove(&mut self.messages, message);
+    }
+
+    /// Frees a request that is on no list.
+    pub(crate) fn forget_request(&mut self, message: MessageId) {
+        if let Some(message) = self.messages.remove(message)
+            && let Role::Request(request) = message.role
+        {
+            self.drop_once(request.to);
+        }
+    }
+
+    /// Tells the first who asked of the death of a port. `false`: nobody is left.
+    pub(crate) fn tell_dead_name(&mut self, port: PortId) -> bool {
+        let record = self.ports.at_mut(port);
+        let Some(message) = record.dead_names.pop_front(&mut self.messages) else {
+            return false;
+        };
+        let status = match record.object {
+            Object::Task(_) => record.payload,
+            _ => 0,
+        };
+        let Role::Request(request) = self.messages.at(message).role else {
+            return true;
+        };
+        if let Some(task) = self.tasks.get_mut(request.task)
+            && let Some(entry) = task.names.get_mut(u64::from(request.name))
+        {
+            entry.dead_name = None;
+            if let Entry {
+                holds: Holds::Port { refs, .. } | Holds::Once { refs, .. },
+                ..
+            } = entry
+            {
+                *refs = refs.saturating_add(1);
+            }
+        }
+        let text = Text::new(notify::DEAD_NAME, u64::from(request.name), status);
+        self.tell_request(message, request, text);
+        true
+    }
+
+    /// Tells the first who waits for room at a port. `false`: nobody is left.
+    pub(crate) fn tell_possible(&mut self, port: PortId) -> bool {
+        let record = self.ports.at_mut(port);
+        let Some(message) = record.possibles.pop_front(&mut self.messages) else {
+            return false;
+        };
+        let Role::Request(request) = self.messages.at(message).role else {
+            return true;
+        };
+        if let Some(task) = self.tasks.get_mut(request.task)
+            && let Some(entry) = task.names.get_mut(u64::from(request.name))
+        {
+            entry.possible = None;
+        }
+        let text = Text::new(notify::SEND_POSSIBLE, u64::from(request.name), 0);
+        self.tell_request(message, request, text);
+        true
+    }
+
+    /// Tells who asked that a port has no senders any more.
+    pub(crate) fn tell_no_senders(&mut self, port: PortId) {
+        let record = self.ports.at_mut(port);
+        let made = record.make_send;
+        let Some(message) = record.no_senders.take() else {
+            return;
+        };
+        if let Role::Request(request) = self.messages.at(message).role {
+            self.tell_request(message, request, Text::new(notify::NO_SENDERS, made, 0));
+        }
+    }
+
+    fn tell_request(&mut self, message: MessageId, request: Request, text: Text) {
+        self.messages.at_mut(message).role = Role::Spent;
+        self.tell(message, request.to, text);
+        self.drop_once(request.to);
+    }
+
+    /// Tells the holder of a thread's token that it is void.
+    pub(crate) fn tell_cancelled(&mut self, thread: ThreadId, through: PortId, token: u64) {
+        let record = self.threads.at(thread);
+        let alive = self.ports.get(through).is_some_and(|port| !port.is_dead());
+        if alive && !record.notice_out {
+            let message = record.notice;
+            self.threads.at_mut(thread).notice_out = true;
+            self.tell(message, through, Text::new(notify::CANCELLED, token, 0));
+        }
+    }
+
+    /// The kernel's pool is below its low-water mark and would like `frames`. Sends
+    /// KERNEL_MEMORY_LOW once until [`Kernel::memory_donated`].
+    pub fn memory_low(&mut self, machine: &mut impl Machine, frames: u64) {
+        let Some(notify) = self.memory_low.notify else {
+            return;
+        };
+        let message = self.memory_low.message;
+        if self.memory_low.armed && self.messages.at(message).queue.is_none() {
+            self.memory_low.armed = false;
+            let text = Text::new(notify::KERNEL_MEMORY_LOW, frames, 0);
+            self.tell(message, notify, text);
+            self.settle(machine);
+        }
+    }
+
+    /// A donation came: the next shortage is told again.
+    pub fn memory_donated(&mut self) {
+        self.memory_low.armed = true;
+    }
+
+    /// Trap `host_set_memory_low`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn host_set_memory_low(
+        &mut self,
+        machine: &mut impl Machine,
+        host_memory: u64,
+        notify: u64,
+    ) -> Result<(), Kern> {
+        self.check_host_memory(host_memory)?;
+        let task = self.caller()?.task;
+        let port = self.receive_right(task, notify);
+        let port = port.ok_or(Kern::InvalidCapability)?;
+        let onces = &mut self.ports.at_mut(port).onces;
+        *onces = onces.saturating_add(1);
+        self.memory_low.armed = true;
+        if let Some(earlier) = self.memory_low.notify.replace(port) {
+            self.drop_once(earlier);
+        }
+        self.settle(machine);
+        Ok(())
+    }
+
+    /// Queues a notice that is due; drops it if its port is dead.
+    pub(crate) fn tell(&mut self, message: MessageId, to: PortId, text: Text) {
+        let port = self.ports.at_mut(to);
+        let record = self.messages.at_mut(message);
+        record.info = Info::short(text.id).from_kernel();
+        record.words = text.words;
+        if !port.takes_messages() {
+            self.retire(message);
+            return;
+        }
+        record.stamp = port.stamp();
+        record.queue = Some(to);
+        port.messages.push_back(&mut self.messages, message);
+        self.item_arrived(to);
+        if self.waiting(to).is_some() {
+            self.add_work(to);
+        }
+    }
+
+    /// Ends the use of a message that was received or destroyed and is on no list: frees it, or gives
+    /// it back to whose notice it is.
+    pub(crate) fn retire(&mut self, message: MessageId) {
+        let record = self.messages.at_mut(message);
+        record.queue = None;
+        match record.role {
+            Role::Message | Role::Spent | Role::Request(_) => {
+                self.messages.remove(message);
+            }
+            Role::MemoryLow => {}
+            Role::Cancelled(thread) => {
+                let owner = self.threads.get_mut(thread);
+                let Some(owner) = owner.filter(|owner| owner.notice == message) else {
+                    self.messages.remove(message);
+                    return;
+                };
+                owner.notice_out = false;
+                if owner.state == State::Noticed {
+                    self.wake(thread);
+                }
+            }
+        }
+    }
+
+    /// Gives a thread a notice for its next token while its last one is still on its way.
+    ///
+    /// # Errors
+    /// MACH_SEND_NO_BUFFER.
+    pub(crate) fn renew_notice(&mut self, thread: ThreadId) -> Result<(), Kern> {
+        let fresh = Message::notice(Role::Cancelled(thread));
+        let fresh = self.messages.insert(fresh);
+        let fresh = fresh.map_err(|_| Kern::SendNoBuffer)?;
+        let record = self.threads.at_mut(thread);
+        let old = core::mem::replace(&mut record.notice, fresh);
+        record.notice_out = false;
+        self.messages.at_mut(old).role = Role::Spent;
+        Ok(())
+    }
+
+    /// Does the first steps of what an operation has left to do, and decides who runs.
+    pub(crate) fn settle(&mut self, machine: &mut impl Machine) {
+        if self.has_work() {
+            let _ = self.step(machine);
+        } else {
+            self.dispatch();
+        }
+    }
+}

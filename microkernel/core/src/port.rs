@@ -1,0 +1,234 @@
+//! Ports and port sets: what they are. What is done with them lies in `receive`, `send`, `rights`
+//! and `teardown`.
+//!
+//! A port's record outlives the port: it stays, dead, until no right and no request points to it
+//! and its queues have been emptied. Ports whose receiver is the kernel stand for an [`Object`].
+
+use crate::{
+    TaskId, ThreadId,
+    list::{Linked, Links, List},
+    machine::SpaceId,
+    message::{Message, MessageId},
+    priority_list::PriorityList,
+    slab::Id,
+    thread::{QUEUE, Thread},
+};
+use ipc_abi::right::Name;
+
+/// Handle of a port.
+pub(crate) type PortId = Id<Port>;
+/// Handle of a port set.
+pub(crate) type SetId = Id<PortSet>;
+
+/// Messages that a new port queues.
+pub(crate) const LIMIT_DEFAULT: u32 = 16;
+/// Most messages that a port can be made to queue.
+pub(crate) const LIMIT_MAX: u32 = 1024;
+
+/// What stands behind a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// A task receives from it, or once did.
+    User,
+    /// Frames, page tables, donation.
+    HostMemory,
+    /// Tasks, special ports, shutdown.
+    HostControl,
+    /// I/O ports and device frames.
+    Device,
+    /// The control port of a task.
+    Task(TaskId),
+    /// The control port of a thread.
+    Thread(ThreadId),
+    /// An address space, and the task that lives in it.
+    Space {
+        /// The shell's word for it.
+        space: SpaceId,
+        /// Who lives in it; it is not destroyed before that task's end.
+        occupant: Option<TaskId>,
+    },
+}
+
+/// Where the receive right is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A task has it, under this name.
+    Held(TaskId, Name),
+    /// It travels in a message (or with a waiting caller) that is queued at this port.
+    Transit(PortId),
+    /// It was just taken out of a message, or is on its way to a thread that waits.
+    Moving,
+    /// The kernel is the receiver.
+    Kernel,
+    /// Nowhere: the port is dead.
+    Dead,
+}
+
+/// A port.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) object: Object,
+    pub(crate) place: Place,
+    /// What each message through the port carries. Of a dead task's control port: its exit status.
+    pub(crate) payload: u64,
+    pub(crate) limit: u32,
+    /// Messages of tasks in `messages`; the kernel's do not count.
+    pub(crate) queued: u32,
+    pub(crate) make_send: u64,
+    /// Send rights: one for each name that has any, each in transit, each kept by the kernel.
+    pub(crate) sends: u32,
+    /// Send-once rights, counted likewise.
+    pub(crate) onces: u32,
+    /// Counts arrivals, so that messages and callers are received in the order they came.
+    pub(crate) arrivals: u64,
+    pub(crate) messages: List<Message, 0>,
+    /// Threads that call, fault or report an exception.
+    pub(crate) callers: PriorityList,
+    /// Threads that wait for room.
+    pub(crate) senders: List<Thread, QUEUE>,
+    /// Threads that wait for a message from this very port.
+    pub(crate) receivers: List<Thread, QUEUE>,
+    /// Armed dead-name requests.
+    pub(crate) dead_names: List<Message, 0>,
+    /// Armed send-possible requests.
+    pub(crate) possibles: List<Message, 0>,
+    pub(crate) no_senders: Option<MessageId>,
+    pub(crate) set: Option<SetId>,
+    /// On the set's list of members that have something to receive.
+    pub(crate) ready: bool,
+    /// On the kernel's list of ports with work left.
+    pub(crate) busy: bool,
+    member_links: Links<Port>,
+    ready_links: Links<Port>,
+    work_links: Links<Port>,
+}
+
+/// Links of a set's members.
+pub(crate) const MEMBER: usize = 0;
+/// Links of a set's members that have something to receive.
+pub(crate) const READY: usize = 1;
+/// Links of ports with work left.
+pub(crate) const WORK: usize = 2;
+
+impl Port {
+    /// A live port that nobody has a right to.
+    pub(crate) const fn new(object: Object) -> Port {
+        Port {
+            object,
+            place: match object {
+                Object::User => Place::Moving,
+                _ => Place::Kernel,
+            },
+            payload: 0,
+            limit: LIMIT_DEFAULT,
+            queued: 0,
+            make_send: 0,
+            sends: 0,
+            onces: 0,
+            arrivals: 0,
+            messages: List::NEW,
+            callers: PriorityList::NEW,
+            senders: List::NEW,
+            receivers: List::NEW,
+            dead_names: List::NEW,
+            possibles: List::NEW,
+            no_senders: None,
+            set: None,
+            ready: false,
+            busy: false,
+            member_links: Links::NONE,
+            ready_links: Links::NONE,
+            work_links: Links::NONE,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.place == Place::Dead
+    }
+
+    /// Whether messages can be sent to it.
+    #[inline]
+    pub(crate) fn takes_messages(&self) -> bool {
+        !matches!(self.place, Place::Dead | Place::Kernel)
+    }
+
+    /// Whether there is something to receive.
+    #[inline]
+    pub(crate) fn has_item(&self) -> bool {
+        !self.messages.is_empty() || !self.callers.is_empty()
+    }
+
+    /// Whether a message fits the queue.
+    #[inline]
+    pub(crate) const fn has_room(&self) -> bool {
+        self.queued < self.limit
+    }
+
+    /// Whether this task holds the receive right.
+    pub(crate) fn is_held_by(&self, task: TaskId) -> bool {
+        matches!(self.place, Place::Held(holder, _) if holder == task)
+    }
+
+    /// The number of the next arrival.
+    pub(crate) const fn stamp(&mut self) -> u64 {
+        self.arrivals = self.arrivals.wrapping_add(1);
+        self.arrivals
+    }
+}
+
+impl Linked<MEMBER> for Port {
+    fn links(&self) -> &Links<Port> {
+        &self.member_links
+    }
+    fn links_mut(&mut self) -> &mut Links<Port> {
+        &mut self.member_links
+    }
+}
+impl Linked<READY> for Port {
+    fn links(&self) -> &Links<Port> {
+        &self.ready_links
+    }
+    fn links_mut(&mut self) -> &mut Links<Port> {
+        &mut self.ready_links
+    }
+}
+impl Linked<WORK> for Port {
+    fn links(&self) -> &Links<Port> {
+        &self.work_links
+    }
+    fn links_mut(&mut self) -> &mut Links<Port> {
+        &mut self.work_links
+    }
+}
+
+/// A port set: several ports of one task, received from in turn.
+#[derive(Debug)]
+pub(crate) struct PortSet {
+    /// Whether its name is gone.
+    pub(crate) dead: bool,
+    pub(crate) members: List<Port, MEMBER>,
+    /// Members that have something to receive; the first is next.
+    pub(crate) ready: List<Port, READY>,
+    pub(crate) receivers: List<Thread, QUEUE>,
+    work_links: Links<PortSet>,
+}
+
+impl PortSet {
+    pub(crate) const NEW: PortSet = PortSet {
+        dead: false,
+        members: List::NEW,
+        ready: List::NEW,
+        receivers: List::NEW,
+        work_links: Links::NONE,
+    };
+}
+
+impl Linked<0> for PortSet {
+    fn links(&self) -> &Links<PortSet> {
+        &self.work_links
+    }
+    fn links_mut(&mut self) -> &mut Links<PortSet> {
+        &mut self.work_links
+    }
+}

@@ -1,0 +1,207 @@
+//! The traps on ports and names.
+
+use crate::{
+    kernel::Kernel,
+    machine::Machine,
+    port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet, SetId},
+    space::{Holds, UREFS_MAX},
+};
+use ipc_abi::{Kern, right::Name};
+
+impl Kernel {
+    /// Trap `port_allocate`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_allocate(&mut self, payload: u64) -> Result<Name, Kern> {
+        let task = self.caller()?.task;
+        self.ports.reserve(1)?;
+        self.tasks.at_mut(task).names.reserve(1)?;
+        let port = self.ports.insert(Port::new(Object::User))?;
+        let name = self.tasks.at_mut(task).names.insert(Holds::Port {
+            port,
+            receive: true,
+            refs: 0,
+        })?;
+        let record = self.ports.at_mut(port);
+        record.payload = payload;
+        record.place = Place::Held(task, name);
+        Ok(name)
+    }
+
+    /// Trap `port_set_allocate`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_set_allocate(&mut self) -> Result<Name, Kern> {
+        let task = self.caller()?.task;
+        self.tasks.at_mut(task).names.reserve(1)?;
+        let set = self.sets.insert(PortSet::NEW)?;
+        self.tasks.at_mut(task).names.insert(Holds::Set(set))
+    }
+
+    /// Trap `port_destroy`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_destroy(&mut self, machine: &mut impl Machine, name: u64) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let names = &mut self.tasks.at_mut(task).names;
+        let entry = names.get_mut(name).ok_or(Kern::InvalidName)?;
+        match &mut entry.holds {
+            Holds::Set(set) => {
+                let set = *set;
+                names.remove(name as Name);
+                self.kill_set(set);
+            }
+            Holds::Port {
+                port,
+                receive: receive @ true,
+                ..
+            } => {
+                let port = *port;
+                *receive = false;
+                self.kill_port(port);
+                self.free_if_drained(task, name);
+            }
+            _ => return Err(Kern::InvalidRight),
+        }
+        self.settle(machine);
+        Ok(())
+    }
+
+    /// Trap `port_deallocate`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_deallocate(
+        &mut self,
+        machine: &mut impl Machine,
+        name: u64,
+        count: u64,
+    ) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let entry = self.tasks.at_mut(task).names.get_mut(name);
+        let entry = entry.ok_or(Kern::InvalidName)?;
+        let (Holds::Port { refs, .. } | Holds::Once { refs, .. }) = &mut entry.holds else {
+            return Err(Kern::InvalidRight);
+        };
+        if *refs == 0 {
+            return Err(Kern::InvalidRight);
+        }
+        let count = u32::try_from(count).map_err(|_| Kern::InvalidValue)?;
+        if count == 0 || count > *refs {
+            return Err(Kern::InvalidValue);
+        }
+        *refs = refs.saturating_sub(count);
+        let (drained, holds) = (*refs == 0, entry.holds);
+        if drained {
+            self.free_if_drained(task, name);
+            match holds {
+                Holds::Port { port, .. } => self.drop_send(port),
+                Holds::Once { port, .. } => self.drop_once(port),
+                Holds::Nothing | Holds::Set(_) => {}
+            }
+            self.settle(machine);
+        }
+        Ok(())
+    }
+
+    /// Trap `port_make_send`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_make_send(&mut self, name: u64) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let entry = self.tasks.at_mut(task).names.get_mut(name);
+        let entry = entry.ok_or(Kern::InvalidName)?;
+        let Holds::Port {
+            port,
+            receive: true,
+            refs,
+        } = &mut entry.holds
+        else {
+            return Err(Kern::InvalidRight);
+        };
+        if *refs == UREFS_MAX {
+            return Err(Kern::UrefsOverflow);
+        }
+        let record = self.ports.at_mut(*port);
+        if *refs == 0 {
+            record.sends = record.sends.saturating_add(1);
+        }
+        record.make_send = record.make_send.saturating_add(1);
+        *refs = refs.saturating_add(1);
+        Ok(())
+    }
+
+    /// Trap `port_move_member`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_move_member(
+        &mut self,
+        machine: &mut impl Machine,
+        name: u64,
+        set: u64,
+    ) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let names = &self.tasks.at(task).names;
+        names.get(name).ok_or(Kern::InvalidName)?;
+        let set = if set == 0 {
+            None
+        } else {
+            match names.get(set).ok_or(Kern::InvalidName)?.holds {
+                Holds::Set(set) => Some(set),
+                _ => return Err(Kern::InvalidRight),
+            }
+        };
+        let port = self.receive_right(task, name).ok_or(Kern::InvalidRight)?;
+        self.leave_set(port);
+        if let Some(set) = set {
+            self.evict(machine, port);
+            self.join_set(port, set);
+        }
+        self.settle(machine);
+        Ok(())
+    }
+
+    fn join_set(&mut self, port: PortId, set: SetId) {
+        self.ports.at_mut(port).set = Some(set);
+        let members = &mut self.sets.at_mut(set).members;
+        members.push_back(&mut self.ports, port);
+        if self.ports.at(port).has_item() {
+            self.item_arrived(port);
+            self.add_work(port);
+        }
+    }
+
+    /// Trap `port_set_attributes`.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_set_attributes(
+        &mut self,
+        machine: &mut impl Machine,
+        name: u64,
+        payload: u64,
+        limit: u64,
+    ) -> Result<(), Kern> {
+        let task = self.caller()?.task;
+        let names = &self.tasks.at(task).names;
+        names.get(name).ok_or(Kern::InvalidName)?;
+        let port = self.receive_right(task, name).ok_or(Kern::InvalidRight)?;
+        let limit = u32::try_from(limit)
+            .ok()
+            .filter(|limit| *limit <= LIMIT_MAX);
+        let limit = limit.ok_or(Kern::InvalidValue)?;
+        let record = self.ports.at_mut(port);
+        record.payload = payload;
+        if limit > 0 {
+            record.limit = limit;
+        }
+        self.room_made(port);
+        self.settle(machine);
+        Ok(())
+    }
+}

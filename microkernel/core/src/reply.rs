@@ -1,0 +1,137 @@
+//! The reply half: a token is redeemed last, when nothing can fail any more.
+
+use crate::{
+    call::next,
+    kernel::{Flow, Kernel, Msg, Running, ThreadId},
+    machine::{Event, FaultAnswer, Machine, Resolved},
+    rights::Route,
+    schedule::{NOT_SENT, SENT},
+    send::Captured,
+    thread::{Call, Level},
+};
+use ipc_abi::{
+    Kern,
+    exception::Exception,
+    fault::{Fault, FaultReply},
+    kern_return,
+    message::{Info, option},
+};
+
+impl Kernel {
+    /// The reply option of `msg`, alone or with a receive.
+    pub(crate) fn reply(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        msg: &Msg,
+    ) -> Result<Flow, Kern> {
+        let receives = msg.options & option::RECEIVE != 0;
+        if receives {
+            self.source(me.task, msg.source)?;
+        }
+        let info = Info::checked(msg.info).ok_or(Kern::SendInvalidData)?;
+        let awaiting = self.awaiting(me.task, msg.destination);
+        let (caller, call) = awaiting.ok_or(Kern::SendInvalidReply)?;
+        if !matches!(call, Call::Message) && info.rights() > 0 {
+            return Err(Kern::SendInvalidRight);
+        }
+        match call {
+            Call::Message => self.answer_call(machine, me, caller, info)?,
+            Call::Fault(fault) => {
+                let flow = self.answer_fault(machine, me, caller, fault, info)?;
+                if flow == Flow::Again {
+                    return Ok(Flow::Again);
+                }
+            }
+            Call::Exception(exception, level) => {
+                self.answer_exception(machine, me, caller, (exception, level));
+            }
+        }
+        if !receives {
+            self.finish(machine, me.thread, Ok(()), NOT_SENT);
+            return Ok(Flow::Next);
+        }
+        match self.source(me.task, msg.source) {
+            Ok(source) => self.receive(machine, me, source, msg.receive_deadline, SENT),
+            Err(code) => self.finish(machine, me.thread, Err(code), SENT),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn answer_call(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        caller: ThreadId,
+        info: Info,
+    ) -> Result<(), Kern> {
+        let mut rights = Captured::NONE;
+        if info.rights() > 0 {
+            let route = Route {
+                from: me.task,
+                to: None,
+                spent: None,
+            };
+            rights.slots = machine.read_rights(me.context, info.rights());
+            rights.cargo = self.capture(route, &rights.slots, info.rights())?;
+            self.commit(machine, me.task, &rights.slots, &rights.cargo);
+        }
+        self.copy_message(machine, me.context, caller, info);
+        self.deliver_answer(machine, caller, info, &rights.cargo);
+        Ok(())
+    }
+
+    fn answer_fault(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        caller: ThreadId,
+        fault: Fault,
+        info: Info,
+    ) -> Result<Flow, Kern> {
+        let words = machine.words(me.context);
+        let result = FaultReply::from_words(words).result;
+        if result.is_ok() {
+            let thread = self.threads.at(caller);
+            let answer = FaultAnswer {
+                task: thread.task,
+                space: thread.space,
+                replier: me.task,
+                replier_context: me.context,
+                words,
+                body: info.body(),
+            };
+            match machine.resolve_fault(self, &answer) {
+                Resolved::Done => {}
+                Resolved::Again => return Ok(Flow::Again),
+                Resolved::Refused(code) => return Err(code),
+            }
+        }
+        machine.trace(Event::FaultEnd {
+            thread: caller,
+            code: kern_return::to_raw(result),
+        });
+        match result {
+            Ok(()) => self.wake(caller),
+            Err(code) => {
+                let _ = self.bad_access(machine, caller, code, fault.address);
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn answer_exception(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        caller: ThreadId,
+        (exception, level): (Exception, Level),
+    ) {
+        let [code, ..] = machine.words(me.context);
+        if code == 0 {
+            self.wake(caller);
+        } else {
+            let _ = self.raise(machine, caller, exception, next(level));
+        }
+    }
+}

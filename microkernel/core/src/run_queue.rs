@@ -1,0 +1,81 @@
+//! Ready threads: 32 fixed priorities, first come first served inside each.
+
+use crate::{
+    ThreadId,
+    list::List,
+    slab::Slab,
+    thread::{QUEUE, Thread},
+};
+
+/// How many priorities there are; the highest runs first.
+pub(crate) const PRIORITIES: usize = 32;
+
+/// The threads that wait for the processor.
+#[derive(Debug)]
+pub(crate) struct RunQueue {
+    levels: [List<Thread, QUEUE>; PRIORITIES],
+    /// Bit n: level n is not empty.
+    occupied: u32,
+}
+
+impl RunQueue {
+    pub(crate) const NEW: RunQueue = RunQueue {
+        levels: [const { List::NEW }; PRIORITIES],
+        occupied: 0,
+    };
+
+    /// The priority of the most important thread.
+    #[inline]
+    pub(crate) fn top(&self) -> Option<u8> {
+        self.occupied.checked_ilog2().map(|level| level as u8)
+    }
+
+    /// Whether a thread of this priority waits.
+    #[inline]
+    pub(crate) const fn has(&self, priority: u8) -> bool {
+        self.occupied >> (priority & 31) & 1 != 0
+    }
+
+    /// Puts a thread last among its equals.
+    #[inline]
+    pub(crate) fn push_back(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
+        let priority = threads.at(id).priority;
+        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
+            level.push_back(threads, id);
+            self.occupied |= 1 << (priority & 31);
+        }
+    }
+
+    /// Puts a thread first among its equals: it was preempted.
+    pub(crate) fn push_front(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
+        let priority = threads.at(id).priority;
+        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
+            level.push_front(threads, id);
+            self.occupied |= 1 << (priority & 31);
+        }
+    }
+
+    /// Takes a thread, which is queued, out.
+    pub(crate) fn remove(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
+        let priority = threads.at(id).priority;
+        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
+            level.remove(threads, id);
+            if level.is_empty() {
+                self.occupied &= !(1 << (priority & 31));
+            }
+        }
+    }
+
+    /// Takes the first of the most important threads.
+    pub(crate) fn pop(&mut self, threads: &mut Slab<Thread>) -> Option<ThreadId> {
+        let first = self.levels.get(usize::from(self.top()?))?.first()?;
+        self.remove(threads, first);
+        Some(first)
+    }
+
+    /// All threads, the most important first.
+    pub(crate) fn iter<'a>(&'a self, threads: &'a Slab<Thread>) -> impl Iterator<Item = ThreadId> {
+        let levels = self.levels.iter().rev();
+        levels.flat_map(move |level| level.iter(threads))
+    }
+}

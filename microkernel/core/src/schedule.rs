@@ -1,0 +1,228 @@
+//! Who runs: waking, waiting, direct switch, preemption, slices and deadlines.
+//!
+//! Operations only say who became ready ([`Kernel::wake`]) and who waits ([`Kernel::wait`]);
+//! [`Kernel::dispatch`], at the end of each of them, decides. The thread woken last is kept aside
+//! (`handoff`): if the caller waits and nobody ready is more important, it gets the processor at
+//! once, and the run queue is not touched.
+
+use crate::{
+    kernel::{Kernel, Running, ThreadId},
+    machine::Machine,
+    thread::State,
+};
+use ipc_abi::{
+    Kern,
+    message::{Info, Outcome},
+};
+
+/// Nanoseconds that a thread runs before others of its priority get their turn.
+pub const SLICE: u64 = 10_000_000;
+
+/// Longest wait, in nanoseconds, for another step of work while a thread keeps the processor.
+const WORK_DELAY: u64 = 1_000_000;
+
+/// Deadlines handled in one go.
+const EXPIRE_BATCH: u32 = 64;
+
+impl Kernel {
+    /// The thread that has the processor; `None`: idle until an interrupt (after [`Kernel::step`]
+    /// has no more to do).
+    #[inline]
+    #[must_use]
+    pub fn running(&self) -> Option<Running> {
+        self.current
+    }
+
+    /// When [`Kernel::expire`] wants to be called, in nanoseconds: the first deadline, or the end of
+    /// the running thread's slice if another of its priority is ready, or soon if steps are left to
+    /// do. `FOREVER`: not at all. The clock is read only if a slice begins. Cheap: call it before
+    /// each return to ring 3, and program the timer if the answer is earlier than what is programmed.
+    pub fn alarm(&mut self, now: impl Fn() -> u64) -> u64 {
+        let mut alarm = self.timers.first(&self.threads);
+        if self.current.is_some() {
+            if self.run_queue.has(self.priority) {
+                let end = *self
+                    .slice_end
+                    .get_or_insert_with(|| now().saturating_add(SLICE));
+                alarm = alarm.min(end);
+            }
+            if self.has_work() {
+                alarm = alarm.min(now().saturating_add(WORK_DELAY));
+            }
+        }
+        alarm
+    }
+
+    /// Handles the timer interrupt: wakes those whose deadline passed, ends slices. Harmless when
+    /// early.
+    pub fn expire(&mut self, machine: &mut impl Machine, now: u64) {
+        for _ in 0..EXPIRE_BATCH {
+            let Some(thread) = self.timers.pop(&mut self.threads, now) else {
+                break;
+            };
+            self.time_out(machine, thread);
+        }
+        if self.slice_end.is_some_and(|end| end <= now) {
+            self.rotate();
+        }
+        self.dispatch();
+    }
+
+    /// Trap `thread_yield`.
+    pub fn thread_yield(&mut self) {
+        self.rotate();
+        self.dispatch();
+    }
+
+    /// Gives the processor to a ready thread, whatever its priority, until the next decision.
+    pub fn yield_to(&mut self, thread: ThreadId) {
+        let ready = self.threads.get(thread);
+        if ready.is_some_and(|thread| thread.state == State::Ready) {
+            self.preempt();
+            self.run_queue.remove(&mut self.threads, thread);
+            self.run(thread);
+        }
+    }
+
+    /// Puts the running thread behind its equals.
+    fn rotate(&mut self) {
+        self.slice_end = None;
+        if let Some(running) = self.current
+            && self.run_queue.has(self.priority)
+        {
+            self.current = None;
+            self.threads.at_mut(running.thread).state = State::Ready;
+            self.run_queue.push_back(&mut self.threads, running.thread);
+        }
+    }
+
+    /// Puts the running thread in front of its equals.
+    fn preempt(&mut self) {
+        if let Some(running) = self.current.take() {
+            self.threads.at_mut(running.thread).state = State::Ready;
+            self.run_queue.push_front(&mut self.threads, running.thread);
+        }
+    }
+
+    /// Makes a thread that is in no queue ready.
+    #[inline]
+    pub(crate) fn wake(&mut self, thread: ThreadId) {
+        self.threads.at_mut(thread).state = State::Ready;
+        if let Some(earlier) = self.handoff.replace(thread) {
+            self.run_queue.push_back(&mut self.threads, earlier);
+        }
+    }
+
+    /// Has a thread, which is in no queue, wait in a state. Queueing it is the caller's.
+    #[inline]
+    pub(crate) fn wait(&mut self, thread: ThreadId, state: State) {
+        self.threads.at_mut(thread).state = state;
+        if self.current.is_some_and(|running| running.thread == thread) {
+            self.current = None;
+        }
+    }
+
+    /// Decides who runs from here on.
+    #[inline]
+    pub(crate) fn dispatch(&mut self) {
+        if let Some(next) = self.handoff.take() {
+            let priority = self.threads.at(next).priority;
+            let first = self.run_queue.top().is_none_or(|top| top <= priority);
+            if self.current.is_none() && first {
+                self.run(next);
+                return;
+            }
+            self.run_queue.push_back(&mut self.threads, next);
+        }
+        if self.current.is_some() {
+            if self.run_queue.top().is_none_or(|top| top <= self.priority) {
+                return;
+            }
+            self.preempt();
+        }
+        if let Some(next) = self.run_queue.pop(&mut self.threads) {
+            self.run(next);
+        }
+    }
+
+    #[inline]
+    fn run(&mut self, thread: ThreadId) {
+        let record = self.threads.at_mut(thread);
+        record.state = State::Running;
+        self.priority = record.priority;
+        self.current = Some(Running {
+            thread,
+            task: record.task,
+            context: record.context,
+            space: record.space,
+        });
+        self.slice_end = None;
+    }
+
+    /// A thread as an actor: the running one, or one that the kernel acts for.
+    #[inline]
+    pub(crate) fn actor(&self, thread: ThreadId) -> Running {
+        let record = self.threads.at(thread);
+        Running {
+            thread,
+            task: record.task,
+            context: record.context,
+            space: record.space,
+        }
+    }
+
+    /// Ends the `msg` trap of a thread, which is in no queue, without a message.
+    pub(crate) fn finish(
+        &mut self,
+        machine: &mut impl Machine,
+        thread: ThreadId,
+        result: Result<(), Kern>,
+        sent: Outcome,
+    ) {
+        let record = self.threads.at(thread);
+        let outcome = outcome(result, sent);
+        machine.set_message(record.context, outcome, 0, 0, Info(0));
+        if record.state != State::Running {
+            self.wake(thread);
+        }
+    }
+
+    /// Changes the priority in force of a thread, wherever it is queued.
+    pub(crate) fn set_priority(&mut self, thread: ThreadId, priority: u8) {
+        let state = self.threads.at(thread).state;
+        let threads = &mut self.threads;
+        match state {
+            State::Ready => {
+                self.run_queue.remove(threads, thread);
+                threads.at_mut(thread).priority = priority;
+                self.run_queue.push_back(threads, thread);
+            }
+            State::Calling(port, _) => {
+                let callers = &mut self.ports.at_mut(port).callers;
+                callers.remove(threads, thread);
+                threads.at_mut(thread).priority = priority;
+                callers.insert(threads, thread);
+            }
+            State::Running => {
+                threads.at_mut(thread).priority = priority;
+                self.priority = priority;
+            }
+            State::Sending(_)
+            | State::Awaiting { .. }
+            | State::Receiving { .. }
+            | State::Noticed
+            | State::Aside => threads.at_mut(thread).priority = priority,
+        }
+    }
+}
+
+/// The outcome word of a trap: its code, and whether the send half was done.
+#[inline]
+pub(crate) fn outcome(result: Result<(), Kern>, sent: Outcome) -> Outcome {
+    Outcome(sent.0 | u64::from(ipc_abi::kern_return::to_raw(result)))
+}
+
+/// Nothing was sent (or there was nothing to send).
+pub(crate) const NOT_SENT: Outcome = Outcome(0);
+/// The send half is done.
+pub(crate) const SENT: Outcome = Outcome(Outcome::SENT);

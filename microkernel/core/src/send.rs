@@ -1,0 +1,377 @@
+//! The `msg` trap: its options, and the send half of one-way messages.
+//!
+//! A message goes straight to a thread that waits for it, else into a kernel buffer in the port's
+//! queue, else (no room) its sender waits with nothing done: the send is tried again for it when
+//! there is room. So a send that fails has changed nothing, however late it fails.
+
+use crate::{
+    kernel::{Flow, Kernel, Msg, Running, TaskId, ThreadId},
+    machine::{Event, Machine},
+    message::{Cargo, EMPTY, Message, Request, Role},
+    notices::Watch,
+    port::PortId,
+    receive::NO_TOKEN,
+    rights::{Route, Slots},
+    schedule::{NOT_SENT, SENT},
+    space::Holds,
+    thread::{Source, State},
+};
+use alloc::vec::Vec;
+use ipc_abi::{
+    Kern,
+    buffer::RIGHTS_MAX,
+    message::{Info, POLL, option},
+    right::Name,
+};
+
+/// The rights of a message that is being sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Captured {
+    pub(crate) slots: Slots,
+    pub(crate) cargo: Cargo,
+    pub(crate) count: usize,
+}
+
+impl Captured {
+    pub(crate) const NONE: Captured = Captured {
+        slots: [(0, 0); RIGHTS_MAX],
+        cargo: EMPTY,
+        count: 0,
+    };
+}
+
+/// Where a message is sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination {
+    pub(crate) port: PortId,
+    /// The name is a send-once right, which sending uses up.
+    pub(crate) once: bool,
+}
+
+/// Whose turn a send is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It comes after those who wait for room.
+    Last,
+    /// It has waited longest.
+    First,
+}
+
+/// How far a send came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// It is done.
+    Sent,
+    /// The queue of this port is full, and the sender is willing to wait.
+    Full(PortId),
+}
+
+const SEND_NOTIFY: u64 = option::SEND | option::NOTIFY;
+const SEND_RECEIVE: u64 = option::SEND | option::RECEIVE;
+const SEND_NOTIFY_RECEIVE: u64 = option::SEND | option::NOTIFY | option::RECEIVE;
+const REPLY_RECEIVE: u64 = option::REPLY | option::RECEIVE;
+
+impl Kernel {
+    /// The `msg` trap. Results reach the registers by `Machine::set_message`, at once or later.
+    pub fn msg(&mut self, machine: &mut impl Machine, msg: &Msg) -> Flow {
+        let Some(me) = self.current else {
+            return Flow::Next;
+        };
+        let flow = match msg.options & !0xFF {
+            REPLY_RECEIVE | option::REPLY => self.reply(machine, me, msg),
+            option::CALL => self.call(machine, me, msg),
+            option::RECEIVE => self.receive_trap(machine, me, msg),
+            option::SEND | SEND_NOTIFY | SEND_RECEIVE | SEND_NOTIFY_RECEIVE => {
+                self.send(machine, me, msg)
+            }
+            _ => Err(Kern::InvalidArgument),
+        };
+        let flow = flow.unwrap_or_else(|code| {
+            self.finish(machine, me.thread, Err(code), NOT_SENT);
+            Flow::Next
+        });
+        self.dispatch();
+        flow
+    }
+
+    fn receive_trap(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        msg: &Msg,
+    ) -> Result<Flow, Kern> {
+        let source = self.source(me.task, msg.source)?;
+        self.receive(machine, me, source, msg.receive_deadline, NOT_SENT);
+        Ok(Flow::Next)
+    }
+
+    fn send(&mut self, machine: &mut impl Machine, me: Running, msg: &Msg) -> Result<Flow, Kern> {
+        if msg.options & option::RECEIVE != 0 {
+            self.source(me.task, msg.source)?;
+        }
+        match self.send_half(machine, me, msg, Turn::Last)? {
+            Half::Sent => self.after_send(machine, me, msg),
+            Half::Full(port) => {
+                self.threads.at_mut(me.thread).msg = *msg;
+                self.wait_for_room(me.thread, port, Turn::Last);
+                self.timers
+                    .arm(&mut self.threads, me.thread, msg.send_deadline);
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    /// Queues a thread at a port that has no room.
+    pub(crate) fn wait_for_room(&mut self, thread: ThreadId, port: PortId, turn: Turn) {
+        self.wait(thread, State::Sending(port));
+        let senders = &mut self.ports.at_mut(port).senders;
+        match turn {
+            Turn::Last => senders.push_back(&mut self.threads, thread),
+            Turn::First => senders.push_front(&mut self.threads, thread),
+        }
+    }
+
+    /// What comes after a send: the receive half, or the end of the trap.
+    pub(crate) fn after_send(&mut self, machine: &mut impl Machine, me: Running, msg: &Msg) {
+        if msg.options & option::RECEIVE == 0 {
+            self.finish(machine, me.thread, Ok(()), NOT_SENT);
+            return;
+        }
+        // Looked up again: the message may have taken the very receive right along.
+        match self.source(me.task, msg.source) {
+            Ok(source) => self.receive(machine, me, source, msg.receive_deadline, SENT),
+            Err(code) => self.finish(machine, me.thread, Err(code), SENT),
+        }
+    }
+
+    /// Sends one message for a thread, at once or not at all.
+    ///
+    /// # Errors
+    /// Those of a send, in the order in which they are checked here.
+    pub(crate) fn send_half(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        msg: &Msg,
+        turn: Turn,
+    ) -> Result<Half, Kern> {
+        let info = Info::checked(msg.info).ok_or(Kern::SendInvalidData)?;
+        let to = self.destination(me.task, msg.destination)?;
+        let notify = self.notify_port(me.task, msg)?;
+        let rights = self.take_rights(machine, me, msg, info, to)?;
+        if let Some(receiver) = self.fitting_receiver(machine, to.port, &rights) {
+            self.commit_send(machine, me, msg, to, &rights);
+            self.copy_message(machine, me.context, receiver, info);
+            self.deliver(machine, receiver, to.port, info, &rights.cargo, NO_TOKEN);
+            return Ok(Half::Sent);
+        }
+        let port = self.ports.at(to.port);
+        let my_turn = turn == Turn::First || port.senders.is_empty();
+        let result = if to.once || port.has_room() && my_turn {
+            self.buffer(machine, me, info)
+        } else if let Some(notify) = notify {
+            Err(self.ask_possible(me.task, msg.destination, to.port, notify))
+        } else if msg.send_deadline == POLL {
+            Err(Kern::WouldBlock)
+        } else {
+            self.release(me, &rights);
+            return Ok(Half::Full(to.port));
+        };
+        match result {
+            Ok(message) => {
+                self.commit_send(machine, me, msg, to, &rights);
+                self.enqueue(machine, to, message, info, rights.cargo);
+                Ok(Half::Sent)
+            }
+            Err(code) => {
+                self.release(me, &rights);
+                Err(code)
+            }
+        }
+    }
+
+    /// The live port that a name lets its task send to.
+    pub(crate) fn destination(&self, task: TaskId, name: u64) -> Result<Destination, Kern> {
+        let entry = self.tasks.at(task).names.get(name);
+        let (port, once) = match entry.map(|entry| entry.holds) {
+            Some(Holds::Port { port, refs, .. }) if refs > 0 => (port, false),
+            Some(Holds::Once { port, .. }) => (port, true),
+            _ => return Err(Kern::SendInvalidDest),
+        };
+        if self.ports.at(port).takes_messages() {
+            Ok(Destination { port, once })
+        } else {
+            Err(Kern::SendInvalidDest)
+        }
+    }
+
+    fn notify_port(&self, task: TaskId, msg: &Msg) -> Result<Option<PortId>, Kern> {
+        if msg.options & option::NOTIFY == 0 {
+            return Ok(None);
+        }
+        let port = self.receive_right(task, msg.notify);
+        Ok(Some(port.ok_or(Kern::SendInvalidNotify)?))
+    }
+
+    /// Captures the rights that a message sends, if it sends any.
+    pub(crate) fn take_rights(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        msg: &Msg,
+        info: Info,
+        to: Destination,
+    ) -> Result<Captured, Kern> {
+        if info.rights() == 0 {
+            return Ok(Captured::NONE);
+        }
+        let route = Route {
+            from: me.task,
+            to: Some(to.port),
+            spent: to.once.then_some(msg.destination),
+        };
+        let slots = machine.read_rights(me.context, info.rights());
+        let cargo = self.capture(route, &slots, info.rights())?;
+        Ok(Captured {
+            slots,
+            cargo,
+            count: info.rights(),
+        })
+    }
+
+    /// Puts captured rights back where they were.
+    pub(crate) fn release(&mut self, me: Running, rights: &Captured) {
+        if rights.count > 0 {
+            self.put_back(me.task, &rights.slots, &rights.cargo);
+        }
+    }
+
+    /// Makes a send final for its sender.
+    pub(crate) fn commit_send(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        msg: &Msg,
+        to: Destination,
+        rights: &Captured,
+    ) {
+        if rights.count > 0 {
+            self.commit(machine, me.task, &rights.slots, &rights.cargo);
+        }
+        if to.once {
+            self.cancel_requests(me.task, msg.destination);
+            let names = &mut self.tasks.at_mut(me.task).names;
+            names.remove(msg.destination as Name);
+            self.drop_once(to.port);
+        }
+    }
+
+    /// The first thread that waits at a port (or its set) and can take these rights. Those that
+    /// cannot are told so.
+    pub(crate) fn fitting_receiver(
+        &mut self,
+        machine: &mut impl Machine,
+        port: PortId,
+        rights: &Captured,
+    ) -> Option<ThreadId> {
+        loop {
+            let receiver = self.waiting(port)?;
+            if rights.count == 0 {
+                return Some(receiver);
+            }
+            let task = self.threads.at(receiver).task;
+            match self.make_fit(task, &rights.cargo) {
+                Ok(()) => return Some(receiver),
+                Err(code) => {
+                    let sent = self.stop_receiving(receiver);
+                    self.finish(machine, receiver, Err(code), sent);
+                }
+            }
+        }
+    }
+
+    fn buffer(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        info: Info,
+    ) -> Result<Message, Kern> {
+        let mut message = Message::notice(Role::Message);
+        self.messages.reserve(1).map_err(|_| Kern::SendNoBuffer)?;
+        if info.body() > 0 {
+            let mut body = Vec::new();
+            let room = body.try_reserve_exact(info.body());
+            room.map_err(|_| Kern::SendNoBuffer)?;
+            body.resize(info.body(), 0);
+            machine.read_body(me.context, &mut body);
+            message.body = body;
+        }
+        message.words = machine.words(me.context);
+        message.info = info;
+        Ok(message)
+    }
+
+    fn enqueue(
+        &mut self,
+        machine: &mut impl Machine,
+        to: Destination,
+        mut message: Message,
+        info: Info,
+        cargo: Cargo,
+    ) {
+        let port = self.ports.at_mut(to.port);
+        message.cargo = cargo;
+        message.stamp = port.stamp();
+        message.queue = Some(to.port);
+        // Reserved by `buffer`.
+        let Ok(message) = self.messages.insert(message) else {
+            return;
+        };
+        port.messages.push_back(&mut self.messages, message);
+        port.queued = port.queued.saturating_add(1);
+        self.item_arrived(to.port);
+        machine.trace(Event::Queued {
+            info,
+            port: to.port.index(),
+        });
+    }
+
+    /// Arms a send-possible request, and gives the code that the send fails with.
+    fn ask_possible(&mut self, task: TaskId, name: u64, port: PortId, to: PortId) -> Kern {
+        let role = Role::Request(Request {
+            to,
+            task,
+            name: name as Name,
+        });
+        let Ok(request) = self.messages.insert(Message::notice(role)) else {
+            return Kern::SendNoBuffer;
+        };
+        let onces = &mut self.ports.at_mut(to).onces;
+        *onces = onces.saturating_add(1);
+        self.watch(Watch::Possible, task, name, port, Some(request));
+        Kern::WouldBlock
+    }
+
+    /// The thread that the next message through a port goes to: one that waits for this port, else
+    /// one that waits for its set.
+    #[inline]
+    pub(crate) fn waiting(&self, port: PortId) -> Option<ThreadId> {
+        let record = self.ports.at(port);
+        let waiting = record.receivers.first();
+        if waiting.is_some() {
+            return waiting;
+        }
+        self.sets.at(record.set?).receivers.first()
+    }
+
+    /// Takes a thread out of the queue of those that receive from a source.
+    #[inline]
+    pub(crate) fn unlink_receiver(&mut self, thread: ThreadId, source: Source) {
+        let receivers = match source {
+            Source::Port(port) => &mut self.ports.at_mut(port).receivers,
+            Source::Set(set) => &mut self.sets.at_mut(set).receivers,
+        };
+        receivers.remove(&mut self.threads, thread);
+        self.timers.disarm(&mut self.threads, thread);
+    }
+}

@@ -1,0 +1,426 @@
+//! A task's names: look-up by name, look-up by port, user references, growth with a limit.
+//!
+//! A name is the index of an entry (24 bits) and the entry's generation (8 bits), so a name that was
+//! given back is not taken for its successor. Receive right and send rights of one port share an
+//! entry, which is found from the port by linear hashing: the table grows by one bucket at a time
+//! (bounded work, and if there is no memory for a bucket the chains only get longer). Send-once
+//! rights have an entry each. A dead name is an entry whose port is dead; nothing is rewritten when
+//! a port dies.
+
+use crate::{
+    message::MessageId,
+    port::{PortId, SetId},
+};
+use alloc::vec::Vec;
+use ipc_abi::{Kern, right::Name};
+
+/// Most names that a task can have.
+pub(crate) const NAMES_MAX: u32 = 1 << 20;
+/// Most user references of a name.
+pub(crate) const UREFS_MAX: u32 = u32::MAX;
+
+const CHUNK_SHIFT: u32 = 6;
+const CHUNK: usize = 1 << CHUNK_SHIFT;
+const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
+const GENERATION_BITS: u32 = 8;
+/// End of a chain. Index 0 is never used, so that no name is 0.
+const NONE: u32 = 0;
+
+/// What a name denotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Nothing: the entry is free.
+    Nothing,
+    /// The receive right of a port, send rights to it, or both.
+    Port {
+        /// The port, maybe dead.
+        port: PortId,
+        /// Whether this task holds the receive right.
+        receive: bool,
+        /// User references of the send right (or dead name).
+        refs: u32,
+    },
+    /// A send-once right.
+    Once {
+        /// The port, maybe dead.
+        port: PortId,
+        /// 1; a dead name may have more.
+        refs: u32,
+    },
+    /// A port set.
+    Set(SetId),
+}
+
+/// One name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) holds: Holds,
+    /// Armed dead-name request.
+    pub(crate) dead_name: Option<MessageId>,
+    /// Armed send-possible request.
+    pub(crate) possible: Option<MessageId>,
+    /// Next of the hash chain, or of the free list.
+    next: u32,
+    generation: u8,
+}
+
+/// A task's names.
+#[derive(Debug)]
+pub(crate) struct Names {
+    entries: Vec<Vec<Entry>>,
+    slots: u32,
+    used: u32,
+    free_head: u32,
+    free_tail: u32,
+    buckets: Vec<Vec<u32>>,
+    /// Buckets in use; between a power of two and the next.
+    bucket_count: u32,
+    hashed: u32,
+}
+
+impl Names {
+    /// A name space with room for a few names.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn new() -> Result<Names, Kern> {
+        let mut names = Names {
+            entries: Vec::new(),
+            slots: 0,
+            used: 0,
+            free_head: NONE,
+            free_tail: NONE,
+            buckets: Vec::new(),
+            bucket_count: 0,
+            hashed: 0,
+        };
+        names.add_bucket()?;
+        names.grow()?;
+        Ok(names)
+    }
+
+    /// How many names denote something.
+    pub(crate) const fn len(&self) -> u32 {
+        self.used
+    }
+
+    /// One past the highest index of an entry.
+    pub(crate) const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// What `name` denotes; a word that is no name finds nothing.
+    #[inline]
+    pub(crate) fn get(&self, name: u64) -> Option<&Entry> {
+        let name = u32::try_from(name).ok()?;
+        let entry = self.entry(name >> GENERATION_BITS)?;
+        let fresh = u32::from(entry.generation) == name & 0xFF;
+        (fresh && entry.holds != Holds::Nothing).then_some(entry)
+    }
+
+    /// As [`Names::get`], to change. The port of an entry must stay the same.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, name: u64) -> Option<&mut Entry> {
+        let name = u32::try_from(name).ok()?;
+        let entry = self.entry_mut(name >> GENERATION_BITS)?;
+        let fresh = u32::from(entry.generation) == name & 0xFF;
+        (fresh && entry.holds != Holds::Nothing).then_some(entry)
+    }
+
+    /// The name that lies at an index now.
+    pub(crate) fn at_index(&self, index: u32) -> Option<(Name, &Entry)> {
+        let entry = self.entry(index)?;
+        (entry.holds != Holds::Nothing).then(|| (name_of(index, entry), entry))
+    }
+
+    /// The name under which this task holds receive or send rights of `port`.
+    pub(crate) fn find(&self, port: PortId) -> Option<Name> {
+        let mut index = self.bucket(self.bucket_of(port));
+        while let Some(entry) = self.entry(index) {
+            if matches!(entry.holds, Holds::Port { port: held, .. } if held == port) {
+                return Some(name_of(index, entry));
+            }
+            index = entry.next;
+        }
+        None
+    }
+
+    /// Makes sure that `count` further names fit.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn reserve(&mut self, count: u32) -> Result<(), Kern> {
+        // Entry 0 is never used.
+        while self.slots.saturating_sub(1).saturating_sub(self.used) < count {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a name. A port that has one already must not be given a second.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE; never after a [`Names::reserve`].
+    pub(crate) fn insert(&mut self, holds: Holds) -> Result<Name, Kern> {
+        self.reserve(1)?;
+        let index = self.free_head;
+        let entry = self.entry_mut(index).ok_or(Kern::ResourceShortage)?;
+        entry.holds = holds;
+        let next = core::mem::replace(&mut entry.next, NONE);
+        let name = name_of(index, entry);
+        self.free_head = next;
+        if next == NONE {
+            self.free_tail = NONE;
+        }
+        self.used = self.used.saturating_add(1);
+        if let Holds::Port { port, .. } = holds {
+            self.chain(index, port);
+        }
+        Ok(name)
+    }
+
+    /// Frees a name; it is stale from now on.
+    pub(crate) fn remove(&mut self, name: Name) {
+        let Some(entry) = self.get(u64::from(name)) else {
+            return;
+        };
+        let index = name >> GENERATION_BITS;
+        if let Holds::Port { port, .. } = entry.holds {
+            self.unchain(index, port);
+        }
+        if let Some(entry) = self.entry_mut(index) {
+            entry.holds = Holds::Nothing;
+            entry.dead_name = None;
+            entry.possible = None;
+            entry.generation = entry.generation.wrapping_add(1);
+        }
+        self.used = self.used.saturating_sub(1);
+        self.free(index);
+    }
+
+    fn free(&mut self, index: u32) {
+        if let Some(entry) = self.entry_mut(index) {
+            entry.next = NONE;
+        }
+        // The tail is stale when the list is empty: then the head is set.
+        if self.free_head == NONE {
+            self.free_head = index;
+        } else if let Some(tail) = self.entry_mut(self.free_tail) {
+            tail.next = index;
+        }
+        self.free_tail = index;
+    }
+
+    fn grow(&mut self) -> Result<(), Kern> {
+        if self.slots >= NAMES_MAX {
+            return Err(Kern::ResourceShortage);
+        }
+        let mut chunk = Vec::new();
+        let room = chunk.try_reserve_exact(CHUNK);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        let room = self.entries.try_reserve(1);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        for _ in 0..CHUNK {
+            chunk.push(Entry {
+                holds: Holds::Nothing,
+                dead_name: None,
+                possible: None,
+                next: NONE,
+                generation: 0,
+            });
+        }
+        self.entries.push(chunk);
+        let first = self.slots;
+        self.slots = first.saturating_add(CHUNK as u32);
+        for index in first.max(1)..self.slots {
+            self.free(index);
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self, index: u32, port: PortId) {
+        self.hashed = self.hashed.saturating_add(1);
+        // Without memory for another bucket the chains get longer, no more.
+        if self.hashed > self.bucket_count && self.add_bucket().is_ok() {
+            self.split();
+        }
+        let bucket = self.bucket_of(port);
+        let head = self.bucket(bucket);
+        if let Some(entry) = self.entry_mut(index) {
+            entry.next = head;
+        }
+        self.set_bucket(bucket, index);
+    }
+
+    fn unchain(&mut self, index: u32, port: PortId) {
+        self.hashed = self.hashed.saturating_sub(1);
+        let after = self.entry(index).map_or(NONE, |entry| entry.next);
+        let bucket = self.bucket_of(port);
+        let mut at = self.bucket(bucket);
+        if at == index {
+            self.set_bucket(bucket, after);
+            return;
+        }
+        while let Some(entry) = self.entry_mut(at) {
+            if entry.next == index {
+                entry.next = after;
+                return;
+            }
+            at = entry.next;
+        }
+    }
+
+    /// Distributes the entries of the bucket that the newest one was split from.
+    fn split(&mut self) {
+        let newest = self.bucket_count.saturating_sub(1);
+        let half = newest.checked_ilog2().map_or(0, |bits| 1 << bits);
+        let old = newest.saturating_sub(half);
+        let mut index = self.bucket(old);
+        self.set_bucket(old, NONE);
+        while let Some(entry) = self.entry(index).copied() {
+            if let Holds::Port { port, .. } = entry.holds {
+                let bucket = self.bucket_of(port);
+                let head = self.bucket(bucket);
+                if let Some(entry) = self.entry_mut(index) {
+                    entry.next = head;
+                }
+                self.set_bucket(bucket, index);
+            }
+            index = entry.next;
+        }
+    }
+
+    fn add_bucket(&mut self) -> Result<(), Kern> {
+        if self.bucket_count & CHUNK_MASK == 0 {
+            let mut chunk = Vec::new();
+            let room = chunk.try_reserve_exact(CHUNK);
+            room.map_err(|_| Kern::ResourceShortage)?;
+            let room = self.buckets.try_reserve(1);
+            room.map_err(|_| Kern::ResourceShortage)?;
+            chunk.resize(CHUNK, NONE);
+            self.buckets.push(chunk);
+        }
+        self.bucket_count = self.bucket_count.saturating_add(1);
+        Ok(())
+    }
+
+    fn bucket_of(&self, port: PortId) -> u32 {
+        let mixed = port.index().wrapping_mul(0x9E37_79B1);
+        let hash = mixed ^ mixed >> 16;
+        // `large` is the first power of two that is not below the number of buckets.
+        let large = self.bucket_count.checked_next_power_of_two().unwrap_or(1);
+        let bucket = hash & large.saturating_sub(1);
+        if bucket < self.bucket_count {
+            bucket
+        } else {
+            hash & (large >> 1).saturating_sub(1)
+        }
+    }
+
+    fn bucket(&self, bucket: u32) -> u32 {
+        let chunk = self.buckets.get((bucket >> CHUNK_SHIFT) as usize);
+        let head = chunk.and_then(|chunk| chunk.get((bucket & CHUNK_MASK) as usize));
+        head.copied().unwrap_or(NONE)
+    }
+
+    fn set_bucket(&mut self, bucket: u32, index: u32) {
+        let chunk = self.buckets.get_mut((bucket >> CHUNK_SHIFT) as usize);
+        if let Some(head) = chunk.and_then(|chunk| chunk.get_mut((bucket & CHUNK_MASK) as usize)) {
+            *head = index;
+        }
+    }
+
+    #[inline]
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        if index == NONE {
+            return None;
+        }
+        let chunk = self.entries.get((index >> CHUNK_SHIFT) as usize)?;
+        chunk.get((index & CHUNK_MASK) as usize)
+    }
+
+    #[inline]
+    fn entry_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        if index == NONE {
+            return None;
+        }
+        let chunk = self.entries.get_mut((index >> CHUNK_SHIFT) as usize)?;
+        chunk.get_mut((index & CHUNK_MASK) as usize)
+    }
+}
+
+const fn name_of(index: u32, entry: &Entry) -> Name {
+    index << GENERATION_BITS | entry.generation as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{port::Port, slab::Slab};
+    use std::vec::Vec;
+
+    fn ports(count: u32) -> Vec<PortId> {
+        let mut slab = Slab::new(count);
+        (0..count)
+            .map(|_| slab.insert(Port::new(crate::port::Object::User)).unwrap())
+            .collect()
+    }
+
+    fn right(port: PortId) -> Holds {
+        Holds::Port {
+            port,
+            receive: false,
+            refs: 1,
+        }
+    }
+
+    #[test]
+    fn a_name_given_back_is_stale_also_when_its_entry_is_taken_again() {
+        let mut names = Names::new().unwrap();
+        let ports = ports(200);
+        let first = names.insert(right(ports[0])).unwrap();
+        names.remove(first);
+        assert!(names.get(u64::from(first)).is_none());
+        for port in &ports[1..] {
+            assert_ne!(names.insert(right(*port)).unwrap(), first);
+        }
+        assert!(names.get(u64::from(first)).is_none());
+        assert!(names.get(u64::from(first) | 1 << 40).is_none());
+        assert!(names.get(0).is_none());
+    }
+
+    #[test]
+    fn every_port_is_found_under_its_name_while_the_table_grows_and_shrinks() {
+        let mut names = Names::new().unwrap();
+        let ports = ports(1000);
+        let given: Vec<_> = ports
+            .iter()
+            .map(|port| names.insert(right(*port)).unwrap())
+            .collect();
+        for (port, name) in ports.iter().zip(&given) {
+            assert_eq!(names.find(*port), Some(*name));
+        }
+        for (index, name) in given.iter().enumerate() {
+            if index % 3 != 0 {
+                names.remove(*name);
+            }
+        }
+        for (index, (port, name)) in ports.iter().zip(&given).enumerate() {
+            assert_eq!(names.find(*port), (index % 3 == 0).then_some(*name));
+        }
+        assert_eq!(names.len(), 334);
+    }
+
+    #[test]
+    fn names_run_out_with_a_code_and_what_was_reserved_fits() {
+        let mut names = Names::new().unwrap();
+        let port = ports(1)[0];
+        names.reserve(NAMES_MAX - 1).unwrap();
+        assert_eq!(names.reserve(NAMES_MAX), Err(Kern::ResourceShortage));
+        for _ in 1..NAMES_MAX {
+            names.insert(Holds::Once { port, refs: 1 }).unwrap();
+        }
+        let more = names.insert(Holds::Once { port, refs: 1 });
+        assert_eq!(more, Err(Kern::ResourceShortage));
+    }
+}

@@ -1,0 +1,389 @@
+//! Ends, and everything else that is done in bounded steps.
+//!
+//! The end of a port or task takes effect at once (look-ups find it dead); what hangs on it is taken
+//! down later, some items a step, from lists that run through the records themselves. So nothing
+//! recurses however rights lie inside each other, and no single trap is long. The same list carries
+//! ports whose queue has room again for those who wait, or a notice for a thread that waits.
+
+use crate::{
+    kernel::{Kernel, TaskId, ThreadId},
+    machine::{Machine, Progress, Report},
+    message::{EMPTY, Role},
+    notices::Text,
+    port::{Object, Place, PortId, SetId},
+    schedule::NOT_SENT,
+    send::{Half, Turn},
+    space::Holds,
+    task::Life,
+    thread::State,
+};
+use ipc_abi::{Kern, notify, right::SpecialPort};
+
+/// Items of work that a step does, about.
+const STEP: u32 = 64;
+/// Items that one port, set or task gets before the next has its turn.
+const TURN: u32 = 16;
+
+impl Kernel {
+    /// Whether [`Kernel::step`] has something to do. Cheap.
+    #[inline]
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.busy_ports.is_empty() || !self.ending.is_empty() || !self.dead_sets.is_empty()
+    }
+
+    /// Does a bounded piece (about 64 items) of deferred work: the ends of ports and tasks, and those
+    /// who wait for room. Call it before each return to ring 3 while [`Kernel::has_work`], and when
+    /// idle.
+    pub fn step(&mut self, machine: &mut impl Machine) -> Progress {
+        // Each kind has its turn: none can keep the others from ending.
+        for _ in 0..2 {
+            if let Some(port) = self.busy_ports.pop_front(&mut self.ports) {
+                self.ports.at_mut(port).busy = false;
+                if self.step_port(machine, port) == Progress::More {
+                    self.add_work(port);
+                }
+            }
+        }
+        if let Some(set) = self.dead_sets.first()
+            && self.step_set(machine, set) == Progress::Done
+        {
+            self.dead_sets.remove(&mut self.sets, set);
+            self.sets.remove(set);
+        }
+        if let Some(task) = self.ending.pop_front(&mut self.tasks)
+            && self.step_task(machine, task) == Progress::More
+        {
+            self.ending.push_back(&mut self.tasks, task);
+        }
+        self.dispatch();
+        if self.has_work() {
+            Progress::More
+        } else {
+            Progress::Done
+        }
+    }
+
+    /// Has a port looked at by the next steps.
+    pub(crate) fn add_work(&mut self, port: PortId) {
+        let record = self.ports.at_mut(port);
+        if !record.busy {
+            record.busy = true;
+            self.busy_ports.push_back(&mut self.ports, port);
+        }
+    }
+
+    // Ports.
+
+    fn step_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
+        let record = self.ports.at(port);
+        match (record.place, record.object) {
+            (Place::Dead, _) => self.step_dead_port(machine, port),
+            (
+                Place::Kernel,
+                Object::Space {
+                    space,
+                    occupant: None,
+                },
+            ) if record.sends == 0 => {
+                machine.space_free(space);
+                self.kill_port(port);
+                Progress::Done
+            }
+            (Place::Kernel, _) => Progress::Done,
+            _ => self.step_live_port(machine, port),
+        }
+    }
+
+    /// Brings together what lies in the queue and who waits; lets in those who wait for room.
+    fn step_live_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
+        for _ in 0..TURN {
+            let record = self.ports.at(port);
+            if record.has_item()
+                && let Some(thread) = self.waiting(port)
+            {
+                let State::Receiving { source, sent } = self.threads.at(thread).state else {
+                    return Progress::Done;
+                };
+                self.unlink_receiver(thread, source);
+                let receiver = self.actor(thread);
+                self.receive(machine, receiver, source, ipc_abi::message::FOREVER, sent);
+            } else if record.has_room() && !record.senders.is_empty() {
+                self.let_in(machine, port);
+            } else if !record.has_room() || !self.tell_possible(port) {
+                return Progress::Done;
+            }
+        }
+        Progress::More
+    }
+
+    /// Sends for the thread that waited longest for room.
+    fn let_in(&mut self, machine: &mut impl Machine, port: PortId) {
+        let senders = &mut self.ports.at_mut(port).senders;
+        let Some(thread) = senders.pop_front(&mut self.threads) else {
+            return;
+        };
+        self.wait(thread, State::Aside);
+        let sender = self.actor(thread);
+        let msg = self.threads.at(thread).msg;
+        match self.send_half(machine, sender, &msg, Turn::First) {
+            Ok(Half::Sent) => {
+                self.timers.disarm(&mut self.threads, thread);
+                self.after_send(machine, sender, &msg);
+            }
+            // Its name has come to denote another port, and that one is full.
+            Ok(Half::Full(other)) => self.wait_for_room(thread, other, Turn::Last),
+            Err(code) => {
+                self.timers.disarm(&mut self.threads, thread);
+                self.finish(machine, thread, Err(code), NOT_SENT);
+            }
+        }
+    }
+
+    /// Ends a port: from now on it is dead to everybody. The receive right is the caller's to forget.
+    pub(crate) fn kill_port(&mut self, port: PortId) {
+        if self.ports.at(port).is_dead() {
+            return;
+        }
+        self.leave_set(port);
+        self.ports.at_mut(port).place = Place::Dead;
+        self.add_work(port);
+    }
+
+    fn step_dead_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
+        for _ in 0..TURN {
+            if !self.clear_one(machine, port) {
+                let request = self.ports.at_mut(port).no_senders.take();
+                if let Some(request) = request {
+                    self.forget_request(request);
+                }
+                self.bury(port);
+                return Progress::Done;
+            }
+        }
+        Progress::More
+    }
+
+    /// Takes down one thing that hangs on a dead port. `false`: nothing is left.
+    fn clear_one(&mut self, machine: &mut impl Machine, port: PortId) -> bool {
+        let record = self.ports.at_mut(port);
+        if let Some(message) = record.messages.first() {
+            self.unqueue_message(port, message);
+            let cargo = self.messages.at(message).cargo;
+            self.retire(message);
+            self.discard(&cargo);
+        } else if let Some(caller) = record.callers.first() {
+            record.callers.remove(&mut self.threads, caller);
+            self.fail_queued(machine, caller);
+        } else if let Some(sender) = record.senders.pop_front(&mut self.threads) {
+            self.timers.disarm(&mut self.threads, sender);
+            self.finish(machine, sender, Err(Kern::SendInvalidDest), NOT_SENT);
+        } else if let Some(receiver) = record.receivers.first() {
+            let sent = self.stop_receiving(receiver);
+            self.finish(machine, receiver, Err(Kern::ReceivePortDied), sent);
+        } else {
+            return self.tell_dead_name(port) || self.tell_possible(port);
+        }
+        true
+    }
+
+    fn fail_queued(&mut self, machine: &mut impl Machine, caller: ThreadId) {
+        let thread = self.threads.at_mut(caller);
+        let cargo = core::mem::replace(&mut thread.cargo, EMPTY);
+        if let State::Calling(_, call) = thread.state {
+            self.discard(&cargo);
+            self.fail_call(machine, caller, call);
+        }
+    }
+
+    // Sets.
+
+    /// Takes a port out of the set that it is in.
+    pub(crate) fn leave_set(&mut self, port: PortId) {
+        let record = self.ports.at_mut(port);
+        let ready = core::mem::replace(&mut record.ready, false);
+        let Some(set) = record.set.take() else {
+            return;
+        };
+        let set = self.sets.at_mut(set);
+        if ready {
+            set.ready.remove(&mut self.ports, port);
+        }
+        set.members.remove(&mut self.ports, port);
+    }
+
+    /// Ends a port set whose name is gone.
+    pub(crate) fn kill_set(&mut self, set: SetId) {
+        self.sets.at_mut(set).dead = true;
+        self.dead_sets.push_back(&mut self.sets, set);
+    }
+
+    fn step_set(&mut self, machine: &mut impl Machine, set: SetId) -> Progress {
+        for _ in 0..TURN {
+            let record = self.sets.at(set);
+            if let Some(receiver) = record.receivers.first() {
+                let sent = self.stop_receiving(receiver);
+                self.finish(machine, receiver, Err(Kern::ReceivePortDied), sent);
+            } else if let Some(port) = record.members.first() {
+                self.leave_set(port);
+            } else {
+                return Progress::Done;
+            }
+        }
+        Progress::More
+    }
+
+    // Threads.
+
+    /// Ends a thread; what it waited for does not come any more.
+    pub(crate) fn end_thread(&mut self, machine: &mut impl Machine, thread: ThreadId) {
+        self.detach(thread);
+        let Some(record) = self.threads.get(thread) else {
+            return;
+        };
+        let (context, space, slot) = (record.context, record.space, record.slot);
+        let (task, port, notice) = (record.task, record.port, record.notice);
+        let (exception_port, notice_out) = (record.exception_port, record.notice_out);
+        machine.thread_free(context, space, u64::from(slot));
+        let task = self.tasks.at_mut(task);
+        task.threads.remove(&mut self.threads, thread);
+        task.slots.give(slot);
+        self.threads.remove(thread);
+        if notice_out {
+            self.messages.at_mut(notice).role = Role::Spent;
+        } else {
+            self.messages.remove(notice);
+        }
+        if let Some(port) = exception_port {
+            self.drop_send(port);
+        }
+        self.kill_port(port);
+    }
+
+    // Tasks.
+
+    /// Begins the end of a task. The threads of a small task are gone at once.
+    pub(crate) fn end_task(&mut self, task: TaskId, status: u64) {
+        let record = self.tasks.at_mut(task);
+        if record.life == Life::Alive {
+            record.life = Life::Threads;
+            record.status = status;
+            self.ending.push_front(&mut self.tasks, task);
+        }
+    }
+
+    fn step_task(&mut self, machine: &mut impl Machine, task: TaskId) -> Progress {
+        match self.tasks.at(task).life {
+            Life::Alive => return Progress::Done,
+            Life::Threads => self.step_threads(machine, task),
+            Life::Names(from) => self.step_names(task, from),
+            Life::Callers(from) => self.step_callers(machine, task, from),
+            Life::Space => return self.step_space(machine, task),
+        }
+        Progress::More
+    }
+
+    pub(crate) fn step_threads(&mut self, machine: &mut impl Machine, task: TaskId) {
+        for _ in 0..TURN {
+            let Some(thread) = self.tasks.at(task).threads.first() else {
+                self.tasks.at_mut(task).life = Life::Names(0);
+                return;
+            };
+            self.end_thread(machine, thread);
+        }
+    }
+
+    fn step_names(&mut self, task: TaskId, from: u32) {
+        let end = from.saturating_add(TURN);
+        for index in from..end {
+            let Some((name, entry)) = self.tasks.at(task).names.at_index(index) else {
+                continue;
+            };
+            let holds = entry.holds;
+            self.cancel_requests(task, u64::from(name));
+            self.tasks.at_mut(task).names.remove(name);
+            match holds {
+                Holds::Nothing => {}
+                Holds::Set(set) => self.kill_set(set),
+                Holds::Once { port, .. } => self.drop_once(port),
+                Holds::Port {
+                    port,
+                    receive,
+                    refs,
+                } => {
+                    if receive {
+                        self.kill_port(port);
+                    }
+                    if refs > 0 {
+                        self.drop_send(port);
+                    }
+                }
+            }
+        }
+        let done = end >= self.tasks.at(task).names.slots();
+        self.tasks.at_mut(task).life = if done {
+            Life::Callers(0)
+        } else {
+            Life::Names(end)
+        };
+    }
+
+    /// Wakes those who wait for an answer that the task can give no more.
+    fn step_callers(&mut self, machine: &mut impl Machine, task: TaskId, from: u32) {
+        let end = from.saturating_add(STEP);
+        for index in from..end.min(self.threads.slots()) {
+            if let Some((thread, record)) = self.threads.by_index(index)
+                && let State::Awaiting { server, call, .. } = record.state
+                && server == task
+            {
+                self.wait(thread, State::Aside);
+                self.fail_call(machine, thread, call);
+            }
+        }
+        self.tasks.at_mut(task).life = if end >= self.threads.slots() {
+            Life::Space
+        } else {
+            Life::Callers(end)
+        };
+    }
+
+    fn step_space(&mut self, machine: &mut impl Machine, task: TaskId) -> Progress {
+        let space = self.tasks.at(task).space;
+        if machine.space_clear(space) == Progress::More {
+            return Progress::More;
+        }
+        self.bury_task(machine, task);
+        Progress::Done
+    }
+
+    /// The last step: tells of the end, and frees the record.
+    fn bury_task(&mut self, machine: &mut impl Machine, task: TaskId) {
+        let record = self.tasks.at_mut(task);
+        let (port, status, notice) = (record.port, record.status, record.notice);
+        let (space_port, space) = (record.space_port.take(), record.space);
+        let map = record.special(SpecialPort::Map);
+        machine.report(match map {
+            Some(_) => Report::Ended { task, status },
+            None => Report::RootEnded { status },
+        });
+        match map {
+            Some(map) => self.tell(notice, map, Text::new(notify::TASK_ENDED, status, 0)),
+            None => self.retire(notice),
+        }
+        while let Some(port) = self.tasks.at_mut(task).take_special() {
+            self.drop_send(port);
+        }
+        if let Some(space_port) = space_port {
+            self.ports.at_mut(space_port).object = Object::Space {
+                space,
+                occupant: None,
+            };
+            if self.ports.at(space_port).sends == 0 {
+                self.add_work(space_port);
+            }
+        }
+        self.ports.at_mut(port).payload = status;
+        self.kill_port(port);
+        self.tasks.remove(task);
+    }
+}

@@ -1,0 +1,170 @@
+//! A thread's record and the states it can be in.
+
+use crate::{
+    TaskId, ThreadId,
+    kernel::Msg,
+    list::{Linked, Links},
+    machine::{Context, SpaceId},
+    message::{Cargo, EMPTY, MessageId},
+    port::{PortId, SetId},
+};
+use ipc_abi::{
+    exception::Exception,
+    fault::Fault,
+    message::{Info, Outcome},
+};
+
+/// Links of the one queue that a thread can be in: ready, or waiting at a port or set.
+pub(crate) const QUEUE: usize = 0;
+/// Links of the threads of a task.
+pub(crate) const PEER: usize = 1;
+
+/// What a thread that calls wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// It made a `msg` call; words and body are its own.
+    Message,
+    /// It touched memory that has no translation.
+    Fault(Fault),
+    /// Something that it cannot repair itself.
+    Exception(Exception, Level),
+}
+
+/// Whose exception port an exception was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Thread,
+    Task,
+    /// Nobody is left.
+    None,
+}
+
+/// Where a thread receives from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Port(PortId),
+    Set(SetId),
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has the processor.
+    Running,
+    /// It waits for the processor, in the run queue or as the kernel's `handoff`.
+    Ready,
+    /// It waits for room at a port; `msg` holds what it sends and what comes after.
+    Sending(PortId),
+    /// It is queued at a port, to be received.
+    Calling(PortId, Call),
+    /// A thread of `server` has its token, received through a port that may be gone by now.
+    Awaiting {
+        server: TaskId,
+        through: PortId,
+        call: Call,
+    },
+    /// It waits for a message. `sent`: the send half of its trap is done.
+    Receiving { source: Source, sent: Outcome },
+    /// It is being moved from one state to another, or its task is ending.
+    Aside,
+    /// It faulted again before the notice that its last token is void was received: it waits for
+    /// that notice, without which the next token could not be taken back, and then goes on.
+    Noticed,
+}
+
+/// A thread. Opaque outside of this crate.
+#[derive(Debug)]
+pub struct Thread {
+    pub(crate) task: TaskId,
+    pub(crate) context: Context,
+    /// The space of its task.
+    pub(crate) space: SpaceId,
+    /// Slot of its IPC buffer in the window of its task.
+    pub(crate) slot: u32,
+    pub(crate) state: State,
+    /// As its maker asked.
+    pub(crate) wanted: u8,
+    /// In force: the lower of `wanted` and the task's band.
+    pub(crate) priority: u8,
+    /// Its control port.
+    pub(crate) port: PortId,
+    /// Its exception port, a send right.
+    pub(crate) exception_port: Option<PortId>,
+    /// Number of its call, the part of the token that makes it good for one use.
+    pub(crate) call: u64,
+    /// What it sends, if it is queued as a caller.
+    pub(crate) info: Info,
+    pub(crate) cargo: Cargo,
+    pub(crate) stamp: u64,
+    /// What is left of its trap while it waits for room.
+    pub(crate) msg: Msg,
+    /// The notice that its token is void; `notice_out` while it is queued somewhere.
+    pub(crate) notice: MessageId,
+    pub(crate) notice_out: bool,
+    /// Its place in the timer queue.
+    pub(crate) timer: Option<u32>,
+    pub(crate) deadline: u64,
+    /// In a priority list: the last of the run of equals that it leads.
+    pub(crate) run_end: Option<ThreadId>,
+    queue_links: Links<Thread>,
+    peer_links: Links<Thread>,
+}
+
+/// What is known of a thread when it is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewThread {
+    pub(crate) task: TaskId,
+    pub(crate) context: Context,
+    pub(crate) space: SpaceId,
+    pub(crate) slot: u32,
+    pub(crate) wanted: u8,
+    pub(crate) priority: u8,
+    pub(crate) port: PortId,
+    pub(crate) notice: MessageId,
+}
+
+impl Thread {
+    /// A thread that is ready and in no queue.
+    pub(crate) const fn new(new: NewThread) -> Thread {
+        Thread {
+            task: new.task,
+            context: new.context,
+            space: new.space,
+            slot: new.slot,
+            state: State::Ready,
+            wanted: new.wanted,
+            priority: new.priority,
+            port: new.port,
+            exception_port: None,
+            call: 0,
+            info: Info(0),
+            cargo: EMPTY,
+            stamp: 0,
+            msg: Msg::NONE,
+            notice: new.notice,
+            notice_out: false,
+            timer: None,
+            deadline: 0,
+            run_end: None,
+            queue_links: Links::NONE,
+            peer_links: Links::NONE,
+        }
+    }
+}
+
+impl Linked<QUEUE> for Thread {
+    fn links(&self) -> &Links<Thread> {
+        &self.queue_links
+    }
+    fn links_mut(&mut self) -> &mut Links<Thread> {
+        &mut self.queue_links
+    }
+}
+impl Linked<PEER> for Thread {
+    fn links(&self) -> &Links<Thread> {
+        &self.peer_links
+    }
+    fn links_mut(&mut self) -> &mut Links<Thread> {
+        &mut self.peer_links
+    }
+}
