@@ -126,9 +126,9 @@ pub(crate) fn seize() -> Body {
     Body { own: PhantomData }
 }
 
-/// Fills a right slot of the message to send.
+/// Fills a right slot of the message to send. Slots beyond the eighth wrap.
 #[inline]
-pub(crate) fn set_right(slot: usize, name: Name, disposition: Disposition) {
+pub fn set_right(slot: usize, name: Name, disposition: Disposition) {
     let slot = slot & (RIGHTS_MAX - 1);
     // SAFETY: both places lie in this thread's buffer, beside the body; nobody borrows them.
     unsafe {
@@ -140,9 +140,10 @@ pub(crate) fn set_right(slot: usize, name: Name, disposition: Disposition) {
     }
 }
 
-/// Reads a right slot of the message received.
+/// Reads a right slot of the message received: the name, or for one's own port its payload. Slots
+/// beyond the eighth wrap.
 #[inline]
-pub(crate) fn right(slot: usize) -> (u64, ArrivedKind) {
+pub fn right(slot: usize) -> (u64, ArrivedKind) {
     let slot = slot & (RIGHTS_MAX - 1);
     // SAFETY: as in `set_right`; volatile, because the kernel wrote them.
     let (value, kind) = unsafe {

@@ -10,7 +10,7 @@
 //! the loop refuses it with the MIG code.
 
 use crate::buffer::{self, Body};
-use crate::right::{DeadName, Passed, Rights, Source};
+use crate::right::{DeadName, Passed, Rights, SendRight, Source};
 use crate::trap::{self, Received};
 use core::mem;
 use ipc_abi::buffer::{BODY_SIZE, RIGHTS_MAX};
@@ -19,8 +19,9 @@ use ipc_abi::message::{FOREVER, Info, option};
 use ipc_abi::notify;
 use ipc_abi::right::{Disposition, Name};
 use ipc_abi::{Kern, kern_return};
+use ipc_protocol::Message;
 use ipc_protocol::codec::Words;
-use ipc_protocol::define::{AnyReply, AnyRequest, Raw};
+use ipc_protocol::define::{AnyReply, AnyRequest, Form, Raw};
 use ipc_protocol::reply_id;
 
 /// What a handler says to a request.
@@ -184,9 +185,36 @@ pub struct Context {
     /// Its rights.
     pub rights: Rights,
     caller: Option<Caller>,
+    last: Option<Last>,
 }
 
 impl Context {
+    /// Sends a message one way, as [`SendRight::send`] does, if possible in the same trap that takes
+    /// the next message: so a pager hands over data and waits again. Then nobody hears of a
+    /// failure, which means that the receiver has gone. The right must live on until the handler
+    /// has returned.
+    ///
+    /// # Errors
+    /// Those of [`SendRight::send`], if the message was sent at once.
+    pub fn send_last<P, M: Message<On = P>>(
+        &mut self,
+        to: &SendRight<P>,
+        message: &M,
+    ) -> Result<(), Kern> {
+        let fits = M::FORM == Form::Words && M::RIGHTS.is_empty();
+        if !fits || self.caller.is_some() || self.last.is_some() {
+            return to.send(message);
+        }
+        let mut words = Words::default();
+        message.put(&mut words, &mut [])?;
+        self.last = Some(Last {
+            to: to.name(),
+            info: Info::short(M::ID),
+            words,
+        });
+        Ok(())
+    }
+
     /// Takes the caller, to answer it later. `None`: the request came one way, or has been taken.
     pub fn take_caller(&mut self) -> Option<Caller> {
         self.caller.take()
@@ -293,17 +321,33 @@ struct Pending<R> {
     rights: Outgoing,
 }
 
+/// A one-way message in words that waits for the next turn.
+#[derive(Debug)]
+struct Last {
+    to: Name,
+    info: Info,
+    words: Words,
+}
+
+/// What the next turn does before it receives.
+enum Next<R> {
+    Nothing,
+    Answer(Pending<R>),
+    Send(Last),
+}
+
 /// Serves until [`Server::is_done`].
 ///
 /// # Errors
 /// What receiving failed with: MACH_RCV_INVALID_NAME, MACH_RCV_PORT_DIED.
 pub fn serve<S: Server>(server: &mut S, source: &impl Source) -> Result<(), Kern> {
     let name = source.source_name();
-    let mut pending = None;
+    let mut next = Next::Nothing;
     loop {
-        let received = turn(name, server.deadline(), pending.take());
+        let received = turn(name, server.deadline(), next);
+        next = Next::Nothing;
         match kern_return::from_raw(received.outcome.code()) {
-            Ok(()) => pending = handle(server, &received),
+            Ok(()) => next = handle(server, &received),
             Err(Kern::ReceiveTimedOut) => server.tick(),
             // The port moved between sets, or somebody aborted the thread: go on.
             Err(Kern::ReceivePortChanged | Kern::ReceiveInterrupted) => {}
@@ -312,32 +356,44 @@ pub fn serve<S: Server>(server: &mut S, source: &impl Source) -> Result<(), Kern
             Err(code) => return Err(code),
         }
         if server.is_done() {
-            if let Some(pending) = pending {
-                finish(pending);
-            }
+            finish(next);
             return Ok(());
         }
     }
 }
 
-/// Answers without receiving.
-fn finish<R: AnyReply>(pending: Pending<R>) {
-    let Pending {
-        caller,
-        answer,
-        rights,
-    } = pending;
-    match answer {
-        Ok(Some(reply)) => drop(caller.reply(&reply, rights)),
-        Ok(None) => caller.resume(),
-        Err(code) => caller.refuse(code),
+/// Answers or sends without receiving.
+fn finish<R: AnyReply>(next: Next<R>) {
+    match next {
+        Next::Nothing => {}
+        Next::Answer(Pending {
+            caller,
+            answer,
+            rights,
+        }) => match answer {
+            Ok(Some(reply)) => drop(caller.reply(&reply, rights)),
+            Ok(None) => caller.resume(),
+            Err(code) => caller.refuse(code),
+        },
+        Next::Send(Last { to, info, words }) => {
+            exchange(&trap::Send {
+                options: option::SEND,
+                destination: to.into(),
+                receive: 0,
+                info,
+                send_deadline: FOREVER,
+                receive_deadline: FOREVER,
+                notify: 0,
+                words,
+            });
+        }
     }
 }
 
-/// Answers what is pending and receives, in one trap. If the answer cannot be sent, its caller is
-/// refused or has gone, and only the receiving is done.
-fn turn<R: AnyReply>(source: Name, deadline: u64, pending: Option<Pending<R>>) -> Received {
-    let mut send = trap::Send {
+/// Answers or sends, and receives, in one trap.
+#[inline(always)]
+fn turn<R: AnyReply>(source: Name, deadline: u64, next: Next<R>) -> Received {
+    let send = trap::Send {
         options: option::RECEIVE,
         destination: 0,
         receive: source,
@@ -347,14 +403,34 @@ fn turn<R: AnyReply>(source: Name, deadline: u64, pending: Option<Pending<R>>) -
         notify: 0,
         words: Words::default(),
     };
-    let Some(Pending {
+    match next {
+        Next::Nothing => exchange(&send),
+        Next::Answer(pending) => answer_and_receive(send, pending),
+        Next::Send(Last { to, info, words }) => {
+            let received = exchange(&trap::Send {
+                options: option::SEND | option::RECEIVE,
+                destination: to.into(),
+                info,
+                words,
+                ..send
+            });
+            if received.outcome.code() == 0 || received.outcome.was_sent() {
+                return received;
+            }
+            // The receiver has gone; nothing was received.
+            exchange(&send)
+        }
+    }
+}
+
+/// Answers and receives, in one trap. If the answer cannot be sent, its caller is refused or has
+/// gone, and only the receiving is done.
+fn answer_and_receive<R: AnyReply>(mut send: trap::Send, pending: Pending<R>) -> Received {
+    let Pending {
         caller,
         answer,
         rights,
-    }) = pending
-    else {
-        return exchange(&send);
-    };
+    } = pending;
     let receive_only = send;
     let composed = match &answer {
         Ok(Some(reply)) => compose(caller.id, reply, &rights, &mut send.words),
@@ -387,7 +463,7 @@ fn turn<R: AnyReply>(source: Name, deadline: u64, pending: Option<Pending<R>>) -
 }
 
 /// Decodes a message and has it handled.
-fn handle<S: Server>(server: &mut S, received: &Received) -> Option<Pending<S::Reply>> {
+fn handle<S: Server>(server: &mut S, received: &Received) -> Next<S::Reply> {
     let id = received.info.id();
     let carried = received.info.rights();
     let mut context = Context {
@@ -401,6 +477,7 @@ fn handle<S: Server>(server: &mut S, received: &Received) -> Option<Pending<S::R
             token: received.token,
             id: reply_id(id),
         }),
+        last: None,
     };
     let none = Outgoing::default();
     let (answer, rights) = if received.info.is_kernel() {
@@ -417,12 +494,15 @@ fn handle<S: Server>(server: &mut S, received: &Received) -> Option<Pending<S::R
             },
         }
     };
-    let caller = context.caller?;
-    Some(Pending {
-        caller,
-        answer,
-        rights,
-    })
+    match (context.caller.take(), context.last.take()) {
+        (Some(caller), _) => Next::Answer(Pending {
+            caller,
+            answer,
+            rights,
+        }),
+        (None, Some(last)) => Next::Send(last),
+        (None, None) => Next::Nothing,
+    }
 }
 
 fn decode<R: AnyRequest>(received: &Received) -> Result<R, Kern> {
