@@ -13,6 +13,7 @@ pub mod image;
 pub mod install;
 mod layers;
 pub mod module;
+pub mod new_task;
 pub mod qemu;
 pub mod run;
 mod source;

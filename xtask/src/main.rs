@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::{bench, check, doctor, image, run, test};
+use xtask::new_task::Template;
+use xtask::{bench, check, doctor, image, new_task, run, test};
 
 /// Build, run, test and measure Pagoda.
 #[derive(Parser)]
@@ -24,6 +25,10 @@ enum Command {
     Check,
     /// Measure what each operation costs, in guest instructions
     Bench(bench::Options),
+    /// Write a task that works into a new folder NAME here
+    NewTask(new_task::Options),
+    /// Write a pager that works into a new folder NAME here
+    NewPager(new_task::Options),
     /// Say what this machine has and lacks, and how to get it
     Doctor,
     /// Build the boot image without booting it, or say what is in one
@@ -47,6 +52,8 @@ fn carry_out(command: Command) -> Result<u8> {
         Command::Test(options) => test::test(&options),
         Command::Check => check::check(),
         Command::Bench(options) => bench::bench(&options),
+        Command::NewTask(options) => new_task::new(Template::Task, &options),
+        Command::NewPager(options) => new_task::new(Template::Pager, &options),
         Command::Doctor => doctor::doctor(),
         Command::Image(options) => image::image(&options),
     }
