@@ -16,6 +16,7 @@ pub mod module;
 pub mod new_task;
 pub mod qemu;
 pub mod run;
+mod scenario;
 mod source;
 pub mod suite;
 pub mod test;

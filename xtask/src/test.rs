@@ -1,10 +1,10 @@
-//! `cargo xtask test`: the host's tests, then each guest suite in QEMU, case by case.
+//! `cargo xtask test`: the host's tests, each guest suite in QEMU case by case, then whole boots.
 //!
 //! The last line is `N passed, N failed`, over all; the exit status says the same.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
@@ -13,6 +13,7 @@ use crate::boot::{self, LineSplitter};
 use crate::build;
 use crate::image::{self, Contents};
 use crate::qemu::{Machine, Memory, Outcome};
+use crate::scenario::SCENARIOS;
 use crate::suite::{Case, Event, Suite, Verdict};
 use crate::{install, run};
 
@@ -52,6 +53,18 @@ impl Count {
         self.passed += other.passed;
         self.failed += other.failed;
     }
+
+    /// The line that ends a suite, as `cargo test` writes it.
+    fn last_line(self, elapsed: Duration) -> String {
+        format!(
+            "test result: {}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; \
+             finished in {:.2}s",
+            if self.failed == 0 { "ok" } else { "FAILED" },
+            self.passed,
+            self.failed,
+            elapsed.as_secs_f64(),
+        )
+    }
 }
 
 /// Carries out `cargo xtask test`. The result is the status to exit with.
@@ -68,6 +81,7 @@ pub fn test(options: &Options) -> Result<u8> {
         for name in SUITES {
             count.add(guest(name, options)?);
         }
+        count.add(scenarios(options));
     }
     if options.list {
         return Ok(u8::from(count.failed > 0));
@@ -160,6 +174,47 @@ fn guest(name: &str, options: &Options) -> Result<Count> {
     Ok(report(name, &suite, &end))
 }
 
+/// Runs what is tested by whole boots; see `scenario`.
+fn scenarios(options: &Options) -> Count {
+    const SUITE: &str = "system";
+    let wanted = |name: &str| {
+        let filter = options.filter.as_deref().unwrap_or_default();
+        format!("{SUITE}::{name}").contains(filter)
+    };
+    let chosen: Vec<_> = SCENARIOS
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .collect();
+    if options.list {
+        chosen
+            .iter()
+            .for_each(|(name, _)| println!("{SUITE}::{name}: test"));
+        return Count::default();
+    }
+    println!("\nrunning {} tests of the whole system", chosen.len());
+    let (mut count, mut faults) = (Count::default(), Vec::new());
+    let started = Instant::now();
+    for (name, carry_out) in chosen {
+        match carry_out() {
+            Ok(()) => {
+                println!("test {SUITE}::{name} ... ok");
+                count.passed += 1;
+            }
+            Err(error) => {
+                println!("test {SUITE}::{name} ... FAILED");
+                faults.push(format!("{SUITE}::{name}: {error:#}"));
+                count.failed += 1;
+            }
+        }
+    }
+    if !faults.is_empty() {
+        println!("\nfailures:");
+        faults.iter().for_each(|fault| println!("    {fault}"));
+    }
+    println!("\n{}", count.last_line(started.elapsed()));
+    count
+}
+
 /// The filter as the suite `name` understands it: it knows its cases without its own name.
 #[must_use]
 pub fn own_filter(name: &str, filter: &str) -> String {
@@ -243,13 +298,7 @@ fn report(name: &str, suite: &Suite, end: &boot::End) -> Count {
             .iter()
             .for_each(|line| println!("    {line}"));
     }
-    println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
-        if count.failed == 0 { "ok" } else { "FAILED" },
-        count.passed,
-        count.failed,
-        end.elapsed.as_secs_f64(),
-    );
+    println!("\n{}", count.last_line(end.elapsed));
     count
 }
 
@@ -274,6 +323,11 @@ mod tests {
                 failed: 3
             })
         );
+        let own = Count {
+            passed: 2,
+            failed: 1,
+        };
+        assert_eq!(libtest_result(&own.last_line(Duration::ZERO)), Some(own));
         assert_eq!(libtest_result("test a ... ok"), None);
         assert_eq!(libtest_result("test result: odd"), None);
     }
