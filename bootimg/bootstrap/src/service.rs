@@ -1,0 +1,265 @@
+//! What bootstrap is asked, and what starting a task takes.
+
+use core::fmt;
+
+use bootimg::{Image, Level, Manifest, Task};
+use ipc::protocol::bootstrap::{
+    Bootstrap, BootstrapLookUpReply, BootstrapStartReply, Name, Reply, Request,
+};
+use ipc::protocol::vm_map::Map;
+use ipc::right::{Arrived, Passed, PortSet, ReceiveRight, SendRight};
+use ipc::server::{Answer, Context, Notice, Outgoing, Server, serve};
+use ipc::vm::NewTask;
+use ipc::{Kern, Untyped, task, trap};
+use ipc_abi::right::{Disposition, Name as Port, SpecialPort};
+
+use crate::load::{LoadError, Loaded, load};
+use crate::names::Names;
+use crate::tasks::Tasks;
+
+/// Priorities, within the bands of their levels.
+const PAGER: u32 = 16;
+const CLIENT: u32 = 8;
+
+/// Why a task was not started.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The image has no such file.
+    NoFile,
+    /// It was not loaded.
+    Load(LoadError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::NoFile => f.write_str("the boot image has no such file"),
+            StartError::Load(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Kern> for StartError {
+    fn from(code: Kern) -> StartError {
+        StartError::Load(code.into())
+    }
+}
+
+impl StartError {
+    /// What a caller hears.
+    const fn code(&self) -> Kern {
+        match self {
+            StartError::NoFile => Kern::InvalidName,
+            StartError::Load(LoadError::Elf(_)) => Kern::InvalidObject,
+            StartError::Load(LoadError::Kern(code)) => *code,
+        }
+    }
+}
+
+/// A task that was started.
+pub(crate) struct Started {
+    /// Its number.
+    instance: u32,
+    /// The name of its control port, whose right [`Tasks`] holds.
+    control: Port,
+    map: SendRight<Map>,
+}
+
+/// A right of the receiver's own to a port that stays known here.
+const fn copy_of(port: Port) -> Passed<'static> {
+    Passed::from_name(port, Disposition::CopySend)
+}
+
+/// The service.
+pub(crate) struct Service<'a> {
+    image: Image<'a>,
+    manifest: Manifest<'a>,
+    host: SendRight<Untyped>,
+    ports: PortSet,
+    /// Where the kernel's notices go.
+    notices: ReceiveRight<Bootstrap>,
+    names: Names,
+    tasks: Tasks,
+}
+
+impl<'a> Service<'a> {
+    pub(crate) fn new(image: Image<'a>, manifest: Manifest<'a>) -> Result<Service<'a>, Kern> {
+        let ports = PortSet::new()?;
+        let notices = ReceiveRight::new(u64::MAX)?;
+        ports.insert(&notices)?;
+        Ok(Service {
+            image,
+            manifest,
+            host: SendRight::special(SpecialPort::HostControl)?,
+            ports,
+            notices,
+            names: Names::default(),
+            tasks: Tasks::default(),
+        })
+    }
+
+    /// Serves until the last client has ended; gives its status.
+    pub(crate) fn serve(&mut self) -> Result<u32, Kern> {
+        let ports = core::mem::replace(&mut self.ports, PortSet::new()?);
+        serve(self, &ports)?;
+        Ok(self.tasks.last_status())
+    }
+
+    /// Starts a task of the manifest, as one of `level`, with these arguments.
+    pub(crate) fn start<'b>(
+        &mut self,
+        of: &Task<'b>,
+        level: Level,
+        arguments: impl Iterator<Item = &'b str> + Clone,
+    ) -> Result<Started, StartError> {
+        let file = self.image.file(of.file).ok_or(StartError::NoFile)?;
+        let instance = self.tasks.reserve()?;
+        let loaded =
+            load(file, core::iter::once(of.name).chain(arguments)).map_err(StartError::Load)?;
+        match self.launch(of, level, &loaded, instance) {
+            Ok(port) => {
+                let NewTask { task, map } = loaded.new;
+                let control = task.name();
+                self.tasks.add(of.name, level == Level::Client, task, port);
+                Ok(Started {
+                    instance,
+                    control,
+                    map,
+                })
+            }
+            Err(code) => {
+                // Nothing runs in it yet, so it has not ended by itself.
+                let _ = task::terminate(&loaded.new.task, 0);
+                Err(code.into())
+            }
+        }
+    }
+
+    /// Gives a loaded task its ports and its first thread.
+    fn launch(
+        &self,
+        of: &Task<'_>,
+        level: Level,
+        loaded: &Loaded,
+        instance: u32,
+    ) -> Result<ReceiveRight<Bootstrap>, Kern> {
+        let task = &loaded.new.task;
+        let port = ReceiveRight::<Bootstrap>::new(u64::from(instance))?;
+        self.ports.insert(&port)?;
+        task::set_special_port(task, SpecialPort::Bootstrap, Some(&port.make_send()?))?;
+        if of.rights.host {
+            task::set_special_port(task, SpecialPort::HostControl, Some(&self.host))?;
+        }
+        if of.rights.device {
+            let device = SendRight::<Untyped>::special(SpecialPort::Device)?;
+            task::set_special_port(task, SpecialPort::Device, Some(&device))?;
+        }
+        let priority = if level == Level::Pager { PAGER } else { CLIENT };
+        trap::task_set_band(self.host.name(), task.name(), priority)?;
+        task.watch(&self.notices)?;
+        loaded.start(priority)?;
+        Ok(port)
+    }
+
+    fn look_up(&mut self, name: Name, wait: bool, context: &mut Context) -> Answer<Reply> {
+        if let Some(port) = self.names.find(&name) {
+            let reply = Reply::BootstrapLookUp(BootstrapLookUpReply {});
+            return Answer::with(reply, [copy_of(port.name())]);
+        }
+        if !wait {
+            return Answer::Refuse(Kern::InvalidName);
+        }
+        if let Some(caller) = context.take_caller()
+            && let Err(caller) = self.names.wait(name, caller)
+        {
+            caller.refuse(Kern::ResourceShortage);
+        }
+        Answer::Later
+    }
+
+    fn register(&mut self, name: Name, context: &mut Context) -> Result<(), Kern> {
+        let Arrived::Send(port) = context.rights.take(0) else {
+            return Err(Kern::InvalidRight);
+        };
+        port.watch(&self.notices)?;
+        let served = port.name();
+        self.names.register(name.clone(), port)?;
+        while let Some(caller) = self.names.next_served(&name) {
+            let reply = Reply::BootstrapLookUp(BootstrapLookUpReply {});
+            // Fails only if the caller has gone.
+            let _ = caller.reply(&reply, Outgoing::from([copy_of(served)]));
+        }
+        Ok(())
+    }
+
+    fn start_by_name(&mut self, name: &str, arguments: &str) -> Answer<Reply> {
+        let Some(of) = self
+            .manifest
+            .task(name)
+            .filter(|task| task.level > Level::Bootstrap)
+        else {
+            return Answer::Refuse(Kern::InvalidName);
+        };
+        let words = arguments.split('\0').filter(|word| !word.is_empty());
+        // Started on request: a helper of somebody, whose end does not end the run.
+        match self.start(&of, Level::Module, words) {
+            Ok(Started {
+                instance,
+                control,
+                map,
+            }) => Answer::with(
+                Reply::BootstrapStart(BootstrapStartReply { instance }),
+                [copy_of(control), map.give()],
+            ),
+            Err(problem) => {
+                ipc::println!("bootstrap: cannot start {name}: {problem}");
+                Answer::Refuse(problem.code())
+            }
+        }
+    }
+}
+
+impl Server for Service<'_> {
+    type Request = Request;
+    type Reply = Reply;
+
+    fn request(&mut self, request: Request, context: &mut Context) -> Answer<Reply> {
+        match request {
+            Request::BootstrapRegister(register) => self
+                .register(register.name, context)
+                .map(Reply::BootstrapRegister)
+                .into(),
+            Request::BootstrapLookUp(look_up) => self.look_up(look_up.name, look_up.wait, context),
+            Request::BootstrapStart(start) => self.start_by_name(&start.name, &start.arguments),
+            Request::BootstrapWait(wait) => {
+                if let Some(caller) = context.take_caller() {
+                    self.tasks.wait(wait.instance, caller);
+                }
+                Answer::Later
+            }
+            Request::BootstrapList(list) => {
+                Answer::Reply(Reply::BootstrapList(self.names.list(list.cursor)))
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, _context: &mut Context) -> Result<(), Kern> {
+        match notice {
+            Notice::DeadName { name, status } => {
+                self.tasks.died(name.name(), status);
+                self.names.died(name.name());
+                Ok(())
+            }
+            Notice::Cancelled(token) => {
+                self.names.cancelled(token);
+                self.tasks.cancelled(token);
+                Ok(())
+            }
+            _ => Err(Kern::Failure),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.tasks.is_over() && self.manifest.ends() == bootimg::Ends::LastClient
+    }
+}
