@@ -103,7 +103,54 @@ fn call(to: Name, info: Info, words: Words, deadline: u64) -> Received {
     })
 }
 
+/// The answer to a message that was sent without its type. Its body is in the IPC buffer.
+#[derive(Debug)]
+pub struct RawReply {
+    /// Message id.
+    pub id: u32,
+    /// The words; an answer's first is its code.
+    pub words: Words,
+    /// Bytes of body.
+    pub length: usize,
+    /// Its rights.
+    pub rights: Rights,
+}
+
 impl<P> SendRight<P> {
+    /// Calls with any id, words, body and rights at all: for those who test what a server does with
+    /// what no stub would send.
+    ///
+    /// # Errors
+    /// What the trap failed with; KERN_INVALID_ARGUMENT: too much for a message.
+    pub fn call_raw<const N: usize>(
+        &self,
+        id: u32,
+        words: Words,
+        body: &[u8],
+        rights: [Passed<'_>; N],
+        deadline: u64,
+    ) -> Result<RawReply, Kern> {
+        let info = Info::new(id, body.len(), rights.len()).ok_or(Kern::InvalidArgument)?;
+        if let Some(place) = Body::borrow().get_mut(..body.len()) {
+            place.copy_from_slice(body);
+        }
+        for (slot, right) in rights.iter().enumerate() {
+            right.put(slot);
+        }
+        let received = call(self.name(), info, words, deadline);
+        let result = check(&received);
+        if result.is_ok() || received.outcome.was_sent() {
+            mem::forget(rights);
+        }
+        result?;
+        Ok(RawReply {
+            id: received.info.id(),
+            words: received.words,
+            length: received.info.body(),
+            rights: Rights::from_buffer(received.info.rights()),
+        })
+    }
+
     /// Asks and waits for the answer, however long it takes. Optional rights are left empty.
     ///
     /// # Errors

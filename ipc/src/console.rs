@@ -29,8 +29,8 @@ impl Write for Line {
         while !text.is_empty() {
             let room = self.bytes.get_mut(self.length..).unwrap_or_default();
             let (now, later) = text.split_at(text.len().min(room.len()));
-            for (place, byte) in room.iter_mut().zip(now) {
-                *place = *byte;
+            if let Some(place) = room.get_mut(..now.len()) {
+                place.copy_from_slice(now);
             }
             self.length += now.len();
             text = later;

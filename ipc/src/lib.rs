@@ -57,6 +57,7 @@ pub mod trap;
 pub mod vm;
 
 pub use args::Args;
+pub use call::RawReply;
 pub use ipc_abi as abi;
 pub use ipc_abi::Kern;
 pub use ipc_protocol as protocol;

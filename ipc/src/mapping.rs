@@ -245,6 +245,9 @@ impl Mapping {
     /// Nobody may change them while the reference lives: no other task, no pager, no `write`.
     #[must_use]
     pub const unsafe fn bytes(&self) -> &[u8] {
+        if self.size == 0 {
+            return &[];
+        }
         // SAFETY: mapped as long as `self` lives; the caller answers for the rest.
         unsafe { core::slice::from_raw_parts(self.address as *const u8, self.size as usize) }
     }
@@ -255,6 +258,9 @@ impl Mapping {
     /// Nobody else may read or change them while the reference lives.
     #[must_use]
     pub const unsafe fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.size == 0 {
+            return &mut [];
+        }
         // SAFETY: as in `bytes`.
         unsafe { core::slice::from_raw_parts_mut(self.address as *mut u8, self.size as usize) }
     }

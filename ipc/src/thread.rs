@@ -13,7 +13,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU8, Ordering};
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::message::{FOREVER, Info, option};
@@ -28,24 +29,40 @@ pub const STACK_SIZE: u64 = 256 * 1024;
 /// The highest priority. A thread gets the lower of what it asks for and its task's band.
 pub const PRIORITY_MAX: u32 = 31;
 
+/// The thread is at work.
+const RUNNING: u8 = 0;
+/// The result is there.
+const DONE: u8 = 1;
+/// The result was taken.
+const TAKEN: u8 = 2;
+
 /// What spawner and thread share.
 struct Packet<T> {
-    result: UnsafeCell<Option<T>>,
-    done: AtomicBool,
+    result: UnsafeCell<MaybeUninit<T>>,
+    state: AtomicU8,
     joiner: Lock<Option<Parker>>,
 }
 
-// SAFETY: the result is written before `done` is set, and read after it was seen.
+// SAFETY: the result is written before the state becomes DONE, and read by one joiner afterwards.
 unsafe impl<T: Send> Sync for Packet<T> {}
 
 impl<T> Packet<T> {
     fn finish(&self, value: T) {
-        // SAFETY: `done` is not set, so nobody reads; one thread has this packet to write.
-        unsafe { *self.result.get() = Some(value) };
+        // SAFETY: the state is RUNNING, so nobody reads; only this thread writes.
+        unsafe { (*self.result.get()).write(value) };
         let joiner = self.joiner.lock();
-        self.done.store(true, Ordering::Release);
+        self.state.store(DONE, Ordering::Release);
         if let Some(joiner) = *joiner {
             joiner.unpark();
+        }
+    }
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        if *self.state.get_mut() == DONE {
+            // SAFETY: DONE means written and not taken.
+            unsafe { self.result.get_mut().assume_init_drop() };
         }
     }
 }
@@ -74,22 +91,22 @@ impl<T> JoinHandle<T> {
     /// Whether the thread has done its work.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.packet.done.load(Ordering::Acquire)
+        self.packet.state.load(Ordering::Acquire) == DONE
     }
 
-    /// Waits until the thread has done its work. `None`: the result was taken by an earlier join of
-    /// the same work, which this type does not allow, or the thread was ended from outside while
-    /// it finished.
-    #[must_use]
-    pub fn join(self) -> Option<T> {
+    /// Waits until the thread has done its work, and gives its result. A thread that was ended by
+    /// its control port never has.
+    pub fn join(self) -> T {
         *self.packet.joiner.lock() = Some(sync::parker());
         while !self.is_finished() {
             sync::park();
         }
         // The thread may still be about to unpark this one: it does so under the lock.
         drop(self.packet.joiner.lock());
-        // SAFETY: `done` is set, so the writer is through; the handle is used up.
-        unsafe { (*self.packet.result.get()).take() }
+        self.packet.state.store(TAKEN, Ordering::Relaxed);
+        // SAFETY: the state was DONE, so the result is there; the handle is used up, so that it
+        // is read once.
+        unsafe { (*self.packet.result.get()).assume_init_read() }
     }
 }
 
@@ -126,8 +143,8 @@ where
         .and_then(|size| size.checked_add(PAGE_SIZE))
         .ok_or(Kern::InvalidArgument)?;
     let packet = Arc::new(Packet {
-        result: UnsafeCell::new(None),
-        done: AtomicBool::new(false),
+        result: UnsafeCell::new(MaybeUninit::uninit()),
+        state: AtomicU8::new(RUNNING),
         joiner: Lock::new(None),
     });
     let shared = Arc::clone(&packet);
