@@ -188,7 +188,8 @@ fn gdb_help(built: &Built) -> String {
     let mut text = format!(
         "Waiting for gdb. In another terminal:\n  \
          gdb -ex 'target remote :1234' -ex 'symbol-file {kernel}'\n\
-         All tasks are linked at one address; inside gdb, load the symbols of the one to look at:"
+         All tasks are linked at one address: load the symbols of the one to look at, and set its\n\
+         breakpoints with hbreak, as its code is not in memory before it starts:"
     );
     for entry in &built.entries {
         text.push_str(&format!("\n  add-symbol-file {}", entry.elf.display()));
