@@ -89,8 +89,8 @@ impl Want<'_> {
 pub enum Answer {
     /// All of it has been written.
     Supply,
-    /// So many pages from the first on have been written (not none); the others are asked for again
-    /// when they are needed.
+    /// So many pages from the first on have been written; the others are asked for again when they
+    /// are needed. None at all is an error.
     SupplyFirst(usize),
     /// There is no data: the server looks further, and in the end fills with zeros. It will not
     /// ask for these pages again.

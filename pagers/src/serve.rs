@@ -200,15 +200,25 @@ impl<P: Pager> Service<P> {
         let control = entry.control.as_ref().ok_or(Kern::InvalidObject)?;
         match message {
             Request::MemoryObjectDataRequest(request) => {
-                data_request(&mut self.pager, &mut self.tray, &object, control, request)
+                let (pager, tray) = (&mut self.pager, &mut self.tray);
+                let filled = data_request(pager, tray, &object, request);
+                tell(control, context, request, filled)
             }
             Request::MemoryObjectDataReturn(lent) => {
-                data_return(&mut self.pager, &self.tray, &object, control, lent)
+                let result = data_return(&mut self.pager, &self.tray, &object, lent);
+                let (txn, result) = (lent.txn, ipc::abi::kern_return::to_raw(result));
+                context.send_last(control, &MemoryObjectDataWritten { txn, result })
             }
-            Request::MemoryObjectDataUnlock(wanted) => unlock(control, wanted),
+            Request::MemoryObjectDataUnlock(wanted) => {
+                context.send_last(control, &unlocked(wanted))
+            }
             Request::MemoryObjectSynchronize(MemoryObjectSynchronize { request, .. }) => {
                 // Returns are stored before they are acknowledged: all is safe already.
-                control.send(&MemoryObjectSynchronizeCompleted { request, result: 0 })
+                let result = 0;
+                context.send_last(
+                    control,
+                    &MemoryObjectSynchronizeCompleted { request, result },
+                )
             }
             Request::MemoryObjectTerminate(_) => {
                 entry.control = None;
@@ -238,59 +248,73 @@ fn ready<P: Pager>(
     control.send_with(&ready, [tray.right()], FOREVER)
 }
 
-/// Has the pager fill slots, and says what came of it.
+/// What became of a request: the slots that were offered to the pager, and what it says of them.
+struct Filled {
+    slot: u32,
+    count: usize,
+    answer: Answer,
+}
+
+/// Has the pager fill slots.
 fn data_request<P: Pager>(
     pager: &mut P,
     tray: &mut Tray,
     object: &Object,
-    control: &SendRight<MemoryControl>,
     request: MemoryObjectDataRequest,
-) -> Result<(), Kern> {
-    let MemoryObjectDataRequest {
-        offset,
-        length,
-        access,
-        ..
-    } = request;
-    let pages = (length / PAGE as u64).min(pages_from(object, offset));
+) -> Filled {
+    let offset = request.offset;
+    let pages = (request.length / PAGE as u64).min(pages_from(object, offset));
     let (slot, bytes) = tray.take(usize::try_from(pages).unwrap_or(usize::MAX));
-    let wanted = bytes.len() / PAGE;
-    let answer = if wanted == 0 {
-        Answer::Error(Kern::MemoryError)
-    } else {
-        let access = Prot::from_bits_truncate(access as u8);
-        let mut want = Want {
-            offset,
-            access,
-            bytes,
-        };
-        let answer = pager.data_request(object, &mut want);
-        clear_beyond_end(object, &mut want);
-        answer
+    let count = bytes.len() / PAGE;
+    let access = Prot::from_bits_truncate(request.access as u8);
+    let mut want = Want {
+        offset,
+        access,
+        bytes,
     };
-    let supply = |count: usize| {
-        control.send(&MemoryObjectDataSupply {
-            offset,
-            slot,
-            count: count as u32,
-            lock_value: 0,
-            precious: false,
-        })
+    let answer = match count {
+        0 => Answer::Error(Kern::MemoryError),
+        _ => pager.data_request(object, &mut want),
     };
-    let size = length;
-    match answer {
-        Answer::Supply => supply(wanted),
-        Answer::SupplyFirst(count) if count > 0 => supply(count.min(wanted)),
-        Answer::SupplyFirst(_) => {
-            let code = Kern::MemoryError.raw();
-            control.send(&MemoryObjectDataError { offset, size, code })
-        }
-        Answer::Unavailable => control.send(&MemoryObjectDataUnavailable { offset, size }),
-        Answer::Error(code) => {
-            let code = code.raw();
-            control.send(&MemoryObjectDataError { offset, size, code })
-        }
+    clear_beyond_end(object, &mut want);
+    Filled {
+        slot,
+        count,
+        answer,
     }
+}
+
+/// Tells the server, in the trap that takes the next message.
+fn tell(
+    control: &SendRight<MemoryControl>,
+    context: &mut Context,
+    request: MemoryObjectDataRequest,
+    filled: Filled,
+) -> Result<(), Kern> {
+    let (offset, size) = (request.offset, request.length);
+    let count = match filled.answer {
+        Answer::Supply => filled.count,
+        Answer::SupplyFirst(count) => count.min(filled.count),
+        Answer::Unavailable => {
+            return context.send_last(control, &MemoryObjectDataUnavailable { offset, size });
+        }
+        Answer::Error(_) => 0,
+    };
+    if count == 0 {
+        let code = match filled.answer {
+            Answer::Error(code) => code.raw(),
+            _ => Kern::MemoryError.raw(),
+        };
+        return context.send_last(control, &MemoryObjectDataError { offset, size, code });
+    }
+    let supply = MemoryObjectDataSupply {
+        offset,
+        slot: filled.slot,
+        count: count as u32,
+        lock_value: 0,
+        precious: false,
+    };
+    context.send_last(control, &supply)
 }
 
 /// Pages of the object from `offset` on.
@@ -309,32 +333,26 @@ fn clear_beyond_end(object: &Object, want: &mut Want<'_>) {
     }
 }
 
-/// Has the pager store pages, and ends the loan.
+/// Has the pager store pages that the server has lent.
 fn data_return<P: Pager>(
     pager: &mut P,
     tray: &Tray,
     object: &Object,
-    control: &SendRight<MemoryControl>,
     lent: MemoryObjectDataReturn,
 ) -> Result<(), Kern> {
-    let stored = match tray.lent(lent.slot, lent.count) {
-        Some(pages) => pager.data_return(object, lent.offset / PAGE as u64, pages),
-        None => Err(Kern::InvalidArgument),
-    };
-    control.send(&MemoryObjectDataWritten {
-        txn: lent.txn,
-        result: ipc::abi::kern_return::to_raw(stored),
-    })
+    let pages = tray.lent(lent.slot, lent.count);
+    let pages = pages.ok_or(Kern::InvalidArgument)?;
+    pager.data_return(object, lent.offset / PAGE as u64, pages)
 }
 
 /// The framework locks nothing: whoever finds a lock may have it taken away.
-fn unlock(control: &SendRight<MemoryControl>, wanted: MemoryObjectDataUnlock) -> Result<(), Kern> {
-    control.send(&MemoryObjectLockRequest {
+fn unlocked(wanted: MemoryObjectDataUnlock) -> MemoryObjectLockRequest {
+    MemoryObjectLockRequest {
         offset: wanted.offset,
         size: wanted.length,
         should_return: 0,
         flags: 0,
         lock_value: 0,
         request: 0,
-    })
+    }
 }
