@@ -10,7 +10,7 @@ extern crate alloc;
 
 use alloc::format;
 
-use ipc::{Args, Kern};
+use ipc::{Args, Kern, println};
 use pagers::{Answer, Object, Pager, Service, Want};
 
 ipc::main!(main);
@@ -36,5 +36,6 @@ impl Pager for Squares {
 fn main(args: Args) -> Result<(), Kern> {
     let mut service = Service::new(Squares)?;
     service.publish(args.name(), Object { key: 0, size: SIZE })?;
+    println!("{}: ready", args.name());
     service.serve()
 }
