@@ -84,6 +84,8 @@ pub struct Space {
     epoch: u64,
     tables: u32,
     table_limit: u32,
+    /// Pages from the start of the user half that [`range::clear`] has done.
+    cleared: u64,
 }
 
 impl Space {
@@ -97,6 +99,7 @@ impl Space {
             epoch: 0,
             tables: 1,
             table_limit,
+            cleared: 0,
         }
     }
 

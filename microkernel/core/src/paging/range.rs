@@ -9,11 +9,12 @@ use ipc_abi::layout::{PAGE_SHIFT, PAGE_SIZE};
 use ipc_abi::types::Prot;
 
 use super::{Budget, Entry, ROOT_LEVEL, Shootdown, Space, TABLE_ENTRIES, TableStore, update};
+use crate::Progress;
 use crate::addr::{Frame, PageRange, UserAddr};
 
 /// Unmaps what the range maps from its page `done` on, and frees the tables that all of the range
 /// covers. Gives the number of pages that are done now. The account has room for a slice.
-pub fn remove(
+pub(super) fn remove(
     space: &mut Space,
     store: &mut impl TableStore,
     account: &mut Shootdown,
@@ -33,9 +34,26 @@ pub fn remove(
     part.done_at(end)
 }
 
+/// Removes a slice of all that the user half maps, tables included; the space knows how far this
+/// has come. Says whether all is gone.
+pub fn clear(space: &mut Space, store: &mut impl TableStore, account: &mut Shootdown) -> Progress {
+    let all = PageRange::USER_HALF;
+    let part = Part {
+        all,
+        done: space.cleared,
+    };
+    let done = remove(space, store, account, part, &mut Budget::slice());
+    if done < all.pages() {
+        space.cleared = done;
+        return Progress::More;
+    }
+    space.cleared = 0;
+    Progress::Done
+}
+
 /// Leaves the range from its page `done` on no more than `keep` (not empty). Gives the number of
 /// pages that are done now.
-pub fn lower(
+pub(super) fn lower(
     space: &mut Space,
     store: &mut impl TableStore,
     account: &mut Shootdown,
@@ -57,11 +75,11 @@ pub fn lower(
 
 /// A range of which some pages are done.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub(super) struct Part {
     /// The whole range.
-    pub all: PageRange,
+    pub(super) all: PageRange,
     /// Pages at its start that are done.
-    pub done: u64,
+    pub(super) done: u64,
 }
 
 impl Part {

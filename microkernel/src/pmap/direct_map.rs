@@ -1,0 +1,127 @@
+//! The table store over physical memory: the one place that turns a frame into a pointer.
+//!
+//! All of RAM is mapped at `DIRECT_MAP`. [`DirectMap`] reads and writes table words there as
+//! atomics, since processors set accessed and dirty bits at any time; [`pointer`] is for the few
+//! others who look into a frame: the pool, IPC buffers, the loader of the first task.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use ipc_abi::layout::PAGE_SIZE;
+use kernel_core::addr::{Frame, PhysAddr};
+use kernel_core::paging::{Entry, TABLE_ENTRIES, TableStore, USER_ENTRIES};
+
+use crate::arch::layout::DIRECT_MAP;
+use crate::frames::{self, Depth};
+
+const NO_EXECUTE: u64 = 1 << 63;
+
+/// Where the kernel sees a frame of RAM. The pointer is aligned to the page, and valid for reads
+/// and writes of the page unless the frame holds the kernel's text or constants.
+pub(crate) const fn pointer(frame: Frame) -> *mut u8 {
+    (DIRECT_MAP + frame.start().raw()) as *mut u8
+}
+
+/// Fills a frame with zeros.
+///
+/// # Safety
+/// The frame is RAM that belongs to the caller alone: in no table, buffer or heap.
+pub(crate) unsafe fn zero(frame: Frame) {
+    // SAFETY: the direct map shows the whole page, and nobody else uses it (the caller's duty).
+    unsafe { ptr::write_bytes(pointer(frame), 0, PAGE_SIZE as usize) };
+}
+
+/// Puts `data` (at most a page of it) at the start of a frame.
+///
+/// # Safety
+/// As for [`zero`].
+pub(crate) unsafe fn fill(frame: Frame, data: &[u8]) {
+    let length = data.len().min(PAGE_SIZE as usize);
+    // SAFETY: the length is inside the page; the rest as in `zero`.
+    unsafe { ptr::copy_nonoverlapping(data.as_ptr(), pointer(frame), length) };
+}
+
+/// The bytes at a physical address.
+///
+/// # Safety
+/// They are RAM that the direct map shows and that nobody writes to as long as the slice is used.
+pub(crate) unsafe fn bytes(start: PhysAddr, length: usize) -> &'static [u8] {
+    // SAFETY: the direct map shows RAM in one piece; the rest is the caller's duty.
+    unsafe { core::slice::from_raw_parts((DIRECT_MAP + start.raw()) as *const u8, length) }
+}
+
+/// Table words in physical memory.
+#[derive(Debug)]
+pub(crate) struct DirectMap {
+    defined: u64,
+    depth: Depth,
+}
+
+impl DirectMap {
+    /// The store; without `no_execute` the processor knows no such bit, and none is written.
+    pub(crate) const fn new(no_execute: bool) -> DirectMap {
+        DirectMap {
+            defined: if no_execute { u64::MAX } else { !NO_EXECUTE },
+            depth: Depth::Normal,
+        }
+    }
+
+    /// Lets tables be made of the pool's last frames, or no longer.
+    pub(crate) fn set_depth(&mut self, depth: Depth) {
+        self.depth = depth;
+    }
+
+    /// Gives a root table the kernel half of another.
+    pub(crate) fn share_kernel_half(&mut self, from: Frame, to: Frame) {
+        for index in USER_ENTRIES..TABLE_ENTRIES {
+            let entry = self.word(from, index).load(Ordering::Relaxed);
+            self.word(to, index).store(entry, Ordering::Relaxed);
+        }
+    }
+
+    fn word(&self, table: Frame, index: usize) -> &AtomicU64 {
+        let word = pointer(table).cast::<u64>();
+        // SAFETY: `table` is a root or came from `allocate`, as the trait demands, so it is a frame
+        // of the kernel's used as a table only; the index is taken into the page; everybody
+        // accesses tables by atomics.
+        unsafe { AtomicU64::from_ptr(word.add(index % TABLE_ENTRIES)) }
+    }
+}
+
+impl TableStore for DirectMap {
+    fn read(&self, table: Frame, index: usize) -> Entry {
+        Entry::from_raw(self.word(table, index).load(Ordering::Acquire))
+    }
+
+    fn write(&mut self, table: Frame, index: usize, entry: Entry) {
+        let raw = entry.raw() & self.defined;
+        self.word(table, index).store(raw, Ordering::Release);
+    }
+
+    fn exchange(&mut self, table: Frame, index: usize, entry: Entry) -> Entry {
+        let raw = entry.raw() & self.defined;
+        Entry::from_raw(self.word(table, index).swap(raw, Ordering::AcqRel))
+    }
+
+    fn compare_exchange(
+        &mut self,
+        table: Frame,
+        index: usize,
+        old: Entry,
+        new: Entry,
+    ) -> Result<(), Entry> {
+        let new = new.raw() & self.defined;
+        self.word(table, index)
+            .compare_exchange(old.raw(), new, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(Entry::from_raw)
+    }
+
+    fn allocate(&mut self) -> Option<Frame> {
+        frames::allocate(self.depth)
+    }
+
+    fn free(&mut self, table: Frame) {
+        frames::free(table);
+    }
+}

@@ -1,0 +1,328 @@
+//! Address spaces on this machine: their tables, what processors hold of them, and the frames
+//! that move between the kernel and the VM server.
+//!
+//! [`Memory`] is the state; kernel-core's `paging` decides what happens to tables, and this module
+//! gives it the store, discharges what it says has to be flushed, and finds spaces by number. The
+//! kernel half of every root is the one that `arch::tables` built.
+
+pub(crate) mod direct_map;
+
+use alloc::vec::Vec;
+
+use ipc_abi::fault::FaultReply;
+use ipc_abi::translation::Enter;
+use ipc_abi::types::Prot;
+use ipc_abi::{Kern, layout};
+use kernel_core::addr::{Frame, LARGE_FRAMES, PhysAddr, UserAddr};
+use kernel_core::owner::OwnerId;
+use kernel_core::paging::range;
+use kernel_core::paging::{Outcome, Shootdown, Space, Spaces, State, batch, window};
+use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId};
+
+use crate::arch::context::Saved;
+use crate::arch::{cpu, tlb};
+use crate::frames::buffer::Buffer;
+use crate::frames::{self, Depth};
+use direct_map::DirectMap;
+
+/// The one memory server that the kernel knows: the first.
+const SERVER: OwnerId = OwnerId::FIRST_SERVER;
+
+/// Spaces, and the tables that they are made of.
+pub(crate) struct Memory {
+    spaces: Table,
+    store: DirectMap,
+    kernel_root: Frame,
+    /// Empty between two calls.
+    account: Shootdown,
+}
+
+/// Spaces by number.
+struct Table {
+    slots: Vec<Option<Slot>>,
+}
+
+/// A space, and how many pages of its user half [`Memory::space_clear`] has seen to.
+struct Slot {
+    space: Space,
+    cleared: u64,
+}
+
+impl Memory {
+    /// No space yet. `kernel_root` is a root table whose user half is empty.
+    pub(crate) fn new(kernel_root: PhysAddr, no_execute: bool) -> Memory {
+        Memory {
+            spaces: Table { slots: Vec::new() },
+            store: DirectMap::new(no_execute),
+            kernel_root: kernel_root.frame(),
+            account: Shootdown::new(),
+        }
+    }
+
+    /// Makes an empty space of the VM server's.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn space_new(&mut self) -> Result<SpaceId, Kern> {
+        let id = self.spaces.reserve()?;
+        let root = frames::allocate(Depth::Normal).ok_or(Kern::ResourceShortage)?;
+        self.store.share_kernel_half(self.kernel_root, root);
+        self.spaces.put(id, Space::new(root, SERVER, u32::MAX));
+        Ok(id)
+    }
+
+    /// Removes a slice of all that a space maps.
+    pub(crate) fn space_clear(&mut self, id: SpaceId) -> Progress {
+        let Some(slot) = self.spaces.slot(id) else {
+            return Progress::Done;
+        };
+        let progress = range::clear(space, &mut self.store, &mut self.account);
+        self.discharge();
+        progress
+    }
+
+    /// Frees a space, which is loaded nowhere.
+    pub(crate) fn space_free(&mut self, id: SpaceId) {
+        while self.space_clear(id) == Progress::More {}
+        if let Some(space) = self.spaces.take(id) {
+            frames::free(space.root());
+        }
+    }
+
+    /// Physical address of the root table of a space; of a space that is not there, the kernel's.
+    pub(crate) fn root(&self, id: SpaceId) -> u64 {
+        let root = self.spaces.find(id).map_or(self.kernel_root, Space::root);
+        root.start().raw()
+    }
+
+    /// Physical address of the root table whose user half is empty.
+    pub(crate) fn kernel_root(&self) -> u64 {
+        self.kernel_root.start().raw()
+    }
+
+    /// Frames that the kernel has in all, and those that are free.
+    pub(crate) fn kernel_frames(&self) -> (u64, u64) {
+        let (total, free) = frames::counts();
+        (u64::from(total), u64::from(free))
+    }
+
+    /// Makes the IPC buffer of a slot of a space: a zeroed frame, mapped in the window.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE: no frame, or no such slot.
+    pub(crate) fn buffer_new(&mut self, id: SpaceId, slot: u64) -> Result<Frame, Kern> {
+        let address = buffer_address(slot)?;
+        let frame = frames::allocate(Depth::Normal).ok_or(Kern::ResourceShortage)?;
+        match self.map_own(id, address, frame, Prot::DEFAULT) {
+            Ok(()) => Ok(frame),
+            Err(_) => {
+                frames::free(frame);
+                Err(Kern::ResourceShortage)
+            }
+        }
+    }
+
+    /// Unmaps and frees the IPC buffer that [`Memory::buffer_new`] made.
+    pub(crate) fn buffer_free(&mut self, id: SpaceId, slot: u64, frame: Frame) {
+        if let (Ok(space), Ok(address)) = (self.spaces.get(id), buffer_address(slot)) {
+            let account = &mut self.account;
+            batch::remove_kernel_page(space, &mut self.store, account, address, frame);
+        }
+        self.discharge();
+        frames::free(frame);
+    }
+
+    /// Maps a frame of the kernel's in a space.
+    ///
+    /// # Errors
+    /// KERN_INVALID_NAME: no space. KERN_NO_ACCESS: not the kernel's. KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn map_own(
+        &mut self,
+        id: SpaceId,
+        address: UserAddr,
+        frame: Frame,
+        rights: Prot,
+    ) -> Result<(), Kern> {
+        let space = self.spaces.get(id)?;
+        let page = (address, frame, rights);
+        let (store, account) = (&mut self.store, &mut self.account);
+        let result = batch::enter_kernel_page(space, store, frames::owners(), account, page);
+        self.discharge();
+        result
+    }
+
+    /// Shows frames in the physical window of a space.
+    ///
+    /// # Errors
+    /// KERN_INVALID_NAME: no space. KERN_INVALID_ADDRESS: shown already. KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn show(&mut self, id: SpaceId, first: Frame, count: u32) -> Result<(), Kern> {
+        window::show(self.spaces.get(id)?, &mut self.store, first, count)
+    }
+
+    /// Enters one page.
+    ///
+    /// # Errors
+    /// Those of `kernel_core::paging::enter_one`; KERN_INVALID_NAME: no space.
+    pub(crate) fn enter(&mut self, id: SpaceId, enter: Enter) -> Result<(), Kern> {
+        let space = self.spaces.get(id)?;
+        let (store, account) = (&mut self.store, &mut self.account);
+        let result = batch::enter_one(space, store, frames::owners(), account, enter);
+        self.discharge();
+        result
+    }
+
+    /// Carries out a slice of the batch in a buffer; `find` knows the caller's spaces by name.
+    pub(crate) fn batch(
+        &mut self,
+        mut buffer: Buffer,
+        length: usize,
+        find: impl Fn(u32) -> Result<SpaceId, Kern>,
+    ) -> Outcome {
+        let mut named = Named {
+            spaces: &mut self.spaces,
+            find,
+        };
+        let (store, account) = (&mut self.store, &mut self.account);
+        let owners = frames::owners();
+        let outcome = batch::run(&mut buffer, length, &mut named, store, owners, account);
+        self.discharge();
+        outcome
+    }
+
+    /// Enters what the answer to a fault brings: first the page in its words, then the batch.
+    pub(crate) fn resolve_fault(&mut self, kernel: &Kernel, answer: &FaultAnswer) -> Resolved {
+        if let Some(enter) = FaultReply::from_words(answer.words).enter
+            && let Err(code) = self.enter(answer.space, enter)
+        {
+            return Resolved::Refused(code);
+        }
+        if answer.body == 0 {
+            return Resolved::Done;
+        }
+        let buffer = Saved::of(answer.replier_context).buffer();
+        let outcome = self.batch(buffer, answer.body, |name| match name {
+            0 => Ok(answer.space),
+            name => kernel.resolve_space(answer.replier, u64::from(name)),
+        });
+        match outcome.state {
+            State::Done => Resolved::Done,
+            State::More => Resolved::Again,
+            State::Failed(code) => Resolved::Refused(code),
+        }
+    }
+
+    /// Takes frames from the VM server, whose physical window is in the space `id`, into the pool:
+    /// up to the end of the 2 MiB block that they start in. Gives how many.
+    ///
+    /// # Errors
+    /// KERN_INVALID_ARGUMENT: no frames, or no such frames. KERN_NO_ACCESS: one is not the server's.
+    /// KERN_FAILURE: one is mapped. KERN_RESOURCE_SHORTAGE: no frame for the table that splits a
+    /// large page.
+    pub(crate) fn donate(&mut self, id: SpaceId, first: u32, count: u32) -> Result<u32, Kern> {
+        let owners = frames::owners();
+        owners.check_transfer(first, count, SERVER)?;
+        let start = Frame::new(first).ok_or(Kern::InvalidArgument)?;
+        let count = count.min(LARGE_FRAMES - first % LARGE_FRAMES);
+        let space = self.spaces.get(id)?;
+        let (store, account) = (&mut self.store, &mut self.account);
+        let whole = count == LARGE_FRAMES && window::withdraw_large(space, store, account, start);
+        if !whole {
+            store.set_depth(Depth::Reserve);
+            let split = window::split(space, store, account, start);
+            store.set_depth(Depth::Normal);
+            split?;
+        }
+        let all = (0..count).filter_map(|index| start.after(index));
+        for frame in all.clone() {
+            if !whole {
+                window::withdraw(space, store, account, frame);
+            }
+        }
+        self.discharge();
+        for frame in all {
+            owners.transfer(frame, SERVER, OwnerId::KERNEL)?;
+            frames::add(frame);
+        }
+        frames::check_shortage();
+        Ok(count)
+    }
+
+    /// Flushes what has to be, then lets go of what nobody can reach any more.
+    fn discharge(&mut self) {
+        if self.account.is_empty() {
+            return;
+        }
+        let loaded = cpu::loaded_root();
+        let is_loaded = |root: Frame| root.start().raw() == loaded;
+        let user = PhysAddr::new(loaded).is_some_and(|root| self.account.covers(root.frame()));
+        if user {
+            tlb::flush_user();
+        } else {
+            for (_, page) in self.account.pages().filter(|(root, _)| is_loaded(*root)) {
+                tlb::flush_page(page.raw());
+            }
+        }
+        self.account.settle(&mut self.store, frames::owners());
+    }
+}
+
+impl Table {
+    /// A number without a space.
+    fn reserve(&mut self) -> Result<SpaceId, Kern> {
+        let index = match self.slots.iter().position(Option::is_none) {
+            Some(index) => index,
+            None => {
+                self.slots
+                    .try_reserve(1)
+                    .map_err(|_| Kern::ResourceShortage)?;
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        };
+        u32::try_from(index)
+            .map(SpaceId)
+            .map_err(|_| Kern::ResourceShortage)
+    }
+
+    fn put(&mut self, id: SpaceId, space: Space) {
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            *slot = Some(Slot { space, cleared: 0 });
+        }
+    }
+
+    fn take(&mut self, id: SpaceId) -> Option<Space> {
+        Some(self.slots.get_mut(id.0 as usize)?.take()?.space)
+    }
+
+    fn find(&self, id: SpaceId) -> Option<&Space> {
+        let slot = self.slots.get(id.0 as usize)?.as_ref()?;
+        Some(&slot.space)
+    }
+
+    fn slot(&mut self, id: SpaceId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    fn get(&mut self, id: SpaceId) -> Result<&mut Space, Kern> {
+        let slot = self.slot(id).ok_or(Kern::InvalidName)?;
+        Ok(&mut slot.space)
+    }
+}
+
+/// Spaces by the names of a task.
+struct Named<'a, F> {
+    spaces: &'a mut Table,
+    find: F,
+}
+
+impl<F: Fn(u32) -> Result<SpaceId, Kern>> Spaces for Named<'_, F> {
+    fn space(&mut self, name: u32) -> Result<&mut Space, Kern> {
+        self.spaces.get((self.find)(name)?)
+    }
+}
+
+fn buffer_address(slot: u64) -> Result<UserAddr, Kern> {
+    layout::ipc_buffer(slot)
+        .and_then(UserAddr::new)
+        .ok_or(Kern::ResourceShortage)
+}

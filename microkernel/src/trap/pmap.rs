@@ -1,0 +1,32 @@
+//! Traps on address spaces.
+
+use ipc_abi::Kern;
+use kernel_core::paging::State;
+
+use super::{Answer, Arguments, Stop};
+use crate::arch::context::Saved;
+use crate::world::World;
+
+/// `space_create(host_memory) -> space`
+pub(super) fn space_create(world: &mut World, [host_memory, ..]: Arguments) -> Answer {
+    let space = world
+        .kernel
+        .space_create(&mut world.hardware, host_memory)?;
+    Ok([u64::from(space), 0])
+}
+
+/// `pmap_batch(length) -> runs`
+pub(super) fn batch(world: &mut World, [length, ..]: Arguments) -> Answer {
+    let length = usize::try_from(length).map_err(|_| Kern::InvalidArgument)?;
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let buffer = Saved::of(running.context).buffer();
+    let kernel = &world.kernel;
+    let outcome = world.hardware.memory.batch(buffer, length, |name| {
+        kernel.resolve_space(running.task, u64::from(name))
+    });
+    match outcome.state {
+        State::Done => Ok([u64::from(outcome.runs), 0]),
+        State::More => Err(Stop::Again),
+        State::Failed(code) => Err(Stop::Code(code)),
+    }
+}
