@@ -60,6 +60,8 @@ struct Place {
 pub struct Objects {
     pub(crate) set: Rc<PortSet>,
     places: Vec<Place>,
+    /// Places without an entry. Has room for all of them, so that ending an object needs no memory.
+    free: Vec<u32>,
 }
 
 impl Objects {
@@ -67,28 +69,26 @@ impl Objects {
         Ok(Objects {
             set: Rc::new(PortSet::new()?),
             places: Vec::new(),
+            free: Vec::new(),
         })
     }
 
     /// Makes an object that nobody can reach yet.
     ///
     /// # Errors
-    /// KERN_RESOURCE_SHORTAGE: the kernel has no memory for a port.
+    /// KERN_RESOURCE_SHORTAGE: no memory for a record, here or in the kernel.
     pub fn create(&mut self, object: Object) -> Result<ObjectId, Kern> {
-        let free = self.places.iter().position(|place| place.entry.is_none());
-        let index = free.unwrap_or(self.places.len());
-        let generation = self.places.get(index).map_or(0, |place| place.generation);
+        let index = self.free_place()?;
+        let place = self.places.get_mut(index as usize);
+        let place = place.ok_or(Kern::ResourceShortage)?;
         let id = ObjectId {
-            index: u32::try_from(index).map_err(|_| Kern::ResourceShortage)?,
-            generation,
+            index,
+            generation: place.generation,
         };
         let port = ReceiveRight::new(id.payload())?;
         port.watch_senders(&port)?;
         self.set.insert(&port)?;
-        if free.is_none() {
-            self.places.push(Place::default());
-        }
-        let place = self.places.get_mut(index).ok_or(Kern::ResourceShortage)?;
+        self.free.pop();
         place.entry = Some(Entry {
             object,
             control: None,
@@ -96,6 +96,22 @@ impl Objects {
             made: 0,
         });
         Ok(id)
+    }
+
+    /// The place that the next object gets: the last of the free ones. It stays free.
+    fn free_place(&mut self) -> Result<u32, Kern> {
+        if let Some(index) = self.free.last() {
+            return Ok(*index);
+        }
+        let index = u32::try_from(self.places.len()).map_err(|_| Kern::ResourceShortage)?;
+        let shortage = |_| Kern::ResourceShortage;
+        self.free
+            .try_reserve(self.places.len() + 1)
+            .map_err(shortage)?;
+        self.places.try_reserve(1).map_err(shortage)?;
+        self.places.push(Place::default());
+        self.free.push(index);
+        Ok(index)
     }
 
     /// A right to an object, to be given away. Dropping the last one ends the object.
@@ -128,6 +144,7 @@ impl Objects {
         }
         let place = self.places.get_mut(id.index as usize)?;
         place.generation = place.generation.wrapping_add(1);
+        self.free.push(id.index);
         place.entry.take().map(|entry| entry.object)
     }
 }

@@ -1,16 +1,12 @@
-//! Which files are open, and the object that each of them is.
+//! The pager: files opened, listed, and read into the pages that are asked for.
 //!
-//! A file is known by its identity on the host, its version and its size: opened twice it is one
-//! object, and opened again after it changed it is another, so that nobody is shown pages of the
-//! old contents that are still in memory. An old object goes on as long as somebody maps it; what
-//! of it was not read before comes from the file as it is now.
+//! An object goes on as long as somebody maps it; what of it was not read before the file changed
+//! comes from the file as it is then.
 //!
 //! A page is supplied only if the host gave each byte of it that the file had when it was opened.
 //! A file that shrank, or that cannot be read, is an error.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use file_store::ninep::{self, Kind};
 use file_store::path::Path;
@@ -20,38 +16,15 @@ use ipc::server::{self, Context};
 use pagers::{Answer, Attributes, Front, Kern, Object, ObjectId, Objects, PAGE, Pager, Want};
 
 use crate::device::Device;
+use crate::open::OpenFiles;
 
 /// Pages that are read at once: the most that the VM server asks for.
 pub(crate) const CLUSTER: u32 = 64;
 
-/// What makes a file the same file with the same contents.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Identity {
-    path: u64,
-    version: u32,
-    size: u64,
-}
-
-impl Identity {
-    fn of(file: &File) -> Identity {
-        Identity {
-            path: file.qid.path,
-            version: file.qid.version,
-            size: file.size,
-        }
-    }
-}
-
-struct Open {
-    file: File,
-    object: ObjectId,
-}
-
 /// The pager.
 pub(crate) struct Files {
     session: Box<Session<Device>>,
-    open: Vec<Option<Open>>,
-    known: BTreeMap<Identity, usize>,
+    open: OpenFiles,
 }
 
 impl Files {
@@ -59,8 +32,7 @@ impl Files {
     pub(crate) fn new(session: Session<Device>) -> Files {
         Files {
             session: Box::new(session),
-            open: Vec::new(),
-            known: BTreeMap::new(),
+            open: OpenFiles::default(),
         }
     }
 
@@ -74,40 +46,23 @@ impl Files {
         Ok(server::Answer::with(reply, [right.give()]))
     }
 
-    /// The object of an open file: the one it has, else a new one.
+    /// The object of a file that was just opened: the one it has, else a new one.
     fn object(&mut self, file: File, objects: &mut Objects) -> Result<ObjectId, Kern> {
-        let identity = Identity::of(&file);
-        let known = self
-            .known
-            .get(&identity)
-            .and_then(|key| self.open.get(*key));
-        if let Some(Some(open)) = known {
-            let object = open.object;
+        if let Some(object) = self.open.find(&file) {
             self.session.close(file);
             return Ok(object);
         }
-        let free = self.open.iter().position(Option::is_none);
-        let key = free.unwrap_or_else(|| {
-            self.open.push(None);
-            self.open.len().saturating_sub(1)
+        let created = self.open.next_key().and_then(|key| {
+            objects.create(Object {
+                key: key as u64,
+                size: file.size,
+            })
         });
-        let described = Object {
-            key: key as u64,
-            size: file.size,
-        };
-        match objects.create(described) {
-            Ok(object) => {
-                self.known.insert(identity, key);
-                if let Some(place) = self.open.get_mut(key) {
-                    *place = Some(Open { file, object });
-                }
-                Ok(object)
-            }
-            Err(code) => {
-                self.session.close(file);
-                Err(code)
-            }
+        match created {
+            Ok(object) => self.open.insert(file, object),
+            Err(_) => self.session.close(file),
         }
+        created
     }
 
     fn list(&mut self, path: &[u8], cursor: u64) -> Result<FileListReply, Kern> {
@@ -144,14 +99,11 @@ impl Files {
 
     /// Reads the part of `bytes` that is the file's; says whether all of it came.
     fn fill(&mut self, object: &Object, offset: u64, bytes: &mut [u8]) -> Result<Filled, Kern> {
-        let key = usize::try_from(object.key).map_err(|_| Kern::InvalidObject)?;
-        let Some(Some(open)) = self.open.get(key) else {
-            return Err(Kern::InvalidObject);
-        };
+        let file = self.open.get(object.key).ok_or(Kern::InvalidObject)?;
         let inside = object.size.saturating_sub(offset);
         let wanted = usize::try_from(inside).map_or(bytes.len(), |inside| inside.min(bytes.len()));
         let part = bytes.get_mut(..wanted).ok_or(Kern::InvalidArgument)?;
-        match self.session.read(&open.file, offset, part) {
+        match self.session.read(file, offset, part) {
             Ok(got) if got == wanted => Ok(Filled::All),
             Ok(got) => Ok(Filled::Pages(got / PAGE)),
             Err(_) => Err(Kern::MemoryError),
@@ -192,12 +144,8 @@ impl Pager for Files {
     }
 
     fn terminate(&mut self, object: &Object) {
-        let place = usize::try_from(object.key)
-            .ok()
-            .and_then(|key| self.open.get_mut(key));
-        if let Some(open) = place.and_then(Option::take) {
-            self.known.remove(&Identity::of(&open.file));
-            self.session.close(open.file);
+        if let Some(file) = self.open.remove(object.key) {
+            self.session.close(file);
         }
     }
 }

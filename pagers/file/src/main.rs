@@ -3,8 +3,8 @@
 //! `file-pager TAG` serves the share with this mount tag, under the name `files`: a client opens a
 //! path and gets the memory object to map ([`ipc::protocol::files`]). Nothing is read before it is
 //! touched, and what is touched is read by clusters, straight into the slots from which the VM
-//! server takes the pages. `files.rs` has the files and their objects, `device.rs` the way to the
-//! host; the protocol of the host is in the crate `file-store`.
+//! server takes the pages. `files.rs` is the pager, `open.rs` knows which files are open, `device.rs`
+//! is the way to the host; what the host speaks is in the crate `file-store`.
 #![no_std]
 #![no_main]
 
@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod device;
 mod files;
+mod open;
 
 use core::fmt;
 

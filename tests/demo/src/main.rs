@@ -64,6 +64,10 @@ fn demo() -> Result<u32, Kern> {
     report.group("dying pager", |report| {
         faults::dying_pager(&files, largest, report).map(Samples::report)
     });
+    ipc::println!(
+        "cost: from a touch to the next instruction, in ticks of the time stamp counter \
+         (under -icount shift=0: instructions)"
+    );
     report.group("costs", |_| {
         memory::costs()
             .map(|kinds| kinds.map(Samples::report))
