@@ -57,26 +57,55 @@ impl Processor {
 }
 
 /// The thread to go on with after whatever was done to the world; `None`: idle.
+#[inline(always)]
 pub(crate) fn next(world: &mut World) -> Option<Saved> {
+    if frames::is_short() || world.kernel.has_work() {
+        work(world);
+    }
+    set_alarm(world);
+    match world.kernel.running() {
+        Some(running) => {
+            let saved = switch(world, &running);
+            if saved.with(|registers| registers.is_lost()) {
+                return go_on(world);
+            }
+            Some(saved)
+        }
+        None => go_on(world),
+    }
+}
+
+/// A step of what is to be done beside running threads.
+#[cold]
+fn work(world: &mut World) {
+    if let Some(frames) = frames::take_shortage() {
+        world.kernel.memory_low(&mut world.hardware, frames);
+    }
+    // How far it came, `has_work` says the next time.
+    let _ = world.kernel.step(&mut world.hardware);
+}
+
+/// [`next`] where there is no thread to run, or one that must not go on.
+#[cold]
+fn go_on(world: &mut World) -> Option<Saved> {
     loop {
-        if let Some(frames) = frames::take_shortage() {
-            world.kernel.memory_low(&mut world.hardware, frames);
-        }
-        if world.kernel.has_work() {
-            // How far it came, `has_work` says the next time.
-            let _ = world.kernel.step(&mut world.hardware);
-        }
-        set_alarm(world);
         match world.kernel.running() {
             Some(running) => {
                 let saved = switch(world, &running);
                 if !saved.with(|registers| registers.is_lost()) {
+                    set_alarm(world);
                     return Some(saved);
                 }
                 exception::lost(world, saved);
             }
-            None if world.kernel.has_work() => expire_if_due(world),
-            None => return None,
+            None if world.kernel.has_work() => {
+                work(world);
+                expire_if_due(world);
+            }
+            None => {
+                set_alarm(world);
+                return None;
+            }
         }
     }
 }
@@ -100,6 +129,7 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
 }
 
 /// Loads thread and space, as far as they are not loaded.
+#[inline(always)]
 fn switch(world: &mut World, running: &Running) -> Saved {
     let saved = Saved::of(running.context);
     let processor = &mut world.hardware.processor;
@@ -125,6 +155,7 @@ fn switch(world: &mut World, running: &Running) -> Saved {
 }
 
 /// Programs the timer if kernel-core wants it earlier than it is set.
+#[inline(always)]
 fn set_alarm(world: &mut World) {
     let clock = &world.hardware.clock;
     let alarm = world.kernel.alarm(|| clock.now());

@@ -20,7 +20,9 @@ pub(crate) fn set(word: Option<&str>) {
     ON.store(word == Some("1"), Ordering::Relaxed);
 }
 
-fn on() -> bool {
+/// Whether anybody watches.
+#[inline]
+pub(crate) fn on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 

@@ -15,9 +15,12 @@ use crate::world::World;
 /// `console_write(length)`
 pub(super) fn console_write(world: &mut World, [length, ..]: Arguments) -> Answer {
     let length = usize::try_from(length).map_err(|_| Kern::InvalidArgument)?;
-    let mut text = [0; BODY_SIZE];
-    let text = text.get_mut(..length).ok_or(Kern::InvalidArgument)?;
+    if length > BODY_SIZE {
+        return Err(Kern::InvalidArgument.into());
+    }
     if let Some(buffer) = caller_buffer(world) {
+        let mut text = [0; BODY_SIZE];
+        let text = text.get_mut(..length).unwrap_or(&mut []);
         buffer.read_body(text);
         console::write(text);
     }

@@ -84,31 +84,43 @@ const fn handler(trap: Trap) -> Option<Handler> {
     })
 }
 
+/// [`handler`] by number.
+static HANDLERS: [Option<Handler>; 256] = {
+    let mut table = [None; 256];
+    let mut index = 0;
+    while index < Trap::ALL.len() {
+        let trap = Trap::ALL[index];
+        table[trap as usize] = handler(trap);
+        index += 1;
+    }
+    table
+};
+
 /// A system call of the running thread, whose registers are in `caller`.
 pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
     world::with(|world| {
         trace::trap(world, caller);
         let raw = caller.with(|registers| registers.rax);
-        match Trap::from_raw((raw & 0xFF) as u8) {
-            Some(Trap::Msg) => message::msg(world, caller),
-            Some(trap) if raw <= 0xFF => dispatch(world, caller, trap),
-            _ => finish(caller, Err(Kern::InvalidTrap)),
+        let number = (raw & 0xFF) as u8;
+        if number == Trap::Msg as u8 {
+            message::msg(world, caller);
+        } else {
+            match HANDLERS[usize::from(number)].filter(|_| raw <= 0xFF) {
+                Some(handler) => dispatch(world, caller, number, handler),
+                None => finish(caller, Err(Kern::InvalidTrap)),
+            }
         }
         schedule::next(world)
     })
 }
 
-fn dispatch(world: &mut World, caller: Saved, trap: Trap) {
-    let Some(handler) = handler(trap) else {
-        return;
-    };
-    let running = world.kernel.running();
+fn dispatch(world: &mut World, caller: Saved, number: u8, handler: Handler) {
     let arguments = caller.with(|registers| registers.arguments());
+    let ends = number == Trap::TaskTerminate as u8 || number == Trap::ThreadTerminate as u8;
+    let running = world.kernel.running().filter(|_| ends || trace::on());
     let answer = handler(world, arguments);
     // Whoever ended itself has no registers any more.
-    let gone = matches!(trap, Trap::TaskTerminate | Trap::ThreadTerminate)
-        && running.is_none_or(|running| world.kernel.context(running.thread).is_none());
-    if gone {
+    if ends && running.is_none_or(|running| world.kernel.context(running.thread).is_none()) {
         return;
     }
     match answer {
@@ -116,12 +128,9 @@ fn dispatch(world: &mut World, caller: Saved, trap: Trap) {
         Err(Stop::Code(code)) => finish(caller, Err(code)),
         Err(Stop::Again) => repeat(caller),
     }
-    let number = trap as u8;
-    trace::trap_end(
-        number,
-        running.map_or(u32::MAX, |running| running.thread.index()),
-        caller,
-    );
+    if let Some(running) = running {
+        trace::trap_end(number, running.thread.index(), caller);
+    }
 }
 
 /// Puts a trap's results in the registers.
