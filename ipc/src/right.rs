@@ -338,6 +338,13 @@ impl Passed<'_> {
     pub(crate) fn put(&self, slot: usize) {
         buffer::set_right(slot, self.name, self.disposition);
     }
+
+    /// Its parts, for who gives it back if it is never sent.
+    pub(crate) fn into_parts(self) -> (Name, Disposition) {
+        let parts = (self.name, self.disposition);
+        mem::forget(self);
+        parts
+    }
 }
 
 impl Drop for Passed<'_> {
@@ -370,8 +377,7 @@ pub enum Arrived {
 }
 
 impl Arrived {
-    fn from_slot(slot: usize) -> Arrived {
-        let (value, kind) = buffer::right(slot);
+    fn new(value: u64, kind: ArrivedKind) -> Arrived {
         let name = value as Name;
         match kind {
             ArrivedKind::None => Arrived::None,
@@ -388,32 +394,39 @@ impl Arrived {
 }
 
 /// The rights of a message that has arrived.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rights {
-    slots: [Option<Arrived>; RIGHTS_MAX],
+    count: usize,
+    slots: [(u64, ArrivedKind); RIGHTS_MAX],
 }
 
 impl Rights {
     /// No rights.
     pub(crate) const NONE: Rights = Rights {
-        slots: [const { None }; RIGHTS_MAX],
+        count: 0,
+        slots: [(0, ArrivedKind::None); RIGHTS_MAX],
     };
 
     /// Takes the rights of the message that lies in the buffer.
+    #[inline]
     pub(crate) fn from_buffer(count: usize) -> Rights {
         let mut rights = Rights::NONE;
+        rights.count = count.min(RIGHTS_MAX);
         for (index, slot) in rights.slots.iter_mut().enumerate().take(count) {
-            *slot = Some(Arrived::from_slot(index));
+            *slot = buffer::right(index);
         }
         rights
     }
 
     /// Takes what came in a slot; nothing, if it was empty or has been taken.
     pub fn take(&mut self, slot: usize) -> Arrived {
-        self.slots
-            .get_mut(slot)
-            .and_then(Option::take)
-            .unwrap_or(Arrived::None)
+        match self.slots.get_mut(slot) {
+            Some(slot) => {
+                let (value, kind) = mem::replace(slot, (0, ArrivedKind::None));
+                Arrived::new(value, kind)
+            }
+            None => Arrived::None,
+        }
     }
 
     /// Takes a send right out of a slot.
@@ -424,6 +437,15 @@ impl Rights {
         match self.take(slot) {
             Arrived::Send(right) => Ok(right.cast()),
             _ => Err(Kern::InvalidRight),
+        }
+    }
+}
+
+impl Drop for Rights {
+    #[inline]
+    fn drop(&mut self) {
+        for slot in 0..self.count {
+            drop(self.take(slot));
         }
     }
 }

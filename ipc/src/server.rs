@@ -15,7 +15,7 @@ use crate::trap::{self, Received};
 use core::mem;
 use ipc_abi::buffer::{BODY_SIZE, RIGHTS_MAX};
 use ipc_abi::exception::{EXCEPTION, Exception};
-use ipc_abi::message::{FOREVER, Info, option};
+use ipc_abi::message::{FOREVER, Info, WORDS, option};
 use ipc_abi::notify;
 use ipc_abi::right::{Disposition, Name};
 use ipc_abi::{Kern, kern_return};
@@ -55,30 +55,58 @@ impl<R> From<Result<R, Kern>> for Answer<R> {
     }
 }
 
-/// Rights that go with an answer, by slot.
-#[derive(Debug, Default)]
+/// Rights that go with an answer, by slot. Those that move are given back if it is never sent.
+#[derive(Debug)]
 pub struct Outgoing {
-    slots: [Option<Passed<'static>>; RIGHTS_MAX],
+    count: usize,
+    slots: [(Name, Disposition); RIGHTS_MAX],
+}
+
+impl Default for Outgoing {
+    #[inline]
+    fn default() -> Outgoing {
+        Outgoing::NONE
+    }
 }
 
 impl<const N: usize> From<[Passed<'static>; N]> for Outgoing {
     fn from(rights: [Passed<'static>; N]) -> Outgoing {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing {
+            count: N.min(RIGHTS_MAX),
+            ..Outgoing::NONE
+        };
         for (slot, right) in outgoing.slots.iter_mut().zip(rights) {
-            *slot = Some(right);
+            *slot = right.into_parts();
         }
         outgoing
     }
 }
 
 impl Outgoing {
+    /// No rights.
+    pub const NONE: Outgoing = Outgoing {
+        count: 0,
+        slots: [(0, Disposition::None); RIGHTS_MAX],
+    };
+
     /// Writes the rights into the first `count` slots of the message.
     fn put(&self, count: usize) {
-        for (slot, right) in self.slots.iter().enumerate().take(count) {
-            match right {
-                Some(right) => right.put(slot),
-                None => buffer::set_right(slot, 0, Disposition::None),
-            }
+        for (slot, (name, disposition)) in self.slots.iter().enumerate().take(count) {
+            buffer::set_right(slot, *name, *disposition);
+        }
+    }
+
+    /// The rights were sent: there is nothing to give back.
+    fn sent(&mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Outgoing {
+    #[inline]
+    fn drop(&mut self) {
+        for (name, disposition) in self.slots.iter().take(self.count) {
+            drop(Passed::from_name(*name, *disposition));
         }
     }
 }
@@ -111,11 +139,11 @@ impl Caller {
         sent
     }
 
-    fn try_reply<R: AnyReply>(&self, reply: &R, rights: Outgoing) -> Result<(), Kern> {
+    fn try_reply<R: AnyReply>(&self, reply: &R, mut rights: Outgoing) -> Result<(), Kern> {
         let mut words = Words::default();
         let info = compose(self.id, reply, &rights, &mut words)?;
         answer(self.token, info, words)?;
-        mem::forget(rights);
+        rights.sent();
         Ok(())
     }
 
@@ -313,14 +341,6 @@ pub trait Server {
     }
 }
 
-/// An answer that waits for the next turn of the loop. It is composed just before the trap, so
-/// that nothing the server does in between can disturb the buffer.
-struct Pending<R> {
-    caller: Caller,
-    answer: Result<Option<R>, Kern>,
-    rights: Outgoing,
-}
-
 /// A one-way message in words that waits for the next turn.
 #[derive(Debug)]
 struct Last {
@@ -329,11 +349,11 @@ struct Last {
     words: Words,
 }
 
-/// What the next turn does before it receives.
-enum Next<R> {
-    Nothing,
-    Answer(Pending<R>),
-    Send(Last),
+/// The next trap: what it sends before it receives, and who hears if that fails.
+struct Turn {
+    send: trap::Send,
+    caller: Option<Caller>,
+    rights: Outgoing,
 }
 
 /// Serves until [`Server::is_done`].
@@ -342,136 +362,102 @@ enum Next<R> {
 /// What receiving failed with: MACH_RCV_INVALID_NAME, MACH_RCV_PORT_DIED.
 pub fn serve<S: Server>(server: &mut S, source: &impl Source) -> Result<(), Kern> {
     let name = source.source_name();
-    let mut next = Next::Nothing;
+    let mut turn = Turn {
+        send: receive_only(name, server.deadline()),
+        caller: None,
+        rights: Outgoing::NONE,
+    };
     loop {
-        let received = turn(name, server.deadline(), next);
-        next = Next::Nothing;
-        match kern_return::from_raw(received.outcome.code()) {
-            Ok(()) => next = handle(server, &received),
-            Err(Kern::ReceiveTimedOut) => server.tick(),
-            // The port moved between sets, or somebody aborted the thread: go on.
-            Err(Kern::ReceivePortChanged | Kern::ReceiveInterrupted) => {}
-            // What came does not fit: it stays queued, and rights given back make room.
-            Err(Kern::ReceiveNoSpace) => trap::thread_yield(),
-            Err(code) => return Err(code),
-        }
-        if server.is_done() {
-            finish(next);
+        let received = turn.take();
+        let done = match received.outcome.code() {
+            0 => handle(server, &received, &mut turn),
+            code => {
+                match Kern::from_raw(code) {
+                    Kern::ReceiveTimedOut => server.tick(),
+                    // The port moved between sets, or somebody aborted the thread: go on.
+                    Kern::ReceivePortChanged | Kern::ReceiveInterrupted => {}
+                    // What came does not fit: it stays queued, and rights given back make room.
+                    Kern::ReceiveNoSpace => trap::thread_yield(),
+                    code => return Err(code),
+                }
+                turn.send.receive_deadline = server.deadline();
+                server.is_done()
+            }
+        };
+        if done {
             return Ok(());
         }
     }
 }
 
-/// Answers or sends without receiving.
-fn finish<R: AnyReply>(next: Next<R>) {
-    match next {
-        Next::Nothing => {}
-        Next::Answer(Pending {
-            caller,
-            answer,
-            rights,
-        }) => match answer {
-            Ok(Some(reply)) => drop(caller.reply(&reply, rights)),
-            Ok(None) => caller.resume(),
-            Err(code) => caller.refuse(code),
-        },
-        Next::Send(Last { to, info, words }) => {
-            exchange(&trap::Send {
-                options: option::SEND,
-                destination: to.into(),
-                receive: 0,
-                info,
-                send_deadline: FOREVER,
-                receive_deadline: FOREVER,
-                notify: 0,
-                words,
-            });
-        }
-    }
-}
-
-/// Answers or sends, and receives, in one trap.
-#[inline(always)]
-fn turn<R: AnyReply>(source: Name, deadline: u64, next: Next<R>) -> Received {
-    let send = trap::Send {
+/// The trap that only receives.
+const fn receive_only(receive: Name, receive_deadline: u64) -> trap::Send {
+    trap::Send {
         options: option::RECEIVE,
         destination: 0,
-        receive: source,
+        receive,
         info: Info::short(0),
         send_deadline: FOREVER,
-        receive_deadline: deadline,
+        receive_deadline,
         notify: 0,
-        words: Words::default(),
-    };
-    match next {
-        Next::Nothing => exchange(&send),
-        Next::Answer(pending) => answer_and_receive(send, pending),
-        Next::Send(Last { to, info, words }) => {
-            let received = exchange(&trap::Send {
-                options: option::SEND | option::RECEIVE,
-                destination: to.into(),
-                info,
-                words,
-                ..send
-            });
-            if received.outcome.code() == 0 || received.outcome.was_sent() {
-                return received;
-            }
-            // The receiver has gone; nothing was received.
-            exchange(&send)
-        }
+        words: [0; WORDS],
     }
 }
 
-/// Answers and receives, in one trap. If the answer cannot be sent, its caller is refused or has
-/// gone, and only the receiving is done.
-fn answer_and_receive<R: AnyReply>(mut send: trap::Send, pending: Pending<R>) -> Received {
-    let Pending {
-        caller,
-        answer,
-        rights,
-    } = pending;
-    let receive_only = send;
-    let composed = match &answer {
-        Ok(Some(reply)) => compose(caller.id, reply, &rights, &mut send.words),
-        Ok(None) => Ok(Info::short(caller.id)),
-        Err(code) => Err(*code),
-    };
-    send.info = composed.unwrap_or_else(|code| {
-        send.words = refusal(code);
-        Info::short(caller.id)
-    });
-    send.options |= option::REPLY;
-    send.destination = caller.token;
-    let received = exchange(&send);
-    let code = received.outcome.code();
-    if code == 0 || received.outcome.was_sent() {
-        mem::forget(caller);
-        if composed.is_ok() {
-            mem::forget(rights);
+impl Turn {
+    /// Makes the trap, and leaves one that only receives. If the sending half failed, nothing has
+    /// happened and nothing was received: then it receives alone.
+    #[inline(always)]
+    fn take(&mut self) -> Received {
+        let received = exchange(&self.send);
+        if self.send.options != option::RECEIVE && !self.settle(&received) {
+            return exchange(&self.send);
         }
-        return received;
+        received
     }
-    // Nothing has happened, and nothing was received.
-    if code == Kern::SendInvalidReply.raw() {
-        mem::forget(caller);
-    } else {
-        caller.refuse(Kern::from_raw(code));
+
+    /// Sends without receiving.
+    fn finish(&mut self) {
+        self.send.options &= !option::RECEIVE;
+        if self.send.options != 0 {
+            let received = exchange(&self.send);
+            self.settle(&received);
+        }
     }
-    drop(rights);
-    exchange(&receive_only)
+
+    /// Looks whether the sending half was done. If not, its caller is refused, or has gone.
+    #[inline(always)]
+    fn settle(&mut self, received: &Received) -> bool {
+        self.send.options = option::RECEIVE;
+        self.send.destination = 0;
+        let code = received.outcome.code();
+        if code == 0 || received.outcome.was_sent() {
+            mem::forget(self.caller.take());
+            self.rights.sent();
+            return true;
+        }
+        match self.caller.take() {
+            Some(caller) if code == Kern::SendInvalidReply.raw() => mem::forget(caller),
+            Some(caller) => caller.refuse(Kern::from_raw(code)),
+            None => {}
+        }
+        self.rights = Outgoing::NONE;
+        false
+    }
 }
 
-/// Decodes a message and has it handled.
-fn handle<S: Server>(server: &mut S, received: &Received) -> Next<S::Reply> {
+/// Decodes a message, has it handled, and prepares the next turn. The answer is composed last,
+/// so that nothing that the server does can disturb the buffer. Says whether the server is done: then
+/// its answer has been sent.
+#[inline(always)]
+fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bool {
     let id = received.info.id();
     let carried = received.info.rights();
     let mut context = Context {
         payload: received.payload,
-        rights: if carried == 0 {
-            Rights::NONE
-        } else {
-            Rights::from_buffer(carried)
+        rights: match carried {
+            0 => Rights::NONE,
+            _ => Rights::from_buffer(carried),
         },
         caller: (received.token != 0).then_some(Caller {
             token: received.token,
@@ -479,29 +465,76 @@ fn handle<S: Server>(server: &mut S, received: &Received) -> Next<S::Reply> {
         }),
         last: None,
     };
-    let none = Outgoing::default();
-    let (answer, rights) = if received.info.is_kernel() {
-        let result = server.notice(Notice::new(id, received.words), &mut context);
-        (result.map(|()| None), none)
+    let answer = if received.info.is_kernel() {
+        match server.notice(Notice::new(id, received.words), &mut context) {
+            Ok(()) => Said::Yes,
+            Err(code) => Said::No(code),
+        }
     } else {
         match decode(received) {
-            Err(code) => (Err(code), none),
+            Err(code) => Said::No(code),
             Ok(request) => match server.request(request, &mut context) {
-                Answer::Reply(reply) => (Ok(Some(reply)), none),
-                Answer::With(reply, rights) => (Ok(Some(reply)), rights),
-                Answer::Refuse(code) => (Err(code), none),
-                Answer::Later => (Err(Kern::Aborted), none),
+                Answer::Reply(reply) => Said::Reply(reply),
+                Answer::With(reply, rights) => {
+                    turn.rights = rights;
+                    Said::Reply(reply)
+                }
+                Answer::Refuse(code) => Said::No(code),
+                Answer::Later => Said::No(Kern::Aborted),
             },
         }
     };
-    match (context.caller.take(), context.last.take()) {
-        (Some(caller), _) => Next::Answer(Pending {
-            caller,
-            answer,
-            rights,
-        }),
-        (None, Some(last)) => Next::Send(last),
-        (None, None) => Next::Nothing,
+    let Context {
+        rights,
+        caller,
+        last,
+        ..
+    } = context;
+    drop(rights);
+    turn.send.receive_deadline = server.deadline();
+    let done = server.is_done();
+    match (caller, last) {
+        (Some(caller), _) => {
+            turn.send.options = option::REPLY | option::RECEIVE;
+            turn.send.destination = caller.token;
+            turn.send.info = answer.compose(caller.id, &turn.rights, &mut turn.send.words);
+            turn.caller = Some(caller);
+        }
+        (None, Some(Last { to, info, words })) => {
+            turn.send.options = option::SEND | option::RECEIVE;
+            turn.send.destination = to.into();
+            turn.send.info = info;
+            turn.send.words = words;
+        }
+        (None, None) => turn.rights = Outgoing::default(),
+    }
+    if done {
+        turn.finish();
+    }
+    done
+}
+
+/// What becomes of a request.
+enum Said<R> {
+    Reply(R),
+    Yes,
+    No(Kern),
+}
+
+impl<R: AnyReply> Said<R> {
+    /// Writes the answer into words and buffer. One that does not fit becomes a refusal.
+    #[inline(always)]
+    fn compose(&self, id: u32, rights: &Outgoing, words: &mut Words) -> Info {
+        let code = match self {
+            Said::Reply(reply) => match compose(id, reply, rights, words) {
+                Ok(info) => return info,
+                Err(code) => code.raw(),
+            },
+            Said::Yes => 0,
+            Said::No(code) => code.raw(),
+        };
+        *words = [code.into(), 0, 0, 0, 0, 0];
+        Info::short(id)
     }
 }
 
