@@ -8,7 +8,7 @@ use std::{env, fs};
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
-use crate::boot::boot;
+use crate::boot::{End, boot};
 use crate::image::{self, Built, Programs};
 use crate::qemu::{self, Accel, Machine, Memory, Outcome};
 use crate::{install, trace};
@@ -104,16 +104,17 @@ pub fn run(options: &Options) -> Result<u8> {
     install::ensure()?;
     let built = image::make("run", &contents)?;
     check_memory(options.memory, &built)?;
-    let machine = machine(options, &built, share);
+    let mut machine = machine(options, &built, share);
     if options.gdb {
         eprintln!("{}", gdb_help(&built));
     }
     eprintln!("Booting ...");
-    let mut out = std::io::stdout();
-    // A closed pipe behind us is no reason to stop the guest half way.
-    let end = boot(&machine, options.limit(), &mut |piece| {
-        let _ = out.write_all(piece).and_then(|()| out.flush());
-    })?;
+    let mut end = boot(&machine, options.limit(), &mut show)?;
+    if machine.accel == Accel::Kvm && never_started(&end) {
+        eprintln!("KVM does not start a guest on this machine; using TCG instead");
+        machine.accel = Accel::Tcg;
+        end = boot(&machine, options.limit(), &mut show)?;
+    }
     if let (Some(target), Some(raw)) = (&options.trace, &machine.trace) {
         trace::convert(raw, target)?;
     }
@@ -121,6 +122,19 @@ pub fn run(options: &Options) -> Result<u8> {
         eprintln!("xtask run: {}", end.outcome);
     }
     Ok(end.outcome.exit_code())
+}
+
+/// Hands the guest's output on.
+fn show(piece: &[u8]) {
+    let mut out = std::io::stdout();
+    // A closed pipe behind us is no reason to stop the guest half way.
+    let _ = out.write_all(piece).and_then(|()| out.flush());
+}
+
+/// Whether the emulator ended before the guest could say anything. (A `/dev/kvm` that opens is no
+/// proof that a guest can run on it.)
+fn never_started(end: &End) -> bool {
+    matches!(end.outcome, Outcome::Killed | Outcome::Emulator(_)) && end.last_words.is_empty()
 }
 
 fn machine(options: &Options, built: &Built, share: PathBuf) -> Machine {
