@@ -71,7 +71,7 @@ pub fn boot(
             Outcome::TimedOut(limit.unwrap_or_default().as_secs())
         }
         RecvTimeoutError::Disconnected => match running.wait()? {
-            _ if STOPPED.load(Ordering::SeqCst) => Outcome::Stopped,
+            _ if stopped() => Outcome::Stopped,
             outcome => outcome,
         },
     };
@@ -111,6 +111,12 @@ static CURRENT: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
 /// Set by that handler.
 static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has been asked to stop.
+#[must_use]
+pub fn stopped() -> bool {
+    STOPPED.load(Ordering::SeqCst)
+}
 
 /// Installs that handler, once. It leaves the rest (a report, the trace so far) to the thread that
 /// waits for the emulator, if there is one.

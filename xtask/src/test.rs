@@ -79,9 +79,9 @@ pub fn test(options: &Options) -> Result<u8> {
     if !options.host {
         install::ensure()?;
         for name in SUITES {
-            count.add(guest(name, options)?);
+            count.add(guest(name, options).or_else(|error| not_run(name, &error))?);
         }
-        count.add(scenarios(options));
+        count.add(scenarios(options)?);
     }
     if options.list {
         return Ok(u8::from(count.failed > 0));
@@ -175,7 +175,7 @@ fn guest(name: &str, options: &Options) -> Result<Count> {
 }
 
 /// Runs what is tested by whole boots; see `scenario`.
-fn scenarios(options: &Options) -> Count {
+fn scenarios(options: &Options) -> Result<Count> {
     const SUITE: &str = "system";
     let wanted = |name: &str| {
         let filter = options.filter.as_deref().unwrap_or_default();
@@ -189,7 +189,7 @@ fn scenarios(options: &Options) -> Count {
         chosen
             .iter()
             .for_each(|(name, _)| println!("{SUITE}::{name}: test"));
-        return Count::default();
+        return Ok(Count::default());
     }
     println!("\nrunning {} tests of the whole system", chosen.len());
     let (mut count, mut faults) = (Count::default(), Vec::new());
@@ -200,6 +200,7 @@ fn scenarios(options: &Options) -> Count {
                 println!("test {SUITE}::{name} ... ok");
                 count.passed += 1;
             }
+            Err(error) if boot::stopped() => return Err(error),
             Err(error) => {
                 println!("test {SUITE}::{name} ... FAILED");
                 faults.push(format!("{SUITE}::{name}: {error:#}"));
@@ -212,7 +213,19 @@ fn scenarios(options: &Options) -> Count {
         faults.iter().for_each(|fault| println!("    {fault}"));
     }
     println!("\n{}", count.last_line(started.elapsed()));
-    count
+    Ok(count)
+}
+
+/// A suite that cannot be built or booted is one failure; the others run all the same.
+fn not_run(name: &str, error: &anyhow::Error) -> Result<Count> {
+    if boot::stopped() {
+        bail!("stopped");
+    }
+    println!("\ntest {name} ... FAILED: {error:#}");
+    Ok(Count {
+        passed: 0,
+        failed: 1,
+    })
 }
 
 /// The filter as the suite `name` understands it: it knows its cases without its own name.
@@ -253,7 +266,7 @@ pub fn run_suite(
         splitter.add(piece, &mut |line| suite.line(line, show));
     })?;
     splitter.end(&mut |line| suite.line(line, show));
-    if end.outcome == Outcome::Stopped {
+    if boot::stopped() {
         bail!("stopped");
     }
     Ok((suite, end))
