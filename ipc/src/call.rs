@@ -77,21 +77,10 @@ fn check(received: &Received) -> Result<(), Kern> {
     }
 }
 
-/// The trap of a call. The body must not be borrowed, which is asserted.
-#[inline(always)]
-fn exchange(send: &trap::Send) -> Received {
-    assert!(
-        !buffer::is_lent(),
-        "a message while the IPC buffer is borrowed"
-    );
-    // SAFETY: the body is not borrowed.
-    unsafe { trap::msg(send) }
-}
-
 /// Sends a composed request and waits for the answer.
 #[inline(always)]
 fn call(to: Name, info: Info, words: Words, deadline: u64) -> Received {
-    exchange(&trap::Send {
+    trap::exchange(&trap::Send {
         options: option::CALL,
         destination: to.into(),
         receive: 0,
@@ -216,7 +205,7 @@ impl<P> SendRight<P> {
     ) -> Result<(), Kern> {
         let mut words = Words::default();
         let info = compose(message, &rights, &mut words)?;
-        let received = exchange(&trap::Send {
+        let received = trap::exchange(&trap::Send {
             options: option::SEND,
             destination: self.name().into(),
             receive: 0,

@@ -5,8 +5,16 @@
 //! message in words alone, so that memory may be allocated while the IPC buffer is borrowed.
 
 use crate::sync::RawLock;
+use crate::trap;
 use core::alloc::{GlobalAlloc, Layout};
 use ipc_abi::layout::PAGE_SIZE;
+use ipc_abi::message::{FOREVER, Info, option};
+use ipc_abi::types::MapFlags;
+use ipc_abi::{Kern, kern_return};
+use ipc_protocol::Message;
+use ipc_protocol::codec::{Payload, Words};
+use ipc_protocol::define::get_reply;
+use ipc_protocol::vm_map::VmAllocate;
 use talc::TalcLock;
 use talc::base::Talc;
 use talc::base::binning::Binning;
@@ -34,12 +42,40 @@ unsafe impl talc::source::Source for Growing {
             .and_then(|bytes| bytes.checked_next_multiple_of(PAGE_SIZE))
             .ok_or(())?;
         let size = needed.max(talc.source.brought.clamp(PIECE_MIN, PIECE_MAX));
-        let address = crate::vm::allocate_quietly(size).map_err(drop)?;
+        let address = allocate(size).map_err(drop)?;
         // SAFETY: fresh memory of this task that nobody else knows of, for ever.
         let end = unsafe { talc.claim(address as *mut u8, size as usize) };
         talc.source.brought = talc.source.brought.saturating_add(size);
         end.map(drop).ok_or(())
     }
+}
+
+/// Allocates in the own map without using the IPC buffer, which may be borrowed.
+fn allocate(size: u64) -> Result<u64, Kern> {
+    let request = VmAllocate {
+        address: 0,
+        size,
+        flags: MapFlags::ANYWHERE.bits(),
+    };
+    let mut words = Words::default();
+    request.put(&mut words, &mut [])?;
+    // SAFETY: request and answer travel in words: the server that everyone's memory depends on
+    // does not answer this call with a body.
+    let received = unsafe {
+        trap::msg(&trap::Send {
+            options: option::CALL,
+            destination: crate::vm::own_name().into(),
+            receive: 0,
+            info: Info::short(VmAllocate::ID),
+            send_deadline: FOREVER,
+            receive_deadline: FOREVER,
+            notify: 0,
+            words,
+        })
+    };
+    kern_return::from_raw(received.outcome.code())?;
+    let reply = get_reply::<VmAllocate>(&received.words, &[], received.info.rights());
+    reply.map(|reply| reply.address)
 }
 
 /// The global allocator of a task.

@@ -30,9 +30,9 @@
 //! | do what has no better face yet | [`trap`], [`buffer`] |
 //!
 //! The program is static and has no C library: [`mod@memory`] has `memcpy` and its like, [`mod@panic`]
-//! what a panic does. `unsafe` is in the modules where registers, the IPC buffer, mapped memory,
-//! threads and the heap are: `trap`, `buffer`, `start`, `args`, `call` and `server` (one trap each),
-//! `mapping`, `heap`, `sync`, `thread`, `memory`, `panic`, `time`, `vm`, `task`.
+//! what a panic does. `unsafe` is where registers, the IPC buffer, mapped memory, threads and the
+//! heap are: `trap`, `buffer`, `start`, `args`, `mapping`, `heap`, `sync`, `thread`, `memory`, `panic`,
+//! `time`, and in one function of `task`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

@@ -182,7 +182,7 @@ fn compose<R: AnyReply>(
 
 /// Sends an answer without waiting for anything.
 fn answer(token: u64, info: Info, words: Words) -> Result<(), Kern> {
-    let received = exchange(&trap::Send {
+    let received = trap::exchange(&trap::Send {
         options: option::REPLY,
         destination: token,
         receive: 0,
@@ -193,16 +193,6 @@ fn answer(token: u64, info: Info, words: Words) -> Result<(), Kern> {
         words,
     });
     kern_return::from_raw(received.outcome.code())
-}
-
-#[inline(always)]
-fn exchange(send: &trap::Send) -> Received {
-    assert!(
-        !buffer::is_lent(),
-        "a message while the IPC buffer is borrowed"
-    );
-    // SAFETY: the body is not borrowed.
-    unsafe { trap::msg(send) }
 }
 
 /// What came with a request besides its fields.
@@ -409,9 +399,9 @@ impl Turn {
     /// happened and nothing was received: then it receives alone.
     #[inline(always)]
     fn take(&mut self) -> Received {
-        let received = exchange(&self.send);
+        let received = trap::exchange(&self.send);
         if self.send.options != option::RECEIVE && !self.settle(&received) {
-            return exchange(&self.send);
+            return trap::exchange(&self.send);
         }
         received
     }
@@ -420,7 +410,7 @@ impl Turn {
     fn finish(&mut self) {
         self.send.options &= !option::RECEIVE;
         if self.send.options != 0 {
-            let received = exchange(&self.send);
+            let received = trap::exchange(&self.send);
             self.settle(&received);
         }
     }

@@ -51,23 +51,16 @@ pub type Lock<T> = talc::lock_api::Mutex<RawLock, T>;
 
 /// Sends or receives a bare message. The words carry nothing.
 fn bare(options: u64, destination: Name, receive: Name, deadline: u64) -> u32 {
-    assert!(
-        !buffer::is_lent(),
-        "waiting while the IPC buffer is borrowed"
-    );
-    // SAFETY: the body is not borrowed.
-    let received = unsafe {
-        trap::msg(&trap::Send {
-            options,
-            destination: destination.into(),
-            receive,
-            info: Info::short(UNPARK),
-            send_deadline: deadline,
-            receive_deadline: deadline,
-            notify: 0,
-            words: [0; 6],
-        })
-    };
+    let received = trap::exchange(&trap::Send {
+        options,
+        destination: destination.into(),
+        receive,
+        info: Info::short(UNPARK),
+        send_deadline: deadline,
+        receive_deadline: deadline,
+        notify: 0,
+        words: [0; 6],
+    });
     received.outcome.code()
 }
 

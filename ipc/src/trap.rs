@@ -97,6 +97,20 @@ pub unsafe fn msg(send: &Send) -> Received {
     }
 }
 
+/// [`msg`], if the body of the IPC buffer is not borrowed.
+///
+/// # Panics
+/// If it is.
+#[inline(always)]
+pub fn exchange(send: &Send) -> Received {
+    assert!(
+        !crate::buffer::is_lent(),
+        "a message while the IPC buffer is borrowed"
+    );
+    // SAFETY: the body is not borrowed.
+    unsafe { msg(send) }
+}
+
 /// Any trap but `msg`: up to six words in, a code and two words out.
 ///
 /// # Safety

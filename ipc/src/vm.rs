@@ -13,12 +13,10 @@ use crate::trap;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, Ordering};
-use ipc_abi::message::{FOREVER, Info, option};
+use ipc_abi::Kern;
+use ipc_abi::message::FOREVER;
 use ipc_abi::right::{Name, SpecialPort};
 use ipc_abi::types::{Behavior, Inherit, MapFlags, Prot};
-use ipc_abi::{Kern, kern_return};
-use ipc_protocol::Message;
-use ipc_protocol::codec::{Payload, Words};
 use ipc_protocol::copy::CopyObject;
 use ipc_protocol::memory_entry::MemoryEntry;
 use ipc_protocol::vm_map::{
@@ -88,35 +86,6 @@ pub(crate) fn own_name() -> Name {
         }
         name => name,
     }
-}
-
-/// Allocates in the own map without using the IPC buffer, which may be borrowed: for the heap.
-pub(crate) fn allocate_quietly(size: u64) -> Result<u64, Kern> {
-    let request = VmAllocate {
-        address: 0,
-        size,
-        flags: MapFlags::ANYWHERE.bits(),
-    };
-    let mut words = Words::default();
-    request.put(&mut words, &mut [])?;
-    // SAFETY: request and answer travel in words: the server that everyone's memory depends on
-    // does not answer this call with a body.
-    let received = unsafe {
-        trap::msg(&trap::Send {
-            options: option::CALL,
-            destination: own_name().into(),
-            receive: 0,
-            info: Info::short(VmAllocate::ID),
-            send_deadline: FOREVER,
-            receive_deadline: FOREVER,
-            notify: 0,
-            words,
-        })
-    };
-    kern_return::from_raw(received.outcome.code())?;
-    let reply =
-        ipc_protocol::define::get_reply::<VmAllocate>(&received.words, &[], received.info.rights());
-    reply.map(|reply| reply.address)
 }
 
 impl SendRight<Map> {
