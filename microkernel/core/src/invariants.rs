@@ -17,7 +17,7 @@ use crate::{
     kernel::Kernel,
     list::List,
     message::{Carried, Role},
-    port::{Object, Place, Port, PortId, READY},
+    port::{Place, Port, PortId, READY},
     slab::Slab,
     space::Holds,
     task::Life,

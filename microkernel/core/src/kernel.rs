@@ -308,8 +308,11 @@ impl Kernel {
         }
     }
 
-    /// The live task whose control port `name` is.
-    pub(crate) fn resolve_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
+    /// The task, not gone yet, whose control port `name` is.
+    ///
+    /// # Errors
+    /// KERN_INVALID_TASK.
+    pub fn resolve_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
         match self.object(task, name) {
             Some(Object::Task(found)) => Ok(found),
             _ => Err(Kern::InvalidTask),
@@ -317,7 +320,10 @@ impl Kernel {
     }
 
     /// The thread whose control port `name` is.
-    pub(crate) fn resolve_thread(&self, task: TaskId, name: u64) -> Result<ThreadId, Kern> {
+    ///
+    /// # Errors
+    /// KERN_INVALID_ARGUMENT.
+    pub fn resolve_thread(&self, task: TaskId, name: u64) -> Result<ThreadId, Kern> {
         match self.object(task, name) {
             Some(Object::Thread(found)) => Ok(found),
             _ => Err(Kern::InvalidArgument),

@@ -39,10 +39,7 @@ impl Kernel {
         // Each kind has its turn: none can keep the others from ending.
         for _ in 0..2 {
             if let Some(port) = self.busy_ports.pop_front(&mut self.ports) {
-                self.ports.at_mut(port).busy = false;
-                if self.step_port(machine, port) == Progress::More {
-                    self.add_work(port);
-                }
+                self.turn_of_port(machine, port);
             }
         }
         if let Some(set) = self.dead_sets.first()
@@ -74,6 +71,19 @@ impl Kernel {
     }
 
     // Ports.
+
+    /// A port's turn. It counts as busy meanwhile, so that its record stays.
+    fn turn_of_port(&mut self, machine: &mut impl Machine, port: PortId) {
+        let was_dead = self.ports.at(port).is_dead();
+        let progress = self.step_port(machine, port);
+        let record = self.ports.at_mut(port);
+        record.busy = false;
+        if progress == Progress::More || record.is_dead() && !was_dead {
+            self.add_work(port);
+        } else {
+            self.bury(port);
+        }
+    }
 
     fn step_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
         let record = self.ports.at(port);
@@ -157,7 +167,6 @@ impl Kernel {
                 if let Some(request) = request {
                     self.forget_request(request);
                 }
-                self.bury(port);
                 return Progress::Done;
             }
         }

@@ -1,0 +1,214 @@
+//! A machine of plain memory: registers and buffers are vectors, page tables are only counted.
+
+use ipc_abi::{
+    Kern,
+    buffer::{BODY_SIZE, RIGHTS_MAX},
+    message::{Info, Outcome, WORDS},
+};
+use kernel_core::{
+    Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
+    StartState,
+};
+
+/// What a `msg` trap left in a thread's registers and buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The code; success is `Ok`.
+    pub code: Result<(), Kern>,
+    /// Whether the send half was done.
+    pub sent: bool,
+    /// Payload of the port.
+    pub payload: u64,
+    /// Reply token, or 0.
+    pub token: u64,
+    /// Info of the message.
+    pub info: Info,
+    /// Words.
+    pub words: [u64; WORDS],
+    /// As much of the body as the info says.
+    pub body: Vec<u8>,
+    /// As many rights as the info says.
+    pub rights: Vec<(u64, u8)>,
+}
+
+/// Registers and buffer of one thread.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    /// Message words.
+    pub words: [u64; WORDS],
+    /// Body of the IPC buffer.
+    pub body: Vec<u8>,
+    /// Rights of the IPC buffer.
+    pub rights: [(u64, u8); RIGHTS_MAX],
+    /// What the last trap left, until it is looked at.
+    pub result: Option<Received>,
+    /// Whether the thread has been freed.
+    pub freed: bool,
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub struct Toy {
+    /// Threads by context.
+    pub threads: Vec<Registers>,
+    /// Spaces made.
+    pub spaces: u32,
+    /// Spaces freed.
+    pub freed_spaces: Vec<SpaceId>,
+    /// `space_clear` says *more* this often for each space.
+    pub clear_steps: u32,
+    cleared: u32,
+    /// What the console heard.
+    pub reports: Vec<Report>,
+    /// Answers to faults that were carried out.
+    pub answers: Vec<FaultAnswer>,
+    /// What becomes of the next answers.
+    pub resolve: Vec<Resolved>,
+    /// Makes `thread_new` and `space_new` fail.
+    pub exhausted: bool,
+    /// How many messages were handed over.
+    pub handed: u32,
+}
+
+impl Toy {
+    /// Registers of a thread.
+    pub fn at(&mut self, context: Context) -> &mut Registers {
+        &mut self.threads[context.0 as usize]
+    }
+
+    fn get(&self, context: Context) -> &Registers {
+        let registers = &self.threads[context.0 as usize];
+        assert!(!registers.freed, "a freed thread is used: {context:?}");
+        registers
+    }
+
+    fn get_mut(&mut self, context: Context) -> &mut Registers {
+        let registers = &mut self.threads[context.0 as usize];
+        assert!(!registers.freed, "a freed thread is used: {context:?}");
+        registers
+    }
+}
+
+impl Machine for Toy {
+    fn words(&self, thread: Context) -> [u64; WORDS] {
+        self.get(thread).words
+    }
+
+    fn set_words(&mut self, thread: Context, words: [u64; WORDS]) {
+        self.get_mut(thread).words = words;
+    }
+
+    fn set_message(
+        &mut self,
+        thread: Context,
+        outcome: Outcome,
+        payload: u64,
+        token: u64,
+        info: Info,
+    ) {
+        let registers = self.get_mut(thread);
+        assert!(
+            registers.result.is_none(),
+            "a trap ended twice: {thread:?}, {:?}",
+            registers.result
+        );
+        registers.result = Some(Received {
+            code: ipc_abi::kern_return::from_raw(outcome.code()),
+            sent: outcome.was_sent(),
+            payload,
+            token,
+            info,
+            words: registers.words,
+            body: registers.body[..info.body()].to_vec(),
+            rights: registers.rights[..info.rights()].to_vec(),
+        });
+    }
+
+    fn read_rights(&self, thread: Context, count: usize) -> [(u64, u8); RIGHTS_MAX] {
+        let mut rights = [(0, 0); RIGHTS_MAX];
+        rights[..count].copy_from_slice(&self.get(thread).rights[..count]);
+        rights
+    }
+
+    fn write_rights(&mut self, thread: Context, rights: &[(u64, u8)]) {
+        self.get_mut(thread).rights[..rights.len()].copy_from_slice(rights);
+    }
+
+    fn copy_body(&mut self, from: Context, to: Context, length: usize) {
+        let body = self.get(from).body[..length].to_vec();
+        self.get_mut(to).body[..length].copy_from_slice(&body);
+    }
+
+    fn read_body(&self, thread: Context, into: &mut [u8]) {
+        into.copy_from_slice(&self.get(thread).body[..into.len()]);
+    }
+
+    fn write_body(&mut self, thread: Context, bytes: &[u8]) {
+        self.get_mut(thread).body[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn position(&self, thread: Context) -> Position {
+        Position {
+            ip: 0x40_0000 + thread.0,
+            sp: 0x7000_0000 + thread.0,
+        }
+    }
+
+    fn resolve_fault(&mut self, _kernel: &Kernel, answer: &FaultAnswer) -> Resolved {
+        let resolved = self.resolve.pop().unwrap_or(Resolved::Done);
+        if resolved == Resolved::Done {
+            self.answers.push(*answer);
+        }
+        resolved
+    }
+
+    fn thread_new(&mut self, _start: &StartState) -> Result<Context, Kern> {
+        if self.exhausted {
+            return Err(Kern::ResourceShortage);
+        }
+        self.threads.push(Registers {
+            words: [0; WORDS],
+            body: vec![0; BODY_SIZE],
+            rights: [(0, 0); RIGHTS_MAX],
+            result: None,
+            freed: false,
+        });
+        Ok(Context(self.threads.len() as u64 - 1))
+    }
+
+    fn thread_free(&mut self, thread: Context, _space: SpaceId, _slot: u64) {
+        self.get_mut(thread).freed = true;
+    }
+
+    fn space_new(&mut self) -> Result<SpaceId, Kern> {
+        if self.exhausted {
+            return Err(Kern::ResourceShortage);
+        }
+        self.spaces += 1;
+        Ok(SpaceId(self.spaces))
+    }
+
+    fn space_clear(&mut self, _space: SpaceId) -> Progress {
+        if self.cleared < self.clear_steps {
+            self.cleared += 1;
+            return Progress::More;
+        }
+        self.cleared = 0;
+        Progress::Done
+    }
+
+    fn space_free(&mut self, space: SpaceId) {
+        assert!(!self.freed_spaces.contains(&space), "freed twice");
+        self.freed_spaces.push(space);
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+
+    fn trace(&mut self, event: Event) {
+        if matches!(event, Event::Message { .. }) {
+            self.handed += 1;
+        }
+    }
+}
