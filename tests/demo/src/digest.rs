@@ -16,6 +16,10 @@ use crate::share::{self, Opened, shown};
 /// request can be told from that of hashing.
 const PIECE: usize = 64 * PAGE_SIZE as usize;
 
+/// Bytes of a file's head that have a digest of their own: what the other checks copy and change,
+/// so that they do not need the file's size of memory once more.
+pub(crate) const HEAD: u64 = 1 << 20;
+
 /// A SHA-256 digest.
 pub(crate) type Hash = [u8; 32];
 
@@ -23,10 +27,17 @@ pub(crate) type Hash = [u8; 32];
 pub(crate) struct Largest {
     /// Its path.
     pub(crate) path: Vec<u8>,
-    /// Its digest.
-    pub(crate) hash: Hash,
+    /// The digest of its first [`HEAD`] bytes, or of all of them.
+    pub(crate) head: Hash,
     /// Bytes.
     pub(crate) size: u64,
+}
+
+impl Largest {
+    /// Bytes of its head.
+    pub(crate) fn head_size(&self) -> u64 {
+        self.size.min(HEAD)
+    }
 }
 
 /// Prints the digest of each file of the share as `sha256sum` does, and checks what its lines
@@ -42,16 +53,16 @@ pub(crate) fn all(
     for path in &paths {
         match share::open(files, path).and_then(|file| digest(&file, first_touches)) {
             Ok(Digested {
-                hash,
+                hashes: Hashes { head, whole },
                 size,
                 tail_is_zero,
             }) => {
-                ipc::console::write_bytes(&line(&hash, path));
+                ipc::console::write_bytes(&line(&whole, path));
                 bytes = bytes.saturating_add(size);
                 clean &= tail_is_zero;
                 if size > largest.as_ref().map_or(0, |largest| largest.size) {
                     let path = path.clone();
-                    largest = Some(Largest { path, hash, size });
+                    largest = Some(Largest { path, head, size });
                 }
             }
             Err(code) => report.fail(format_args!("{}: {code}", shown(path))),
@@ -75,39 +86,58 @@ pub(crate) fn all(
 }
 
 struct Digested {
-    hash: Hash,
+    hashes: Hashes,
     size: u64,
     tail_is_zero: bool,
 }
 
 fn digest(file: &Opened, first_touches: &mut Samples) -> Result<Digested, Kern> {
     let mapping = file.map()?;
-    let hash = match &mapping {
-        Some(mapping) => hash_mapping(mapping, first_touches),
+    let hashes = match &mapping {
+        Some(mapping) => hash_mapping(mapping, file.size, first_touches),
         None => sha256(&[], first_touches),
     };
     Ok(Digested {
-        hash,
+        hashes,
         size: file.size,
         tail_is_zero: mapping.as_ref().map_or(Ok(true), tail_is_zero)?,
     })
 }
 
-/// The digest of a mapped file.
-pub(crate) fn hash_mapping(mapping: &Mapping, first_touches: &mut Samples) -> Hash {
-    // SAFETY: the file pager promises not to change what it has supplied (delayed copies), and
-    // nobody has a writable mapping of the file.
-    sha256(unsafe { mapping.bytes() }, first_touches)
+/// The digests of a file.
+pub(crate) struct Hashes {
+    /// Of its head.
+    pub(crate) head: Hash,
+    /// Of all of it.
+    pub(crate) whole: Hash,
 }
 
-/// The digest of bytes. The first touch of each piece is timed.
-pub(crate) fn sha256(bytes: &[u8], first_touches: &mut Samples) -> Hash {
+/// The digests of the first `size` bytes of a mapped file, or of a private copy of one.
+pub(crate) fn hash_mapping(mapping: &Mapping, size: u64, first_touches: &mut Samples) -> Hashes {
+    // SAFETY: the file pager promises not to change what it has supplied (delayed copies), and
+    // nobody has a writable mapping of the file; of a copy nobody else knows.
+    let bytes = unsafe { mapping.bytes() };
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    sha256(bytes.get(..size).unwrap_or(bytes), first_touches)
+}
+
+/// The digests of bytes. The first touch of each piece is timed.
+fn sha256(bytes: &[u8], first_touches: &mut Samples) -> Hashes {
     let mut hash = Sha256::new();
-    for piece in bytes.chunks(PIECE) {
-        first_touches.time(|| touch(piece));
-        hash.update(piece);
+    let (head, rest) = bytes.split_at(bytes.len().min(HEAD as usize));
+    let mut add = |hash: &mut Sha256, bytes: &[u8]| {
+        for piece in bytes.chunks(PIECE) {
+            first_touches.time(|| touch(piece));
+            hash.update(piece);
+        }
+    };
+    add(&mut hash, head);
+    let head = hash.clone().finalize().into();
+    add(&mut hash, rest);
+    Hashes {
+        head,
+        whole: hash.finalize().into(),
     }
-    hash.finalize().into()
 }
 
 /// Reads one byte, for its fault.
