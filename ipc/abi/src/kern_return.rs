@@ -118,11 +118,11 @@ codes! {
     ReceivePortDied = 0x1000_4009, "MACH_RCV_PORT_DIED";
     /// The message's rights do not fit the receiver's name space; the message stays queued.
     ReceiveNoSpace = 0x1000_400B, "MACH_RCV_HEADER_ERROR";
-    /// A message does not decode as its type.
+    /// A message does not decode as its type: too short, too long, or a field out of its range.
     MigTypeError = 0xFFFF_FED4, "MIG_TYPE_ERROR";
     /// No message has this id.
     MigBadId = 0xFFFF_FED1, "MIG_BAD_ID";
-    /// A message is too short, too long, or carries the wrong number of rights.
+    /// A message carries the wrong number of rights.
     MigBadArguments = 0xFFFF_FED0, "MIG_BAD_ARGUMENTS";
 }
 
