@@ -4,7 +4,7 @@
 //! receiver, so that what they need is kept in a static. Registers are mapped before the library
 //! asks for them ([`map_registers`]), because its question has no answer for "no".
 //!
-//! Invariants: [`STATE`] lists each range that the VM server mapped for this task by
+//! Invariants: `STATE` lists each range that the VM server mapped for this task by
 //! `device_memory_allocate` or `device_map` and that was not given back, and nothing else; ranges
 //! of memory are physically contiguous and belong to one [`Memory`] or one queue each.
 
