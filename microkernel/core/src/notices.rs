@@ -349,13 +349,4 @@ impl Kernel {
         self.messages.at_mut(old).role = Role::Spent;
         Ok(())
     }
-
-    /// Does the first steps of what an operation has left to do, and decides who runs.
-    pub(crate) fn settle(&mut self, machine: &mut impl Machine) {
-        if self.has_work() {
-            let _ = self.step(machine);
-        } else {
-            self.dispatch();
-        }
-    }
 }

@@ -37,17 +37,7 @@ impl Kernel {
     /// idle.
     pub fn step(&mut self, machine: &mut impl Machine) -> Progress {
         // Each kind has its turn: none can keep the others from ending.
-        for _ in 0..2 {
-            if let Some(port) = self.busy_ports.pop_front(&mut self.ports) {
-                self.turn_of_port(machine, port);
-            }
-        }
-        if let Some(set) = self.dead_sets.first()
-            && self.step_set(machine, set) == Progress::Done
-        {
-            self.dead_sets.remove(&mut self.sets, set);
-            self.sets.remove(set);
-        }
+        self.step_ports(machine);
         if let Some(task) = self.ending.pop_front(&mut self.tasks)
             && self.step_task(machine, task) == Progress::More
         {
@@ -58,6 +48,29 @@ impl Kernel {
             Progress::More
         } else {
             Progress::Done
+        }
+    }
+
+    /// Ends a trap: does the first of what it left to do, and decides who runs. No task's end is gone
+    /// on with, so the thread that made the trap is still there for its result.
+    pub(crate) fn settle(&mut self, machine: &mut impl Machine) {
+        if self.has_work() {
+            self.step_ports(machine);
+        }
+        self.dispatch();
+    }
+
+    fn step_ports(&mut self, machine: &mut impl Machine) {
+        for _ in 0..2 {
+            if let Some(port) = self.busy_ports.pop_front(&mut self.ports) {
+                self.turn_of_port(machine, port);
+            }
+        }
+        if let Some(set) = self.dead_sets.first()
+            && self.step_set(machine, set) == Progress::Done
+        {
+            self.dead_sets.remove(&mut self.sets, set);
+            self.sets.remove(set);
         }
     }
 

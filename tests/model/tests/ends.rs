@@ -621,3 +621,35 @@ fn special_ports_are_set_by_who_has_the_task_and_read_by_the_task() {
     assert_eq!(get(&mut w, 7), Err(Kern::InvalidName));
     assert!(get(&mut w, 2).is_ok());
 }
+
+#[test]
+fn no_trap_but_the_two_that_end_something_ends_its_caller() {
+    let mut w = World::new();
+    let root = w.root;
+    let child = w.child();
+    let (faulter, other) = (w.thread(child, 10), w.thread(child, 10));
+    // A task that serves its own exceptions, and takes that port down.
+    let port = w.port(other, 0);
+    w.make_send(other, port);
+    let task = word(
+        w.trap(other, |kernel, _| kernel.task_get_special_port(1))
+            .unwrap(),
+    );
+    let index = SpecialPort::Exception as u64;
+    w.trap(other, |kernel, toy| {
+        kernel.task_set_special_port(toy, task, index, port)
+    })
+    .unwrap();
+    w.run(faulter);
+    let raised = w
+        .kernel
+        .raise_exception(&mut w.toy, exception::Kind::Software, 4, 0);
+    assert_eq!(raised, Raised::Handled);
+    w.settle();
+    w.run(other);
+    assert_eq!(w.kernel.port_destroy(&mut w.toy, port), Ok(()));
+    assert!(w.kernel.context(other.thread).is_some());
+    w.settle();
+    assert!(w.kernel.context(other.thread).is_none());
+    assert!(w.is_running(root));
+}
