@@ -11,8 +11,6 @@ use ipc_abi::translation::FRAME_LIMIT;
 
 /// One past the last address of the user half.
 pub const USER_HALF: u64 = 1 << 47;
-/// Bytes of the page that a table entry of the second level maps when it is large.
-pub const LARGE_SIZE: u64 = 2 << 20;
 /// Frames of a large page.
 pub const LARGE_FRAMES: u32 = 512;
 
@@ -221,12 +219,6 @@ impl PageRange {
             end: self.end,
         }
     }
-
-    /// Whether the pages lie in one page table (an empty range does).
-    #[must_use]
-    pub const fn in_one_table(self) -> bool {
-        self.start == self.end || self.start / LARGE_SIZE == self.end.saturating_sub(1) / LARGE_SIZE
-    }
 }
 
 #[cfg(test)]
@@ -258,13 +250,6 @@ mod tests {
         let range = PageRange::new(0x20_0000, 4).unwrap();
         assert_eq!(range.skip(1).start(), 0x20_1000);
         assert_eq!(range.skip(u64::MAX).pages(), 0);
-    }
-
-    #[test]
-    fn only_ranges_inside_two_megabytes_lie_in_one_table() {
-        assert!(PageRange::new(0x20_0000, 512).unwrap().in_one_table());
-        assert!(!PageRange::new(0x20_1000, 512).unwrap().in_one_table());
-        assert!(PageRange::new(0x40_0000, 0).unwrap().in_one_table());
     }
 
     #[test]

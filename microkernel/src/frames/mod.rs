@@ -103,6 +103,12 @@ pub(crate) fn counts() -> (u32, u32) {
     (pool.total, pool.free)
 }
 
+/// Whether [`take_shortage`] may have something to tell.
+#[inline]
+pub(crate) fn is_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
+
 /// Tells once, after the pool fell below its low-water mark, how many frames it would like.
 pub(crate) fn take_shortage() -> Option<u64> {
     if !SHORT.load(Ordering::Relaxed) {

@@ -39,13 +39,7 @@ pub(crate) struct Memory {
 
 /// Spaces by number.
 struct Table {
-    slots: Vec<Option<Slot>>,
-}
-
-/// A space, and how many pages of its user half [`Memory::space_clear`] has seen to.
-struct Slot {
-    space: Space,
-    cleared: u64,
+    slots: Vec<Option<Space>>,
 }
 
 impl Memory {
@@ -73,7 +67,7 @@ impl Memory {
 
     /// Removes a slice of all that a space maps.
     pub(crate) fn space_clear(&mut self, id: SpaceId) -> Progress {
-        let Some(slot) = self.spaces.slot(id) else {
+        let Ok(space) = self.spaces.get(id) else {
             return Progress::Done;
         };
         let progress = range::clear(space, &mut self.store, &mut self.account);
@@ -286,26 +280,23 @@ impl Table {
 
     fn put(&mut self, id: SpaceId, space: Space) {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
-            *slot = Some(Slot { space, cleared: 0 });
+            *slot = Some(space);
         }
     }
 
     fn take(&mut self, id: SpaceId) -> Option<Space> {
-        Some(self.slots.get_mut(id.0 as usize)?.take()?.space)
+        self.slots.get_mut(id.0 as usize)?.take()
     }
 
     fn find(&self, id: SpaceId) -> Option<&Space> {
-        let slot = self.slots.get(id.0 as usize)?.as_ref()?;
-        Some(&slot.space)
-    }
-
-    fn slot(&mut self, id: SpaceId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.0 as usize)?.as_mut()
+        self.slots.get(id.0 as usize)?.as_ref()
     }
 
     fn get(&mut self, id: SpaceId) -> Result<&mut Space, Kern> {
-        let slot = self.slot(id).ok_or(Kern::InvalidName)?;
-        Ok(&mut slot.space)
+        self.slots
+            .get_mut(id.0 as usize)
+            .and_then(Option::as_mut)
+            .ok_or(Kern::InvalidName)
     }
 }
 

@@ -11,7 +11,8 @@
 
 use ipc_abi::Kern;
 use ipc_abi::buffer::BODY_SIZE;
-use ipc_abi::translation::{self, FRAME_LIMIT, Op, RUN_HEADER, Run, SKIPPED};
+use ipc_abi::layout::{PAGE_SHIFT, PAGE_SIZE};
+use ipc_abi::translation::{self, FRAME_LIMIT, Op, RUN_HEADER, RUN_PAGES, Run, SKIPPED};
 use ipc_abi::types::Prot;
 
 use super::harvest::{self, Target};
@@ -259,7 +260,7 @@ fn check(
     let mut offset = 0;
     while offset < length {
         let (run, next) = read_run(buffer, offset, length)?;
-        let frames = (run.done..run.count).filter(|_| run.op.has_frames());
+        let frames = run.done..if run.op.has_frames() { run.count } else { 0 };
         for index in frames.clone() {
             read_frame(buffer, offset, index)?;
         }
@@ -301,13 +302,13 @@ fn read_run(buffer: &impl BatchBuffer, offset: usize, length: usize) -> Result<(
 
 fn is_malformed(run: Run) -> bool {
     let enters = run.op == Op::Enter;
-    let crooked = UserAddr::new(run.address).is_some_and(|address| !address.is_page());
-    let crosses = run.op.has_frames()
-        && PageRange::new(run.address, u64::from(run.count))
-            .is_ok_and(|range| !range.in_one_table());
+    let crooked = !run.address.is_multiple_of(PAGE_SIZE);
+    // Whether or not a task can map that place is another question.
+    let first = run.address.wrapping_shr(PAGE_SHIFT) & u64::from(RUN_PAGES - 1);
+    let crosses = first.saturating_add(u64::from(run.count)) > u64::from(RUN_PAGES);
     run.done > run.count
         || crooked
-        || crosses
+        || run.op.has_frames() && crosses
         || enters && run.protection.is_empty()
         || !enters && run.uncached
 }

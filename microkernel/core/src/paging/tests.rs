@@ -520,7 +520,7 @@ fn compare(world: &World, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
     #[test]
     fn tables_do_what_a_map_of_pages_does(steps in prop::collection::vec(step(), 1..50)) {
         let mut world = World::new(200);
