@@ -4,8 +4,10 @@
 //! acts, calls the kernel, and takes steps until none is left, with the whole state checked after
 //! each. The tests themselves lie in `tests/`, one file a theme.
 
+pub mod random;
 pub mod toy;
 pub mod world;
 
+pub use random::Random;
 pub use toy::{Received, Toy};
 pub use world::{Actor, Child, Letter, World, word};

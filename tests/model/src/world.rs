@@ -174,6 +174,12 @@ impl World {
         );
     }
 
+    /// Gives an actor the processor if it is alive and ready.
+    pub fn try_run(&mut self, actor: Actor) -> bool {
+        self.kernel.yield_to(actor.thread);
+        self.is_running(actor)
+    }
+
     /// Whether an actor runs now.
     pub fn is_running(&self, actor: Actor) -> bool {
         self.kernel
