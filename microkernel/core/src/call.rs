@@ -10,6 +10,7 @@ use crate::{
     message::EMPTY,
     port::PortId,
     schedule::{NOT_SENT, SENT},
+    send::Captured,
     thread::{Call, Level, State},
 };
 use ipc_abi::{
@@ -39,17 +40,20 @@ impl Kernel {
             self.renew_notice(me.thread)?;
         }
         let rights = self.take_rights(machine, me, msg, info, to)?;
-        let receiver = self.fitting_receiver(machine, to.port, &rights);
-        self.commit_send(machine, me, msg, to, &rights);
+        let receiver = self.fitting_receiver(machine, to.port, rights.as_ref());
+        self.commit_send(machine, me, msg, to, rights.as_ref());
         match receiver {
             Some(receiver) => {
                 self.copy_message(machine, me.context, receiver, info);
                 let server = self.actor(receiver);
                 let token = self.issue(me.thread, server, to.port, Call::Message);
-                self.deliver(machine, receiver, to.port, info, &rights.cargo, token);
+                let cargo = Captured::cargo(&rights);
+                self.deliver(machine, receiver, to.port, info, cargo, token);
             }
             None => {
-                self.threads.at_mut(me.thread).cargo = rights.cargo;
+                if let Some(rights) = rights {
+                    self.threads.at_mut(me.thread).cargo = rights.cargo;
+                }
                 self.queue_caller(machine, me.thread, to.port, info, Call::Message);
             }
         }
@@ -101,7 +105,6 @@ impl Kernel {
         );
         let thread = self.threads.at_mut(caller);
         thread.call = number;
-        thread.cargo = EMPTY;
         token(caller, number)
     }
 

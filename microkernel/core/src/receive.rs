@@ -7,7 +7,7 @@
 use crate::{
     kernel::{Kernel, Running, ThreadId},
     machine::{Context, Event, Machine},
-    message::{Cargo, MessageId, Role},
+    message::{Cargo, EMPTY, MessageId, Role},
     port::PortId,
     schedule::{SENT, outcome},
     thread::{Call, Source, State},
@@ -124,9 +124,12 @@ impl Kernel {
         let State::Calling(_, call) = record.state else {
             return Err(Kern::Failure);
         };
-        let (info, cargo, context) = (record.info, record.cargo, record.context);
+        let (info, context) = (record.info, record.context);
+        let mut cargo = EMPTY;
         if info.rights() > 0 {
+            cargo = record.cargo;
             self.make_fit(me.task, &cargo)?;
+            self.threads.at_mut(caller).cargo = EMPTY;
         }
         let callers = &mut self.ports.at_mut(port).callers;
         callers.remove(&mut self.threads, caller);

@@ -4,9 +4,9 @@ use crate::{
     call::next,
     kernel::{Flow, Kernel, Msg, Running, ThreadId},
     machine::{Event, FaultAnswer, Machine, Resolved},
+    message::EMPTY,
     rights::Route,
     schedule::{NOT_SENT, SENT},
-    send::Captured,
     thread::{Call, Level},
 };
 use ipc_abi::{
@@ -26,9 +26,10 @@ impl Kernel {
         msg: &Msg,
     ) -> Result<Flow, Kern> {
         let receives = msg.options & option::RECEIVE != 0;
-        if receives {
-            self.source(me.task, msg.source)?;
-        }
+        let source = match receives {
+            true => Some(self.source(me.task, msg.source)?),
+            false => None,
+        };
         let info = Info::checked(msg.info).ok_or(Kern::SendInvalidData)?;
         let awaiting = self.awaiting(me.task, msg.destination);
         let (caller, call) = awaiting.ok_or(Kern::SendInvalidReply)?;
@@ -47,11 +48,16 @@ impl Kernel {
                 self.answer_exception(machine, me, caller, (exception, level));
             }
         }
-        if !receives {
+        let Some(source) = source else {
             self.finish(machine, me.thread, Ok(()), NOT_SENT);
             return Ok(Flow::Next);
-        }
-        match self.source(me.task, msg.source) {
+        };
+        // Looked up again if the message may have taken the very receive right along.
+        let source = match info.rights() {
+            0 => Ok(source),
+            _ => self.source(me.task, msg.source),
+        };
+        match source {
             Ok(source) => self.receive(machine, me, source, msg.receive_deadline, SENT),
             Err(code) => self.finish(machine, me.thread, Err(code), SENT),
         }
@@ -65,19 +71,21 @@ impl Kernel {
         caller: ThreadId,
         info: Info,
     ) -> Result<(), Kern> {
-        let mut rights = Captured::NONE;
-        if info.rights() > 0 {
-            let route = Route {
-                from: me.task,
-                to: None,
-                spent: None,
-            };
-            rights.slots = machine.read_rights(me.context, info.rights());
-            rights.cargo = self.capture(route, &rights.slots, info.rights())?;
-            self.commit(machine, me.task, &rights.slots, &rights.cargo);
+        if info.rights() == 0 {
+            self.copy_message(machine, me.context, caller, info);
+            self.deliver_answer(machine, caller, info, &EMPTY);
+            return Ok(());
         }
+        let route = Route {
+            from: me.task,
+            to: None,
+            spent: None,
+        };
+        let slots = machine.read_rights(me.context, info.rights());
+        let cargo = self.capture(route, &slots, info.rights())?;
+        self.commit(machine, me.task, &slots, &cargo);
         self.copy_message(machine, me.context, caller, info);
-        self.deliver_answer(machine, caller, info, &rights.cargo);
+        self.deliver_answer(machine, caller, info, &cargo);
         Ok(())
     }
 

@@ -19,7 +19,6 @@ use crate::{
 use alloc::vec::Vec;
 use ipc_abi::{
     Kern,
-    buffer::RIGHTS_MAX,
     message::{Info, POLL, option},
     right::Name,
 };
@@ -29,15 +28,14 @@ use ipc_abi::{
 pub(crate) struct Captured {
     pub(crate) slots: Slots,
     pub(crate) cargo: Cargo,
-    pub(crate) count: usize,
 }
 
 impl Captured {
-    pub(crate) const NONE: Captured = Captured {
-        slots: [(0, 0); RIGHTS_MAX],
-        cargo: EMPTY,
-        count: 0,
-    };
+    /// What a message carries, which may have no rights at all.
+    #[inline]
+    pub(crate) fn cargo(rights: &Option<Captured>) -> &Cargo {
+        rights.as_ref().map_or(&EMPTY, |rights| &rights.cargo)
+    }
 }
 
 /// Where a message is sent to.
@@ -159,10 +157,11 @@ impl Kernel {
         let to = self.destination(me.task, msg.destination)?;
         let notify = self.notify_port(me.task, msg)?;
         let rights = self.take_rights(machine, me, msg, info, to)?;
-        if let Some(receiver) = self.fitting_receiver(machine, to.port, &rights) {
-            self.commit_send(machine, me, msg, to, &rights);
+        if let Some(receiver) = self.fitting_receiver(machine, to.port, rights.as_ref()) {
+            self.commit_send(machine, me, msg, to, rights.as_ref());
             self.copy_message(machine, me.context, receiver, info);
-            self.deliver(machine, receiver, to.port, info, &rights.cargo, NO_TOKEN);
+            let cargo = Captured::cargo(&rights);
+            self.deliver(machine, receiver, to.port, info, cargo, NO_TOKEN);
             return Ok(Half::Sent);
         }
         let port = self.ports.at(to.port);
@@ -174,17 +173,17 @@ impl Kernel {
         } else if msg.send_deadline == POLL {
             Err(Kern::WouldBlock)
         } else {
-            self.release(me, &rights);
+            self.release(me, rights.as_ref());
             return Ok(Half::Full(to.port));
         };
         match result {
             Ok(message) => {
-                self.commit_send(machine, me, msg, to, &rights);
-                self.enqueue(machine, to, message, info, rights.cargo);
+                self.commit_send(machine, me, msg, to, rights.as_ref());
+                self.enqueue(machine, to, message, info, *Captured::cargo(&rights));
                 Ok(Half::Sent)
             }
             Err(code) => {
-                self.release(me, &rights);
+                self.release(me, rights.as_ref());
                 Err(code)
             }
         }
@@ -214,6 +213,7 @@ impl Kernel {
     }
 
     /// Captures the rights that a message sends, if it sends any.
+    #[inline]
     pub(crate) fn take_rights(
         &mut self,
         machine: &mut impl Machine,
@@ -221,9 +221,9 @@ impl Kernel {
         msg: &Msg,
         info: Info,
         to: Destination,
-    ) -> Result<Captured, Kern> {
+    ) -> Result<Option<Captured>, Kern> {
         if info.rights() == 0 {
-            return Ok(Captured::NONE);
+            return Ok(None);
         }
         let route = Route {
             from: me.task,
@@ -232,30 +232,27 @@ impl Kernel {
         };
         let slots = machine.read_rights(me.context, info.rights());
         let cargo = self.capture(route, &slots, info.rights())?;
-        Ok(Captured {
-            slots,
-            cargo,
-            count: info.rights(),
-        })
+        Ok(Some(Captured { slots, cargo }))
     }
 
     /// Puts captured rights back where they were.
-    pub(crate) fn release(&mut self, me: Running, rights: &Captured) {
-        if rights.count > 0 {
+    pub(crate) fn release(&mut self, me: Running, rights: Option<&Captured>) {
+        if let Some(rights) = rights {
             self.put_back(me.task, &rights.slots, &rights.cargo);
         }
     }
 
     /// Makes a send final for its sender.
+    #[inline]
     pub(crate) fn commit_send(
         &mut self,
         machine: &mut impl Machine,
         me: Running,
         msg: &Msg,
         to: Destination,
-        rights: &Captured,
+        rights: Option<&Captured>,
     ) {
-        if rights.count > 0 {
+        if let Some(rights) = rights {
             self.commit(machine, me.task, &rights.slots, &rights.cargo);
         }
         if to.once {
@@ -268,17 +265,18 @@ impl Kernel {
 
     /// The first thread that waits at a port (or its set) and can take these rights. Those that
     /// cannot are told so.
+    #[inline]
     pub(crate) fn fitting_receiver(
         &mut self,
         machine: &mut impl Machine,
         port: PortId,
-        rights: &Captured,
+        rights: Option<&Captured>,
     ) -> Option<ThreadId> {
         loop {
             let receiver = self.waiting(port)?;
-            if rights.count == 0 {
+            let Some(rights) = rights else {
                 return Some(receiver);
-            }
+            };
             let task = self.threads.at(receiver).task;
             match self.make_fit(task, &rights.cargo) {
                 Ok(()) => return Some(receiver),

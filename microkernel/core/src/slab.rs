@@ -5,7 +5,7 @@
 //! its own records always denote live ones (`invariants` checks it): for those there is
 //! [`Slab::at`], which stops the kernel rather than go on with a broken state.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::{fmt, marker::PhantomData, num::NonZeroU32};
 use ipc_abi::Kern;
 
@@ -57,7 +57,8 @@ const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
 /// Records of one kind.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Vec<Slot<T>>>,
+    /// The length of a chunk is part of its type, so that a look-up checks only which chunk it is.
+    chunks: Vec<Box<[Slot<T>; CHUNK]>>,
     free: Option<u32>,
     live: u32,
     slots: u32,
@@ -208,6 +209,8 @@ impl<T> Slab<T> {
                 value: None,
             });
         }
+        let chunk = chunk.into_boxed_slice().try_into();
+        let chunk = chunk.map_err(|_| Kern::ResourceShortage)?;
         self.free = Some(self.slots);
         self.slots = end;
         self.chunks.push(chunk);
