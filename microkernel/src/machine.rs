@@ -147,6 +147,7 @@ impl Machine for Hardware {
         report::print(report);
     }
 
+    #[inline(always)]
     fn trace(&mut self, event: Event) {
         match event {
             Event::Exception { .. } => self.counters.exceptions += 1,

@@ -67,6 +67,7 @@ pub(crate) fn switch(to: &Running) {
 }
 
 /// Something that kernel-core tells.
+#[inline(always)]
 pub(crate) fn event(event: Event) {
     if !on() {
         return;

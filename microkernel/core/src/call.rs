@@ -39,15 +39,21 @@ impl Kernel {
         if self.threads.at(me.thread).notice_out {
             self.renew_notice(me.thread)?;
         }
-        let rights = self.take_rights(machine, me, msg, info, to)?;
-        let receiver = self.fitting_receiver(machine, to.port, rights.as_ref());
-        self.commit_send(machine, me, msg, to, rights.as_ref());
+        let captured;
+        let rights = if info.rights() == 0 {
+            None
+        } else {
+            captured = self.take_rights(machine, me, msg, info, to)?;
+            Some(&captured)
+        };
+        let receiver = self.fitting_receiver(machine, to.port, rights);
+        self.commit_send(machine, me, msg, to, rights);
         match receiver {
             Some(receiver) => {
                 self.copy_message(machine, me.context, receiver, info);
                 let server = self.actor(receiver);
                 let token = self.issue(me.thread, server, to.port, Call::Message);
-                let cargo = Captured::cargo(&rights);
+                let cargo = Captured::cargo(rights);
                 self.deliver(machine, receiver, to.port, info, cargo, token);
             }
             None => {

@@ -296,6 +296,7 @@ impl Kernel {
     }
 
     /// What a receive names.
+    #[inline]
     pub(crate) fn source(&self, task: TaskId, name: u64) -> Result<Source, Kern> {
         match self.tasks.at(task).names.get(name).map(|entry| entry.holds) {
             Some(Holds::Port {

@@ -169,7 +169,7 @@ impl Kernel {
     }
 
     /// Hands a message, whose words and body are in place, to a thread that waits for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(
         &mut self,
         machine: &mut impl Machine,
@@ -187,6 +187,7 @@ impl Kernel {
 
     /// Rights and result of a received message. Room for the rights has been made.
     #[allow(clippy::too_many_arguments, reason = "a message has that many parts")]
+    #[inline(always)]
     fn hand_in(
         &mut self,
         machine: &mut impl Machine,
@@ -212,6 +213,7 @@ impl Kernel {
     }
 
     /// Hands an answer, whose words and body are in place, to the thread that called.
+    #[inline]
     pub(crate) fn deliver_answer(
         &mut self,
         machine: &mut impl Machine,

@@ -457,6 +457,7 @@ impl Kernel {
     }
 
     /// Takes a receiving thread out of its queue; says how far its trap has come.
+    #[inline]
     pub(crate) fn stop_receiving(&mut self, thread: crate::ThreadId) -> ipc_abi::message::Outcome {
         let State::Receiving { source, sent } = self.threads.at(thread).state else {
             return NOT_SENT;

@@ -37,6 +37,7 @@ impl Kernel {
     /// the running thread's slice if another of its priority is ready, or soon if steps are left to
     /// do. `FOREVER`: not at all. The clock is read only if a slice begins. Cheap: call it before
     /// each return to ring 3, and program the timer if the answer is earlier than what is programmed.
+    #[inline]
     pub fn alarm(&mut self, now: impl Fn() -> u64) -> u64 {
         let mut alarm = self.timers.first(&self.threads);
         if self.current.is_some() {
@@ -105,7 +106,7 @@ impl Kernel {
     }
 
     /// Makes a thread that is in no queue ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake(&mut self, thread: ThreadId) {
         self.threads.at_mut(thread).state = State::Ready;
         if let Some(earlier) = self.handoff.replace(thread) {
@@ -123,7 +124,7 @@ impl Kernel {
     }
 
     /// Decides who runs from here on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn dispatch(&mut self) {
         if let Some(next) = self.handoff.take() {
             let priority = self.threads.at(next).priority;
@@ -145,7 +146,7 @@ impl Kernel {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn run(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
         record.state = State::Running;

@@ -33,8 +33,8 @@ pub(crate) struct Captured {
 impl Captured {
     /// What a message carries, which may have no rights at all.
     #[inline]
-    pub(crate) fn cargo(rights: &Option<Captured>) -> &Cargo {
-        rights.as_ref().map_or(&EMPTY, |rights| &rights.cargo)
+    pub(crate) fn cargo(rights: Option<&Captured>) -> &Cargo {
+        rights.map_or(&EMPTY, |rights| &rights.cargo)
     }
 }
 
@@ -156,11 +156,17 @@ impl Kernel {
         let info = Info::checked(msg.info).ok_or(Kern::SendInvalidData)?;
         let to = self.destination(me.task, msg.destination)?;
         let notify = self.notify_port(me.task, msg)?;
-        let rights = self.take_rights(machine, me, msg, info, to)?;
-        if let Some(receiver) = self.fitting_receiver(machine, to.port, rights.as_ref()) {
-            self.commit_send(machine, me, msg, to, rights.as_ref());
+        let captured;
+        let rights = if info.rights() == 0 {
+            None
+        } else {
+            captured = self.take_rights(machine, me, msg, info, to)?;
+            Some(&captured)
+        };
+        if let Some(receiver) = self.fitting_receiver(machine, to.port, rights) {
+            self.commit_send(machine, me, msg, to, rights);
             self.copy_message(machine, me.context, receiver, info);
-            let cargo = Captured::cargo(&rights);
+            let cargo = Captured::cargo(rights);
             self.deliver(machine, receiver, to.port, info, cargo, NO_TOKEN);
             return Ok(Half::Sent);
         }
@@ -173,23 +179,24 @@ impl Kernel {
         } else if msg.send_deadline == POLL {
             Err(Kern::WouldBlock)
         } else {
-            self.release(me, rights.as_ref());
+            self.release(me, rights);
             return Ok(Half::Full(to.port));
         };
         match result {
             Ok(message) => {
-                self.commit_send(machine, me, msg, to, rights.as_ref());
-                self.enqueue(machine, to, message, info, *Captured::cargo(&rights));
+                self.commit_send(machine, me, msg, to, rights);
+                self.enqueue(machine, to, message, info, *Captured::cargo(rights));
                 Ok(Half::Sent)
             }
             Err(code) => {
-                self.release(me, rights.as_ref());
+                self.release(me, rights);
                 Err(code)
             }
         }
     }
 
     /// The live port that a name lets its task send to.
+    #[inline]
     pub(crate) fn destination(&self, task: TaskId, name: u64) -> Result<Destination, Kern> {
         let entry = self.tasks.at(task).names.get(name);
         let (port, once) = match entry.map(|entry| entry.holds) {
@@ -212,8 +219,9 @@ impl Kernel {
         Ok(Some(port.ok_or(Kern::SendInvalidNotify)?))
     }
 
-    /// Captures the rights that a message sends, if it sends any.
-    #[inline]
+    /// Captures the rights that a message sends. A message without any does not come here: the
+    /// arrays are large, and would be moved about for nothing.
+    #[inline(never)]
     pub(crate) fn take_rights(
         &mut self,
         machine: &mut impl Machine,
@@ -221,10 +229,7 @@ impl Kernel {
         msg: &Msg,
         info: Info,
         to: Destination,
-    ) -> Result<Option<Captured>, Kern> {
-        if info.rights() == 0 {
-            return Ok(None);
-        }
+    ) -> Result<Captured, Kern> {
         let route = Route {
             from: me.task,
             to: Some(to.port),
@@ -232,7 +237,7 @@ impl Kernel {
         };
         let slots = machine.read_rights(me.context, info.rights());
         let cargo = self.capture(route, &slots, info.rights())?;
-        Ok(Some(Captured { slots, cargo }))
+        Ok(Captured { slots, cargo })
     }
 
     /// Puts captured rights back where they were.
@@ -363,7 +368,7 @@ impl Kernel {
     }
 
     /// Takes a thread out of the queue of those that receive from a source.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink_receiver(&mut self, thread: ThreadId, source: Source) {
         let receivers = match source {
             Source::Port(port) => &mut self.ports.at_mut(port).receivers,
