@@ -4,6 +4,7 @@
 //! acts, calls the kernel, and takes steps until none is left, with the whole state checked after
 //! each. The tests themselves lie in `tests/`, one file a theme.
 
+pub mod naive;
 pub mod random;
 pub mod toy;
 pub mod world;

@@ -1,0 +1,505 @@
+//! Ports and rights as one would write them down without a thought for speed: maps and vectors,
+//! counts found by counting, errors undone by putting the old state back.
+//!
+//! The kernel is held against it operation by operation (`tests/naive.rs`). It knows no blocking
+//! sends and receives and no sets; those are the matter of the other tests.
+
+use ipc_abi::{
+    Kern, notify,
+    right::{ArrivedKind, Disposition},
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Number of a port in the model.
+pub type PortNumber = usize;
+/// Number of a task in the model.
+pub type TaskNumber = usize;
+/// Number of a thread in the model.
+pub type ThreadNumber = usize;
+
+/// A right on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// The receive right.
+    Receive(PortNumber),
+    /// A send right.
+    Send(PortNumber),
+    /// A send-once right.
+    Once(PortNumber),
+}
+
+/// What a name denotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The port.
+    pub port: PortNumber,
+    /// Whether the receive right is here.
+    pub receive: bool,
+    /// User references of the send right, send-once right or dead name.
+    pub refs: u64,
+    /// Whether it is a send-once right.
+    pub once: bool,
+    /// Who is to be told of the port's death.
+    pub watch: Option<PortNumber>,
+}
+
+/// Something to receive.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its first word.
+    pub word: u64,
+    /// Its rights.
+    pub rights: Vec<Option<Right>>,
+    /// The thread that waits for the answer, if it is a call.
+    pub caller: Option<ThreadNumber>,
+}
+
+/// A port.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// Whether its receive right has been destroyed.
+    pub dead: bool,
+    /// Its payload.
+    pub payload: u64,
+    /// How many send rights have been made from its receive right.
+    pub make_send: u64,
+    /// What lies in its queue, in the order in which it came.
+    pub items: VecDeque<Item>,
+    /// Notices that lie there too: id and first word.
+    pub notices: Vec<(u32, u64)>,
+    /// Who is to be told that it has no senders.
+    pub watch: Option<PortNumber>,
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It can make traps.
+    Free,
+    /// Its call is queued at a port.
+    Calling(PortNumber),
+    /// A task has its token, received through a port.
+    Awaiting(TaskNumber, PortNumber, u64),
+    /// It has ended.
+    Gone,
+}
+
+/// A thread.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Its task.
+    pub task: TaskNumber,
+    /// What it does.
+    pub doing: Doing,
+    /// The code with which its trap ended while another acted.
+    pub code: Option<Kern>,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default)]
+pub struct Naive {
+    /// Ports, dead ones included.
+    pub ports: Vec<Port>,
+    /// The names of each task.
+    pub tasks: Vec<BTreeMap<u64, Held>>,
+    /// Threads, ended ones included.
+    pub threads: Vec<Thread>,
+    /// Rights that are between two places just now.
+    flight: Vec<Right>,
+}
+
+/// The limit that ports have.
+const LIMIT: usize = 16;
+
+impl Naive {
+    /// A new port, whose receive right a task has under this name.
+    pub fn allocate(&mut self, task: TaskNumber, name: u64, payload: u64) {
+        assert!(!self.tasks[task].contains_key(&name), "the name is taken");
+        let port = self.ports.len();
+        self.ports.push(Port {
+            payload,
+            ..Port::default()
+        });
+        let held = Held {
+            port,
+            receive: true,
+            refs: 0,
+            once: false,
+            watch: None,
+        };
+        self.tasks[task].insert(name, held);
+    }
+
+    /// Trap `port_make_send`.
+    pub fn make_send(&mut self, task: TaskNumber, name: u64) -> Result<(), Kern> {
+        let held = self.tasks[task].get_mut(&name).ok_or(Kern::InvalidName)?;
+        if !held.receive {
+            return Err(Kern::InvalidRight);
+        }
+        held.refs += 1;
+        self.ports[held.port].make_send += 1;
+        Ok(())
+    }
+
+    /// Trap `port_deallocate`.
+    pub fn deallocate(&mut self, task: TaskNumber, name: u64, count: u64) -> Result<(), Kern> {
+        let held = self.tasks[task].get_mut(&name).ok_or(Kern::InvalidName)?;
+        if held.refs == 0 {
+            return Err(Kern::InvalidRight);
+        }
+        if count == 0 || count > held.refs {
+            return Err(Kern::InvalidValue);
+        }
+        held.refs -= count;
+        let (port, drained) = (held.port, held.refs == 0);
+        self.tidy(task, name);
+        if drained {
+            self.look_at_senders(port);
+        }
+        Ok(())
+    }
+
+    /// Trap `port_destroy`.
+    pub fn destroy(&mut self, task: TaskNumber, name: u64) -> Result<(), Kern> {
+        let held = self.tasks[task].get_mut(&name).ok_or(Kern::InvalidName)?;
+        if !held.receive {
+            return Err(Kern::InvalidRight);
+        }
+        held.receive = false;
+        let port = held.port;
+        self.tidy(task, name);
+        self.kill(port);
+        Ok(())
+    }
+
+    /// Trap `port_request_notification`.
+    pub fn request(
+        &mut self,
+        task: TaskNumber,
+        name: u64,
+        request: notify::Request,
+        to: u64,
+    ) -> Result<(), Kern> {
+        let held = *self.tasks[task].get(&name).ok_or(Kern::InvalidName)?;
+        let fits = match request {
+            notify::Request::DeadName => held.refs > 0,
+            notify::Request::NoSenders => held.receive,
+        };
+        if !fits {
+            return Err(Kern::InvalidRight);
+        }
+        let mut watch = None;
+        if to != 0 {
+            let to = self.tasks[task].get(&to).filter(|held| held.receive);
+            watch = Some(to.ok_or(Kern::InvalidCapability)?.port);
+        }
+        match request {
+            notify::Request::DeadName => {
+                if let Some(held) = self.tasks[task].get_mut(&name) {
+                    held.watch = watch;
+                }
+                if self.ports[held.port].dead {
+                    self.tell_dead_names(held.port);
+                }
+            }
+            notify::Request::NoSenders => {
+                self.ports[held.port].watch = watch;
+                if self.ports[held.port].make_send > 0 {
+                    self.look_at_senders(held.port);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The send half of a send or call: the item is queued.
+    pub fn send(
+        &mut self,
+        task: TaskNumber,
+        name: u64,
+        word: u64,
+        rights: &[(u64, Disposition)],
+        caller: Option<ThreadNumber>,
+    ) -> Result<(), Kern> {
+        let to = self.tasks[task].get(&name).filter(|held| held.refs > 0);
+        let to = *to.ok_or(Kern::SendInvalidDest)?;
+        if self.ports[to.port].dead {
+            return Err(Kern::SendInvalidDest);
+        }
+        let before = self.clone();
+        let spent = to.once.then_some(name);
+        let rights = match self.capture(task, rights, Some(to.port), spent) {
+            Ok(rights) => rights,
+            Err(code) => {
+                *self = before;
+                return Err(code);
+            }
+        };
+        let queued = self.ports[to.port].items.iter();
+        let queued = queued.filter(|item| item.caller.is_none()).count();
+        if caller.is_none() && !to.once && queued >= LIMIT {
+            *self = before;
+            return Err(Kern::WouldBlock);
+        }
+        if to.once {
+            self.tasks[task].remove(&name);
+        }
+        self.flight.clear();
+        self.ports[to.port].items.push_back(Item {
+            word,
+            rights,
+            caller,
+        });
+        if let Some(caller) = caller {
+            self.threads[caller].doing = Doing::Calling(to.port);
+        }
+        Ok(())
+    }
+
+    /// Takes rights out of a task's names; they are in flight then.
+    pub fn capture(
+        &mut self,
+        task: TaskNumber,
+        rights: &[(u64, Disposition)],
+        to: Option<PortNumber>,
+        spent: Option<u64>,
+    ) -> Result<Vec<Option<Right>>, Kern> {
+        let mut taken = Vec::new();
+        for (name, disposition) in rights {
+            let right = match disposition {
+                Disposition::None => None,
+                _ if spent == Some(*name) => return Err(Kern::SendInvalidRight),
+                _ => {
+                    let right = self.take(task, *name, *disposition, to);
+                    Some(right.ok_or(Kern::SendInvalidRight)?)
+                }
+            };
+            self.flight.extend(right);
+            taken.push(right);
+        }
+        Ok(taken)
+    }
+
+    fn take(
+        &mut self,
+        task: TaskNumber,
+        name: u64,
+        disposition: Disposition,
+        to: Option<PortNumber>,
+    ) -> Option<Right> {
+        let held = *self.tasks[task].get(&name)?;
+        let port = held.port;
+        let dead = self.ports[port].dead;
+        let kind = if held.once {
+            Right::Once(port)
+        } else {
+            Right::Send(port)
+        };
+        let (right, refs, receive) = match disposition {
+            Disposition::MakeSend if held.receive => {
+                self.ports[port].make_send += 1;
+                (Right::Send(port), 0, false)
+            }
+            Disposition::MakeSendOnce if held.receive => (Right::Once(port), 0, false),
+            Disposition::MoveReceive if held.receive && self.is_no_cycle(port, to) => {
+                (Right::Receive(port), 0, true)
+            }
+            Disposition::CopySend if held.refs > 0 && (dead || !held.once) => (kind, 0, false),
+            Disposition::MoveSend if held.refs > 0 && (dead || !held.once) => (kind, 1, false),
+            Disposition::MoveSendOnce if held.refs > 0 && (dead || held.once) => (kind, 1, false),
+            _ => return None,
+        };
+        let held = self.tasks[task].get_mut(&name)?;
+        held.refs -= refs;
+        held.receive &= !receive;
+        self.tidy(task, name);
+        Some(right)
+    }
+
+    fn is_no_cycle(&self, port: PortNumber, to: Option<PortNumber>) -> bool {
+        let mut at = to;
+        while let Some(here) = at {
+            if here == port {
+                return false;
+            }
+            at = self.ports.iter().position(|outer| {
+                let mut rights = outer.items.iter().flat_map(|item| &item.rights);
+                rights.any(|right| *right == Some(Right::Receive(here)))
+            });
+        }
+        true
+    }
+
+    /// Puts rights, as they arrived, into a task's names; the values must be what they can be.
+    pub fn arrive(&mut self, task: TaskNumber, rights: &[Option<Right>], arrived: &[(u64, u8)]) {
+        assert_eq!(rights.len(), arrived.len());
+        self.flight = rights.iter().flatten().copied().collect();
+        for (right, (value, kind)) in rights.iter().zip(arrived) {
+            let Some(right) = *right else {
+                assert_eq!((*value, *kind), (0, ArrivedKind::None as u8));
+                continue;
+            };
+            self.flight.remove(0);
+            let expected = self.arrive_one(task, right, *value);
+            assert_eq!(*kind, expected as u8, "{right:?} arrived as another kind");
+        }
+    }
+
+    fn arrive_one(&mut self, task: TaskNumber, right: Right, value: u64) -> ArrivedKind {
+        let (Right::Receive(port) | Right::Send(port) | Right::Once(port)) = right;
+        let dead = self.ports[port].dead;
+        let names = &mut self.tasks[task];
+        let mut here = names
+            .iter()
+            .filter(|(_, held)| held.port == port && !held.once);
+        let here = here.next().map(|(name, held)| (*name, *held));
+        let receive = matches!(right, Right::Receive(_));
+        let once = matches!(right, Right::Once(_));
+        if !receive && here.is_some_and(|(_, held)| held.receive) {
+            assert_eq!(value, self.ports[port].payload);
+            if !once {
+                self.look_at_senders(port);
+            }
+            return ArrivedKind::Own;
+        }
+        match here.filter(|_| !once) {
+            Some((name, _)) => {
+                assert_eq!(value, name, "rights to one port have one name");
+                if let Some(held) = names.get_mut(&name) {
+                    held.receive |= receive;
+                    held.refs += u64::from(!receive);
+                }
+            }
+            None => {
+                assert_ne!(value, 0);
+                let held = Held {
+                    port,
+                    receive,
+                    refs: u64::from(!receive),
+                    once,
+                    watch: None,
+                };
+                assert_eq!(names.insert(value, held), None, "the name was taken");
+            }
+        }
+        match right {
+            Right::Receive(_) => ArrivedKind::Receive,
+            _ if dead => ArrivedKind::Dead,
+            Right::Send(_) => ArrivedKind::Send,
+            Right::Once(_) => ArrivedKind::SendOnce,
+        }
+    }
+
+    /// Breaks off what a thread waits in. `false`: it waits in nothing.
+    pub fn abort(&mut self, thread: ThreadNumber, code: Kern) -> bool {
+        match self.threads[thread].doing {
+            Doing::Free | Doing::Gone => return false,
+            Doing::Calling(port) => {
+                let items = &mut self.ports[port].items;
+                let place = items.iter().position(|item| item.caller == Some(thread));
+                let item = place.and_then(|place| items.remove(place));
+                self.discard(item.map(|item| item.rights).unwrap_or_default());
+            }
+            Doing::Awaiting(_, port, token) => self.tell(port, notify::CANCELLED, token),
+        }
+        self.threads[thread].doing = Doing::Free;
+        self.threads[thread].code = Some(code);
+        true
+    }
+
+    /// Ends a task.
+    pub fn terminate(&mut self, task: TaskNumber) {
+        for thread in 0..self.threads.len() {
+            if self.threads[thread].task == task {
+                self.abort(thread, Kern::Aborted);
+                self.threads[thread].doing = Doing::Gone;
+            }
+        }
+        while let Some((name, held)) = self.tasks[task].pop_first() {
+            let _ = name;
+            if held.receive {
+                self.kill(held.port);
+            }
+            self.look_at_senders(held.port);
+        }
+        for thread in &mut self.threads {
+            if matches!(thread.doing, Doing::Awaiting(server, ..) if server == task) {
+                thread.doing = Doing::Free;
+                thread.code = Some(Kern::ReceivePortDied);
+            }
+        }
+    }
+
+    fn tell(&mut self, port: PortNumber, id: u32, word: u64) {
+        if !self.ports[port].dead {
+            self.ports[port].notices.push((id, word));
+        }
+    }
+
+    fn kill(&mut self, port: PortNumber) {
+        let record = &mut self.ports[port];
+        record.dead = true;
+        record.watch = None;
+        record.notices.clear();
+        for item in core::mem::take(&mut record.items) {
+            if let Some(caller) = item.caller {
+                self.threads[caller].doing = Doing::Free;
+                self.threads[caller].code = Some(Kern::ReceivePortDied);
+            }
+            self.discard(item.rights);
+        }
+        self.tell_dead_names(port);
+    }
+
+    fn tell_dead_names(&mut self, port: PortNumber) {
+        let mut due = Vec::new();
+        for names in &mut self.tasks {
+            for (name, held) in names.iter_mut().filter(|(_, held)| held.port == port) {
+                if let Some(to) = held.watch.take() {
+                    held.refs += 1;
+                    due.push((to, *name));
+                }
+            }
+        }
+        for (to, name) in due {
+            self.tell(to, notify::DEAD_NAME, name);
+        }
+    }
+
+    fn discard(&mut self, rights: Vec<Option<Right>>) {
+        for right in rights.into_iter().flatten() {
+            match right {
+                Right::Receive(port) => self.kill(port),
+                Right::Send(port) => self.look_at_senders(port),
+                Right::Once(_) => {}
+            }
+        }
+    }
+
+    /// A send right may have gone: is there any left?
+    fn look_at_senders(&mut self, port: PortNumber) {
+        let held = self.tasks.iter().flat_map(|names| names.values());
+        let mut held = held.filter(|held| held.port == port && !held.once && held.refs > 0);
+        let sends = Right::Send(port);
+        let items = self.ports.iter().flat_map(|outer| &outer.items);
+        let mut transit = items.flat_map(|item| item.rights.iter().flatten());
+        let left = held.next().is_some()
+            || transit.any(|right| *right == sends)
+            || self.flight.contains(&sends);
+        if !left && let Some(to) = self.ports[port].watch.take() {
+            self.tell(to, notify::NO_SENDERS, self.ports[port].make_send);
+        }
+    }
+
+    /// Forgets a request with the send right that it was about, and a name that denotes nothing.
+    fn tidy(&mut self, task: TaskNumber, name: u64) {
+        if let Some(held) = self.tasks[task].get_mut(&name)
+            && held.refs == 0
+        {
+            held.watch = None;
+            if !held.receive {
+                self.tasks[task].remove(&name);
+            }
+        }
+    }
+}
