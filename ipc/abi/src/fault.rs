@@ -85,6 +85,7 @@ impl FaultReply {
     }
 
     /// From message words. Whether address and frame may be entered is checked where it is done.
+    #[inline]
     #[must_use]
     pub const fn from_words(words: [u64; 6]) -> FaultReply {
         let [code, run, frame, epoch, _, _] = words;

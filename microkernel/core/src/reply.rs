@@ -12,7 +12,7 @@ use crate::{
 use ipc_abi::{
     Kern,
     exception::Exception,
-    fault::{Fault, FaultReply},
+    fault::Fault,
     kern_return,
     message::{Info, option},
 };
@@ -98,7 +98,8 @@ impl Kernel {
         info: Info,
     ) -> Result<Flow, Kern> {
         let words = machine.words(me.context);
-        let result = FaultReply::from_words(words).result;
+        let [code, ..] = words;
+        let result = kern_return::from_raw((code & 0xFFFF_FFFF) as u32);
         if result.is_ok() {
             let thread = self.threads.at(caller);
             let answer = FaultAnswer {

@@ -11,7 +11,7 @@ use crate::{
     message::MessageId,
     port::{PortId, SetId},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use ipc_abi::{Kern, right::Name};
 
 /// Most names that a task can have.
@@ -67,7 +67,7 @@ pub(crate) struct Entry {
 /// A task's names.
 #[derive(Debug)]
 pub(crate) struct Names {
-    entries: Vec<Vec<Entry>>,
+    entries: Vec<Box<[Entry; CHUNK]>>,
     slots: u32,
     used: u32,
     free_head: u32,
@@ -229,7 +229,8 @@ impl Names {
                 generation: 0,
             });
         }
-        self.entries.push(chunk);
+        let chunk = chunk.into_boxed_slice().try_into();
+        self.entries.push(chunk.map_err(|_| Kern::ResourceShortage)?);
         let first = self.slots;
         self.slots = first.saturating_add(CHUNK as u32);
         for index in first.max(1)..self.slots {
