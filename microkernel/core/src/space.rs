@@ -67,6 +67,10 @@ pub(crate) struct Entry {
 /// A task's names.
 #[derive(Debug)]
 pub(crate) struct Names {
+    #[allow(
+        clippy::vec_box,
+        reason = "growth moves no entries: that would be unbounded work"
+    )]
     entries: Vec<Box<[Entry; CHUNK]>>,
     slots: u32,
     used: u32,
@@ -230,7 +234,8 @@ impl Names {
             });
         }
         let chunk = chunk.into_boxed_slice().try_into();
-        self.entries.push(chunk.map_err(|_| Kern::ResourceShortage)?);
+        self.entries
+            .push(chunk.map_err(|_| Kern::ResourceShortage)?);
         let first = self.slots;
         self.slots = first.saturating_add(CHUNK as u32);
         for index in first.max(1)..self.slots {
