@@ -1,1 +1,4 @@
-//! Random seeded schedules of the VM core against a flat byte model.
+//! Random, seeded, replayable schedules of the VM core, compared byte by byte with a flat model.
+
+pub mod flat;
+pub mod machine;

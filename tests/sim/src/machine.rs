@@ -1,0 +1,211 @@
+//! The model machine: frames with bytes, address spaces with translations, nothing else.
+//!
+//! It does what the kernel and the physical window do, and is as unkind as they may be: free frames
+//! hold rubbish, an Enter with an old epoch is dropped, and so is any Enter now and then, since
+//! entering is a hint.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ipc_abi::types::Prot;
+use vm_core::effect::Enter;
+use vm_core::event::MapId;
+use vm_core::machine::{Machine, Revoke, Seen};
+use vm_core::object::page::Frame;
+
+use crate::flat::PAGE;
+
+/// One translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// What it leads to.
+    pub frame: Frame,
+    /// With which rights.
+    pub protection: Prot,
+    /// It was used.
+    pub referenced: bool,
+    /// It was written through.
+    pub dirty: bool,
+}
+
+/// An address space.
+#[derive(Debug, Default)]
+struct Space {
+    pages: BTreeMap<u64, Translation>,
+    epoch: u64,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Model {
+    frames: Vec<Option<Box<[u8]>>>,
+    spaces: HashMap<u64, Space>,
+    /// Calls of [`Machine::revoke`].
+    pub revokes: u64,
+}
+
+impl Model {
+    /// A machine with frames below `limit`, all full of rubbish.
+    #[must_use]
+    pub fn new(limit: u32) -> Model {
+        Model {
+            frames: (0..limit).map(|_| None).collect(),
+            spaces: HashMap::new(),
+            revokes: 0,
+        }
+    }
+
+    /// The bytes of a frame.
+    pub fn frame(&mut self, frame: Frame) -> &mut [u8] {
+        self.frames[frame.0 as usize].get_or_insert_with(|| vec![0xA5; PAGE].into_boxed_slice())
+    }
+
+    /// Fills a frame with rubbish, as a frame that was given to somebody else may be.
+    pub fn spoil(&mut self, frame: Frame) {
+        self.frame(frame).fill(0x5A);
+    }
+
+    /// Enters translations, unless they are out of date.
+    pub fn enter(&mut self, enter: &Enter) {
+        let space = self.spaces.entry(enter.map.to_word()).or_default();
+        if enter.epoch < space.epoch {
+            return;
+        }
+        for (page, frame) in (enter.address >> 12..).zip(enter.frames()) {
+            let translation = Translation {
+                frame: *frame,
+                protection: enter.protection,
+                referenced: false,
+                dirty: false,
+            };
+            space.pages.insert(page, translation);
+        }
+    }
+
+    /// The translation of a page.
+    #[must_use]
+    pub fn translation(&self, map: MapId, page: u64) -> Option<Translation> {
+        self.spaces.get(&map.to_word())?.pages.get(&page).copied()
+    }
+
+    /// Every translation of a map.
+    pub fn translations(&self, map: MapId) -> impl Iterator<Item = (u64, Translation)> + '_ {
+        let space = self.spaces.get(&map.to_word());
+        space
+            .into_iter()
+            .flat_map(|space| space.pages.iter().map(|(page, to)| (*page, *to)))
+    }
+
+    /// The address space is gone.
+    pub fn forget(&mut self, map: MapId) {
+        self.spaces.remove(&map.to_word());
+    }
+
+    /// Touches a byte as a thread of the map's task would: `None` is a fault. With `value` it is
+    /// written, else read.
+    pub fn touch(&mut self, map: MapId, address: u64, value: Option<u8>) -> Option<u8> {
+        let needed = if value.is_some() {
+            Prot::WRITE
+        } else {
+            Prot::READ
+        };
+        let space = self.spaces.get_mut(&map.to_word())?;
+        let translation = space.pages.get_mut(&(address >> 12))?;
+        if !translation.protection.contains(needed) {
+            return None;
+        }
+        translation.referenced = true;
+        translation.dirty |= value.is_some();
+        let frame = translation.frame;
+        let byte = &mut self.frame(frame)[address as usize % PAGE];
+        if let Some(value) = value {
+            *byte = value;
+        }
+        Some(*byte)
+    }
+}
+
+fn lower(translation: &mut Translation, keep: Prot, seen: &mut Seen) -> bool {
+    seen.referenced |= translation.referenced;
+    seen.dirty |= translation.dirty;
+    translation.protection &= keep;
+    translation.protection.is_empty()
+}
+
+impl Machine for Model {
+    fn zero(&mut self, frame: Frame) {
+        self.frame(frame).fill(0);
+    }
+
+    fn copy(&mut self, from: Frame, to: Frame) {
+        let bytes = self.frame(from).to_vec();
+        self.frame(to).copy_from_slice(&bytes);
+    }
+
+    fn load(&mut self, frame: Frame, offset: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.frame(frame)[offset..offset + bytes.len()]);
+    }
+
+    fn store(&mut self, frame: Frame, offset: usize, bytes: &[u8]) {
+        self.frame(frame)[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), count: usize) {
+        let bytes = self.frame(from.0)[from.1..from.1 + count].to_vec();
+        self.frame(to.0)[to.1..to.1 + count].copy_from_slice(&bytes);
+    }
+
+    fn is_zero(&mut self, frame: Frame) -> bool {
+        self.frame(frame).iter().all(|byte| *byte == 0)
+    }
+
+    fn revoke(&mut self, elements: &[Revoke]) -> Seen {
+        self.revokes += 1;
+        let mut seen = Seen::default();
+        for element in elements {
+            match *element {
+                Revoke::Page {
+                    map,
+                    epoch,
+                    address,
+                    frame,
+                    keep,
+                } => {
+                    let Some(space) = self.spaces.get_mut(&map.to_word()) else {
+                        continue;
+                    };
+                    space.epoch = space.epoch.max(epoch);
+                    let page = address >> 12;
+                    if let Some(found) = space.pages.get_mut(&page)
+                        && found.frame == frame
+                        && lower(found, keep, &mut seen)
+                    {
+                        space.pages.remove(&page);
+                    }
+                }
+                Revoke::Range {
+                    map,
+                    epoch,
+                    start,
+                    end,
+                    keep,
+                } => {
+                    let Some(space) = self.spaces.get_mut(&map.to_word()) else {
+                        continue;
+                    };
+                    space.epoch = space.epoch.max(epoch);
+                    let range = start >> 12..end >> 12;
+                    let mut gone = Vec::new();
+                    for (page, found) in space.pages.range_mut(range) {
+                        if lower(found, keep, &mut seen) {
+                            gone.push(*page);
+                        }
+                    }
+                    for page in gone {
+                        space.pages.remove(&page);
+                    }
+                }
+            }
+        }
+        seen
+    }
+}

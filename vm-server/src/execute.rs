@@ -1,0 +1,257 @@
+//! From effects to traps, in order; the last answer rides on the next receive.
+
+use ipc::buffer::{self, Body};
+use ipc::trap::{self, Received, Send};
+use ipc_abi::Kern;
+use ipc_abi::fault::{FAULT_REPLY, FaultReply};
+use ipc_abi::kern_return;
+use ipc_abi::message::{FOREVER, Info, POLL, WORDS, option};
+use ipc_abi::notify::Request;
+use ipc_abi::right::{Disposition, NULL, Name};
+use ipc_protocol::vm_map;
+use vm_core::call::{Message, Reply};
+use vm_core::effect::{Answer, Effect};
+use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
+
+use crate::pmap;
+use crate::serve::Server;
+
+/// An answer that is in words and buffer, and has only to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    token: Token,
+    info: Info,
+    words: [u64; WORDS],
+}
+
+/// Receives from `set` until `deadline`, after sending what is pending.
+pub(crate) fn exchange(pending: Option<Pending>, set: Name, deadline: u64) -> Received {
+    let mut send = Send {
+        options: option::RECEIVE,
+        destination: 0,
+        receive: set,
+        info: Info::short(0),
+        send_deadline: POLL,
+        receive_deadline: deadline,
+        notify: NULL,
+        words: [0; WORDS],
+    };
+    if let Some(answer) = pending {
+        send.options |= option::REPLY;
+        send.destination = answer.token.0.get();
+        send.info = answer.info;
+        send.words = answer.words;
+    }
+    // SAFETY: nobody holds the body between two events.
+    unsafe { trap::msg(&send) }
+}
+
+/// Sends an answer. Fails if nobody waits for it any more, or the kernel refuses it.
+fn send(answer: Pending) -> Result<(), Kern> {
+    let send = Send {
+        options: option::REPLY,
+        destination: answer.token.0.get(),
+        receive: NULL,
+        info: answer.info,
+        send_deadline: POLL,
+        receive_deadline: FOREVER,
+        notify: NULL,
+        words: answer.words,
+    };
+    // SAFETY: nobody holds the body while effects are carried out.
+    kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code())
+}
+
+impl Server {
+    /// Carries out all effects of an event. The last answer is left to ride on the next receive.
+    pub(crate) fn carry_out(&mut self) -> Option<Pending> {
+        let mut pending = None;
+        while let Some(effect) = self.effects.pop_front() {
+            if let Some(answer) = pending.take() {
+                self.answer_now(answer);
+            }
+            pending = self.carry_out_one(effect);
+        }
+        pending
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) -> Option<Pending> {
+        match effect {
+            Effect::Enter(pages) => {
+                if pmap::enter(&self.hardware.spaces, &pages) == Err(Kern::ResourceShortage) {
+                    self.kernel_is_short();
+                }
+            }
+            Effect::Resume { to, result } => return resume(to, result),
+            Effect::Reply { to, answer } => return self.compose(to?, answer),
+            Effect::Release(RightId(name), count) => {
+                // The core counts what came; a right that is gone was given back by its end.
+                let _ = trap::port_deallocate(name, count);
+            }
+            Effect::WatchDead(right) => self.watch_dead(right),
+            Effect::PortGone(port) => self.ports.gone(port),
+            Effect::SpaceGone(map) => {
+                let space = self.hardware.spaces.take(map);
+                if space != NULL {
+                    let _ = trap::port_deallocate(space, 1);
+                }
+            }
+            Effect::Talk(right) => self.talk(right),
+            Effect::WakeAt(time) => self.wake = time,
+            Effect::Donate { first, count } => self.donate(first.0, count),
+            Effect::Report(report) => ipc::println!("vm-server: {report}"),
+        }
+        None
+    }
+
+    /// Sends an answer by itself. The kernel being short of frames for page tables is mended, once.
+    pub(crate) fn answer_now(&mut self, answer: Pending) {
+        if send(answer) == Err(Kern::ResourceShortage) {
+            self.kernel_is_short();
+            if send(answer) == Err(Kern::ResourceShortage) {
+                self.fail(answer.token, Kern::ResourceShortage);
+            }
+        }
+    }
+
+    /// Refuses a call or fails a fault, with no more than a code.
+    pub(crate) fn fail(&self, token: Token, code: Kern) {
+        let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
+        // Fails only if nobody waits any more.
+        let _ = send(Pending { token, info: Info::short(FAULT_REPLY), words });
+    }
+
+    fn compose(&mut self, token: Token, answer: Answer) -> Option<Pending> {
+        match answer.and_then(|reply| self.compose_reply(token, &reply)) {
+            Ok(pending) => Some(pending),
+            Err(code) => {
+                let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
+                Some(Pending { token, info: Info::short(FAULT_REPLY), words })
+            }
+        }
+    }
+
+    fn compose_reply(&mut self, token: Token, reply: &Reply) -> Result<Pending, Kern> {
+        let rights = self.put_rights(reply)?;
+        let mut words = [0; WORDS];
+        let mut body = Body::borrow();
+        let (id, length) = match &reply.message {
+            Message::Map(message) => (message.id(), message.encode(&mut words, &mut *body)?),
+            Message::Entry(message) => (message.id(), message.encode(&mut words, &mut *body)?),
+            Message::Copy(message) => (message.id(), message.encode(&mut words, &mut *body)?),
+            Message::Control(message) => (message.id(), message.encode(&mut words, &mut *body)?),
+        };
+        let info = Info::new(id, length, rights).ok_or(Kern::MigBadArguments)?;
+        Ok(Pending { token, info, words })
+    }
+
+    /// Puts the rights of an answer into the buffer; says how many.
+    fn put_rights(&mut self, reply: &Reply) -> Result<usize, Kern> {
+        let Some(right) = reply.right else {
+            return Ok(0);
+        };
+        if let (Message::Map(vm_map::Reply::TaskCreate(_)), PortOf::Map(map)) =
+            (&reply.message, right)
+        {
+            let (task, port) = self.create_task(map).inspect_err(|_| self.unmake(map))?;
+            buffer::set_right(vm_map::TaskCreateReply::TASK, task, Disposition::MoveSend);
+            buffer::set_right(vm_map::TaskCreateReply::MAP, port, Disposition::MakeSend);
+            return Ok(2);
+        }
+        let name = self.ports.get_or_make(right)?;
+        buffer::set_right(0, name, Disposition::MakeSend);
+        Ok(1)
+    }
+
+    /// Makes the task of a map: its space, its map port, its control port (first of the two).
+    pub(crate) fn create_task(&mut self, map: MapId) -> Result<(Name, Name), Kern> {
+        let port = self.ports.get_or_make(PortOf::Map(map))?;
+        let space = trap::space_create(self.host_memory)?;
+        let made = self.hardware.spaces.set(map, space).and_then(|()| {
+            trap::port_make_send(port)?;
+            let task = trap::task_create(self.host_control, space, port);
+            let _ = trap::port_deallocate(port, 1);
+            task
+        });
+        if made.is_err() {
+            let _ = self.hardware.spaces.take(map);
+            let _ = trap::port_deallocate(space, 1);
+        }
+        made.map(|task| (task, port))
+    }
+
+    /// A map whose task could not be made ends at once.
+    fn unmake(&mut self, map: MapId) {
+        self.later.push(Event::TaskEnded(map));
+    }
+
+    /// Asks for notice of a port's death; one that is dead already is told at once.
+    fn watch_dead(&mut self, right: RightId) {
+        if trap::port_request_notification(right.0, Request::DeadName, self.notices).is_err() {
+            // Without memory for the notice, an unwatched pager is treated as a dead one.
+            self.later.push(Event::DeadName(right));
+        }
+    }
+
+    /// Says to a port what there is to say, as long as its queue has room.
+    fn talk(&mut self, right: RightId) {
+        while let Some(message) = self.core.next_message(right) {
+            let mut words = [0; WORDS];
+            let mut body = Body::borrow();
+            let Ok(length) = message.request.encode(&mut words, &mut *body) else {
+                drop(body);
+                self.core.sent(right);
+                continue;
+            };
+            drop(body);
+            let rights = match message.right.map(|right| self.ports.get_or_make(right)) {
+                None => 0,
+                Some(Ok(name)) => {
+                    buffer::set_right(0, name, Disposition::MakeSend);
+                    1
+                }
+                Some(Err(_)) => return self.later.push(Event::Full(right)),
+            };
+            let Some(info) = Info::new(message.request.id(), length, rights) else {
+                return;
+            };
+            let send = Send {
+                options: option::SEND | option::NOTIFY,
+                destination: u64::from(right.0),
+                receive: NULL,
+                info,
+                send_deadline: POLL,
+                receive_deadline: POLL,
+                notify: self.notices,
+                words,
+            };
+            // SAFETY: the body is not borrowed.
+            match kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code()) {
+                Ok(()) => self.core.sent(right),
+                Err(Kern::WouldBlock) => return self.later.push(Event::Full(right)),
+                // The port is dead or dying; its notice says so.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Gives frames to the kernel.
+    fn donate(&self, first: u32, count: u32) {
+        // SAFETY: the core has given the frames away, and nothing else of the server uses them.
+        if let Err(code) = unsafe { trap::frame_donate(self.host_memory, first, count) } {
+            ipc::println!("vm-server: the kernel refuses {count} frames at {first}: {code}");
+        }
+    }
+}
+
+fn resume(
+    to: ReplyTo,
+    result: Result<Option<ipc_abi::translation::Enter>, Kern>,
+) -> Option<Pending> {
+    let (result, enter) = match result {
+        Ok(enter) => (Ok(()), enter),
+        Err(code) => (Err(code), None),
+    };
+    let words = FaultReply { result, enter }.to_words();
+    Some(Pending { token: to?, info: Info::short(FAULT_REPLY), words })
+}

@@ -1,0 +1,199 @@
+//! Page tables, as the server changes them: batches of runs, written to the IPC buffer.
+//!
+//! Entering is a hint and may be dropped; taking away is not, and its answer says what the pages
+//! had seen. The spaces of maps are found here, by the index of the map.
+
+use alloc::vec::Vec;
+
+use ipc::buffer::Body;
+use ipc::trap;
+use ipc_abi::Kern;
+use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::right::{NULL, Name};
+use ipc_abi::translation::{DIRTY, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
+use ipc_abi::types::Prot;
+use vm_core::effect::Enter;
+use vm_core::event::MapId;
+use vm_core::machine::{Revoke, Seen};
+use vm_core::object::page::Frame;
+
+/// The address spaces of maps, by index of the map.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces {
+    names: Vec<Name>,
+}
+
+impl Spaces {
+    /// Remembers the space of a map.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE: no memory for the table.
+    pub(crate) fn set(&mut self, map: MapId, space: Name) -> Result<(), Kern> {
+        let index = map.index() as usize;
+        if index >= self.names.len() {
+            let more = index + 1 - self.names.len();
+            self.names.try_reserve(more).map_err(|_| Kern::ResourceShortage)?;
+            self.names.resize(index + 1, NULL);
+        }
+        self.names[index] = space;
+        Ok(())
+    }
+
+    /// The space of a map; 0: it has none, so nothing is mapped there.
+    pub(crate) fn get(&self, map: MapId) -> Name {
+        self.names.get(map.index() as usize).copied().unwrap_or(NULL)
+    }
+
+    /// Forgets the space of a map, and gives it.
+    pub(crate) fn take(&mut self, map: MapId) -> Name {
+        self.names.get_mut(map.index() as usize).map_or(NULL, core::mem::take)
+    }
+}
+
+/// Runs on their way into the buffer's body.
+#[derive(Debug)]
+struct Batch {
+    body: Body,
+    length: usize,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        Batch { body: Body::borrow(), length: 0 }
+    }
+
+    /// Adds a run. `false`: it does not fit any more.
+    fn push(&mut self, run: Run, frames: &[Frame]) -> bool {
+        let size = RUN_HEADER + frames.len().div_ceil(2) * 8;
+        if self.length + size > BODY_SIZE {
+            return false;
+        }
+        let place = &mut self.body[self.length..self.length + size];
+        place.fill(0);
+        place[..RUN_HEADER].copy_from_slice(&run.to_bytes());
+        for (bytes, frame) in place[RUN_HEADER..].chunks_exact_mut(4).zip(frames) {
+            bytes.copy_from_slice(&frame.0.to_le_bytes());
+        }
+        self.length += size;
+        true
+    }
+
+    /// Runs the batch; afterwards the body holds its results.
+    fn run(self) -> Result<(), Kern> {
+        let length = self.length;
+        drop(self.body);
+        if length == 0 {
+            return Ok(());
+        }
+        // SAFETY: the body is not borrowed, and spaces of maps are never the server's own.
+        unsafe { trap::pmap_batch(length) }.map(|_| ())
+    }
+}
+
+fn run(space: Name, op: Op, protection: Prot, address: u64, epoch: u64, count: u32) -> Run {
+    Run { space, op, protection, uncached: false, address, epoch, count, done: 0 }
+}
+
+/// Enters pages. KERN_RESOURCE_SHORTAGE: the kernel has no frame for a page table.
+pub(crate) fn enter(spaces: &Spaces, pages: &Enter) -> Result<(), Kern> {
+    let space = spaces.get(pages.map);
+    if space == NULL {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    let (mut address, mut frames) = (pages.address, pages.frames());
+    while !frames.is_empty() {
+        // A run stays inside one page table.
+        let room = 512 - (address >> 12 & 511) as usize;
+        let (now, later) = frames.split_at(room.min(frames.len()));
+        let count = now.len() as u32;
+        let mut element = run(space, Op::Enter, pages.protection, address, pages.epoch, count);
+        element.uncached = pages.uncached;
+        batch.push(element, now);
+        address += u64::from(count) << 12;
+        frames = later;
+    }
+    batch.run()
+}
+
+/// Takes translations back, and says what they had seen.
+pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
+    let mut seen = Seen::default();
+    let mut rest = elements;
+    while !rest.is_empty() {
+        let mut batch = Batch::new();
+        let mut pushed = 0;
+        for element in rest {
+            if !push_revoke(&mut batch, spaces, element) {
+                break;
+            }
+            pushed += 1;
+        }
+        let length = batch.length;
+        // A batch that only takes away needs no memory, and names only spaces of the server.
+        if let Err(code) = batch.run() {
+            panic!("the kernel refuses to take translations back: {code}");
+        }
+        collect(length, &mut seen);
+        rest = &rest[pushed..];
+    }
+    seen
+}
+
+fn push_revoke(batch: &mut Batch, spaces: &Spaces, element: &Revoke) -> bool {
+    match *element {
+        Revoke::Page { map, epoch, address, frame, keep } => {
+            let space = spaces.get(map);
+            let op = if keep.is_empty() { Op::Remove } else { Op::Lower };
+            space == NULL || batch.push(run(space, op, keep, address, epoch, 1), &[frame])
+        }
+        Revoke::Range { map, epoch, start, end, keep } => {
+            let space = spaces.get(map);
+            let op = if keep.is_empty() { Op::RemoveRange } else { Op::LowerRange };
+            push_range(batch, run(space, op, keep, start, epoch, 0), end)
+        }
+    }
+}
+
+/// Adds a range of any size: the count of one run has 32 bits.
+fn push_range(batch: &mut Batch, first: Run, end: u64) -> bool {
+    if first.space == NULL {
+        return true;
+    }
+    let before = batch.length;
+    let mut run = first;
+    while run.address < end {
+        let pages = (end - run.address) >> 12;
+        run.count = u32::try_from(pages).unwrap_or(u32::MAX);
+        if !batch.push(run, &[]) {
+            batch.length = before;
+            return false;
+        }
+        run.address += u64::from(run.count) << 12;
+    }
+    true
+}
+
+/// Reads what a batch of single pages and ranges found.
+fn collect(length: usize, seen: &mut Seen) {
+    let body = Body::borrow();
+    let mut at = 0;
+    while at + RUN_HEADER <= length {
+        let mut header = [0; RUN_HEADER];
+        header.copy_from_slice(&body[at..at + RUN_HEADER]);
+        let Some(run) = Run::from_bytes(header) else {
+            return;
+        };
+        at += RUN_HEADER;
+        if run.op.has_frames() {
+            let mut word = [0; 4];
+            word.copy_from_slice(&body[at..at + 4]);
+            let word = u32::from_le_bytes(word);
+            if word != SKIPPED {
+                seen.referenced |= word & REFERENCED != 0;
+                seen.dirty |= word & DIRTY != 0;
+            }
+            at += 8;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The server's own ports: which port stands for which record of the core.
+//!
+//! A port is made when its first right goes out, with the record's handle as its payload, and is
+//! destroyed when the core says that the record has ended. The kernel tells when its last send
+//! right has gone; the server makes one send right for each port, so it tells once.
+
+use alloc::vec::Vec;
+
+use ipc::trap;
+use ipc_abi::Kern;
+use ipc_abi::notify::Request;
+use ipc_abi::right::{NULL, Name};
+use vm_core::event::PortOf;
+
+/// Messages that wait at a port of the server before senders have to.
+const QUEUE_LIMIT: u32 = 64;
+
+/// The ports, by kind and index of their records.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// The set that the server receives from.
+    set: Name,
+    names: [Vec<Name>; 5],
+}
+
+const fn place(port: PortOf) -> (usize, usize) {
+    match port {
+        PortOf::Map(id) => (0, id.index() as usize),
+        PortOf::Control(id) => (1, id.index() as usize),
+        PortOf::Entry(id) => (2, id.index() as usize),
+        PortOf::Copy(id) => (3, id.index() as usize),
+        PortOf::Tray(id) => (4, id.index() as usize),
+    }
+}
+
+impl Ports {
+    /// No ports yet, and the set for them.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE, from the kernel.
+    pub(crate) fn new() -> Result<Ports, Kern> {
+        Ok(Ports { set: trap::port_set_allocate()?, names: Default::default() })
+    }
+
+    /// The set that the server receives from.
+    pub(crate) const fn set(&self) -> Name {
+        self.set
+    }
+
+    /// The name of a record's port, which is made if there is none.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE; nothing has changed.
+    pub(crate) fn get_or_make(&mut self, port: PortOf) -> Result<Name, Kern> {
+        let (kind, index) = place(port);
+        let names = &mut self.names[kind];
+        if index >= names.len() {
+            let more = index + 1 - names.len();
+            names.try_reserve(more).map_err(|_| Kern::ResourceShortage)?;
+            names.resize(index + 1, NULL);
+        }
+        if names[index] == NULL {
+            names[index] = make(port, self.set)?;
+        }
+        Ok(names[index])
+    }
+
+    /// The record has ended: its port goes, if it has one.
+    pub(crate) fn gone(&mut self, port: PortOf) {
+        let (kind, index) = place(port);
+        if let Some(name) = self.names[kind].get_mut(index)
+            && *name != NULL
+        {
+            // The name is a receive right of ours, so this cannot fail.
+            let _ = trap::port_destroy(core::mem::take(name));
+        }
+    }
+}
+
+fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
+    let name = trap::port_allocate(port.to_payload())?;
+    let ready = trap::port_set_attributes(name, port.to_payload(), QUEUE_LIMIT)
+        .and_then(|()| trap::port_move_member(name, set))
+        .and_then(|()| trap::port_request_notification(name, Request::NoSenders, name));
+    if let Err(code) = ready {
+        let _ = trap::port_destroy(name);
+        return Err(code);
+    }
+    Ok(name)
+}

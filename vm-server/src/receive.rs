@@ -1,0 +1,121 @@
+//! From a message to an event: the port's payload says which record, the message what is asked.
+//!
+//! Names end here: a right to one of the server's own ports becomes the record behind it, any other
+//! its name as a [`RightId`]. What does not decode never reaches the core: its rights are given
+//! back, and its sender hears the MIG code.
+
+use ipc::buffer::{self, Body};
+use ipc::trap::{self, Received};
+use ipc_abi::Kern;
+use ipc_abi::fault::{FAULT, Fault};
+use ipc_abi::notify;
+use ipc_abi::right::{ArrivedKind, Name};
+use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map};
+use vm_core::call::Call;
+use vm_core::event::{Event, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
+
+/// A message, understood.
+#[derive(Debug)]
+pub(crate) enum Arrived {
+    /// For the core.
+    Event(Event),
+    /// Malformed, or for nobody: to be refused with this code.
+    Refused(ReplyTo, Kern),
+    /// Nothing that anybody waits for.
+    Nothing,
+}
+
+/// The token of a message, if its sender waits.
+fn token(received: &Received) -> ReplyTo {
+    core::num::NonZeroU64::new(received.token).map(Token)
+}
+
+/// Understands a message.
+pub(crate) fn understand(received: &Received) -> Arrived {
+    let port = PortOf::from_payload(received.payload);
+    if received.info.is_kernel() {
+        return from_kernel(received, port);
+    }
+    let rights = take_rights(received.info.rights());
+    let reply = token(received);
+    let decoded = match port {
+        Some(port) => decode(received, port),
+        None => Err(Kern::MigBadId),
+    };
+    match decoded {
+        Ok(call) => Arrived::Event(Event::Call { call, rights, reply }),
+        Err(code) => {
+            give_back(&rights);
+            Arrived::Refused(reply, code)
+        }
+    }
+}
+
+fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
+    let [first, ..] = received.words;
+    let event = match (received.info.id(), port, token(received)) {
+        (FAULT, Some(PortOf::Map(map)), Some(token)) => {
+            let Fault { address, access, .. } = Fault::from_words(received.words);
+            Event::Fault(vm_core::event::Fault { map, address, access, token })
+        }
+        (notify::DEAD_NAME, ..) => Event::DeadName(RightId(first as Name)),
+        (notify::NO_SENDERS, Some(port), _) => Event::NoSenders { port, made: first as u32 },
+        (notify::SEND_POSSIBLE, ..) => Event::Possible(RightId(first as Name)),
+        (notify::CANCELLED, ..) => match core::num::NonZeroU64::new(first) {
+            Some(token) => Event::Cancelled(Token(token)),
+            None => return Arrived::Nothing,
+        },
+        (notify::TASK_ENDED, Some(PortOf::Map(map)), _) => Event::TaskEnded(map),
+        (notify::KERNEL_MEMORY_LOW, ..) => Event::KernelShort(first as u32),
+        (_, _, Some(token)) => return Arrived::Refused(Some(token), Kern::MigBadId),
+        _ => return Arrived::Nothing,
+    };
+    Arrived::Event(event)
+}
+
+fn decode(received: &Received, port: PortOf) -> Result<Call, Kern> {
+    let body = Body::borrow();
+    let (id, words, rights) = (received.info.id(), &received.words, received.info.rights());
+    let body = body.get(..received.info.body()).unwrap_or_default();
+    Ok(match port {
+        PortOf::Map(map) => Call::Map(map, vm_map::Request::decode(id, words, body, rights)?),
+        PortOf::Entry(entry) => {
+            Call::Entry(entry, memory_entry::Request::decode(id, words, body, rights)?)
+        }
+        PortOf::Copy(of) => Call::Copy(of, copy::Request::decode(id, words, body, rights)?),
+        PortOf::Control(control) => {
+            let request = memory_object_control::Request::decode(id, words, body, rights)?;
+            Call::Control(control, request)
+        }
+        PortOf::Tray(_) => return Err(Kern::MigBadId),
+    })
+}
+
+/// The rights of the message in the buffer, which are the server's from now on.
+fn take_rights(count: usize) -> Rights {
+    let mut rights = NO_RIGHTS;
+    for (slot, place) in rights.iter_mut().enumerate().take(count) {
+        let (value, kind) = buffer::right(slot);
+        *place = match kind {
+            ArrivedKind::None => PortRef::None,
+            ArrivedKind::Own => PortOf::from_payload(value).map_or(PortRef::None, PortRef::Own),
+            ArrivedKind::Send => PortRef::Foreign(RightId(value as Name)),
+            ArrivedKind::SendOnce | ArrivedKind::Dead => PortRef::Dead(RightId(value as Name)),
+            ArrivedKind::Receive => {
+                // No request takes one, and a port without a receiver is better dead.
+                let _ = trap::port_destroy(value as Name);
+                PortRef::None
+            }
+        };
+    }
+    rights
+}
+
+/// Gives back the rights of a message that nobody handles.
+fn give_back(rights: &Rights) {
+    for right in rights {
+        if let PortRef::Foreign(RightId(name)) | PortRef::Dead(RightId(name)) = right {
+            let _ = trap::port_deallocate(*name, 1);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The loop: receive, understand, handle, carry out; steps and ticks between messages.
+
+use alloc::vec::Vec;
+
+use ipc::trap;
+use ipc_abi::right::{NULL, Name};
+use ipc_abi::{Kern, kern_return};
+use vm_core::effect::Effects;
+use vm_core::event::{Event, MapId, RightId, Time};
+use vm_core::machine::{Machine, Revoke, Seen};
+use vm_core::object::page::Frame;
+use vm_core::{Core, Supplies, Turn};
+
+use crate::execute::{Pending, exchange};
+use crate::pmap::{self, Spaces};
+use crate::ports::Ports;
+use crate::receive::{Arrived, understand};
+use crate::window::Window;
+
+/// Frames that the kernel is given at a time when it is short in the middle of a batch.
+const DONATION: u32 = 4;
+
+/// What takes effect at once: memory and page tables.
+#[derive(Debug)]
+pub(crate) struct Hardware {
+    pub(crate) window: Window,
+    pub(crate) spaces: Spaces,
+}
+
+impl Machine for Hardware {
+    #[inline]
+    fn zero(&mut self, frame: Frame) {
+        self.window.zero(frame);
+    }
+
+    #[inline]
+    fn copy(&mut self, from: Frame, to: Frame) {
+        self.window.copy(from, to);
+    }
+
+    fn load(&mut self, frame: Frame, offset: usize, bytes: &mut [u8]) {
+        self.window.load(frame, offset, bytes);
+    }
+
+    fn store(&mut self, frame: Frame, offset: usize, bytes: &[u8]) {
+        self.window.store(frame, offset, bytes);
+    }
+
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), count: usize) {
+        self.window.copy_bytes(from, to, count);
+    }
+
+    fn is_zero(&mut self, frame: Frame) -> bool {
+        self.window.is_zero(frame)
+    }
+
+    fn revoke(&mut self, elements: &[Revoke]) -> Seen {
+        pmap::revoke(&self.spaces, elements)
+    }
+}
+
+/// The server.
+pub(crate) struct Server {
+    pub(crate) core: Core,
+    pub(crate) hardware: Hardware,
+    pub(crate) ports: Ports,
+    pub(crate) effects: Effects,
+    pub(crate) supplies: Supplies,
+    pub(crate) host_memory: Name,
+    pub(crate) host_control: Name,
+    /// Where the kernel's notices about other ports go.
+    pub(crate) notices: Name,
+    /// When the core wants to know the time.
+    pub(crate) wake: Time,
+    /// Events that carrying out effects made, to be handled before the next message.
+    pub(crate) later: Vec<Event>,
+}
+
+impl Server {
+    /// Serves for ever.
+    pub(crate) fn serve(&mut self) -> ! {
+        let mut pending = None;
+        loop {
+            let deadline = if self.core.wants_step() { 0 } else { self.wake.0 };
+            let received = exchange(pending, self.ports.set(), deadline);
+            pending = match kern_return::from_raw(received.outcome.code()) {
+                Ok(()) => self.arrived(understand(&received)),
+                Err(Kern::ReceiveTimedOut) if self.core.wants_step() => self.handle(Event::Step),
+                Err(Kern::ReceiveTimedOut) => {
+                    self.wake = Time::NEVER;
+                    self.handle(Event::Tick)
+                }
+                Err(Kern::ResourceShortage) if !received.outcome.was_sent() => {
+                    if let Some(answer) = pending {
+                        self.kernel_is_short();
+                        self.answer_now(answer);
+                    }
+                    None
+                }
+                // The caller has gone, or a port moved: go on. The half that failed is the only one
+                // that was tried.
+                Err(_) => None,
+            };
+        }
+    }
+
+    fn arrived(&mut self, arrived: Arrived) -> Option<Pending> {
+        match arrived {
+            Arrived::Event(Event::DeadName(right)) => {
+                let pending = self.handle(Event::DeadName(right));
+                if let Some(answer) = pending {
+                    self.answer_now(answer);
+                }
+                // The notice brought a reference of its own.
+                let _ = trap::port_deallocate(right.0, 1);
+                None
+            }
+            Arrived::Event(event) => self.handle(event),
+            Arrived::Refused(Some(token), code) => {
+                self.fail(token, code);
+                None
+            }
+            Arrived::Refused(None, _) | Arrived::Nothing => None,
+        }
+    }
+
+    /// Handles one event, and what its effects made.
+    pub(crate) fn handle(&mut self, event: Event) -> Option<Pending> {
+        let mut pending = self.handle_one(event);
+        while let Some(event) = self.later.pop() {
+            if let Some(answer) = pending {
+                self.answer_now(answer);
+            }
+            pending = self.handle_one(event);
+        }
+        pending
+    }
+
+    fn handle_one(&mut self, event: Event) -> Option<Pending> {
+        self.turn(event);
+        self.carry_out()
+    }
+
+    fn turn(&mut self, event: Event) {
+        let now = Time(trap::clock_get().map_or(0, |(now, _)| now));
+        let mut turn = Turn {
+            now,
+            supplies: &mut self.supplies,
+            machine: &mut self.hardware,
+            effects: &mut self.effects,
+        };
+        self.core.handle(event, &mut turn);
+    }
+
+    /// The kernel has no frame for a page table: it gets some now.
+    pub(crate) fn kernel_is_short(&mut self) {
+        self.turn(Event::KernelShort(DONATION));
+    }
+}
