@@ -72,7 +72,7 @@ impl PriorityList {
         self.list.remove(threads, id);
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "used by the checker"))]
+    /// The threads in order.
     pub(crate) fn iter<'a>(
         &self,
         threads: &'a Slab<Thread>,
@@ -93,6 +93,38 @@ impl PriorityList {
                 return;
             }
             leader = List::<Thread, QUEUE>::next(threads, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thread::sample;
+    use std::vec::Vec;
+
+    #[test]
+    fn any_mix_of_arrivals_and_departures_keeps_the_order_of_a_stable_sort() {
+        let mut threads = Slab::new(512);
+        let mut list = PriorityList::NEW;
+        let mut expected: Vec<(u8, ThreadId)> = Vec::new();
+        let mut number: u32 = 12345;
+        for _ in 0..5000 {
+            number = number.wrapping_mul(1_103_515_245).wrapping_add(12345);
+            let choice = number >> 16;
+            if choice % 3 == 0 && !expected.is_empty() {
+                let (_, gone) = expected.remove(choice as usize / 3 % expected.len());
+                list.remove(&mut threads, gone);
+                threads.remove(gone);
+            } else if expected.len() < 400 {
+                let priority = (choice / 3 % 5) as u8;
+                let id = threads.insert(sample(priority)).unwrap();
+                list.insert(&mut threads, id);
+                let place = expected.iter().position(|(other, _)| *other < priority);
+                expected.insert(place.unwrap_or(expected.len()), (priority, id));
+            }
+            let order: Vec<_> = list.iter(&threads).collect();
+            assert!(order.iter().eq(expected.iter().map(|(_, id)| id)));
         }
     }
 }

@@ -79,3 +79,34 @@ impl RunQueue {
         levels.flat_map(move |level| level.iter(threads))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thread::sample;
+    use std::vec::Vec;
+
+    #[test]
+    fn the_highest_priority_goes_first_and_equals_in_turn() {
+        let mut threads = Slab::new(64);
+        let mut queue = RunQueue::NEW;
+        let ids: Vec<_> = [0, 31, 5, 31, 0, 5]
+            .iter()
+            .map(|priority| threads.insert(sample(*priority)).unwrap())
+            .collect();
+        for id in &ids {
+            queue.push_back(&mut threads, *id);
+        }
+        queue.remove(&mut threads, ids[1]);
+        queue.push_front(&mut threads, ids[1]);
+        queue.remove(&mut threads, ids[2]);
+        assert_eq!(queue.top(), Some(31));
+        assert!(queue.has(5) && queue.has(0) && !queue.has(6));
+        let mut order = Vec::new();
+        while let Some(id) = queue.pop(&mut threads) {
+            order.push(id);
+        }
+        assert_eq!(order, [ids[1], ids[3], ids[5], ids[0], ids[4]]);
+        assert_eq!(queue.top(), None);
+    }
+}

@@ -168,3 +168,31 @@ impl Linked<PEER> for Thread {
         &mut self.peer_links
     }
 }
+
+/// A thread of no task, to try queues with.
+#[cfg(test)]
+pub(crate) fn sample(priority: u8) -> Thread {
+    let mut tasks = crate::slab::Slab::new(1);
+    let mut ports = crate::slab::Slab::new(1);
+    let mut messages = crate::slab::Slab::new(1);
+    let (port, notice) = (
+        ports
+            .insert(crate::port::Port::new(crate::port::Object::User))
+            .unwrap(),
+        messages
+            .insert(crate::message::Message::notice(crate::message::Role::Spent))
+            .unwrap(),
+    );
+    let names = crate::space::Names::new().unwrap();
+    let task = crate::task::Task::new(names, SpaceId(0), port, notice);
+    Thread::new(NewThread {
+        task: tasks.insert(task).unwrap(),
+        context: Context(0),
+        space: SpaceId(0),
+        slot: 0,
+        wanted: priority,
+        priority,
+        port,
+        notice,
+    })
+}

@@ -127,3 +127,40 @@ impl TimerQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thread::sample;
+    use std::vec::Vec;
+
+    #[test]
+    fn threads_come_out_by_deadline_and_those_who_woke_early_do_not() {
+        let mut threads = Slab::new(512);
+        let mut timers = TimerQueue::NEW;
+        timers.reserve(300).unwrap();
+        let ids: Vec<_> = (0..300)
+            .map(|_| threads.insert(sample(0)).unwrap())
+            .collect();
+        for (number, id) in ids.iter().enumerate() {
+            timers.arm(&mut threads, *id, (number as u64 * 7919) % 1009);
+        }
+        timers.arm(&mut threads, ids[0], FOREVER);
+        for id in ids.iter().step_by(3) {
+            timers.disarm(&mut threads, *id);
+            timers.disarm(&mut threads, *id);
+        }
+        let mut last = 0;
+        let mut count = 0;
+        for now in 0..1009 {
+            assert!(timers.first(&threads) >= now);
+            while let Some(id) = timers.pop(&mut threads, now) {
+                assert_eq!(threads.at(id).deadline, now);
+                assert!(now >= last);
+                last = now;
+                count += 1;
+            }
+        }
+        assert_eq!((count, timers.first(&threads)), (200, FOREVER));
+    }
+}
