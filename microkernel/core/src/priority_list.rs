@@ -112,7 +112,7 @@ mod tests {
         for _ in 0..5000 {
             number = number.wrapping_mul(1_103_515_245).wrapping_add(12345);
             let choice = number >> 16;
-            if choice % 3 == 0 && !expected.is_empty() {
+            if choice.is_multiple_of(3) && !expected.is_empty() {
                 let (_, gone) = expected.remove(choice as usize / 3 % expected.len());
                 list.remove(&mut threads, gone);
                 threads.remove(gone);

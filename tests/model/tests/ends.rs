@@ -1,4 +1,10 @@
 //! Ends of ports, threads and tasks; faults and exceptions; what is told to whom.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::{
     Kern, exception, fault,

@@ -1,4 +1,10 @@
 //! The kernel against the naive model: the same operations, the same codes, the same messages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::{Kern, message::POLL, notify::Request, right::Disposition};
 use model::{

@@ -1,4 +1,10 @@
 //! Names, user references, and rights in messages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::{
     Kern,

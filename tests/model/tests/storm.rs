@@ -1,6 +1,12 @@
 //! Everything at once: tasks that send, call, wait, move, destroy, fault, time out, abort and end each
 //! other at random, by name or by guess. The whole state is checked after each operation and each
 //! step; at the end nothing may be left.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::{
     message::{FOREVER, POLL, option},
