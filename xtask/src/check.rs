@@ -11,14 +11,15 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::build::{self, GUEST_LIBRARIES, KERNEL, Kind, TASKS, plain_cargo};
-use crate::{layers, source};
+use crate::{docs, layers, source};
 
 /// A step: what it is called, and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("crate graph", || layers::check(&build::root())),
     ("sources", || source::check(&build::root())),
+    ("reference pages", || docs::check(&build::root())),
     ("formatting", || {
         run(plain_cargo("fmt").args(["--all", "--check"]))
     }),

@@ -65,7 +65,7 @@ const RULES: [Rule; 21] = [
     task("bench", &["guest-test", "pagers"]),
     only("sim", &["vm-core", "ipc-abi", "ipc-protocol"]),
     only("model", &["kernel-core", "ipc-abi"]),
-    only("xtask", &["bootimg", "ipc-abi"]),
+    only("xtask", &["bootimg", "ipc-abi", "ipc-protocol"]),
     only("harness", &["xtask"]),
 ];
 

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod boot;
 pub mod build;
 pub mod check;
+pub mod docs;
 pub mod doctor;
 pub mod image;
 pub mod install;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::new_task::Template;
-use xtask::{bench, check, doctor, image, new_task, run, test};
+use xtask::{bench, check, docs, doctor, image, new_task, run, test};
 
 /// Build, run, test and measure Pagoda.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     NewTask(new_task::Options),
     /// Write a pager that works into a new folder NAME here
     NewPager(new_task::Options),
+    /// Print the reference pages of traps and messages into docs/
+    Docs,
     /// Say what this machine has and lacks, and how to get it
     Doctor,
     /// Build the boot image without booting it, or say what is in one
@@ -54,6 +56,7 @@ fn carry_out(command: Command) -> Result<u8> {
         Command::Bench(options) => bench::bench(&options),
         Command::NewTask(options) => new_task::new(Template::Task, &options),
         Command::NewPager(options) => new_task::new(Template::Pager, &options),
+        Command::Docs => docs::docs(),
         Command::Doctor => doctor::doctor(),
         Command::Image(options) => image::image(&options),
     }
