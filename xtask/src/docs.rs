@@ -14,9 +14,10 @@ use ipc_protocol::define::{Catalogue, Entry, Field, Form, Slot};
 
 use crate::build;
 
-/// The pages: where they lie, and how they are printed.
-const PAGES: [(&str, fn() -> String); 2] =
-    [("docs/traps.md", traps), ("docs/protocols.md", protocols)];
+/// A page: where it lies, and how it is printed.
+type Page = (&'static str, fn() -> String);
+
+const PAGES: [Page; 2] = [("docs/traps.md", traps), ("docs/protocols.md", protocols)];
 
 /// Registers of the arguments of a trap, in order.
 const REGISTERS: [&str; 6] = ["RDI", "RSI", "RDX", "R10", "R8", "R9"];
