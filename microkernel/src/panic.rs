@@ -112,13 +112,3 @@ fn once() {
         exit(End::Failure);
     }
 }
-
-/// The precompiled libraries refer to the unwinder, which the kernel does not have.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-
-/// See [`rust_eh_personality`].
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Resume() -> ! {
-    exit(End::Failure)
-}
