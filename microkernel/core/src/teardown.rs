@@ -21,6 +21,8 @@ use ipc_abi::{Kern, notify, right::SpecialPort};
 
 /// Items of work that a step does, about.
 const STEP: u32 = 64;
+/// Items of those that all ports together get.
+const PORTS: u32 = 32;
 /// Items that one port, set or task gets before the next has its turn.
 const TURN: u32 = 16;
 
@@ -61,10 +63,11 @@ impl Kernel {
     }
 
     fn step_ports(&mut self, machine: &mut impl Machine) {
-        for _ in 0..2 {
-            if let Some(port) = self.busy_ports.pop_front(&mut self.ports) {
-                self.turn_of_port(machine, port);
-            }
+        let mut budget = PORTS;
+        while budget > 0
+            && let Some(port) = self.busy_ports.pop_front(&mut self.ports)
+        {
+            self.turn_of_port(machine, port, &mut budget);
         }
         if let Some(set) = self.dead_sets.first()
             && self.step_set(machine, set) == Progress::Done
@@ -86,9 +89,10 @@ impl Kernel {
     // Ports.
 
     /// A port's turn. It counts as busy meanwhile, so that its record stays.
-    fn turn_of_port(&mut self, machine: &mut impl Machine, port: PortId) {
+    fn turn_of_port(&mut self, machine: &mut impl Machine, port: PortId, budget: &mut u32) {
         let was_dead = self.ports.at(port).is_dead();
-        let progress = self.step_port(machine, port);
+        *budget = budget.saturating_sub(1);
+        let progress = self.step_port(machine, port, budget);
         let record = self.ports.at_mut(port);
         record.busy = false;
         if progress == Progress::More || record.is_dead() && !was_dead {
@@ -98,10 +102,15 @@ impl Kernel {
         }
     }
 
-    fn step_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
+    fn step_port(
+        &mut self,
+        machine: &mut impl Machine,
+        port: PortId,
+        budget: &mut u32,
+    ) -> Progress {
         let record = self.ports.at(port);
         match (record.place, record.object) {
-            (Place::Dead, _) => self.step_dead_port(machine, port),
+            (Place::Dead, _) => self.step_dead_port(machine, port, budget),
             (
                 Place::Kernel,
                 Object::Space {
@@ -109,18 +118,26 @@ impl Kernel {
                     occupant: None,
                 },
             ) if record.sends == 0 => {
+                if machine.space_clear(space) == Progress::More {
+                    return Progress::More;
+                }
                 machine.space_free(space);
                 self.kill_port(port);
                 Progress::Done
             }
             (Place::Kernel, _) => Progress::Done,
-            _ => self.step_live_port(machine, port),
+            _ => self.step_live_port(machine, port, budget),
         }
     }
 
     /// Brings together what lies in the queue and who waits; lets in those who wait for room.
-    fn step_live_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
-        for _ in 0..TURN {
+    fn step_live_port(
+        &mut self,
+        machine: &mut impl Machine,
+        port: PortId,
+        budget: &mut u32,
+    ) -> Progress {
+        for _ in 0..=TURN.min(*budget) {
             let record = self.ports.at(port);
             if record.has_item()
                 && let Some(thread) = self.waiting(port)
@@ -136,6 +153,7 @@ impl Kernel {
             } else if !record.has_room() || !self.tell_possible(port) {
                 return Progress::Done;
             }
+            *budget = budget.saturating_sub(1);
         }
         Progress::More
     }
@@ -173,8 +191,13 @@ impl Kernel {
         self.add_work(port);
     }
 
-    fn step_dead_port(&mut self, machine: &mut impl Machine, port: PortId) -> Progress {
-        for _ in 0..TURN {
+    fn step_dead_port(
+        &mut self,
+        machine: &mut impl Machine,
+        port: PortId,
+        budget: &mut u32,
+    ) -> Progress {
+        for _ in 0..=TURN.min(*budget) {
             if !self.clear_one(machine, port) {
                 let request = self.ports.at_mut(port).no_senders.take();
                 if let Some(request) = request {
@@ -182,6 +205,7 @@ impl Kernel {
                 }
                 return Progress::Done;
             }
+            *budget = budget.saturating_sub(1);
         }
         Progress::More
     }
