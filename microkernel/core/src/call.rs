@@ -50,11 +50,11 @@ impl Kernel {
         self.commit_send(machine, me, msg, to, rights);
         match receiver {
             Some(receiver) => {
-                self.copy_message(machine, me.context, receiver, info);
                 let server = self.actor(receiver);
+                Self::copy_message(machine, me.context, server.context, info);
                 let token = self.issue(me.thread, server, to.port, Call::Message);
                 let cargo = Captured::cargo(rights);
-                self.deliver(machine, receiver, to.port, info, cargo, token);
+                self.deliver(machine, server, to.port, info, cargo, token);
             }
             None => {
                 if let Some(rights) = rights {
@@ -101,16 +101,14 @@ impl Kernel {
     ) -> u64 {
         self.calls = self.calls.wrapping_add(1);
         let number = self.calls;
-        self.wait(
-            caller,
-            State::Awaiting {
-                server: server.task,
-                through,
-                call,
-            },
-        );
         let thread = self.threads.at_mut(caller);
+        thread.state = State::Awaiting {
+            server: server.task,
+            through,
+            call,
+        };
         thread.call = number;
+        self.leave(caller);
         token(caller, number)
     }
 
@@ -151,7 +149,7 @@ impl Kernel {
             machine.set_words(server.context, words);
         }
         let token = self.issue(thread, server, port, call);
-        self.deliver(machine, receiver, port, info, &EMPTY, token);
+        self.deliver(machine, server, port, info, &EMPTY, token);
     }
 
     /// The running thread touched `address` and has no translation for it.

@@ -136,7 +136,7 @@ impl Kernel {
         self.item_taken(port);
         match Self::kernel_words(call) {
             Some(words) => machine.set_words(me.context, words),
-            None => self.copy_message(machine, context, me.thread, info),
+            None => Self::copy_message(machine, context, me.context, info),
         }
         let token = self.issue(caller, me, port, call);
         self.hand_in(machine, me, port, info, &cargo, token, sent);
@@ -154,14 +154,7 @@ impl Kernel {
 
     /// Copies words and body from a sender's to a receiver's registers and buffer.
     #[inline]
-    pub(crate) fn copy_message(
-        &self,
-        machine: &mut impl Machine,
-        from: Context,
-        to: ThreadId,
-        info: Info,
-    ) {
-        let to = self.threads.at(to).context;
+    pub(crate) fn copy_message(machine: &mut impl Machine, from: Context, to: Context, info: Info) {
         machine.copy_words(from, to);
         if info.body() > 0 {
             machine.copy_body(from, to, info.body());
@@ -173,14 +166,13 @@ impl Kernel {
     pub(crate) fn deliver(
         &mut self,
         machine: &mut impl Machine,
-        receiver: ThreadId,
+        receiver: Running,
         port: PortId,
         info: Info,
         cargo: &Cargo,
         token: u64,
     ) {
-        let sent = self.stop_receiving(receiver);
-        let receiver = self.actor(receiver);
+        let sent = self.stop_receiving(receiver.thread);
         self.hand_in(machine, receiver, port, info, cargo, token, sent);
         self.wake(receiver.thread);
     }
@@ -217,12 +209,11 @@ impl Kernel {
     pub(crate) fn deliver_answer(
         &mut self,
         machine: &mut impl Machine,
-        caller: ThreadId,
+        to: Running,
         info: Info,
         cargo: &Cargo,
     ) {
-        let to = self.actor(caller);
-        self.timers.disarm(&mut self.threads, caller);
+        self.timers.disarm(&mut self.threads, to.thread);
         let mut result = Ok(());
         let mut arrived = info;
         if info.rights() > 0 {
@@ -237,8 +228,11 @@ impl Kernel {
             }
         }
         machine.set_message(to.context, outcome(result, SENT), 0, NO_TOKEN, arrived);
-        machine.trace(Event::Message { info, to: caller });
-        self.wake(caller);
+        machine.trace(Event::Message {
+            info,
+            to: to.thread,
+        });
+        self.wake(to.thread);
     }
 
     /// Takes a message out of the queue of its port.

@@ -71,8 +71,9 @@ impl Kernel {
         caller: ThreadId,
         info: Info,
     ) -> Result<(), Kern> {
+        let caller = self.actor(caller);
         if info.rights() == 0 {
-            self.copy_message(machine, me.context, caller, info);
+            Self::copy_message(machine, me.context, caller.context, info);
             self.deliver_answer(machine, caller, info, &EMPTY);
             return Ok(());
         }
@@ -84,7 +85,7 @@ impl Kernel {
         let slots = machine.read_rights(me.context, info.rights());
         let cargo = self.capture(route, &slots, info.rights())?;
         self.commit(machine, me.task, &slots, &cargo);
-        self.copy_message(machine, me.context, caller, info);
+        Self::copy_message(machine, me.context, caller.context, info);
         self.deliver_answer(machine, caller, info, &cargo);
         Ok(())
     }

@@ -118,6 +118,12 @@ impl Kernel {
     #[inline]
     pub(crate) fn wait(&mut self, thread: ThreadId, state: State) {
         self.threads.at_mut(thread).state = state;
+        self.leave(thread);
+    }
+
+    /// Takes the processor from a thread, if it has it.
+    #[inline]
+    pub(crate) fn leave(&mut self, thread: ThreadId) {
         if self.current.is_some_and(|running| running.thread == thread) {
             self.current = None;
         }
@@ -127,10 +133,15 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn dispatch(&mut self) {
         if let Some(next) = self.handoff.take() {
-            let priority = self.threads.at(next).priority;
-            let first = self.run_queue.top().is_none_or(|top| top <= priority);
+            let record = self.threads.at_mut(next);
+            let first = self
+                .run_queue
+                .top()
+                .is_none_or(|top| top <= record.priority);
             if self.current.is_none() && first {
-                self.run(next);
+                self.priority = record.priority;
+                self.current = Some(record.run(next));
+                self.slice_end = None;
                 return;
             }
             self.run_queue.push_back(&mut self.threads, next);
@@ -149,27 +160,15 @@ impl Kernel {
     #[inline(always)]
     fn run(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
-        record.state = State::Running;
         self.priority = record.priority;
-        self.current = Some(Running {
-            thread,
-            task: record.task,
-            context: record.context,
-            space: record.space,
-        });
+        self.current = Some(record.run(thread));
         self.slice_end = None;
     }
 
     /// A thread as an actor: the running one, or one that the kernel acts for.
     #[inline]
     pub(crate) fn actor(&self, thread: ThreadId) -> Running {
-        let record = self.threads.at(thread);
-        Running {
-            thread,
-            task: record.task,
-            context: record.context,
-            space: record.space,
-        }
+        self.threads.at(thread).actor(thread)
     }
 
     /// Ends the `msg` trap of a thread, which is in no queue, without a message.

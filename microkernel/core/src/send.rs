@@ -165,7 +165,8 @@ impl Kernel {
         };
         if let Some(receiver) = self.fitting_receiver(machine, to.port, rights) {
             self.commit_send(machine, me, msg, to, rights);
-            self.copy_message(machine, me.context, receiver, info);
+            let receiver = self.actor(receiver);
+            Self::copy_message(machine, me.context, receiver.context, info);
             let cargo = Captured::cargo(rights);
             self.deliver(machine, receiver, to.port, info, cargo, NO_TOKEN);
             return Ok(Half::Sent);

@@ -2,7 +2,7 @@
 
 use crate::{
     TaskId, ThreadId,
-    kernel::Msg,
+    kernel::{Msg, Running},
     list::{Linked, Links},
     machine::{Context, SpaceId},
     message::{Cargo, EMPTY, MessageId},
@@ -124,6 +124,24 @@ pub(crate) struct NewThread {
 }
 
 impl Thread {
+    /// This thread, whose handle is `id`, as an actor.
+    #[inline]
+    pub(crate) const fn actor(&self, id: ThreadId) -> Running {
+        Running {
+            thread: id,
+            task: self.task,
+            context: self.context,
+            space: self.space,
+        }
+    }
+
+    /// Makes it the one that runs.
+    #[inline]
+    pub(crate) fn run(&mut self, id: ThreadId) -> Running {
+        self.state = State::Running;
+        self.actor(id)
+    }
+
     /// A thread that is ready and in no queue.
     pub(crate) const fn new(new: NewThread) -> Thread {
         Thread {
