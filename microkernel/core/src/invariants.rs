@@ -485,6 +485,18 @@ impl Kernel {
         Ok(())
     }
 
+    /// Has nothing grow any more (or again), as if memory had run out. For tests.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.tasks.freeze(frozen);
+        self.threads.freeze(frozen);
+        self.ports.freeze(frozen);
+        self.sets.freeze(frozen);
+        self.messages.freeze(frozen);
+        for task in self.tasks.iter_mut() {
+            task.names.freeze(frozen);
+        }
+    }
+
     /// How much there is of everything: tasks, threads, ports, sets, messages. For tests.
     #[must_use]
     pub fn population(&self) -> [u32; 5] {

@@ -63,6 +63,8 @@ pub(crate) struct Slab<T> {
     live: u32,
     slots: u32,
     limit: u32,
+    /// Set by tests: nothing grows, as if memory had run out.
+    frozen: bool,
 }
 
 impl<T> Slab<T> {
@@ -74,7 +76,13 @@ impl<T> Slab<T> {
             live: 0,
             slots: 0,
             limit,
+            frozen: false,
         }
+    }
+
+    /// Refuses to grow, or does so again.
+    pub(crate) const fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
     }
 
     /// How many records there are.
@@ -191,8 +199,14 @@ impl<T> Slab<T> {
         (0..self.slots).filter_map(|index| self.by_index(index))
     }
 
+    /// All records, to change, in order of place.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let slots = self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut());
+        slots.filter_map(|slot| slot.value.as_mut())
+    }
+
     fn grow(&mut self) -> Result<(), Kern> {
-        if self.slots >= self.limit {
+        if self.slots >= self.limit || self.frozen {
             return Err(Kern::ResourceShortage);
         }
         let mut chunk = Vec::new();

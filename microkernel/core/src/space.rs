@@ -80,6 +80,8 @@ pub(crate) struct Names {
     /// Buckets in use; between a power of two and the next.
     bucket_count: u32,
     hashed: u32,
+    /// Set by tests: nothing grows, as if memory had run out.
+    frozen: bool,
 }
 
 impl Names {
@@ -97,10 +99,16 @@ impl Names {
             buckets: Vec::new(),
             bucket_count: 0,
             hashed: 0,
+            frozen: false,
         };
         names.add_bucket()?;
         names.grow()?;
         Ok(names)
+    }
+
+    /// Refuses to grow, or does so again.
+    pub(crate) const fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
     }
 
     /// How many names denote something.
@@ -216,7 +224,7 @@ impl Names {
     }
 
     fn grow(&mut self) -> Result<(), Kern> {
-        if self.slots >= NAMES_MAX {
+        if self.slots >= NAMES_MAX || self.frozen {
             return Err(Kern::ResourceShortage);
         }
         let mut chunk = Vec::new();
@@ -297,6 +305,9 @@ impl Names {
     }
 
     fn add_bucket(&mut self) -> Result<(), Kern> {
+        if self.frozen {
+            return Err(Kern::ResourceShortage);
+        }
         if self.bucket_count & CHUNK_MASK == 0 {
             let mut chunk = Vec::new();
             let room = chunk.try_reserve_exact(CHUNK);

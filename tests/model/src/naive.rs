@@ -466,6 +466,12 @@ impl Naive {
         }
     }
 
+    /// Destroys rights that were captured and could not arrive.
+    pub fn lose(&mut self, rights: Vec<Option<Right>>) {
+        self.flight.clear();
+        self.discard(rights);
+    }
+
     fn discard(&mut self, rights: Vec<Option<Right>>) {
         for right in rights.into_iter().flatten() {
             match right {

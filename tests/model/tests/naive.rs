@@ -20,6 +20,8 @@ struct Match {
     children: Vec<Option<Child>>,
     actors: Vec<Actor>,
     tokens: Vec<u64>,
+    /// Whether memory has run out: then an operation may fail, and must not have done anything.
+    short: bool,
 }
 
 impl Match {
@@ -32,6 +34,7 @@ impl Match {
             children: Vec::new(),
             actors: Vec::new(),
             tokens: vec![0, 1],
+            short: false,
         };
         for task in 0..4 {
             let child = game.w.child();
@@ -131,8 +134,13 @@ impl Match {
         match self.random.below(40) {
             0..=2 => {
                 let payload = self.random.word();
-                let made = self.w.port(actor, payload);
-                self.naive.allocate(task, made, payload);
+                let made = self
+                    .w
+                    .trap(actor, |kernel, _| kernel.port_allocate(payload));
+                if let Ok(made) = made {
+                    self.naive.allocate(task, word(made), payload);
+                }
+                assert!(made.is_ok() || self.ran_out(made.err()));
             }
             3..=5 => {
                 let real = self.w.trap(actor, |kernel, _| kernel.port_make_send(name));
@@ -155,8 +163,19 @@ impl Match {
             26..=33 => self.receive(actor, task, name),
             34..=38 => self.reply(actor, task),
             _ if self.random.once_in(12) => self.terminate(task),
+            _ if self.random.once_in(3) => self.run_out(!self.short),
             _ => {}
         }
+    }
+
+    /// Whether a failure is one that a lack of memory explains.
+    fn ran_out(&self, code: Option<Kern>) -> bool {
+        self.short && matches!(code, Some(Kern::ResourceShortage | Kern::SendNoBuffer))
+    }
+
+    fn run_out(&mut self, short: bool) {
+        self.short = short;
+        self.w.kernel.freeze(short);
     }
 
     fn request(&mut self, actor: Actor, task: usize, name: u64) {
@@ -173,14 +192,25 @@ impl Match {
         let real = self.w.trap(actor, |kernel, toy| {
             kernel.port_request_notification(toy, name, request as u64, to)
         });
-        assert_eq!(real, self.naive.request(task, name, request, to));
+        let before = self.naive.clone();
+        let expected = self.naive.request(task, name, request, to);
+        if real != expected && expected.is_ok() && self.ran_out(real.err()) {
+            self.naive = before;
+            return;
+        }
+        assert_eq!(real, expected);
     }
 
     fn send(&mut self, actor: Actor, task: usize, name: u64) {
         let (rights, value) = (self.rights(task), self.random.word());
         let letter = Match::letter(value, &rights);
         let real = self.w.send(actor, name, &letter, POLL).unwrap();
+        let before = self.naive.clone();
         let expected = self.naive.send(task, name, value, &rights, None);
+        if real.code != expected && expected.is_ok() && self.ran_out(real.code.err()) {
+            self.naive = before;
+            return;
+        }
         assert_eq!(real.code, expected, "{rights:?}");
     }
 
@@ -189,7 +219,13 @@ impl Match {
         let (rights, value) = (self.rights(task), self.random.word());
         let letter = Match::letter(value, &rights);
         let real = self.w.call(self.actors[thread], name, &letter);
+        let before = self.naive.clone();
         let expected = self.naive.send(task, name, value, &rights, Some(thread));
+        let code = real.as_ref().and_then(|real| real.code.err());
+        if self.ran_out(code) {
+            self.naive = before;
+            return;
+        }
         assert_eq!(real.map(|real| real.code), expected.err().map(Err));
     }
 
@@ -208,6 +244,11 @@ impl Match {
                 record.items
             );
             assert!(record.notices.is_empty(), "{:?} was lost", record.notices);
+            return;
+        }
+        if self.short && real.code == Err(Kern::ReceiveNoSpace) {
+            let first = record.items.front().expect("nothing was sent");
+            assert!(first.rights.iter().any(Option::is_some));
             return;
         }
         assert_eq!((real.code, real.payload), (Ok(()), record.payload));
@@ -260,7 +301,12 @@ impl Match {
                 assert_eq!(real.code, Ok(()));
                 self.naive.threads[caller].doing = Doing::Free;
                 let answer = self.w.result(self.actors[caller]).expect("no answer came");
-                assert_eq!((answer.code, answer.words[0]), (Ok(()), value));
+                assert_eq!(answer.words[0], value);
+                if self.short && answer.code == Err(Kern::ReceiveNoSpace) {
+                    self.naive.lose(moved);
+                    return;
+                }
+                assert_eq!(answer.code, Ok(()));
                 let home = self.naive.threads[caller].task;
                 self.naive.arrive(home, &moved, &answer.rights);
             }
@@ -295,6 +341,7 @@ impl Match {
 
     /// Everything that the model says is there can be received, and nothing else; then all ends.
     fn end(mut self) {
+        self.run_out(false);
         for task in 0..4 {
             for thread in [2 * task, 2 * task + 1] {
                 while self.naive.threads[thread].doing == Doing::Free {

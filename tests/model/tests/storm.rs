@@ -9,6 +9,7 @@
 )]
 
 use ipc_abi::{
+    Kern,
     message::{FOREVER, POLL, option},
     right::Disposition,
 };
@@ -34,6 +35,8 @@ struct Storm {
     names: Vec<(kernel_core::TaskId, Vec<u64>)>,
     tokens: Vec<u64>,
     now: u64,
+    /// Whether memory has run out.
+    short: bool,
 }
 
 impl Storm {
@@ -46,6 +49,7 @@ impl Storm {
             names: Vec::new(),
             tokens: vec![0],
             now: 1,
+            short: false,
         };
         let root = storm.w.root;
         storm.actors.push(root);
@@ -186,11 +190,11 @@ impl Storm {
             0..=11 => self.message(actor, name, other),
             12 => {
                 let made = self.w.trap(actor, |kernel, _| kernel.port_allocate(number));
-                self.learn(actor, word(made.unwrap()));
+                self.made(actor, made);
             }
             13 => {
                 let made = self.w.trap(actor, |kernel, _| kernel.port_set_allocate());
-                self.learn(actor, word(made.unwrap()));
+                self.made(actor, made);
             }
             14 if self.random.once_in(2) => {
                 let _ = self
@@ -237,6 +241,17 @@ impl Storm {
         self.w.check();
     }
 
+    /// Something was made, unless memory is short.
+    fn made(&mut self, actor: Actor, made: Result<ipc_abi::right::Name, Kern>) {
+        match made {
+            Ok(name) => self.learn(actor, word(name)),
+            Err(code) => {
+                assert!(self.short);
+                assert_eq!(code, Kern::ResourceShortage);
+            }
+        }
+    }
+
     fn message(&mut self, actor: Actor, name: u64, other: u64) {
         let options = [
             option::SEND,
@@ -279,7 +294,8 @@ impl Storm {
             return;
         };
         match self.random.below(20) {
-            0..=7 => {
+            0 => self.run_out(!self.short),
+            1..=7 => {
                 self.now += self.random.below(20);
                 self.w.expire(self.now);
             }
@@ -316,12 +332,19 @@ impl Storm {
                 self.children.retain(|other| other.task != child.task);
                 self.actors.retain(|actor| actor.task != child.task);
                 self.names.retain(|(task, _)| *task != child.task);
+                self.run_out(false);
                 if self.w.try_run(root) && self.w.deallocate(root, child.space, 1).is_ok() {
                     self.populate();
                 }
             }
             _ => {}
         }
+    }
+
+    fn run_out(&mut self, short: bool) {
+        self.short = short;
+        self.w.kernel.freeze(short);
+        self.w.toy.exhausted = short;
     }
 
     /// The root answers a fault or two.
@@ -347,6 +370,7 @@ impl Storm {
 
     /// Ends everything; nothing may be left but the host ports and the kernel's notice.
     fn end(mut self) {
+        self.run_out(false);
         let root = self.w.root;
         for (name, child) in self.children.clone().into_iter().enumerate() {
             if name % 2 == 0 && self.w.try_run(root) {
