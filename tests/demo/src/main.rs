@@ -50,7 +50,8 @@ fn main(mut args: ipc::Args) -> Result<u32, Kern> {
 
 fn demo() -> Result<u32, Kern> {
     let mut report = Report::default();
-    let files = share::find::<Files>("files")?;
+    let files = share::find::<Files>("files")
+        .inspect_err(|_| ipc::println!("{NAME}: there is no file pager (did it fail to start?)"))?;
     let mut reads = Samples::new("fault, 64 pages of a file read from the host");
     let largest = digest::all(&files, &mut report, &mut reads)?;
     let largest = largest.as_ref();
