@@ -42,6 +42,17 @@ pub(crate) fn trap_end(number: u8, thread: u32, caller: Saved) {
     }
 }
 
+/// A system call has its results, if its thread still runs.
+#[inline]
+pub(crate) fn trap_end_if_running(world: &World, number: u8, caller: Saved) {
+    if on()
+        && let Some(running) = world.kernel.running()
+        && running.context == caller.word()
+    {
+        trap_end(number, running.thread.index(), caller);
+    }
+}
+
 /// A page fault.
 pub(crate) fn fault(world: &World, thread: Saved, address: u64, access: Prot) {
     if on() {
