@@ -1,0 +1,85 @@
+//! Who runs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
+
+use ipc_abi::{Kern, message::FOREVER};
+use model::{Letter, World};
+
+#[test]
+fn priorities_are_kept_inside_the_band_and_preempt() {
+    let mut w = World::new();
+    let root = w.root;
+    let child = w.child();
+    let low = w.thread(child, 3);
+    assert!(w.is_running(root));
+    let control = u64::from(w.boot.host_control);
+    let band = |w: &mut World, host, band| {
+        w.trap(root, |kernel, _| {
+            kernel.task_set_band(host, child.name, band)
+        })
+    };
+    assert_eq!(band(&mut w, child.name, 5), Err(Kern::InvalidHost));
+    assert_eq!(band(&mut w, control, 32), Err(Kern::InvalidValue));
+    assert_eq!(band(&mut w, control, 5), Ok(()));
+    let high = w.thread(child, 31);
+    assert!(w.is_running(root), "its band holds it down");
+    assert_eq!(band(&mut w, control, 20), Ok(()));
+    assert!(w.is_running(high));
+    let inbox = w.port(high, 0);
+    w.receive(high, inbox, 50);
+    assert!(w.is_running(root));
+    w.expire(50);
+    assert!(w.is_running(high), "it woke and is more important");
+    w.receive(high, inbox, FOREVER);
+    let sleep = w.port(root, 0);
+    w.receive(root, sleep, 60);
+    assert!(w.is_running(low));
+    w.expire(70);
+    assert!(w.is_running(root));
+}
+
+#[test]
+fn equals_take_turns_when_slices_end_or_one_yields() {
+    let mut w = World::new();
+    let child = w.child();
+    let threads: Vec<_> = (0..3).map(|_| w.thread(child, 10)).collect();
+    w.run(threads[0]);
+    assert_eq!(w.kernel.alarm(|| 1000), 1000 + kernel_core::SLICE);
+    assert_eq!(w.kernel.alarm(|| 9999), 1000 + kernel_core::SLICE);
+    w.expire(500);
+    assert!(w.is_running(threads[0]));
+    let mut seen = Vec::new();
+    for _ in 0..8 {
+        seen.push(w.kernel.running().unwrap().thread);
+        w.kernel.thread_yield();
+        w.check();
+    }
+    assert_eq!(seen[..4], seen[4..]);
+    for thread in &threads {
+        assert!(seen.contains(&thread.thread));
+    }
+    let now = w.kernel.alarm(|| 0);
+    let running = w.kernel.running();
+    w.expire(now);
+    assert_ne!(w.kernel.running(), running);
+}
+
+#[test]
+fn a_direct_switch_yields_to_a_more_important_thread() {
+    let mut w = World::new();
+    let (server, client) = (w.child(), w.actor());
+    let server = w.thread(server, 5);
+    let (door, key) = w.door(server, client);
+    w.receive(server, door, FOREVER);
+    w.run(client);
+    w.call(client, key, &Letter::new(1, 0));
+    assert!(
+        w.is_running(w.root),
+        "the root is ready and above the server"
+    );
+    assert_eq!(w.result(server).unwrap().code, Ok(()));
+}
