@@ -19,6 +19,9 @@ pub const LARGE_FRAMES: u32 = 512;
 pub struct Frame(u32);
 
 impl Frame {
+    /// The frame at physical address 0.
+    pub const FIRST: Frame = Frame(0);
+
     /// The frame of this number, if there can be one.
     #[must_use]
     pub const fn new(number: u32) -> Option<Frame> {
@@ -144,9 +147,14 @@ impl UserAddr {
 
     /// Its page's place in a table of this level (1: the lowest, 4: the root), 0 to 511.
     #[must_use]
+    #[inline]
     pub(crate) const fn slot(self, level: u8) -> usize {
-        let shift =
-            PAGE_SHIFT.saturating_add(9u32.saturating_mul((level as u32).saturating_sub(1)));
+        let shift = match level {
+            4 => 39,
+            3 => 30,
+            2 => 21,
+            _ => PAGE_SHIFT,
+        };
         (self.0.wrapping_shr(shift) & 511) as usize
     }
 }

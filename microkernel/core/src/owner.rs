@@ -127,13 +127,18 @@ impl<'a> Owners<'a> {
     /// # Errors
     /// `KERN_NO_ACCESS`: it is somebody else's, or memory entered uncached, or a device entered
     /// cached, or a device of the kernel's.
+    #[inline]
     pub fn check_enter(
         &self,
         frame: Frame,
         space_owner: OwnerId,
         uncached: bool,
     ) -> Result<(), Kern> {
-        self.check_owner(self.get(frame).0, frame, space_owner, uncached)
+        let owner = self.get(frame).0;
+        if owner == space_owner && !uncached {
+            return Ok(());
+        }
+        self.check_owner(owner, frame, space_owner, uncached)
     }
 
     /// Counts one translation more of a frame in a space of `space_owner`, before it is entered.
@@ -141,6 +146,7 @@ impl<'a> Owners<'a> {
     /// # Errors
     /// `KERN_NO_ACCESS`: as [`Owners::check_enter`]. `KERN_RESOURCE_SHORTAGE`: the frame has
     /// [`COUNT_MAX`] translations.
+    #[inline]
     pub fn raise(&self, frame: Frame, space_owner: OwnerId, uncached: bool) -> Result<(), Kern> {
         let Some(record) = self.record(frame) else {
             return self.check_owner(OwnerId::DEVICE, frame, space_owner, uncached);
@@ -148,11 +154,14 @@ impl<'a> Owners<'a> {
         let mut word = record.0.load(Ordering::Relaxed);
         loop {
             let (owner, count) = unpack(word);
-            self.check_owner(owner, frame, space_owner, uncached)?;
+            if owner != space_owner || uncached {
+                self.check_owner(owner, frame, space_owner, uncached)?;
+            }
             if count == COUNT_MAX {
                 return Err(Kern::ResourceShortage);
             }
-            let raised = pack(owner, count.saturating_add(1));
+            // The count lies below the owner, and has room.
+            let raised = word.wrapping_add(1);
             match record
                 .0
                 .compare_exchange_weak(word, raised, Ordering::AcqRel, Ordering::Relaxed)
@@ -227,6 +236,7 @@ impl<'a> Owners<'a> {
         self.records.get(usize::try_from(frame.number()).ok()?)
     }
 
+    #[cold]
     fn check_owner(
         &self,
         owner: OwnerId,

@@ -145,11 +145,11 @@ pub fn enter_one<S: TableStore>(
     let page = Page {
         address,
         frame,
-        rights: enter.protection,
+        like: like(enter.protection, enter.uncached),
         uncached: enter.uncached,
         owner: space.owner(),
     };
-    enter_page(space, store, owners, account, page)
+    enter_page(space, store, owners, account, (page, enter.protection))
 }
 
 /// Enters a page of the kernel's in a task's space, readable and writable: an IPC buffer.
@@ -166,11 +166,11 @@ pub fn enter_kernel_page<S: TableStore>(
     let page = Page {
         address: address.page(),
         frame,
-        rights,
+        like: like(rights, false),
         uncached: false,
         owner: OwnerId::KERNEL,
     };
-    enter_page(space, store, owners, account, page)
+    enter_page(space, store, owners, account, (page, rights))
 }
 
 /// Removes the page at `address` if it maps `frame`; says whether it did.
@@ -198,10 +198,16 @@ pub fn remove_kernel_page(
 struct Page {
     address: UserAddr,
     frame: Frame,
-    rights: Prot,
+    /// The entry to make, of any frame.
+    like: Entry,
     uncached: bool,
     /// Whose the frame must be.
     owner: OwnerId,
+}
+
+/// The entry of a page with these rights, of any frame.
+const fn like(rights: Prot, uncached: bool) -> Entry {
+    Entry::page(Frame::FIRST, rights, uncached)
 }
 
 fn enter_page<S: TableStore>(
@@ -209,18 +215,25 @@ fn enter_page<S: TableStore>(
     store: &mut S,
     owners: &Owners<'_>,
     account: &mut Shootdown,
-    page: Page,
+    (page, rights): (Page, Prot),
 ) -> Result<(), Kern> {
-    owners.check_enter(page.frame, page.owner, page.uncached)?;
-    let mut budget = Budget::one_page();
-    match walk::make(space, store, page.address, page.rights, &mut budget)? {
-        Made::Table(table) => put(space.root(), store, owners, account, (table, page)),
-        Made::More => Err(Kern::Failure),
-    }
+    let table = match walk::open(store, space.root(), page.address, rights) {
+        Some(table) => table,
+        None => {
+            // A frame that is refused makes no tables.
+            owners.check_enter(page.frame, page.owner, page.uncached)?;
+            match walk::make(space, store, page.address, rights, &mut Budget::one_page())? {
+                Made::Table(table) => table,
+                Made::More => return Err(Kern::Failure),
+            }
+        }
+    };
+    put(space.root(), store, owners, account, (table, page))
 }
 
 /// Puts a page into its lowest table. A frame that was there goes, its use forgotten: the server
 /// removes first what it wants to know about. The same frame keeps its accessed and dirty bits.
+#[inline]
 fn put<S: TableStore>(
     root: Frame,
     store: &mut S,
@@ -229,14 +242,11 @@ fn put<S: TableStore>(
     (table, page): (Frame, Page),
 ) -> Result<(), Kern> {
     let index = page.address.slot(1);
-    let new = Entry::page(page.frame, page.rights, page.uncached);
+    let new = page.like.with_frame(page.frame);
     let old = store.read(table, index);
     if old.is_present() && old.frame() == page.frame {
         owners.check_enter(page.frame, page.owner, page.uncached)?;
-        let old = update(store, table, index, |old| new.with_use_of(old));
-        if !new.allows(old.rights()) || !new.same_cache(old) {
-            account.note_page(root, page.address);
-        }
+        put_again(root, store, account, (table, page));
         return Ok(());
     }
     owners.raise(page.frame, page.owner, page.uncached)?;
@@ -245,6 +255,22 @@ fn put<S: TableStore>(
         account.note_removed(root, page.address, old.frame());
     }
     Ok(())
+}
+
+/// Changes the entry of a page that maps the same frame already.
+fn put_again<S: TableStore>(
+    root: Frame,
+    store: &mut S,
+    account: &mut Shootdown,
+    (table, page): (Frame, Page),
+) {
+    let new = page.like.with_frame(page.frame);
+    let old = update(store, table, page.address.slot(1), |old| {
+        new.with_use_of(old)
+    });
+    if !new.allows(old.rights()) || !new.same_cache(old) {
+        account.note_page(root, page.address);
+    }
 }
 
 /// Checks the part of a batch that is not done yet.
@@ -260,18 +286,22 @@ fn check(
     let mut offset = 0;
     while offset < length {
         let (run, next) = read_run(buffer, offset, length)?;
-        let frames = run.done..if run.op.has_frames() { run.count } else { 0 };
-        for index in frames.clone() {
-            read_frame(buffer, offset, index)?;
-        }
-        let space = spaces.space(run.space)?;
-        PageRange::new(run.address, u64::from(run.count))?;
-        if run.op == Op::Enter && space.accepts(run.epoch) {
-            for index in frames {
-                let frame = read_frame(buffer, offset, index)?;
-                owners.check_enter(frame, space.owner(), run.uncached)?;
+        let space = spaces.space(run.space);
+        // Whom the frames must belong to, if they are to be entered at all.
+        let owner = match &space {
+            Ok(space) if run.op == Op::Enter && space.accepts(run.epoch) => Some(space.owner()),
+            _ => None,
+        };
+        let mut access = Ok(());
+        for index in run.done..if run.op.has_frames() { run.count } else { 0 } {
+            let frame = read_frame(buffer, offset, index)?;
+            if let Some(owner) = owner {
+                access = access.and(owners.check_enter(frame, owner, run.uncached));
             }
         }
+        space?;
+        PageRange::new(run.address, u64::from(run.count))?;
+        access?;
         offset = next;
     }
     Ok(())
@@ -388,25 +418,18 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
             Made::Table(table) => table,
             Made::More => return Ok(()),
         };
-        while let Some(address) = self.next_page() {
-            if !self.budget.take(1) {
-                break;
-            }
-            let page = Page {
-                address,
-                frame: read_frame(self.buffer, self.offset, self.run.done)?,
-                rights,
-                uncached: self.run.uncached,
-                owner: self.space.owner(),
-            };
-            let place = (table, page);
-            put(
-                self.space.root(),
-                self.store,
-                self.owners,
-                self.account,
-                place,
-            )?;
+        let mut page = Page {
+            address: first,
+            frame: Frame::FIRST,
+            like: like(rights, self.run.uncached),
+            uncached: self.run.uncached,
+            owner: self.space.owner(),
+        };
+        let root = self.space.root();
+        for pages in 0..self.slice() {
+            page.frame = read_frame(self.buffer, self.offset, self.run.done)?;
+            page.address = first.after_pages(pages).ok_or(Kern::InvalidAddress)?;
+            put(root, self.store, self.owners, self.account, (table, page))?;
             self.run.done = self.run.done.saturating_add(1);
         }
         Ok(())
@@ -420,16 +443,15 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
         let Some(first) = self.next_page() else {
             return Ok(());
         };
-        let leaf = walk::find(self.store, self.space.root(), first);
-        while let Some(page) = self.next_page() {
-            if !self.budget.take(1) {
-                break;
-            }
+        let root = self.space.root();
+        let leaf = walk::find(self.store, root, first);
+        for pages in 0..self.slice() {
             let frame = read_frame(self.buffer, self.offset, self.run.done)?;
+            let page = first.after_pages(pages).ok_or(Kern::InvalidAddress)?;
             let answer = match leaf {
                 Leaf::Table(table) => {
                     let target = Target {
-                        root: self.space.root(),
+                        root,
                         table,
                         page,
                         frame,
@@ -443,6 +465,12 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
             self.run.done = self.run.done.saturating_add(1);
         }
         Ok(())
+    }
+
+    /// Pages that this slice still has time for.
+    fn slice(&mut self) -> u64 {
+        let left = self.run.count.saturating_sub(self.run.done);
+        u64::from(self.budget.take_up_to(left))
     }
 
     fn whole_range(&mut self) {

@@ -27,6 +27,7 @@ impl Entry {
     const DIRTY: u64 = 1 << 6;
     const LARGE: u64 = 1 << 7;
     const NO_EXECUTE: u64 = 1 << 63;
+    const FRAME: u64 = 0x000F_FFFF_FFFF_F000;
     const UNCACHED: u64 = Self::WRITE_THROUGH | Self::CACHE_DISABLE;
 
     /// The entry of this word.
@@ -140,6 +141,12 @@ impl Entry {
         withheld == 0 || self.rights().contains(rights)
     }
 
+    /// The entry of another frame that is otherwise the same.
+    #[must_use]
+    pub const fn with_frame(self, frame: Frame) -> Entry {
+        Entry(self.0 & !Self::FRAME | (frame.number() as u64) << PAGE_SHIFT)
+    }
+
     /// The entry with no more than `keep` (not empty) and reading left.
     #[must_use]
     pub const fn lowered(self, keep: Prot) -> Entry {
@@ -181,6 +188,39 @@ impl Entry {
     #[must_use]
     pub const fn same_cache(self, other: Entry) -> bool {
         (self.0 ^ other.0) & Self::UNCACHED == 0
+    }
+}
+
+/// What an entry must be like for a walk to go on through it without a second look: it points to a
+/// table and withholds none of the rights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passage {
+    mask: u64,
+    value: u64,
+}
+
+impl Passage {
+    /// The way to a page with these rights.
+    pub(crate) const fn new(rights: Prot) -> Passage {
+        let write = if rights.contains(Prot::WRITE) {
+            Entry::WRITE
+        } else {
+            0
+        };
+        let execute = if rights.contains(Prot::EXECUTE) {
+            Entry::NO_EXECUTE
+        } else {
+            0
+        };
+        Passage {
+            mask: Entry::PRESENT | Entry::LARGE | write | execute,
+            value: Entry::PRESENT | write,
+        }
+    }
+
+    /// Whether the entry is so.
+    pub(crate) const fn allows(self, entry: Entry) -> bool {
+        entry.0 & self.mask == self.value
     }
 }
 

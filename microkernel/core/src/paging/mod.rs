@@ -171,18 +171,29 @@ fn update(
 
 /// How many entries may still be touched before the next look at pending interrupts.
 #[derive(Debug)]
-pub struct Budget(usize);
+struct Budget(usize);
 
 impl Budget {
     /// A whole slice.
-    #[must_use]
-    pub const fn slice() -> Budget {
+    const fn slice() -> Budget {
         Budget(SLICE)
+    }
+
+    /// A part of a slice, for work that is done a few parts at a time.
+    const fn small() -> Budget {
+        Budget(SLICE / 8)
     }
 
     /// Enough for one page: its walk, with a restriction pushed down at each level.
     const fn one_page() -> Budget {
         Budget(SLICE.saturating_mul(ROOT_LEVEL as usize))
+    }
+
+    /// Takes as many of `entries` from it as it has.
+    fn take_up_to(&mut self, entries: u32) -> u32 {
+        let taken = u32::try_from(self.0).unwrap_or(u32::MAX).min(entries);
+        self.0 = self.0.saturating_sub(taken as usize);
+        taken
     }
 
     /// Takes `entries` from it, if it has them.

@@ -34,7 +34,7 @@ pub(super) fn remove(
     part.done_at(end)
 }
 
-/// Removes a slice of all that the user half maps, tables included; the space knows how far this
+/// Removes a few of all the pages that the user half maps, tables included; the space knows how far this
 /// has come. Says whether all is gone.
 pub fn clear(space: &mut Space, store: &mut impl TableStore, account: &mut Shootdown) -> Progress {
     let all = PageRange::USER_HALF;
@@ -42,7 +42,7 @@ pub fn clear(space: &mut Space, store: &mut impl TableStore, account: &mut Shoot
         all,
         done: space.cleared,
     };
-    let done = remove(space, store, account, part, &mut Budget::slice());
+    let done = remove(space, store, account, part, &mut Budget::small());
     if done < all.pages() {
         space.cleared = done;
         return Progress::More;
@@ -110,11 +110,13 @@ impl Span {
 
     /// All that one entry of this level spans around `address`.
     fn of_entry(address: u64, level: u8) -> Span {
-        let mut size = PAGE_SIZE;
-        for _ in 1..level {
-            size = size.saturating_mul(TABLE_ENTRIES as u64);
-        }
-        let from = address & !size.wrapping_sub(1);
+        let size = match level {
+            4 => 1 << 39,
+            3 => 1 << 30,
+            2 => 1 << 21,
+            _ => PAGE_SIZE,
+        };
+        let from = address & !u64::wrapping_sub(size, 1);
         Span {
             from,
             to: from.saturating_add(size),
@@ -150,6 +152,9 @@ struct Removal<'a, S> {
 impl<S: TableStore> Removal<'_, S> {
     /// Removes a span that lies in one table. Gives the address up to which all is removed.
     fn clear(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
+        if level == 1 {
+            return self.clear_pages(table, span);
+        }
         while let Some(address) = span.start().filter(|_| !span.is_empty()) {
             if !self.budget.take(1) {
                 return span.from;
@@ -168,17 +173,33 @@ impl<S: TableStore> Removal<'_, S> {
         span.from
     }
 
+    /// Removes the pages of a span that lies in one lowest table.
+    fn clear_pages(&mut self, table: Frame, span: Span) -> u64 {
+        let pages = span.to.saturating_sub(span.from) >> PAGE_SHIFT;
+        let slice = self
+            .budget
+            .take_up_to(u32::try_from(pages).unwrap_or(u32::MAX));
+        let root = self.space.root();
+        let mut address = span.from;
+        for _ in 0..slice {
+            let Some(page) = UserAddr::new(address) else {
+                break;
+            };
+            if self.store.read(table, page.slot(1)).is_present() {
+                let old = self.store.exchange(table, page.slot(1), Entry::EMPTY);
+                self.account.note_removed(root, page, old.frame());
+            }
+            address = address.saturating_add(PAGE_SIZE);
+        }
+        address
+    }
+
     fn clear_entry(&mut self, table: Frame, level: u8, span: Span, entry: Entry) -> u64 {
         let Some(address) = span.start() else {
             return span.to;
         };
         let index = address.slot(level);
         let root = self.space.root();
-        if level == 1 {
-            let old = self.store.exchange(table, index, Entry::EMPTY);
-            self.account.note_removed(root, address, old.frame());
-            return span.to;
-        }
         if level == 2 && entry.is_large() {
             self.store.exchange(table, index, Entry::EMPTY);
             self.account.note_space(root);

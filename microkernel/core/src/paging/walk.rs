@@ -3,6 +3,7 @@
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
+use super::entry::Passage;
 use super::{Budget, Entry, ROOT_LEVEL, SLICE, Space, TABLE_ENTRIES, TableStore, update};
 use crate::addr::{Frame, UserAddr};
 
@@ -19,7 +20,7 @@ pub enum Leaf {
 
 /// What became of making the lowest table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Made {
+pub(super) enum Made {
     /// It is there, and nothing above it keeps the rights from the page.
     Table(Frame),
     /// The budget did not suffice; what was done stays done.
@@ -62,13 +63,34 @@ pub fn translate(store: &impl TableStore, root: Frame, address: UserAddr) -> Opt
     None
 }
 
+/// The lowest table on the way to an address, if it is there and nothing above it keeps `rights`
+/// from a page: what the common fault finds.
+#[inline]
+pub(super) fn open(
+    store: &impl TableStore,
+    root: Frame,
+    address: UserAddr,
+    rights: Prot,
+) -> Option<Frame> {
+    let passage = Passage::new(rights);
+    let mut table = root;
+    for level in [4, 3, 2] {
+        let entry = store.read(table, address.slot(level));
+        if !passage.allows(entry) {
+            return None;
+        }
+        table = entry.frame();
+    }
+    Some(table)
+}
+
 /// Finds the lowest table on the way to an address, making what is missing, and frees the way of
 /// restrictions that would keep `rights` from a page there. A level of these costs a slice.
 ///
 /// # Errors
 /// `KERN_INVALID_ADDRESS`: a large page is in the way. `KERN_RESOURCE_SHORTAGE`: no frame for a
 /// table, or the space has as many as it may; tables made before stay.
-pub(crate) fn make(
+pub(super) fn make(
     space: &mut Space,
     store: &mut impl TableStore,
     address: UserAddr,
