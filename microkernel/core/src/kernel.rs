@@ -10,7 +10,7 @@ use crate::{
     machine::{Context, SpaceId},
     message::{Message, MessageId, Role},
     port::{Object, Place, Port, PortId, PortSet, WORK},
-    run_queue::RunQueue,
+    run_queue::{PRIORITIES, RunQueue},
     slab::{Id, Slab},
     space::{Holds, Names, UREFS_MAX},
     task::Task,
@@ -19,6 +19,7 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
+    message::FOREVER,
     right::{Name, SpecialPort},
 };
 
@@ -158,7 +159,8 @@ pub struct Kernel {
     pub(crate) handoff: Option<ThreadId>,
     pub(crate) run_queue: RunQueue,
     pub(crate) timers: TimerQueue,
-    pub(crate) slice_end: Option<u64>,
+    /// When the turn of whoever runs at each priority ends; `FOREVER`: not begun.
+    pub(crate) slices: [u64; PRIORITIES],
     /// Number of the last token.
     pub(crate) calls: u64,
     /// Ports that something is left to be done for.
@@ -187,7 +189,7 @@ impl Kernel {
             handoff: None,
             run_queue: RunQueue::NEW,
             timers: TimerQueue::NEW,
-            slice_end: None,
+            slices: [FOREVER; PRIORITIES],
             calls: 0,
             busy_ports: List::NEW,
             dead_sets: List::NEW,

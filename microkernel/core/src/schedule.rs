@@ -12,7 +12,7 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
-    message::{Info, Outcome},
+    message::{FOREVER, Info, Outcome},
 };
 
 /// Nanoseconds that a thread runs before others of its priority get their turn.
@@ -42,10 +42,10 @@ impl Kernel {
         let mut alarm = self.timers.first(&self.threads);
         if self.current.is_some() {
             if self.run_queue.has(self.priority) {
-                let end = *self
-                    .slice_end
-                    .get_or_insert_with(|| now().saturating_add(SLICE));
-                alarm = alarm.min(end);
+                if self.slice() == FOREVER {
+                    self.set_slice(now().saturating_add(SLICE));
+                }
+                alarm = alarm.min(self.slice());
             }
             if self.has_work() {
                 alarm = alarm.min(now().saturating_add(WORK_DELAY));
@@ -63,7 +63,7 @@ impl Kernel {
             };
             self.time_out(machine, thread);
         }
-        if self.slice_end.is_some_and(|end| end <= now) {
+        if self.slice() <= now {
             self.rotate();
         }
         self.dispatch();
@@ -87,10 +87,10 @@ impl Kernel {
 
     /// Puts the running thread behind its equals.
     fn rotate(&mut self) {
-        self.slice_end = None;
         if let Some(running) = self.current
             && self.run_queue.has(self.priority)
         {
+            self.set_slice(FOREVER);
             self.current = None;
             self.threads.at_mut(running.thread).state = State::Ready;
             self.run_queue.push_back(&mut self.threads, running.thread);
@@ -141,7 +141,6 @@ impl Kernel {
             if self.current.is_none() && first {
                 self.priority = record.priority;
                 self.current = Some(record.run(next));
-                self.slice_end = None;
                 return;
             }
             self.run_queue.push_back(&mut self.threads, next);
@@ -162,7 +161,20 @@ impl Kernel {
         let record = self.threads.at_mut(thread);
         self.priority = record.priority;
         self.current = Some(record.run(thread));
-        self.slice_end = None;
+    }
+
+    /// When the turn at the running thread's priority ends. A turn belongs to the priority, not to the
+    /// thread: calls to a server and preemption do not prolong it, or two threads that call each
+    /// other would keep all their equals from the processor.
+    fn slice(&self) -> u64 {
+        let slice = self.slices.get(usize::from(self.priority));
+        slice.copied().unwrap_or(FOREVER)
+    }
+
+    fn set_slice(&mut self, end: u64) {
+        if let Some(slice) = self.slices.get_mut(usize::from(self.priority)) {
+            *slice = end;
+        }
     }
 
     /// A thread as an actor: the running one, or one that the kernel acts for.

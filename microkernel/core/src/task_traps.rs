@@ -12,7 +12,6 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
-    layout::USER_MAX,
     notify::ExitStatus,
     right::{Name, SpecialPort},
 };
@@ -202,7 +201,7 @@ impl Kernel {
         task: TaskId,
         start: ThreadStart,
     ) -> Result<ThreadId, Kern> {
-        if start.ip >= USER_MAX || start.sp > USER_MAX {
+        if start.ip >= USER_HALF_END || start.sp > USER_HALF_END {
             return Err(Kern::InvalidAddress);
         }
         let wanted = priority(start.priority)?;
@@ -326,6 +325,9 @@ impl Kernel {
         *sends = sends.saturating_add(1);
     }
 }
+
+/// One past the last address of the user half.
+const USER_HALF_END: u64 = 1 << 47;
 
 fn priority(raw: u64) -> Result<u8, Kern> {
     let fits = u8::try_from(raw).ok();

@@ -83,3 +83,38 @@ fn a_direct_switch_yields_to_a_more_important_thread() {
     );
     assert_eq!(w.result(server).unwrap().code, Ok(()));
 }
+
+#[test]
+fn threads_that_call_each_other_do_not_keep_their_equals_from_running() {
+    let mut w = World::new();
+    let server = w.child();
+    let server = w.thread(server, 20);
+    let child = w.child();
+    let (client, other) = (w.thread(child, 10), w.thread(child, 10));
+    let (door, key) = w.door(server, client);
+    assert_eq!(w.receive(server, door, FOREVER), None);
+    // The root would have its turn as well.
+    let sleep = w.port(w.root, 0);
+    w.receive(w.root, sleep, FOREVER);
+    w.run(client);
+    let mut now = 0;
+    for _ in 0..100 {
+        let _ = w.call(client, key, &Letter::new(1, 0));
+        assert!(w.is_running(server));
+        let token = w.result(server).unwrap().token;
+        assert_eq!(
+            w.reply_receive(server, token, &Letter::new(2, 0), door),
+            None
+        );
+        now += kernel_core::SLICE / 10;
+        if w.kernel.alarm(|| now) <= now {
+            w.expire(now);
+        }
+        if w.is_running(other) {
+            assert!(now <= 2 * kernel_core::SLICE);
+            return;
+        }
+        assert!(w.is_running(client));
+    }
+    panic!("the other thread never ran");
+}
