@@ -151,9 +151,9 @@ impl Naive {
             return Err(Kern::InvalidValue);
         }
         held.refs -= count;
-        let (port, drained) = (held.port, held.refs == 0);
+        let (port, last) = (held.port, held.refs == 0 && !held.once);
         self.tidy(task, name);
-        if drained {
+        if last {
             self.look_at_senders(port);
         }
         Ok(())
@@ -415,12 +415,13 @@ impl Naive {
                 self.threads[thread].doing = Doing::Gone;
             }
         }
-        while let Some((name, held)) = self.tasks[task].pop_first() {
-            let _ = name;
+        while let Some((_, held)) = self.tasks[task].pop_first() {
             if held.receive {
                 self.kill(held.port);
             }
-            self.look_at_senders(held.port);
+            if held.refs > 0 && !held.once {
+                self.look_at_senders(held.port);
+            }
         }
         for thread in &mut self.threads {
             if matches!(thread.doing, Doing::Awaiting(server, ..) if server == task) {
