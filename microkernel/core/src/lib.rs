@@ -5,7 +5,24 @@
 //! the thread that [`Kernel::running`] names; whatever the decision needs done outside of this
 //! crate (registers, IPC buffers, page tables) goes through [`Machine`]. Time is an argument.
 //!
-//! The rules that the whole state obeys at every step are written down in `invariants`.
+//! ```text
+//! shell: a trap, a fault, a timer          shell: Machine (registers, buffers, tables)
+//!   |                                         ^
+//!   v                                         |
+//! msg: send, call, reply, receive    traps: port_traps, task_traps     schedule: who runs next
+//!        \            |                  /                |
+//!         rights (names, cargo)   notices (told once)   teardown (all that is done in steps)
+//!              \                        |                /
+//!    records: task + space, thread, port, message, in slabs, linked into lists and queues
+//! ```
+//!
+//! Three decisions hold it together. *Nothing waits on a stack*: a thread that waits is a record with
+//! a state and a place in one queue. *What can fail comes first*: rights are captured and memory is
+//! reserved before anything is committed, and a queued thread needs no memory at all. *Ends are
+//! steps*: whatever dies is dead to everybody at once and is taken down some items at a time.
+//!
+//! The rules that the whole state obeys between two operations are written down in `invariants`; the
+//! crate `model` checks them after every operation of its tests.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
