@@ -233,7 +233,7 @@ fn enter_page<S: TableStore>(
 
 /// Puts a page into its lowest table. A frame that was there goes, its use forgotten: the server
 /// removes first what it wants to know about. The same frame keeps its accessed and dirty bits.
-#[inline]
+#[inline(always)]
 fn put<S: TableStore>(
     root: Frame,
     store: &mut S,
@@ -258,6 +258,7 @@ fn put<S: TableStore>(
 }
 
 /// Changes the entry of a page that maps the same frame already.
+#[cold]
 fn put_again<S: TableStore>(
     root: Frame,
     store: &mut S,
