@@ -8,6 +8,7 @@ use crate::arch::context::Saved;
 use crate::console::say;
 use crate::panic;
 use crate::schedule;
+use crate::trace;
 use crate::world::{self, World};
 
 /// The running thread made an exception other than a page fault.
@@ -50,6 +51,8 @@ pub(crate) fn check(raised: Raised, thread: Saved, address: u64) {
         );
         panic::registers(registers);
     });
+    say!("last faults and exceptions, by the time stamp counter:");
+    trace::print_last();
     panic::stop(format_args!(
         "nobody is left to handle the VM server's exception"
     ))

@@ -1,4 +1,5 @@
-//! Trace records to QEMU's debug console port, when the command line has `trace=1`.
+//! What happened: trace records to QEMU's debug console port, when the command line has `trace=1`,
+//! and always the last few faults and exceptions, for last words.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,11 +10,27 @@ use kernel_core::{Event, Running};
 use crate::arch::clock::now_tsc;
 use crate::arch::context::Saved;
 use crate::arch::port_io::write8;
+use crate::console::say;
+use crate::lock::Lock;
 use crate::world::World;
 
 /// Where records go.
 pub(crate) const PORT: u16 = 0xE9;
 static ON: AtomicBool = AtomicBool::new(false);
+
+/// Faults and exceptions that are remembered.
+const LAST: usize = 8;
+
+/// The last faults and exceptions; the oldest is at `next`.
+struct Ring {
+    records: [Option<Record>; LAST],
+    next: usize,
+}
+
+static RING: Lock<Ring> = Lock::new(Ring {
+    records: [None; LAST],
+    next: 0,
+});
 
 /// Switches the trace on if the command line's `trace=` word is 1.
 pub(crate) fn set(word: Option<&str>) {
@@ -55,9 +72,11 @@ pub(crate) fn trap_end_if_running(world: &World, number: u8, caller: Saved) {
 
 /// A page fault.
 pub(crate) fn fault(world: &World, thread: Saved, address: u64, access: Prot) {
+    let ip = thread.with(|registers| registers.rip);
+    let number = running(world);
+    remember(Kind::Fault, access.bits(), number, [address, ip]);
     if on() {
-        let ip = thread.with(|registers| registers.rip);
-        write(Kind::Fault, access.bits(), running(world), [address, ip]);
+        write(Kind::Fault, access.bits(), number, [address, ip]);
     }
 }
 
@@ -80,6 +99,10 @@ pub(crate) fn switch(to: &Running) {
 /// Something that kernel-core tells.
 #[inline(always)]
 pub(crate) fn event(event: Event) {
+    if let Event::Exception { thread, exception } = event {
+        let words = [exception.code, exception.subcode];
+        remember(Kind::Exception, exception.kind as u8, thread.index(), words);
+    }
     if !on() {
         return;
     }
@@ -108,6 +131,38 @@ fn running(world: &World) -> u32 {
         .kernel
         .running()
         .map_or(u32::MAX, |running| running.thread.index())
+}
+
+fn remember(kind: Kind, detail: u8, thread: u32, [first, second]: [u64; 2]) {
+    let mut ring = RING.lock();
+    let place = ring.next % LAST;
+    ring.next = place + 1;
+    ring.records[place] = Some(Record {
+        time: now_tsc(),
+        kind,
+        detail,
+        thread,
+        first,
+        second,
+    });
+}
+
+/// Prints the last faults and exceptions, the oldest first.
+pub(crate) fn print_last() {
+    let ring = RING.lock();
+    let (newer, older) = ring.records.split_at(ring.next % LAST);
+    for record in older.iter().chain(newer).flatten() {
+        let (thread, time) = (record.thread, record.time);
+        let (detail, first, second) = (record.detail, record.first, record.second);
+        match record.kind {
+            Kind::Fault => say!(
+                "  {time}: thread {thread} touched {first:#x} (access {detail}) at ip {second:#x}"
+            ),
+            _ => say!(
+                "  {time}: thread {thread} raised exception {detail}, code {first:#x}, {second:#x}"
+            ),
+        }
+    }
 }
 
 #[cold]
