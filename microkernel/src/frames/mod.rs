@@ -207,8 +207,8 @@ pub(crate) fn init(
     let table = (limit as usize * size_of::<FrameRecord>()).div_ceil(PAGE_SIZE as usize) as u32;
     let usual = (memory_map::total(memory) / POOL_PART).clamp(POOL_MIN, POOL_MAX);
     let wanted = (usual + extra + table).next_multiple_of(LARGE_FRAMES);
-    let mut pieces =
-        take_pieces(usable, wanted).ok_or("too little memory for the kernel's pool")?;
+    let mut pieces = take_pieces(usable, wanted)
+        .ok_or("too little memory for the kernel: the least is 16 MiB")?;
     let records = pieces
         .first_mut()
         .and_then(|piece| place_table(piece, table, limit))

@@ -33,6 +33,8 @@ pub(crate) struct Memory {
     spaces: Table,
     store: DirectMap,
     kernel_root: Frame,
+    /// The space with the VM server's physical window.
+    window: Option<SpaceId>,
     /// Empty between two calls.
     account: Shootdown,
 }
@@ -49,6 +51,7 @@ impl Memory {
             spaces: Table { slots: Vec::new() },
             store: DirectMap::new(no_execute),
             kernel_root: kernel_root.frame(),
+            window: None,
             account: Shootdown::new(),
         }
     }
@@ -145,11 +148,12 @@ impl Memory {
         result
     }
 
-    /// Shows frames in the physical window of a space.
+    /// Shows frames in the physical window, which is in this space.
     ///
     /// # Errors
     /// KERN_INVALID_NAME: no space. KERN_INVALID_ADDRESS: shown already. KERN_RESOURCE_SHORTAGE.
     pub(crate) fn show(&mut self, id: SpaceId, first: Frame, count: u32) -> Result<(), Kern> {
+        self.window = Some(id);
         window::show(self.spaces.get(id)?, &mut self.store, first, count)
     }
 
@@ -205,19 +209,19 @@ impl Memory {
         }
     }
 
-    /// Takes frames from the VM server, whose physical window is in the space `id`, into the pool:
-    /// up to the end of the 2 MiB block that they start in. Gives how many.
+    /// Takes frames from the VM server into the pool, up to the end of the 2 MiB block that they
+    /// start in. Gives how many.
     ///
     /// # Errors
     /// KERN_INVALID_ARGUMENT: no frames, or no such frames. KERN_NO_ACCESS: one is not the server's.
     /// KERN_FAILURE: one is mapped. KERN_RESOURCE_SHORTAGE: no frame for the table that splits a
     /// large page.
-    pub(crate) fn donate(&mut self, id: SpaceId, first: u32, count: u32) -> Result<u32, Kern> {
+    pub(crate) fn donate(&mut self, first: u32, count: u32) -> Result<u32, Kern> {
         let owners = frames::owners();
         owners.check_transfer(first, count, SERVER)?;
         let start = Frame::new(first).ok_or(Kern::InvalidArgument)?;
         let count = count.min(LARGE_FRAMES - first % LARGE_FRAMES);
-        let space = self.spaces.get(id)?;
+        let space = self.spaces.get(self.window.ok_or(Kern::NoAccess)?)?;
         let (store, account) = (&mut self.store, &mut self.account);
         let whole = count == LARGE_FRAMES && window::withdraw_large(space, store, account, start);
         if !whole {

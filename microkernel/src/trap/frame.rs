@@ -14,7 +14,7 @@ pub(super) fn donate(world: &mut World, [host_memory, first, count, ..]: Argumen
     let number = |word: u64| u32::try_from(word).map_err(|_| Kern::InvalidArgument);
     let (first, count) = (number(first)?, number(count)?);
     let running = world.kernel.running().ok_or(Kern::Failure)?;
-    let done = world.hardware.memory.donate(running.space, first, count)?;
+    let done = world.hardware.memory.donate(first, count)?;
     world.kernel.memory_donated();
     if done == count {
         return Ok(NOTHING);
