@@ -1,2 +1,207 @@
 //! The Mach VM as a pure state machine: events in, effects out.
+//!
+//! ```text
+//!   Event --> Core::handle --> Effects          maps ---- entries --+
+//!               |      ^                                            v
+//!         Machine   Supplies                    named entries --> objects <-- copies
+//!   (zero, copy, revoke)  (zeroed frames)                        |  |   \
+//!                                                          shadow  pages  pager -- requests
+//!   Core::next_message / sent: what pagers are told                            \-- tray
+//! ```
+//!
+//! Nothing here touches hardware, traps or time; all state is in [`Core`], in slabs of records that
+//! name each other by index or by generational handle. An event does a bounded amount of work; what
+//! is left over is done by `Event::Step` while [`Core::wants_step`].
+//!
+//! | part | what |
+//! |---|---|
+//! | [`event`], [`effect`], [`machine`] | the whole interface |
+//! | [`map`], `call::vm_map` | address maps and the calls on them |
+//! | [`object`], [`tray`] | memory objects, their pages and pagers |
+//! | [`copy`], [`named_entry`] | memory that has a port |
+//! | [`fault`] | what a fault decides, in order |
+//! | [`op`] | work in steps, and who waits for what |
 #![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "a test may fail"
+    )
+)]
+
+extern crate alloc;
+
+mod boot;
+pub mod call;
+pub mod copy;
+pub mod effect;
+pub mod event;
+pub mod fault;
+mod frames;
+mod handle;
+pub mod id;
+pub mod invariants;
+pub mod machine;
+pub mod map;
+pub mod named_entry;
+pub mod object;
+pub mod op;
+pub mod range;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+pub mod slab;
+pub mod stats;
+pub mod talk;
+mod translation;
+pub mod tray;
+
+use ipc_abi::Kern;
+
+use crate::effect::Effects;
+use crate::event::{RightId, Time};
+use crate::object::page::{Frame, Pages};
+use crate::object::pages::{Nodes, Tree};
+use crate::op::wait::{List, Waiters};
+use crate::slab::{NIL, Slab};
+
+/// What the server is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// One past the highest frame number of memory.
+    pub frame_limit: u32,
+    /// The shell's right to the device port: who shows it may map device frames.
+    pub device: Option<RightId>,
+    /// How long a wait on a pager may last, in nanoseconds.
+    pub pager_timeout: u64,
+    /// Pages that a map may pay for.
+    pub map_pages: u32,
+    /// Entries that a map may have.
+    pub map_entries: u32,
+    /// Free frames that clients leave for those who free frames.
+    pub reserve: u32,
+}
+
+impl Config {
+    /// Limits that a machine of this size starts with.
+    #[must_use]
+    pub const fn for_frames(frame_limit: u32) -> Config {
+        Config {
+            frame_limit,
+            device: None,
+            pager_timeout: 300_000_000_000,
+            map_pages: u32::MAX,
+            map_entries: 1 << 20,
+            reserve: if frame_limit / 64 < 256 {
+                frame_limit / 64
+            } else {
+                256
+            },
+        }
+    }
+}
+
+/// Zeroed frames that the caller of an event brings with it.
+#[derive(Debug, Default)]
+pub struct Supplies {
+    pub(crate) frames: heapless::Vec<Frame, 32>,
+    /// Frames at the end that are still to be zeroed.
+    pub(crate) dirty: usize,
+}
+
+/// What an event is handled with.
+pub struct Turn<'a, M> {
+    /// The time of the event.
+    pub now: Time,
+    /// Zeroed frames.
+    pub supplies: &'a mut Supplies,
+    /// What takes effect at once.
+    pub machine: &'a mut M,
+    /// What is to be done afterwards.
+    pub effects: &'a mut Effects,
+}
+
+/// The whole state.
+pub struct Core {
+    pub(crate) config: Config,
+    pub(crate) maps: Slab<map::Map>,
+    pub(crate) entries: Slab<map::entry::Entry>,
+    pub(crate) objects: Slab<object::Object>,
+    pub(crate) pagers: Slab<object::pager::Pager>,
+    pub(crate) controls: Slab<object::pager::Control>,
+    pub(crate) requests: Slab<object::pager::Request>,
+    pub(crate) trays: Slab<tray::Tray>,
+    pub(crate) copies: Slab<copy::Copy>,
+    pub(crate) named: Slab<named_entry::NamedEntry>,
+    pub(crate) ops: Slab<op::Op>,
+    pub(crate) waiters: Waiters,
+    pub(crate) loans: Slab<object::loan::Loan>,
+    pub(crate) notes: Slab<talk::Note>,
+    pub(crate) nodes: Nodes,
+    pub(crate) pages: Pages,
+    /// Memory object ports: name to index of the pager, as a pending slot.
+    pub(crate) ports: Tree,
+    /// Woken faults and operations, in order.
+    pub(crate) ready_faults: List,
+    /// See `ready_faults`.
+    pub(crate) ready_ops: List,
+    /// Who waits for free frames.
+    pub(crate) short: List,
+    /// The ends of the list of all waiters by age.
+    pub(crate) oldest_waiter: u32,
+    /// See `oldest_waiter`.
+    pub(crate) newest_waiter: u32,
+    /// Objects that nobody holds, whose pages are being freed.
+    pub(crate) dying_objects: u32,
+    /// Maps whose entries are being removed.
+    pub(crate) dying_maps: u32,
+    /// Trays with empty slots, or that nobody uses any more.
+    pub(crate) trays_to_fill: u32,
+    /// The event is a fault, whose answer is carried out before anything else happens.
+    pub(crate) answering: bool,
+    pub(crate) stats: stats::Stats,
+}
+
+/// Most records of each kind: memory is what really limits them.
+const RECORDS: u32 = 1 << 24;
+
+impl Core {
+    /// A core without memory: frames come by `Event::AddFrames`.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no memory for the page records.
+    pub fn new(config: Config) -> Result<Core, Kern> {
+        Ok(Core {
+            config,
+            maps: Slab::new(RECORDS),
+            entries: Slab::new(RECORDS),
+            objects: Slab::new(RECORDS),
+            pagers: Slab::new(RECORDS),
+            controls: Slab::new(RECORDS),
+            requests: Slab::new(RECORDS),
+            trays: Slab::new(RECORDS),
+            copies: Slab::new(RECORDS),
+            named: Slab::new(RECORDS),
+            ops: Slab::new(RECORDS),
+            waiters: Slab::new(RECORDS),
+            loans: Slab::new(RECORDS),
+            notes: Slab::new(RECORDS),
+            nodes: Slab::new(RECORDS),
+            pages: Pages::new(config.frame_limit)?,
+            ports: Tree::EMPTY,
+            ready_faults: List::EMPTY,
+            ready_ops: List::EMPTY,
+            short: List::EMPTY,
+            oldest_waiter: NIL,
+            newest_waiter: NIL,
+            dying_objects: NIL,
+            dying_maps: NIL,
+            trays_to_fill: NIL,
+            answering: false,
+            stats: stats::Stats::default(),
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! What pagers say on control ports (`ipc_protocol::memory_object_control`): checked, then done.
+
+use ipc_abi::Kern;
+use ipc_abi::types::CopyStrategy;
+use ipc_protocol::memory_object::MemoryObjectChangeCompleted;
+use ipc_protocol::memory_object_control::{
+    MemoryObjectChangeAttributes, MemoryObjectGetAttributesReply, MemoryObjectReady, Reply as Said,
+    Request,
+};
+
+use crate::call::Reply;
+use crate::effect::{Answer, Effect};
+use crate::event::{ControlId, PortOf, PortRef, ReplyTo, Rights};
+use crate::fault::pagein::REQUEST_MAX;
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::object::pager::{Attributes, Pager, State};
+use crate::object::supply::Missing;
+use crate::op::Verb;
+use crate::talk::Say;
+use crate::{Core, Turn};
+
+impl Core {
+    /// Handles a message on a control port. `None`: it is answered later.
+    pub(crate) fn call_control<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        (control, request): (ControlId, Request),
+        rights: Rights,
+        reply: ReplyTo,
+    ) -> Option<Answer> {
+        let pager = match self.pager_of_control(control) {
+            Ok(pager) => pager,
+            Err(code) => return Some(Err(code)),
+        };
+        if let Request::MemoryObjectLockRequest(args) = request {
+            let work = match self.lock_request(pager, args) {
+                Ok(work) => work,
+                Err(code) => return Some(Err(code)),
+            };
+            return match self.op_start(Verb::Lock(work), reply, None, turn.now) {
+                Ok(_) => None,
+                Err(code) => Some(Err(code)),
+            };
+        }
+        let said = self.control_now(turn, pager, request, rights);
+        Some(said.map(Reply::control))
+    }
+
+    fn control_now<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        pager: Id<Pager>,
+        request: Request,
+        rights: Rights,
+    ) -> Result<Said, Kern> {
+        match request {
+            Request::MemoryObjectReady(args) => {
+                self.ready(turn, pager, args, rights)?;
+                Ok(Said::MemoryObjectReady(()))
+            }
+            Request::MemoryObjectDataSupply(args) => self
+                .data_supply(turn, pager, args)
+                .map(Said::MemoryObjectDataSupply),
+            Request::MemoryObjectDataUnavailable(args) => {
+                let range = (args.offset, args.size);
+                self.data_missing(pager, range, Missing::Unavailable)?;
+                Ok(Said::MemoryObjectDataUnavailable(()))
+            }
+            Request::MemoryObjectDataError(args) => {
+                self.data_missing(pager, (args.offset, args.size), Missing::Error)?;
+                Ok(Said::MemoryObjectDataError(()))
+            }
+            Request::MemoryObjectDataWritten(args) => {
+                self.data_written(turn, pager, args.txn, args.result == 0)?;
+                Ok(Said::MemoryObjectDataWritten(()))
+            }
+            Request::MemoryObjectChangeAttributes(args) => {
+                self.change_attributes(turn, pager, args)?;
+                Ok(Said::MemoryObjectChangeAttributes(()))
+            }
+            Request::MemoryObjectGetAttributes(_) => {
+                self.attributes(pager).map(Said::MemoryObjectGetAttributes)
+            }
+            Request::MemoryObjectDestroy(_) => {
+                self.pager_dead(turn, pager);
+                Ok(Said::MemoryObjectDestroy(()))
+            }
+            // Nothing was asked that this could complete.
+            Request::MemoryObjectSynchronizeCompleted(_) => Err(Kern::InvalidArgument),
+            Request::MemoryObjectLockRequest(_) => Err(Kern::Failure),
+        }
+    }
+
+    fn ready<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        pager: Id<Pager>,
+        args: MemoryObjectReady,
+        rights: Rights,
+    ) -> Result<(), Kern> {
+        let strategy = CopyStrategy::from_raw(args.copy_strategy).ok_or(Kern::InvalidArgument)?;
+        if args.cluster_pages > REQUEST_MAX {
+            return Err(Kern::InvalidArgument);
+        }
+        let [PortRef::Own(PortOf::Tray(tray)), ..] = rights else {
+            return Err(Kern::InvalidArgument);
+        };
+        self.trays.get(tray).ok_or(Kern::InvalidArgument)?;
+        let state = self.pagers.get(pager).map(|pager| pager.state);
+        if matches!(state, None | Some(State::Dead | State::Terminating)) {
+            return Err(Kern::Terminated);
+        }
+        let attributes = Attributes {
+            may_cache: args.may_cache,
+            serves_itself: args.serves_itself,
+            cluster: args.cluster_pages.max(1),
+            strategy,
+        };
+        self.pager_ready(turn, pager, tray, attributes);
+        Ok(())
+    }
+
+    fn change_attributes<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: Id<Pager>,
+        args: MemoryObjectChangeAttributes,
+    ) -> Result<(), Kern> {
+        let strategy = CopyStrategy::from_raw(args.copy_strategy).ok_or(Kern::InvalidArgument)?;
+        let pager = self.pagers.get_mut(id).ok_or(Kern::Terminated)?;
+        if pager.state != State::Ready {
+            return Err(Kern::InvalidArgument);
+        }
+        pager.may_cache = args.may_cache;
+        let (object, port) = (pager.object, pager.port);
+        self.pager_set_strategy(object, strategy);
+        if args.request != 0 {
+            let changed = MemoryObjectChangeCompleted {
+                may_cache: args.may_cache,
+                copy_strategy: strategy as u32,
+                request: args.request,
+            };
+            self.note(id, Say::Changed(changed))?;
+            turn.effects.push(Effect::Talk(port));
+        }
+        // A cached object that is not to be kept any more ends now (rule 173).
+        self.object_reference(object);
+        self.object_deallocate(turn, object);
+        Ok(())
+    }
+
+    fn attributes(&self, id: Id<Pager>) -> Result<MemoryObjectGetAttributesReply, Kern> {
+        let pager = self.pagers.get(id).ok_or(Kern::Terminated)?;
+        let object = self.objects.get(pager.object).ok_or(Kern::Terminated)?;
+        Ok(MemoryObjectGetAttributesReply {
+            ready: pager.state == State::Ready,
+            may_cache: pager.may_cache,
+            copy_strategy: object.strategy as u32,
+            cluster_pages: pager.cluster,
+        })
+    }
+}

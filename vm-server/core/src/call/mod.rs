@@ -1,0 +1,137 @@
+//! Requests: which protocol, on which record. One file a protocol; each routine checks, then commits.
+
+mod control;
+mod device;
+pub(crate) mod msync;
+pub(crate) mod vm_copy;
+pub(crate) mod vm_map;
+
+use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map as map};
+
+use crate::effect::Effect;
+use crate::event::{ControlId, MapId, PortRef, ReplyTo, Rights};
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::{Core, Turn};
+
+/// A request, decoded, with the record behind the port that it came through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Call {
+    /// On a map port.
+    Map(MapId, map::Request),
+    /// On a named entry's port.
+    Entry(Id<crate::named_entry::NamedEntry>, memory_entry::Request),
+    /// On a copy's port.
+    Copy(Id<crate::copy::Copy>, copy::Request),
+    /// On a control port.
+    Control(ControlId, memory_object_control::Request),
+}
+
+/// A successful answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Message {
+    /// To a call on a map port.
+    Map(map::Reply),
+    /// To a call on a named entry's port.
+    Entry(memory_entry::Reply),
+    /// To a call on a copy's port.
+    Copy(copy::Reply),
+    /// To a call on a control port.
+    Control(memory_object_control::Reply),
+}
+
+/// A successful answer and the right that goes with it.
+///
+/// The answer to `task_create` has its MAP right here; the shell adds TASK.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reply {
+    /// What it says.
+    pub message: Message,
+    /// The record whose port it carries a send right to.
+    pub right: Option<crate::event::PortOf>,
+}
+
+impl Reply {
+    /// An answer without a right, to a call on a map port.
+    #[must_use]
+    pub const fn map(reply: map::Reply) -> Reply {
+        Reply {
+            message: Message::Map(reply),
+            right: None,
+        }
+    }
+
+    /// An answer without a right, to a call on a control port.
+    #[must_use]
+    pub const fn control(reply: memory_object_control::Reply) -> Reply {
+        Reply {
+            message: Message::Control(reply),
+            right: None,
+        }
+    }
+}
+
+/// A call that waits to be handled from its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Deferred {
+    /// What is asked.
+    pub call: Call,
+    /// The rights that it carries.
+    pub rights: Rights,
+}
+
+impl Core {
+    /// Handles a call and answers it, unless that comes later.
+    pub(crate) fn call<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: Call,
+        rights: Rights,
+        reply: ReplyTo,
+    ) {
+        let plain = |message: Message| Reply {
+            message,
+            right: None,
+        };
+        let answer = match call {
+            Call::Map(map, request) => {
+                let call = vm_map::MapCall {
+                    map,
+                    request,
+                    rights,
+                    reply,
+                };
+                self.call_map(turn, call)
+            }
+            Call::Control(control, request) => {
+                self.release_rights(turn, &rights);
+                self.call_control(turn, (control, request), rights, reply)
+            }
+            Call::Entry(entry, request) => {
+                self.release_rights(turn, &rights);
+                let said = self.call_entry(entry, request);
+                Some(said.map(|said| plain(Message::Entry(said))))
+            }
+            Call::Copy(copy, request) => {
+                self.release_rights(turn, &rights);
+                let said = self.call_copy(copy, request);
+                Some(said.map(|said| plain(Message::Copy(said))))
+            }
+        };
+        if let (Some(answer), Some(_)) = (answer, reply) {
+            turn.effects.push(Effect::Reply { to: reply, answer });
+        }
+    }
+
+    /// Gives back the rights of a message that nothing was done with.
+    pub(crate) fn release_rights<M: Machine>(&mut self, turn: &mut Turn<'_, M>, rights: &Rights) {
+        for right in rights {
+            match *right {
+                PortRef::Foreign(id) | PortRef::Dead(id) => {
+                    turn.effects.push(Effect::Release(id, 1));
+                }
+                PortRef::None | PortRef::Own(_) => {}
+            }
+        }
+    }
+}

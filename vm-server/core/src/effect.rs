@@ -1,0 +1,186 @@
+//! What goes out of the core: carried out in order after [`crate::Core::handle`], never looked
+//! back upon.
+//!
+//! The list has a fixed capacity, taken once. An event that could need more than what is left
+//! is not begun; the core says that it wants a `Step` instead ([`crate::Core::wants_step`]).
+
+use alloc::vec::Vec;
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+
+use crate::event::{MapId, PortOf, ReplyTo, RightId, Time};
+use crate::object::page::Frame;
+
+/// Pages that one [`Enter`] enters at most.
+pub const ENTER_MAX: usize = 16;
+
+/// Pages to enter, side by side, with equal rights: a hint, idempotent, void if its epoch is old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enter {
+    /// Whose address space.
+    pub map: MapId,
+    /// The space's epoch under which this was decided.
+    pub epoch: u64,
+    /// Address of the first page.
+    pub address: u64,
+    /// Rights to give.
+    pub protection: Prot,
+    /// Map uncached: device frames.
+    pub uncached: bool,
+    /// Pages.
+    pub count: u8,
+    /// Their frames; only the first `count` mean anything.
+    pub frames: [Frame; ENTER_MAX],
+}
+
+impl Enter {
+    /// The frames that mean something.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        self.frames.get(..usize::from(self.count)).unwrap_or(&[])
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the list has a fixed capacity, and effects are never allocated piecemeal"
+)]
+pub enum Effect {
+    /// Enter translations. Those of a fault's answer come before the answer.
+    Enter(Enter),
+    /// Answer a fault: resume the thread with this one translation in registers (none: it tries
+    /// again), or raise an exception with the code.
+    Resume {
+        /// Whom.
+        to: ReplyTo,
+        /// What becomes of the thread.
+        result: Result<Option<ipc_abi::translation::Enter>, Kern>,
+    },
+    /// Answer a call.
+    Reply {
+        /// Whom; a one-way request has nobody, and gets no such effect.
+        to: ReplyTo,
+        /// What the answer says.
+        answer: Answer,
+    },
+    /// Give back references to a right that came in a message.
+    Release(RightId, u32),
+    /// Ask to be told when this right's port dies.
+    WatchDead(RightId),
+    /// The record behind one of the server's own ports has ended: destroy the port, if there is one.
+    PortGone(PortOf),
+    /// A map has ended and nothing maps anything there: destroy its address space.
+    SpaceGone(MapId),
+    /// The port of an object may have something to say: see [`crate::Core::next_message`].
+    Talk(RightId),
+    /// Send `Event::Tick` no later than this.
+    WakeAt(Time),
+    /// Give these frames to the kernel.
+    Donate {
+        /// First frame.
+        first: Frame,
+        /// Frames.
+        count: u32,
+    },
+    /// A line for the console: something happened that nobody asked for.
+    Report(Report),
+}
+
+/// What is worth a line on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Dirty pages of a dead pager's object were dropped with it.
+    DirtyDropped {
+        /// Port of the memory object.
+        port: RightId,
+        /// Pages.
+        pages: u32,
+    },
+    /// A wait on a pager ended by its deadline.
+    PagerLate {
+        /// Port of the memory object.
+        port: RightId,
+        /// Page of the object.
+        page: u64,
+    },
+}
+
+impl core::fmt::Display for Report {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Report::DirtyDropped { port, pages } => write!(
+                f,
+                "{pages} written pages of memory object {} are lost: its pager is gone",
+                port.0
+            ),
+            Report::PagerLate { port, page } => write!(
+                f,
+                "the pager of memory object {} did not bring page {page} in time",
+                port.0
+            ),
+        }
+    }
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+    /// Effects of the list that have been taken out.
+    taken: usize,
+}
+
+/// Effects that one list holds.
+pub const EFFECTS_MAX: usize = 512;
+/// Effects that one fault, or one step of an operation, makes at most.
+pub const EFFECTS_STEP: usize = 96;
+
+impl Effects {
+    /// A list with all its memory.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: there is none.
+    pub fn new() -> Result<Effects, Kern> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(EFFECTS_MAX)
+            .map_err(|_| Kern::ResourceShortage)?;
+        Ok(Effects { list, taken: 0 })
+    }
+
+    /// Adds an effect. Beyond the capacity it is dropped: [`Effects::has_room`] is asked first.
+    pub fn push(&mut self, effect: Effect) {
+        debug_assert!(self.list.len() < EFFECTS_MAX, "effects overflow");
+        if self.list.len() < EFFECTS_MAX {
+            self.list.push(effect);
+        }
+    }
+
+    /// Whether one more fault or step may be begun.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.list.len().saturating_add(EFFECTS_STEP) <= EFFECTS_MAX
+    }
+
+    /// What there is to do, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Effect] {
+        self.list.get(self.taken..).unwrap_or(&[])
+    }
+
+    /// Takes the first out.
+    pub fn pop_front(&mut self) -> Option<Effect> {
+        let first = self.list.get(self.taken).copied();
+        self.taken = self.taken.saturating_add(1);
+        if first.is_none() {
+            self.list.clear();
+            self.taken = 0;
+        }
+        first
+    }
+}
+
+/// What a call is answered with.
+pub type Answer = Result<crate::call::Reply, Kern>;

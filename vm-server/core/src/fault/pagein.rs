@@ -1,0 +1,293 @@
+//! Asking a pager for pages: how many, with whose slots, and what becomes of the request.
+//!
+//! A request covers pages side by side that the object knows nothing of; each takes the credit of a
+//! ready tray slot, so that the pager never waits for memory while it serves (amendment A4). How
+//! many are asked at once grows while faults go on where the last request ended (rule 153).
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Behavior, Prot};
+
+use super::Look;
+use crate::effect::Effect;
+use crate::event::{ObjectId, TrayId};
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::object::pager::{Pager, Request, State};
+use crate::object::pages::Slot;
+use crate::op::wait::{List, WaitOn};
+use crate::range::page_of;
+use crate::slab::NIL;
+use crate::talk::Say;
+use crate::{Core, Turn};
+
+/// Most pages of a request: bits of a word.
+pub(crate) const REQUEST_MAX: u32 = 64;
+
+impl Core {
+    /// Asks the pager of `at`, where page `index` is missing; says what to wait for.
+    pub(crate) fn ask_pager<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        look: &Look,
+        (at, id): (ObjectId, Id<Pager>),
+        index: u64,
+    ) -> Result<WaitOn, Kern> {
+        let pager = self.pagers.get(id).ok_or(Kern::MemoryError)?;
+        match pager.state {
+            State::Initialising => return Ok(WaitOn::Pager(id)),
+            State::Ready => {}
+            State::Terminating | State::Dead => return Err(Kern::MemoryError),
+        }
+        let (tray, port) = (pager.tray.ok_or(Kern::MemoryError)?, pager.port);
+        let serves_itself = pager.serves_itself;
+        let record = self.trays.get(tray).ok_or(Kern::MemoryError)?;
+        if record.map == look.map && !serves_itself {
+            return Err(Kern::MemoryError);
+        }
+        let credits = self.tray_credits(tray);
+        if credits == 0 {
+            return Ok(WaitOn::Slots(tray));
+        }
+        let (first, count) = self.cluster(look, (at, id), index, credits);
+        let access = if at == look.top {
+            look.access
+        } else {
+            Prot::READ
+        };
+        let request = self.request_make(id, at, (first, count), access, index)?;
+        if let Err(code) = self.note(id, Say::Request(request)) {
+            self.request_undo(at, request);
+            return Err(code);
+        }
+        self.tray_take_credits(tray, request);
+        self.stats.data_requests = self.stats.data_requests.saturating_add(1);
+        turn.effects.push(Effect::Talk(port));
+        Ok(WaitOn::Request(request, index))
+    }
+
+    /// Pages to ask for, `index` among them: all missing, inside the window of the entry.
+    fn cluster(
+        &mut self,
+        look: &Look,
+        (at, id): (ObjectId, Id<Pager>),
+        index: u64,
+        credits: u32,
+    ) -> (u64, u32) {
+        let behavior = self
+            .entries
+            .at(look.link)
+            .map_or(Behavior::Default, |entry| entry.behavior);
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return (index, 1);
+        };
+        let most = pager.cluster.clamp(1, REQUEST_MAX).min(credits);
+        let wanted = match behavior {
+            Behavior::Random => 1,
+            Behavior::Sequential | Behavior::ReverseSequential => most,
+            Behavior::Default if index == pager.next_page => {
+                pager.window.saturating_mul(2).clamp(1, most)
+            }
+            Behavior::Default => 1,
+        };
+        let backward = behavior == Behavior::ReverseSequential;
+        // The window of the entry as the lower object sees it.
+        let (low, high) = self
+            .entries
+            .at(look.link)
+            .map_or((index, index.saturating_add(1)), super::window);
+        let below = index.wrapping_sub(look.index);
+        let (low, high) = (low.wrapping_add(below), high.wrapping_add(below));
+        let (mut first, mut end) = (index, index.saturating_add(1));
+        while end.saturating_sub(first) < u64::from(wanted) {
+            let next = if backward { first.wrapping_sub(1) } else { end };
+            let inside = low <= next && next < high;
+            if !inside || self.slot(at, next) != Slot::Empty {
+                break;
+            }
+            if backward {
+                first = next;
+            } else {
+                end = end.saturating_add(1);
+            }
+        }
+        let count = end.saturating_sub(first) as u32;
+        if let Some(pager) = self.pagers.get_mut(id) {
+            pager.next_page = end;
+            pager.window = count;
+        }
+        (first, count)
+    }
+
+    /// A request, with its slots marked. Pages for whose slots there is no node are left out.
+    fn request_make(
+        &mut self,
+        pager: Id<Pager>,
+        object: ObjectId,
+        (first, count): (u64, u32),
+        access: Prot,
+        needed: u64,
+    ) -> Result<Id<Request>, Kern> {
+        let next = self.pagers.get(pager).map_or(NIL, |pager| pager.requests);
+        let id = self.requests.insert(Request {
+            pager,
+            first,
+            count: 0,
+            missing: 0,
+            failed: 0,
+            access,
+            next,
+            prev: NIL,
+            waiting: List::EMPTY,
+            lookers: 0,
+            closed: false,
+        })?;
+        if let Some(next) = self.requests.at_mut(next) {
+            next.prev = id.index();
+        }
+        if let Some(pager) = self.pagers.get_mut(pager) {
+            pager.requests = id.index();
+        }
+        for page in first..first.saturating_add(u64::from(count)) {
+            let Some(record) = self.objects.get_mut(object) else {
+                break;
+            };
+            let slot = Slot::Pending(id.index());
+            if record.pages.set(&mut self.nodes, page, slot).is_err() {
+                break;
+            }
+            if let Some(request) = self.requests.get_mut(id) {
+                request.count = request.count.saturating_add(1);
+                request.missing |= request.bit(page);
+            }
+        }
+        let covers = self.requests.get(id).map_or(0, |r| r.bit(needed));
+        if covers == 0 {
+            self.request_undo(object, id);
+            return Err(Kern::ResourceShortage);
+        }
+        Ok(id)
+    }
+
+    fn request_undo(&mut self, object: ObjectId, id: Id<Request>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let (first, count) = (request.first, request.count);
+        for page in first..first.saturating_add(u64::from(count)) {
+            if let Some(record) = self.objects.get_mut(object) {
+                record.pages.clear(&mut self.nodes, page);
+            }
+        }
+        self.request_unlink(id);
+        self.requests.remove(id);
+    }
+
+    fn tray_take_credits(&mut self, tray: TrayId, request: Id<Request>) {
+        let count = self.requests.get(request).map_or(0, |r| r.count);
+        if let Some(tray) = self.trays.get_mut(tray) {
+            tray.taken = tray.taken.saturating_add(count);
+        }
+    }
+
+    fn request_unlink(&mut self, id: Id<Request>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let (pager, prev, next) = (request.pager, request.prev, request.next);
+        if let Some(request) = self.requests.at_mut(next) {
+            request.prev = prev;
+        }
+        match self.requests.at_mut(prev) {
+            Some(request) => request.next = next,
+            None => {
+                if let Some(pager) = self.pagers.get_mut(pager)
+                    && pager.requests == id.index()
+                {
+                    pager.requests = next;
+                }
+            }
+        }
+    }
+
+    /// A page that was asked for is settled: it came, or will not. Its credit goes back; its waiters
+    /// get their turn. The slot is the caller's to change.
+    pub(crate) fn request_settle(&mut self, index: u32, page: u64, failed: bool) {
+        let Some(id) = self.requests.id_at(index) else {
+            return;
+        };
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        let bit = request.bit(page);
+        if request.missing & bit == 0 {
+            return;
+        }
+        request.missing &= !bit;
+        if failed {
+            request.failed |= bit;
+        }
+        let (pager, over) = (request.pager, request.missing == 0);
+        let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
+        if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
+            tray.taken = tray.taken.saturating_sub(1);
+        }
+        self.wake_all(|core| core.requests.get_mut(id).map(|r| &mut r.waiting));
+        if over {
+            self.request_close(id);
+        }
+    }
+
+    /// A request is over; its record stays until all whom it woke have looked.
+    fn request_close(&mut self, id: Id<Request>) {
+        self.request_unlink(id);
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        request.closed = true;
+        if request.lookers == 0 {
+            self.requests.remove(id);
+        }
+    }
+
+    /// Fails everything that a pager was asked for: whoever waits gets KERN_MEMORY_ERROR.
+    pub(crate) fn close_requests(&mut self, pager: Id<Pager>) {
+        let Some(object) = self.pagers.get(pager).map(|pager| pager.object) else {
+            return;
+        };
+        // Each turn settles a page; there are no more than the tray has slots.
+        while let Some(first) = self.pagers.get(pager).map(|pager| pager.requests) {
+            let Some(request) = self.requests.at(first) else {
+                return;
+            };
+            if request.missing == 0 {
+                if let Some(id) = self.requests.id_at(first) {
+                    self.request_close(id);
+                }
+                continue;
+            }
+            let place = u64::from(request.missing.trailing_zeros());
+            let page = request.first.saturating_add(place);
+            if let Some(record) = self.objects.get_mut(object) {
+                record.pages.clear(&mut self.nodes, page);
+            }
+            self.request_settle(first, page, true);
+        }
+    }
+
+    /// Whoever waits for a pager to be ready, or to unlock a page, looks again.
+    pub(crate) fn wake_pager(&mut self, pager: Id<Pager>) {
+        self.wake_all(|core| core.pagers.get_mut(pager).map(|p| &mut p.waiting));
+    }
+}
+
+/// The pages of a range that the pager gave in bytes.
+///
+/// # Errors
+/// `KERN_INVALID_ARGUMENT`: not whole pages, or the end overflows.
+pub(crate) fn whole_pages(offset: u64, size: u64) -> Result<(u64, u64), Kern> {
+    let end = offset.checked_add(size).ok_or(Kern::InvalidArgument)?;
+    if !crate::range::is_aligned(offset) || !crate::range::is_aligned(size) {
+        return Err(Kern::InvalidArgument);
+    }
+    Ok((page_of(offset), page_of(end)))
+}

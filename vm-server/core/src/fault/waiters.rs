@@ -1,0 +1,343 @@
+//! Who waits, what wakes them, and when waiting is over.
+//!
+//! A waiter is in one list: of a request, a pager, a loan, a tray, a map's operation lock, those
+//! without frames, or a ready list. [`Core::run_ready`] gives turns: woken faults first, then
+//! operations.
+
+use ipc_abi::Kern;
+
+use crate::effect::{Effect, Report};
+use crate::event::{Fault, Time, Token};
+use crate::fault::Resolved;
+use crate::machine::Machine;
+use crate::op::BUDGET;
+use crate::op::wait::{List, WaitOn, Waiter, Waiters, What};
+use crate::slab::NIL;
+use crate::{Core, Turn};
+
+impl Core {
+    /// A waiter that is in no list yet.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn waiter_new(&mut self, what: What, now: Time) -> Result<u32, Kern> {
+        let older = self.newest_waiter;
+        let waiter = Waiter {
+            what,
+            on: WaitOn::Nothing,
+            failed: None,
+            request: None,
+            deadline: now.after(self.config.pager_timeout),
+            older,
+            newer: NIL,
+            next: NIL,
+            prev: NIL,
+        };
+        let index = self.waiters.insert(waiter)?.index();
+        match self.waiters.at_mut(older) {
+            Some(waiter) => waiter.newer = index,
+            None => self.oldest_waiter = index,
+        }
+        self.newest_waiter = index;
+        Ok(index)
+    }
+
+    /// Forgets a waiter that is in no list any more.
+    pub(crate) fn waiter_free(&mut self, index: u32) {
+        // Whoever goes does not care what came of it.
+        let _ = self.request_looked(index);
+        let Some(id) = self.waiters.id_at(index) else {
+            return;
+        };
+        let Some(waiter) = self.waiters.remove(id) else {
+            return;
+        };
+        match self.waiters.at_mut(waiter.older) {
+            Some(older) => older.newer = waiter.newer,
+            None => self.oldest_waiter = waiter.newer,
+        }
+        match self.waiters.at_mut(waiter.newer) {
+            Some(newer) => newer.older = waiter.older,
+            None => self.newest_waiter = waiter.older,
+        }
+    }
+
+    /// Puts a waiter where it waits.
+    pub(crate) fn op_park<M: Machine>(&mut self, turn: &mut Turn<'_, M>, index: u32, on: WaitOn) {
+        // What it waited for before does not matter any more.
+        let _ = self.request_looked(index);
+        let Some(waiter) = self.waiters.at_mut(index) else {
+            return;
+        };
+        waiter.on = on;
+        if let WaitOn::Request(request, page) = on {
+            waiter.request = Some((request, page));
+            if let Some(request) = self.requests.get_mut(request) {
+                request.lookers = request.lookers.saturating_add(1);
+            }
+        }
+        // The first sets the clock; each that ends sets it for the next.
+        if index == self.oldest_waiter
+            && let Some(waiter) = self.waiters.at(index)
+        {
+            turn.effects.push(Effect::WakeAt(waiter.deadline));
+        }
+        self.list_of(on, index, |list, waiters| list.push(waiters, index));
+    }
+
+    fn list_of(&mut self, on: WaitOn, index: u32, act: impl FnOnce(&mut List, &mut Waiters)) {
+        let Core {
+            waiters,
+            requests,
+            pagers,
+            loans,
+            trays,
+            maps,
+            short,
+            ready_faults,
+            ready_ops,
+            ..
+        } = self;
+        let list = match on {
+            WaitOn::Nothing => None,
+            WaitOn::Turn => match waiters.at(index).map(|waiter| waiter.what) {
+                Some(What::Fault { .. }) => Some(ready_faults),
+                _ => Some(ready_ops),
+            },
+            WaitOn::Request(request, _) => requests.get_mut(request).map(|on| &mut on.waiting),
+            WaitOn::Pager(pager) => pagers.get_mut(pager).map(|on| &mut on.waiting),
+            WaitOn::Loan(loan) => loans.get_mut(loan).map(|on| &mut on.waiting),
+            WaitOn::Slots(tray) => trays.get_mut(tray).map(|on| &mut on.waiting),
+            WaitOn::MapOp(map) => maps.get_mut(map).map(|on| &mut on.waiting),
+            WaitOn::Frames => Some(short),
+        };
+        if let Some(list) = list {
+            act(list, waiters);
+        }
+    }
+
+    pub(crate) fn list_remove(&mut self, index: u32) {
+        let Some(waiter) = self.waiters.at_mut(index) else {
+            return;
+        };
+        let on = waiter.on;
+        self.list_of(on, index, |list, waiters| list.remove(waiters, index));
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.on = WaitOn::Nothing;
+        }
+    }
+
+    /// Gives a waiter that is in no list its turn.
+    pub(crate) fn make_ready(&mut self, index: u32) {
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.on = WaitOn::Turn;
+        }
+        self.list_of(WaitOn::Turn, index, |list, waiters| {
+            list.push(waiters, index)
+        });
+    }
+
+    /// Gives all of a list their turn, in order.
+    pub(crate) fn wake_all(&mut self, list: impl Fn(&mut Core) -> Option<&mut List>) {
+        let Some(list) = list(self) else {
+            return;
+        };
+        let mut taken = core::mem::take(list);
+        while let Some(index) = taken.pop(&mut self.waiters) {
+            self.make_ready(index);
+        }
+    }
+
+    /// Gives the first of a list its turn.
+    pub(crate) fn wake_one(&mut self, list: impl Fn(&mut Core) -> Option<&mut List>) {
+        let Some(first) = list(self).map(|list| list.first()) else {
+            return;
+        };
+        if self.waiters.at(first).is_some() {
+            self.list_remove(first);
+            self.make_ready(first);
+        }
+    }
+
+    /// What the request that a waiter was woken by came to; it is not looked at again.
+    fn request_looked(&mut self, index: u32) -> Result<(), Kern> {
+        let Some((id, page)) = self.waiters.at_mut(index).and_then(|w| w.request.take()) else {
+            return Ok(());
+        };
+        let Some(request) = self.requests.get_mut(id) else {
+            return Ok(());
+        };
+        request.lookers = request.lookers.saturating_sub(1);
+        let failed = request.failed & request.bit(page) != 0;
+        if request.closed && request.lookers == 0 {
+            self.requests.remove(id);
+        }
+        if failed {
+            Err(Kern::MemoryError)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Ends a waiter's wait with a failure: a fault is answered, an operation learns it at its turn.
+    fn waiter_fail<M: Machine>(&mut self, turn: &mut Turn<'_, M>, index: u32, code: Kern) {
+        self.list_remove(index);
+        let Some(waiter) = self.waiters.at_mut(index) else {
+            return;
+        };
+        match waiter.what {
+            What::Fault {
+                map,
+                address,
+                access,
+                token,
+            } => {
+                self.waiter_free(index);
+                let fault = Fault {
+                    map,
+                    address,
+                    access,
+                    token,
+                };
+                self.fault_answer(turn, &fault, Err(code));
+            }
+            What::Op(_) => {
+                waiter.failed = Some(code);
+                self.make_ready(index);
+            }
+        }
+    }
+
+    /// Gives turns to woken faults, as many as an event may answer.
+    pub(crate) fn run_ready_faults<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        for _ in 0..BUDGET {
+            if !turn.effects.has_room() {
+                return;
+            }
+            let Some(index) = self.ready_faults.pop(&mut self.waiters) else {
+                return;
+            };
+            self.fault_again(turn, index);
+        }
+    }
+
+    /// Gives one operation its turn.
+    pub(crate) fn run_ready_op<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        if !turn.effects.has_room() {
+            return;
+        }
+        let Some(index) = self.ready_ops.pop(&mut self.waiters) else {
+            return;
+        };
+        let failed = self.request_looked(index);
+        let Some(waiter) = self.waiters.at_mut(index) else {
+            return;
+        };
+        waiter.on = WaitOn::Nothing;
+        if let Err(code) = failed {
+            waiter.failed = Some(code);
+        }
+        if let What::Op(op) = waiter.what {
+            self.op_turn(turn, op);
+        }
+    }
+
+    /// A woken fault begins again with its look-up.
+    fn fault_again<M: Machine>(&mut self, turn: &mut Turn<'_, M>, index: u32) {
+        let failed = self.request_looked(index);
+        let Some(waiter) = self.waiters.at_mut(index) else {
+            return;
+        };
+        waiter.on = WaitOn::Nothing;
+        let What::Fault {
+            map,
+            address,
+            access,
+            token,
+        } = waiter.what
+        else {
+            return;
+        };
+        let fault = Fault {
+            map,
+            address,
+            access,
+            token,
+        };
+        let result = failed.and_then(|()| self.resolve_for(turn, &fault));
+        match result {
+            Ok(Resolved::Wait(on)) => self.op_park(turn, index, on),
+            result => {
+                self.waiter_free(index);
+                self.fault_answer(turn, &fault, result);
+            }
+        }
+    }
+
+    /// Fails those who have waited too long for a pager, oldest first, and sets the clock for the
+    /// next (amendment A2).
+    pub(crate) fn expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        let mut index = self.oldest_waiter;
+        for _ in 0..BUDGET {
+            let Some(waiter) = self.waiters.at(index) else {
+                return;
+            };
+            if waiter.deadline > turn.now || !turn.effects.has_room() {
+                turn.effects.push(Effect::WakeAt(waiter.deadline));
+                return;
+            }
+            let (on, newer) = (waiter.on, waiter.newer);
+            // The others wait for the server's own work, which ends.
+            if matches!(
+                on,
+                WaitOn::Request(..) | WaitOn::Pager(_) | WaitOn::Slots(_) | WaitOn::Loan(_)
+            ) {
+                self.report_late(turn, on);
+                self.waiter_fail(turn, index, Kern::MemoryError);
+            }
+            index = newer;
+        }
+        turn.effects.push(Effect::WakeAt(turn.now.after(1)));
+    }
+
+    fn report_late<M: Machine>(&self, turn: &mut Turn<'_, M>, on: WaitOn) {
+        let (pager, page) = match on {
+            WaitOn::Request(request, page) => match self.requests.get(request) {
+                Some(request) => (request.pager, page),
+                None => return,
+            },
+            WaitOn::Pager(pager) => (pager, 0),
+            _ => return,
+        };
+        if let Some(pager) = self.pagers.get(pager) {
+            let port = pager.port;
+            turn.effects
+                .push(Effect::Report(Report::PagerLate { port, page }));
+        }
+    }
+
+    /// A call or fault needs no answer any more: a fault is forgotten, an operation goes on to its
+    /// end, unanswered.
+    pub(crate) fn cancelled(&mut self, cancelled: Token) {
+        let mut index = self.oldest_waiter;
+        while let Some(waiter) = self.waiters.at(index) {
+            let newer = waiter.newer;
+            match waiter.what {
+                What::Fault { token, .. } if token == cancelled => {
+                    self.list_remove(index);
+                    return self.waiter_free(index);
+                }
+                What::Op(op) => {
+                    if let Some(op) = self.ops.get_mut(op)
+                        && op.reply == Some(cancelled)
+                    {
+                        op.reply = None;
+                        return;
+                    }
+                }
+                What::Fault { .. } => {}
+            }
+            index = newer;
+        }
+    }
+}

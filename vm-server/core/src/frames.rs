@@ -1,0 +1,205 @@
+//! Frames: who may take one, where a free one comes from, and whom it counts against.
+//!
+//! A frame is handed out zeroed ([`Core::frame_zeroed`]) or to be overwritten whole at once
+//! ([`Core::frame_any`]): nobody ever sees what lay in it before. Clients leave a reserve for those
+//! who free frames, and pagers half of it for the kernel.
+
+use ipc_abi::Kern;
+
+use crate::effect::Effect;
+use crate::event::MapId;
+use crate::machine::Machine;
+use crate::object::page::{Frame, State};
+use crate::{Core, Supplies, Turn};
+
+/// Frames that an idle event zeroes.
+const IDLE_ZERO: u32 = 8;
+/// Frames that are kept zeroed ahead.
+const ZEROED_AHEAD: u32 = 1024;
+/// Frames that one donation to the kernel gives at most.
+const DONATE_MAX: u32 = 64;
+
+/// Who wants a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// A client's fault or call: leaves the whole reserve.
+    Client,
+    /// A tray: leaves half of the reserve.
+    Pager,
+    /// The kernel: may take the last.
+    Kernel,
+}
+
+impl Core {
+    const fn floor(&self, class: Class) -> u32 {
+        match class {
+            Class::Client => self.config.reserve,
+            Class::Pager => self.config.reserve / 2,
+            Class::Kernel => 0,
+        }
+    }
+
+    /// A frame whose contents are to be overwritten as a whole, now.
+    pub(crate) fn frame_any(&mut self, class: Class) -> Option<Frame> {
+        if self.pages.free() <= self.floor(class) {
+            return None;
+        }
+        self.pages
+            .take(State::Free)
+            .or_else(|| self.pages.take(State::Clean))
+    }
+
+    /// A frame of zeros.
+    #[inline]
+    pub(crate) fn frame_zeroed<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        class: Class,
+    ) -> Option<Frame> {
+        if let Some(frame) = turn.supplies.frames.pop() {
+            return Some(frame);
+        }
+        if self.pages.free() <= self.floor(class) {
+            return None;
+        }
+        if let Some(frame) = self.pages.take(State::Clean) {
+            return Some(frame);
+        }
+        let frame = self.pages.take(State::Free)?;
+        turn.machine.zero(frame);
+        Some(frame)
+    }
+
+    /// Gives back a frame that nobody maps; whoever waits for frames is woken.
+    pub(crate) fn frame_free(&mut self, frame: Frame) {
+        self.pages.put(frame, State::Free);
+        if !self.short.is_empty() && self.pages.free() > self.config.reserve {
+            self.wake_all(|core| Some(&mut core.short));
+        }
+    }
+
+    /// Counts one more page against a map.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: its limit is reached.
+    pub(crate) fn charge_page(&mut self, payer: Option<MapId>) -> Result<(), Kern> {
+        let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) else {
+            return Ok(());
+        };
+        if map.pages >= map.page_limit {
+            return Err(Kern::ResourceShortage);
+        }
+        map.pages = map.pages.saturating_add(1);
+        Ok(())
+    }
+
+    /// Counts one page less against a map.
+    pub(crate) fn uncharge_page(&mut self, payer: Option<MapId>) {
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            map.pages = map.pages.saturating_sub(1);
+        }
+    }
+
+    /// Takes frames over from whoever started the server.
+    pub(crate) fn add_frames(&mut self, first: u32, count: u32) {
+        for number in first..first.saturating_add(count) {
+            self.pages.add(Frame(number));
+        }
+        if !self.short.is_empty() {
+            self.wake_all(|core| Some(&mut core.short));
+        }
+    }
+
+    /// Gives the kernel as many frames as it wants and there are, up to a limit.
+    pub(crate) fn donate<M: Machine>(&mut self, turn: &mut Turn<'_, M>, wanted: u32) {
+        for _ in 0..wanted.min(DONATE_MAX) {
+            let Some(frame) = self.frame_any(Class::Kernel) else {
+                return;
+            };
+            self.pages.give_away(frame);
+            turn.effects.push(Effect::Donate {
+                first: frame,
+                count: 1,
+            });
+        }
+    }
+
+    /// Zeroes a few frames ahead. Says whether there are more worth it.
+    pub(crate) fn zero_ahead<M: Machine>(&mut self, turn: &mut Turn<'_, M>) -> bool {
+        for _ in 0..IDLE_ZERO {
+            if self.pages.clean() >= ZEROED_AHEAD {
+                return false;
+            }
+            let Some(frame) = self.pages.take(State::Free) else {
+                return false;
+            };
+            turn.machine.zero(frame);
+            self.pages.put(frame, State::Clean);
+        }
+        true
+    }
+
+    /// Moves free frames to a caller's supplies; the caller zeroes those that come out of
+    /// [`Supplies::to_zero`] before its next event.
+    pub fn refill(&mut self, supplies: &mut Supplies) {
+        while !supplies.frames.is_full() && self.pages.free() > self.config.reserve {
+            let Some(frame) = self.pages.take(State::Free) else {
+                return;
+            };
+            if supplies.frames.push(frame).is_err() {
+                return;
+            }
+            supplies.dirty = supplies.dirty.saturating_add(1);
+        }
+    }
+
+    /// A run of `count` free frames side by side, taken out of the lists; `None` if there is none.
+    /// Looks at every frame: for drivers, when they start.
+    pub(crate) fn frames_contiguous(&mut self, count: u32) -> Option<Frame> {
+        if self.pages.free().saturating_sub(count) <= self.config.reserve {
+            return None;
+        }
+        let (mut first, mut length) = (0u32, 0u32);
+        for (frame, page) in self.pages.iter() {
+            if matches!(page.state, State::Free | State::Clean) {
+                if length == 0 {
+                    first = frame.0;
+                }
+                length = length.saturating_add(1);
+                if length == count {
+                    break;
+                }
+            } else {
+                length = 0;
+            }
+        }
+        if length < count {
+            return None;
+        }
+        for number in first..first.saturating_add(count) {
+            self.pages.take_this(Frame(number));
+        }
+        Some(Frame(first))
+    }
+}
+
+impl Supplies {
+    /// The frames that the last [`Core::refill`] added: their contents are unknown.
+    pub fn to_zero(&mut self) -> impl Iterator<Item = Frame> + '_ {
+        let start = self.frames.len().saturating_sub(self.dirty);
+        self.dirty = 0;
+        self.frames.get(start..).unwrap_or(&[]).iter().copied()
+    }
+
+    /// Frames in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}

@@ -1,0 +1,144 @@
+//! One event: what it does, and what unfinished work is done after it.
+//!
+//! Order of unfinished work: woken faults; then, on `Step`, one of: an operation's step, an ending
+//! map, an ending object, a tray to fill, in turn, so that none keeps the others waiting.
+
+use crate::effect::Effect;
+use crate::event::{Event, MapId, PortOf, RightId};
+use crate::machine::Machine;
+use crate::slab::NIL;
+use crate::{Core, Turn};
+
+impl Core {
+    /// Handles one event. Its effects are added to the turn's, to be carried out in order before the
+    /// next event. While [`Core::wants_step`], `Event::Step` is to come when no message waits.
+    pub fn handle<M: Machine>(&mut self, event: Event, turn: &mut Turn<'_, M>) {
+        match event {
+            Event::Fault(fault) => {
+                // Nothing else is done before its answer is carried out: see `settle_covered`.
+                self.answering = true;
+                self.fault(turn, &fault);
+                self.answering = false;
+                return;
+            }
+            Event::Call {
+                call,
+                rights,
+                reply,
+            } => {
+                self.call(turn, call, rights, reply);
+                // What it started begins at once.
+                self.run_ready_op(turn);
+            }
+            Event::DeadName(right) => self.dead_name(turn, right),
+            Event::NoSenders { port, made } => self.no_senders(turn, port, made),
+            Event::Cancelled(token) => self.cancelled(token),
+            Event::TaskEnded(map) => {
+                self.map_end(map);
+                turn.effects.push(Effect::PortGone(PortOf::Map(map)));
+            }
+            Event::AddFrames { first, count } => self.add_frames(first, count),
+            Event::KernelShort(wanted) => {
+                // In the midst of carrying out effects: nothing else may happen.
+                return self.donate(turn, wanted);
+            }
+            Event::Full(port) => self.set_full(port, true, turn.effects),
+            Event::Possible(port) => self.set_full(port, false, turn.effects),
+            Event::Tick => self.expire(turn),
+            Event::Step => self.step(turn),
+            Event::Idle => {
+                self.zero_ahead(turn);
+            }
+        }
+        self.run_ready_faults(turn);
+    }
+
+    /// Whether there is work that only steps do.
+    #[must_use]
+    pub const fn wants_step(&self) -> bool {
+        !self.ready_faults.is_empty()
+            || !self.ready_ops.is_empty()
+            || self.dying_maps != NIL
+            || self.dying_objects != NIL
+            || self.trays_to_fill != NIL
+    }
+
+    /// One step of unfinished work of each kind.
+    fn step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        if !self.ready_faults.is_empty() {
+            return;
+        }
+        if self.trays_to_fill != NIL {
+            self.tray_refill_step(turn);
+        }
+        self.run_ready_op(turn);
+        if self.dying_maps != NIL {
+            self.map_death_step(turn);
+        }
+        if self.dying_objects != NIL {
+            self.object_death_step(turn);
+        }
+    }
+
+    /// Ends a map: nothing can be done with it any more, and steps remove its entries.
+    pub(crate) fn map_end(&mut self, map: MapId) {
+        let Some(record) = self.maps.get_mut(map) else {
+            return;
+        };
+        if record.dying {
+            return;
+        }
+        record.dying = true;
+        record.dying_next = self.dying_maps;
+        self.dying_maps = map.index();
+    }
+
+    fn map_death_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        let Some(map) = self.maps.id_at(self.dying_maps) else {
+            self.dying_maps = NIL;
+            return;
+        };
+        if !self.map_teardown_step(turn, map) {
+            return;
+        }
+        self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));
+        if let Some(record) = self.maps.remove(map) {
+            self.dying_maps = record.dying_next;
+            turn.effects.push(Effect::SpaceGone(map));
+        }
+    }
+
+    /// A right's port is dead. The notice brought one more reference to the dead name.
+    fn dead_name<M: Machine>(&mut self, turn: &mut Turn<'_, M>, right: RightId) {
+        turn.effects.push(Effect::Release(right, 1));
+        if let Some(pager) = self.pager_at(right) {
+            self.pager_dead(turn, pager);
+        }
+    }
+
+    fn no_senders<M: Machine>(&mut self, turn: &mut Turn<'_, M>, port: PortOf, made: u32) {
+        match port {
+            PortOf::Control(control) => {
+                let made_since = self.controls.get(control).map(|control| control.made);
+                if made_since.is_some_and(|now| made >= now)
+                    && let Ok(pager) = self.pager_of_control(control)
+                {
+                    self.pager_detached(turn, pager);
+                }
+            }
+            PortOf::Tray(tray) => self.tray_gone(turn, tray),
+            PortOf::Copy(copy) => {
+                self.copy_discard(copy);
+                turn.effects.push(Effect::PortGone(port));
+            }
+            PortOf::Entry(entry) => {
+                self.named_discard(entry);
+                turn.effects.push(Effect::PortGone(port));
+            }
+            PortOf::Map(map) => {
+                self.map_end(map);
+                turn.effects.push(Effect::PortGone(port));
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Pages into an object and out of it, with their records and what they count against.
+
+use ipc_abi::Kern;
+
+use crate::event::ObjectId;
+use crate::frames::Class;
+use crate::machine::Machine;
+use crate::object::page::{Flags, Frame, Page, Places, State};
+use crate::object::pages::Slot;
+use crate::op::BUDGET;
+use crate::range::page_of;
+use crate::{Core, Turn};
+
+impl Core {
+    /// What an object has at a page number; `Empty` if there is no such object.
+    #[inline]
+    pub(crate) fn slot(&self, object: ObjectId, index: u64) -> Slot {
+        match self.objects.get(object) {
+            Some(record) => record.pages.get(&self.nodes, index),
+            None => Slot::Empty,
+        }
+    }
+
+    /// Puts a taken frame into a slot of an object and counts it against the object's payer.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: the payer's limit, or no node for the slot; nothing has changed.
+    #[inline]
+    pub(crate) fn object_add_page(
+        &mut self,
+        object: ObjectId,
+        index: u64,
+        frame: Frame,
+        flags: Flags,
+    ) -> Result<(), Kern> {
+        let payer = self.payer_of(object);
+        self.charge_page(payer)?;
+        let record = self.objects.get_mut(object).ok_or(Kern::MemoryError)?;
+        if let Err(code) = record.pages.set(&mut self.nodes, index, Slot::Page(frame)) {
+            self.uncharge_page(payer);
+            return Err(code);
+        }
+        if let Some(page) = self.pages.get_mut(frame) {
+            page.object = Some(object);
+            page.index = index;
+            page.state = State::Resident;
+            page.flags = flags;
+            page.places = Places::NEVER;
+        }
+        Ok(())
+    }
+
+    /// Whose limit an object's own pages count against: a pager's data is nobody's.
+    fn payer_of(&self, object: ObjectId) -> Option<crate::event::MapId> {
+        let record = self.objects.get(object)?;
+        if record.pager.is_some() {
+            return None;
+        }
+        record.payer
+    }
+
+    /// Takes a page out of its object. The frame is the caller's; its translations are as they were.
+    pub(crate) fn object_take_page(&mut self, frame: Frame) {
+        let Some(page) = self.pages.get_mut(frame) else {
+            return;
+        };
+        page.state = State::Taken;
+        let (object, index) = (page.object.take(), page.index);
+        let Some(object) = object else {
+            return;
+        };
+        let payer = self.payer_of(object);
+        self.uncharge_page(payer);
+        if let Some(record) = self.objects.get_mut(object) {
+            record.pages.clear(&mut self.nodes, index);
+        }
+    }
+
+    /// Moves a page to another object, translations and all. Slots below are not looked at.
+    ///
+    /// # Errors
+    /// As [`Core::object_add_page`].
+    pub(crate) fn object_move_page(
+        &mut self,
+        frame: Frame,
+        object: ObjectId,
+        index: u64,
+    ) -> Result<(), Kern> {
+        let Some(&Page {
+            object: Some(from),
+            index: old,
+            flags,
+            places,
+            ..
+        }) = self.pages.get(frame)
+        else {
+            return Err(Kern::MemoryError);
+        };
+        self.object_add_page(object, index, frame, flags)?;
+        if let Some(page) = self.pages.get_mut(frame) {
+            page.places = places;
+        }
+        let payer = self.payer_of(from);
+        self.uncharge_page(payer);
+        if let Some(record) = self.objects.get_mut(from) {
+            record.pages.clear(&mut self.nodes, old);
+        }
+        Ok(())
+    }
+
+    /// Adds a copy of a frame to an object, as a dirty page (rule 25). A page that is there stays.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no frame, no node, or the payer's limit; nothing has changed.
+    pub(crate) fn object_add_copy<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        object: ObjectId,
+        index: u64,
+        source: Frame,
+    ) -> Result<(), Kern> {
+        if matches!(self.slot(object, index), Slot::Page(_)) {
+            return Ok(());
+        }
+        let frame = self
+            .frame_any(Class::Client)
+            .ok_or(Kern::ResourceShortage)?;
+        if let Err(code) = self.object_add_page(object, index, frame, Flags::DIRTY) {
+            self.frame_free(frame);
+            return Err(code);
+        }
+        turn.machine.copy(source, frame);
+        self.stats.pages_copied = self.stats.pages_copied.saturating_add(1);
+        Ok(())
+    }
+
+    /// Frees up to [`BUDGET`] pages of an internal object in `[from, to)`, whose translations are
+    /// gone. Says whether none is left there.
+    pub(crate) fn object_free_pages<M: Machine>(
+        &mut self,
+        _turn: &mut Turn<'_, M>,
+        object: ObjectId,
+        from: u64,
+        to: u64,
+    ) -> bool {
+        for _ in 0..BUDGET {
+            match self.next_slot(object, from, to) {
+                None => return true,
+                Some((_, Slot::Page(frame))) => {
+                    self.object_take_page(frame);
+                    self.frame_free(frame);
+                }
+                Some((index, _)) => {
+                    if let Some(record) = self.objects.get_mut(object) {
+                        record.pages.clear(&mut self.nodes, index);
+                    }
+                }
+            }
+        }
+        self.next_slot(object, from, to).is_none()
+    }
+
+    /// The first used slot of an object in `[from, to)`.
+    pub(crate) fn next_slot(&self, object: ObjectId, from: u64, to: u64) -> Option<(u64, Slot)> {
+        let record = self.objects.get(object)?;
+        let found = record.pages.next(&self.nodes, from)?;
+        (found.0 < to).then_some(found)
+    }
+
+    /// Page number in the shadow of page `index` of an object, and the shadow, if the page shows
+    /// through there at all.
+    #[inline]
+    pub(crate) fn below(&self, object: ObjectId, index: u64) -> Option<(ObjectId, u64)> {
+        let record = self.objects.get(object)?;
+        let shadow = record.shadow?;
+        let index = index.checked_add(page_of(record.shadow_offset))?;
+        let size = self.objects.get(shadow)?.size;
+        (index < page_of(size)).then_some((shadow, index))
+    }
+}

@@ -1,0 +1,195 @@
+//! References to objects, and what happens with the last (rules 149, 150, 174 to 179).
+//!
+//! Nothing is freed in the call that drops the last reference: the object goes to a list, and steps
+//! free its pages. A pager's object returns what its pager wants back first, is terminated, and goes
+//! when the pager has been told.
+
+use crate::effect::{Effect, Report};
+use crate::event::ObjectId;
+use crate::machine::Machine;
+use crate::object::page::{Flags, State};
+use crate::object::pager;
+use crate::object::pages::Slot;
+use crate::op::BUDGET;
+use crate::slab::NIL;
+use crate::{Core, Turn};
+
+/// No place in a list; distinct from its end.
+pub(crate) const NOT_LISTED: u32 = NIL - 1;
+
+impl Core {
+    /// One more holder of an object.
+    pub(crate) fn object_reference(&mut self, object: ObjectId) {
+        if let Some(record) = self.objects.get_mut(object) {
+            record.refs = record.refs.saturating_add(1);
+        }
+    }
+
+    /// One holder less, of which there are others.
+    pub(crate) fn object_unreference(&mut self, object: Option<ObjectId>) {
+        if let Some(record) = object.and_then(|id| self.objects.get_mut(id)) {
+            debug_assert!(record.refs > 1, "the last reference");
+            record.refs = record.refs.saturating_sub(1);
+        }
+    }
+
+    /// One holder less; the last takes the object along.
+    pub(crate) fn object_deallocate<M: Machine>(
+        &mut self,
+        _turn: &mut Turn<'_, M>,
+        object: ObjectId,
+    ) {
+        let Some(record) = self.objects.get_mut(object) else {
+            return;
+        };
+        record.refs = record.refs.saturating_sub(1);
+        if record.refs > 0 {
+            return;
+        }
+        let resident = record.pages.pages() > 0;
+        let Some(pager) = record.pager else {
+            return self.object_dies(object);
+        };
+        let Some(attached) = self.pagers.get_mut(pager) else {
+            return self.object_dies(object);
+        };
+        match attached.state {
+            pager::State::Ready if attached.may_cache && resident => {}
+            pager::State::Dead => self.object_dies(object),
+            _ => {
+                attached.state = pager::State::Terminating;
+                self.close_requests(pager);
+                self.object_dies(object);
+            }
+        }
+    }
+
+    /// Queues an object that nobody holds.
+    fn object_dies(&mut self, object: ObjectId) {
+        if let Some(record) = self.objects.get_mut(object)
+            && record.dying_next == NOT_LISTED
+        {
+            record.dying_next = self.dying_objects;
+            self.dying_objects = object.index();
+        }
+    }
+
+    /// Frees up to [`BUDGET`] pages of the first object that nobody holds.
+    pub(crate) fn object_death_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        let Some(id) = self.objects.id_at(self.dying_objects) else {
+            self.dying_objects = NIL;
+            return;
+        };
+        let Some(object) = self.objects.get(id) else {
+            return;
+        };
+        match object.pager {
+            Some(pager) => self.external_death_step(turn, id, pager),
+            None => {
+                if self.object_free_pages(turn, id, 0, u64::MAX) {
+                    self.object_gone(turn, id);
+                }
+            }
+        }
+    }
+
+    /// An object of a pager: pages that the pager wants go back first.
+    fn external_death_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: ObjectId,
+        pager: crate::id::Id<pager::Pager>,
+    ) {
+        let state = self.pagers.get(pager).map(|pager| pager.state);
+        let alive = state == Some(pager::State::Terminating);
+        let mut from = 0;
+        let mut dropped = 0u32;
+        for _ in 0..BUDGET {
+            let Some((index, slot)) = self.next_slot(id, from, u64::MAX) else {
+                break;
+            };
+            from = index.saturating_add(1);
+            let Slot::Page(frame) = slot else {
+                if let Some(object) = self.objects.get_mut(id) {
+                    object.pages.clear(&mut self.nodes, index);
+                }
+                continue;
+            };
+            let Some(page) = self.pages.get(frame) else {
+                continue;
+            };
+            if page.state == State::Cleaning {
+                // Comes back with `data_written`, or with the tray's end.
+                continue;
+            }
+            let flags = page.flags;
+            let wanted = flags.intersects(Flags::DIRTY | Flags::PRECIOUS);
+            if wanted && alive && self.return_run(turn, id, index, crate::object::loan::Keep::Flush)
+            {
+                continue;
+            }
+            dropped = dropped.saturating_add(u32::from(flags.contains(Flags::DIRTY)));
+            self.object_take_page(frame);
+            self.frame_free(frame);
+        }
+        if dropped > 0 {
+            self.report_dropped(turn, pager, dropped);
+        }
+        let rest = self.objects.get(id).map_or(0, |object| object.pages.used());
+        let loans = self.pagers.get(pager).map_or(0, |pager| pager.loans);
+        if rest == 0 && loans == 0 {
+            self.pager_ends(turn.effects, pager, alive);
+            self.object_gone(turn, id);
+        } else if loans > 0 {
+            // Nothing to do until a loan ends: it queues the object again.
+            self.dying_drop_first();
+        }
+    }
+
+    fn report_dropped<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        pager: crate::id::Id<pager::Pager>,
+        pages: u32,
+    ) {
+        if let Some(pager) = self.pagers.get(pager) {
+            let port = pager.port;
+            turn.effects
+                .push(Effect::Report(Report::DirtyDropped { port, pages }));
+        }
+    }
+
+    /// An object without pages leaves: its shadow loses a holder, and whoever stood behind it comes
+    /// first in the list.
+    fn object_gone<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: ObjectId) {
+        self.dying_drop_first();
+        if let Some(shadow) = self.shadow_unlink(id) {
+            self.object_deallocate(turn, shadow);
+        }
+        self.objects.remove(id);
+    }
+
+    fn dying_drop_first(&mut self) {
+        let first = self.dying_objects;
+        if let Some(object) = self.objects.at_mut(first) {
+            self.dying_objects = object.dying_next;
+            object.dying_next = NOT_LISTED;
+        } else {
+            self.dying_objects = NIL;
+        }
+    }
+
+    /// An object that nobody holds and that waited for a loan to end goes on ending.
+    pub(crate) fn object_dies_on(&mut self, object: ObjectId) {
+        if self.objects.get(object).is_some_and(|o| o.refs == 0) {
+            let cached = self
+                .objects
+                .get(object)
+                .and_then(|o| self.pagers.get(o.pager?))
+                .is_some_and(|p| p.state == pager::State::Ready);
+            if !cached {
+                self.object_dies(object);
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Pages lent to their pager so that it stores them (data_return, data_written; rules 165 to 171,
+//! 178 to 180).
+//!
+//! A lent page shows read-only in a slot of the pager's tray and never changes: a write meanwhile
+//! moves the object on to a new frame (the lent one is then *loose*). It stays the object's until the
+//! pager says what became of it, or is lost: then it is dirty again.
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+
+use crate::effect::{ENTER_MAX, Effect, Enter};
+use crate::event::{ObjectId, TrayId};
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::object::page::{Flags, Frame, State};
+use crate::object::pager::Pager;
+use crate::object::pages::Slot;
+use crate::op::wait::List;
+use crate::range::{PAGE_SIZE, bytes_of};
+use crate::slab::NIL;
+use crate::talk::Say;
+use crate::translation::Batch;
+use crate::{Core, Turn};
+
+/// Most pages of one return (rule 170).
+pub(crate) const RETURN_MAX: u32 = 32;
+
+/// What becomes of the pages after they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// They stay, clean.
+    Keep,
+    /// They are dropped.
+    Flush,
+}
+
+/// Pages on loan.
+#[derive(Debug)]
+pub struct Loan {
+    /// To whom.
+    pub pager: Id<Pager>,
+    /// The object.
+    pub object: ObjectId,
+    /// First page.
+    pub first: u64,
+    /// First slot.
+    pub slot: u32,
+    /// Pages.
+    pub count: u32,
+    /// They were written; else they are only precious.
+    pub dirty: bool,
+    /// They are dropped when they are stored; until then nobody may touch them.
+    pub flush: bool,
+    /// Who waits for its end.
+    pub waiting: List,
+    /// Neighbour in the tray's list of loans.
+    pub next: u32,
+}
+
+impl Core {
+    /// Lends the run of pages of one class that starts at `index`, as long as slots allow. Says
+    /// whether there was a slot, and a record.
+    pub(crate) fn return_run<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        object: ObjectId,
+        index: u64,
+        keep: Keep,
+    ) -> bool {
+        self.return_some(turn, object, (index, RETURN_MAX), keep)
+            .is_some()
+    }
+
+    /// As [`Core::return_run`], at most `most` pages; gives the loan.
+    pub(crate) fn return_some<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        object: ObjectId,
+        (index, most): (u64, u32),
+        keep: Keep,
+    ) -> Option<Id<Loan>> {
+        let (pager, record) = self.pager_of(object)?;
+        let (tray, port) = (record.tray?, record.port);
+        let dirty = self.lendable(object, index)?;
+        let mut count = 0u32;
+        while count < most
+            && self.lendable(object, index.saturating_add(u64::from(count))) == Some(dirty)
+        {
+            count = count.saturating_add(1);
+        }
+        let (slot, count) = self.tray_empty_slots(tray, count)?;
+        let next = self.trays.get(tray)?.loans;
+        let loan = Loan {
+            pager,
+            object,
+            first: index,
+            slot,
+            count: 0,
+            dirty,
+            flush: keep == Keep::Flush,
+            waiting: List::EMPTY,
+            next,
+        };
+        let id = self.loans.insert(loan).ok()?;
+        if self.note(pager, Say::Return(id)).is_err() {
+            self.loans.remove(id);
+            return None;
+        }
+        if let Some(tray) = self.trays.get_mut(tray) {
+            tray.loans = id.index();
+        }
+        if let Some(pager) = self.pagers.get_mut(pager) {
+            pager.loans = pager.loans.saturating_add(1);
+        }
+        self.lend(turn, id, tray, count);
+        turn.effects.push(Effect::Talk(port));
+        Some(id)
+    }
+
+    /// Whether a page can be lent now, and if so whether it is dirty.
+    fn lendable(&self, object: ObjectId, index: u64) -> Option<bool> {
+        let Slot::Page(frame) = self.slot(object, index) else {
+            return None;
+        };
+        let page = self.pages.get(frame)?;
+        (page.state == State::Resident).then_some(page.flags.contains(Flags::DIRTY))
+    }
+
+    fn lend<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Loan>, tray: TrayId, count: u32) {
+        let Some(loan) = self.loans.get(id) else {
+            return;
+        };
+        let (object, first, slot, flush) = (loan.object, loan.first, loan.slot, loan.flush);
+        let mut batch = Batch::default();
+        let keep = if flush {
+            Prot::NONE
+        } else {
+            Prot::READ | Prot::EXECUTE
+        };
+        let mut lent = 0u32;
+        for place in 0..count {
+            let index = first.saturating_add(u64::from(place));
+            let Slot::Page(frame) = self.slot(object, index) else {
+                break;
+            };
+            if !self.tray_show(tray, slot.saturating_add(place), frame) {
+                break;
+            }
+            self.revoke_later(turn.machine, &mut batch, frame, keep);
+            if let Some(page) = self.pages.get_mut(frame) {
+                page.state = State::Cleaning;
+                page.flags.remove(Flags::DIRTY);
+                page.next = id.index();
+            }
+            lent = lent.saturating_add(1);
+        }
+        batch.finish(turn.machine);
+        if let Some(loan) = self.loans.get_mut(id) {
+            loan.count = lent;
+        }
+        self.stats.page_outs = self.stats.page_outs.saturating_add(u64::from(lent));
+        self.tray_enter(turn, tray, (slot, lent), Prot::READ);
+    }
+
+    /// `memory_object_data_written`: a loan ends; `stored` says whether the pager has the pages.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: no such loan of this pager (any more).
+    pub(crate) fn data_written<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        pager: Id<Pager>,
+        txn: u64,
+        stored: bool,
+    ) -> Result<(), Kern> {
+        let id: Id<Loan> = Id::from_word(txn).ok_or(Kern::InvalidArgument)?;
+        match self.loans.get(id) {
+            Some(loan) if loan.pager == pager => self.loan_end(turn, id, stored),
+            _ => return Err(Kern::InvalidArgument),
+        }
+        Ok(())
+    }
+
+    /// All loans to a pager come back unstored: it is lost.
+    pub(crate) fn loans_return<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
+        let tray = self.pagers.get(id).and_then(|pager| pager.tray);
+        let mut at = tray
+            .and_then(|tray| self.trays.get(tray))
+            .map_or(NIL, |tray| tray.loans);
+        while let Some(loan) = self.loans.at(at) {
+            let (next, pager) = (loan.next, loan.pager);
+            if pager == id
+                && let Some(loan) = self.loans.id_at(at)
+            {
+                self.loan_end(turn, loan, false);
+            }
+            at = next;
+        }
+    }
+
+    fn loan_end<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Loan>, stored: bool) {
+        let Some(loan) = self.loans.get(id) else {
+            return;
+        };
+        let (object, slot, count) = (loan.object, loan.slot, loan.count);
+        let (pager, flush, dirty) = (loan.pager, loan.flush, loan.dirty);
+        let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
+        for place in 0..count {
+            let slot = slot.saturating_add(place);
+            let Some(frame) = tray.and_then(|tray| self.tray_shown(tray, slot)) else {
+                continue;
+            };
+            // In the pager's space too: its places know the slot.
+            self.revoke_page(turn.machine, frame, Prot::NONE);
+            if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
+                tray.lent.clear(&mut self.nodes, u64::from(slot));
+            }
+            self.loan_page_ends(frame, (stored, flush, dirty));
+        }
+        self.loan_forget(id, tray, pager);
+        self.object_dies_on(object);
+        if let Some(tray) = tray {
+            self.wake_slots(tray);
+        }
+    }
+
+    fn loan_page_ends(&mut self, frame: Frame, (stored, flush, dirty): (bool, bool, bool)) {
+        let Some(page) = self.pages.get_mut(frame) else {
+            return;
+        };
+        page.next = NIL;
+        match page.state {
+            State::Loose => self.frame_free(frame),
+            State::Cleaning if stored && flush => {
+                self.object_take_page(frame);
+                self.frame_free(frame);
+            }
+            State::Cleaning => {
+                page.state = State::Resident;
+                if !stored && dirty {
+                    page.flags.insert(Flags::DIRTY);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A loan to a pager that has not ended, if there is one.
+    pub(crate) fn loan_of(&self, pager: Id<Pager>) -> Option<Id<Loan>> {
+        let tray = self.pagers.get(pager)?.tray?;
+        let mut at = self.trays.get(tray)?.loans;
+        while let Some(loan) = self.loans.at(at) {
+            if loan.pager == pager {
+                return self.loans.id_at(at);
+            }
+            at = loan.next;
+        }
+        None
+    }
+
+    fn loan_forget(&mut self, id: Id<Loan>, tray: Option<TrayId>, pager: Id<Pager>) {
+        self.wake_all(|core| core.loans.get_mut(id).map(|loan| &mut loan.waiting));
+        let Some(loan) = self.loans.remove(id) else {
+            return;
+        };
+        if let Some(pager) = self.pagers.get_mut(pager) {
+            pager.loans = pager.loans.saturating_sub(1);
+        }
+        let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) else {
+            return;
+        };
+        if tray.loans == id.index() {
+            tray.loans = loan.next;
+            return;
+        }
+        let mut at = tray.loans;
+        while let Some(before) = self.loans.at_mut(at) {
+            if before.next == id.index() {
+                before.next = loan.next;
+                return;
+            }
+            at = before.next;
+        }
+    }
+
+    /// Translations of slots of a tray, entered ahead of the pager's touching them.
+    pub(crate) fn tray_enter<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: TrayId,
+        (slot, count): (u32, u32),
+        protection: Prot,
+    ) {
+        let Some(tray) = self.trays.get(id) else {
+            return;
+        };
+        let (map, address) = (tray.map, tray.address);
+        let epoch = self.maps.get(map).map_or(0, |map| map.epoch);
+        let end = slot.saturating_add(count);
+        let mut at = slot;
+        while at < end {
+            let mut run = Enter {
+                map,
+                epoch,
+                address: address.saturating_add(bytes_of(u64::from(at))),
+                protection,
+                uncached: false,
+                count: 0,
+                frames: [Frame(0); ENTER_MAX],
+            };
+            for place in &mut run.frames {
+                if at >= end {
+                    break;
+                }
+                let shown = if protection.contains(Prot::WRITE) {
+                    self.tray_ready(id, at)
+                } else {
+                    self.tray_shown(id, at)
+                };
+                let Some(frame) = shown else {
+                    break;
+                };
+                *place = frame;
+                let number = run.address / PAGE_SIZE;
+                if let Some(page) = self.pages.get_mut(frame) {
+                    let number = number.saturating_add(u64::from(run.count));
+                    page.places.add(map.index(), number);
+                }
+                run.count = run.count.saturating_add(1);
+                at = at.saturating_add(1);
+            }
+            if run.count == 0 {
+                return;
+            }
+            turn.effects.push(Effect::Enter(run));
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A page of memory: one record for each frame, indexed by frame number.
+//!
+//! "Busy" and "absent" do not exist: contents are synchronous, and a page that a pager has been
+//! asked for is a [`crate::object::pages::Slot::Pending`] of its object, not a page.
+//!
+//! [`Places`] remembers where translations of the page may exist. It may name places that are gone,
+//! never miss one; more than it can hold makes it [`Places::MANY`], and then the object's entries
+//! and shadows are searched.
+
+use alloc::vec::Vec;
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+
+use crate::event::ObjectId;
+use crate::slab::NIL;
+
+/// Number of a page frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub struct Frame(pub u32);
+
+/// Who has a frame. Each state says who may touch the frame and what ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum State {
+    /// Not the core's: the kernel's, a device's, or not memory. Ends with `Event::AddFrames`.
+    #[default]
+    Foreign,
+    /// Free; contents unknown. In the list of free frames.
+    Free,
+    /// Free and zero. In the list of zeroed frames.
+    Clean,
+    /// On its way through a caller's supplies, or in the hands of an operation.
+    Taken,
+    /// In a slot of an object.
+    Resident,
+    /// In a slot of an object, and lent to its pager, read-only, until `data_written`.
+    Cleaning,
+    /// Lent, but the object has moved on to a newer page: freed when the loan ends.
+    Loose,
+}
+
+bitflags::bitflags! {
+    /// What is known of a resident page.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Flags: u8 {
+        /// It was entered writable, or made by the server, since its pager last had it.
+        const DIRTY = 1;
+        /// Its pager wants it back even if it is clean.
+        const PRECIOUS = 2;
+        /// Its pager was asked to unlock it.
+        const UNLOCK_ASKED = 4;
+    }
+}
+
+/// Where a page may be mapped: up to [`PLACES`] pairs of map and page, or too many to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Places([u64; PLACES]);
+
+/// Places that a page remembers.
+pub const PLACES: usize = 2;
+const PAGE_BITS: u32 = 36;
+const MANY: u64 = u64::MAX;
+
+impl Places {
+    /// Nowhere.
+    pub const NEVER: Places = Places([0; PLACES]);
+
+    /// A place as a word: map index + 1 above 36 bits of page number.
+    const fn word(map: u32, page: u64) -> u64 {
+        (map as u64).saturating_add(1) << PAGE_BITS | page & ((1 << PAGE_BITS) - 1)
+    }
+
+    /// Remembers that the page may be mapped by map number `map` at page number `page`.
+    #[inline]
+    pub fn add(&mut self, map: u32, page: u64) {
+        let word = Places::word(map, page);
+        for place in &mut self.0 {
+            if *place == word || *place == MANY {
+                return;
+            }
+            if *place == 0 {
+                *place = word;
+                return;
+            }
+        }
+        self.0 = [MANY; PLACES];
+    }
+
+    /// Whether the page may be mapped there; certain only if not [`Places::is_many`].
+    #[inline]
+    #[must_use]
+    pub fn holds(&self, map: u32, page: u64) -> bool {
+        let word = Places::word(map, page);
+        self.0.contains(&word)
+    }
+
+    /// Whether the page may be mapped anywhere that a look-up reaches it from.
+    #[must_use]
+    pub const fn is_many(&self) -> bool {
+        self.0[0] == MANY
+    }
+
+    /// Whether it is mapped nowhere.
+    #[must_use]
+    pub const fn is_never(&self) -> bool {
+        self.0[0] == 0
+    }
+
+    /// The places, as map number and page number. Empty if there are too many to tell.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
+        self.0
+            .into_iter()
+            .filter(|word| *word != 0 && *word != MANY)
+            .map(|word| {
+                let map = (word >> PAGE_BITS) as u32;
+                (map.saturating_sub(1), word & ((1 << PAGE_BITS) - 1))
+            })
+    }
+}
+
+/// What is known of one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// The object that the page is in, or was in when it was lent.
+    pub object: Option<ObjectId>,
+    /// Its page number in the object.
+    pub index: u64,
+    /// Next in the free list; of a lent page, its loan.
+    pub next: u32,
+    /// Previous in the free list.
+    pub prev: u32,
+    /// Reasons why it may not be moved, replaced or evicted.
+    pub wired: u16,
+    /// Who has it.
+    pub state: State,
+    /// What is known of it.
+    pub flags: Flags,
+    /// Access that its pager forbids.
+    pub lock: Prot,
+    /// Where it may be mapped.
+    pub places: Places,
+}
+
+const _: () = assert!(size_of::<Page>() <= 48);
+
+impl Page {
+    const FOREIGN: Page = Page {
+        object: None,
+        index: 0,
+        next: NIL,
+        prev: NIL,
+        wired: 0,
+        state: State::Foreign,
+        flags: Flags::empty(),
+        lock: Prot::NONE,
+        places: Places::NEVER,
+    };
+}
+
+/// A doubly linked list of frames through their page records.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    head: u32,
+    count: u32,
+}
+
+/// The records, and the lists of free frames.
+pub struct Pages {
+    records: Vec<Page>,
+    free: List,
+    clean: List,
+    /// Frames that were given to the core and not given away.
+    total: u32,
+}
+
+impl Pages {
+    /// Records for frames below `limit`. All are foreign until they are added.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no memory for the records.
+    pub fn new(limit: u32) -> Result<Pages, Kern> {
+        let mut records = Vec::new();
+        records
+            .try_reserve_exact(limit as usize)
+            .map_err(|_| Kern::ResourceShortage)?;
+        records.resize(limit as usize, Page::FOREIGN);
+        let empty = List {
+            head: NIL,
+            count: 0,
+        };
+        Ok(Pages {
+            records,
+            free: empty,
+            clean: empty,
+            total: 0,
+        })
+    }
+
+    /// The record of a frame.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, frame: Frame) -> Option<&Page> {
+        self.records.get(frame.0 as usize)
+    }
+
+    /// The record of a frame, to change.
+    #[inline]
+    #[must_use]
+    pub fn get_mut(&mut self, frame: Frame) -> Option<&mut Page> {
+        self.records.get_mut(frame.0 as usize)
+    }
+
+    /// One past the highest frame number.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.records.len() as u32
+    }
+
+    /// Frames that the core has.
+    #[must_use]
+    pub const fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Frames that are free, zeroed or not.
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.free.count.saturating_add(self.clean.count)
+    }
+
+    /// Frames that are free and zeroed.
+    #[must_use]
+    pub const fn clean(&self) -> u32 {
+        self.clean.count
+    }
+
+    /// Makes a foreign frame a free one. Anything else is left alone; says whether it did.
+    pub fn add(&mut self, frame: Frame) -> bool {
+        if self.get(frame).is_none_or(|p| p.state != State::Foreign) {
+            return false;
+        }
+        self.total = self.total.saturating_add(1);
+        self.put(frame, State::Free);
+        true
+    }
+
+    /// Puts a frame that nobody has any more into a list of free frames: `Free` or `Clean`.
+    pub fn put(&mut self, frame: Frame, state: State) {
+        let list = match state {
+            State::Clean => &mut self.clean,
+            _ => &mut self.free,
+        };
+        let next = list.head;
+        list.head = frame.0;
+        list.count = list.count.saturating_add(1);
+        if let Some(page) = self.records.get_mut(frame.0 as usize) {
+            *page = Page {
+                next,
+                state,
+                ..Page::FOREIGN
+            };
+        }
+        if let Some(page) = self.records.get_mut(next as usize) {
+            page.prev = frame.0;
+        }
+    }
+
+    /// Takes the first frame of a list out.
+    #[inline]
+    pub fn take(&mut self, state: State) -> Option<Frame> {
+        let head = match state {
+            State::Clean => self.clean.head,
+            _ => self.free.head,
+        };
+        let frame = Frame(head);
+        if head == NIL || !self.take_this(frame) {
+            return None;
+        }
+        Some(frame)
+    }
+
+    /// Takes this free frame out of its list; says whether it was free.
+    #[inline]
+    pub fn take_this(&mut self, frame: Frame) -> bool {
+        let Some(page) = self.records.get_mut(frame.0 as usize) else {
+            return false;
+        };
+        let list = match page.state {
+            State::Free => &mut self.free,
+            State::Clean => &mut self.clean,
+            _ => return false,
+        };
+        let (prev, next) = (page.prev, page.next);
+        page.state = State::Taken;
+        page.prev = NIL;
+        page.next = NIL;
+        list.count = list.count.saturating_sub(1);
+        if prev == NIL {
+            list.head = next;
+        } else if let Some(page) = self.records.get_mut(prev as usize) {
+            page.next = next;
+        }
+        if let Some(page) = self.records.get_mut(next as usize) {
+            page.prev = prev;
+        }
+        true
+    }
+
+    /// Gives a taken frame away: it is foreign again.
+    pub fn give_away(&mut self, frame: Frame) {
+        if let Some(page) = self.get_mut(frame) {
+            *page = Page::FOREIGN;
+            self.total = self.total.saturating_sub(1);
+        }
+    }
+
+    /// Every record with its frame.
+    pub fn iter(&self) -> impl Iterator<Item = (Frame, &Page)> {
+        self.records
+            .iter()
+            .enumerate()
+            .map(|(number, page)| (Frame(number as u32), page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_remembered_until_there_are_too_many() {
+        let mut places = Places::NEVER;
+        assert!(places.is_never());
+        places.add(0, 5);
+        places.add(0, 5);
+        places.add(3, 1 << 35);
+        assert_eq!(places.iter().collect::<Vec<_>>(), [(0, 5), (3, 1 << 35)]);
+        assert!(places.holds(0, 5) && !places.holds(1, 5) && !places.is_many());
+        places.add(4, 4);
+        assert!(places.is_many());
+        assert_eq!(places.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_free_frame_is_taken_once_from_anywhere_in_its_list() {
+        let mut pages = Pages::new(8).unwrap();
+        for number in 2..6 {
+            assert!(pages.add(Frame(number)));
+            assert!(!pages.add(Frame(number)), "it is not foreign any more");
+        }
+        assert_eq!((pages.total(), pages.free()), (4, 4));
+        assert!(pages.take_this(Frame(4)));
+        assert!(!pages.take_this(Frame(4)));
+        assert!(!pages.take_this(Frame(7)));
+        let mut rest = Vec::new();
+        while let Some(frame) = pages.take(State::Free) {
+            rest.push(frame.0);
+        }
+        rest.sort_unstable();
+        assert_eq!(rest, [2, 3, 5]);
+        pages.put(Frame(3), State::Clean);
+        assert_eq!(pages.take(State::Free), None);
+        assert_eq!(pages.take(State::Clean), Some(Frame(3)));
+        pages.give_away(Frame(3));
+        assert_eq!(pages.total(), 3);
+    }
+}

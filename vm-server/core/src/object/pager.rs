@@ -1,0 +1,450 @@
+//! What the server knows of an object's pager: the states of its life, what it was asked, what it is
+//! still to be told.
+//!
+//! ```text
+//!   map ->  Initialising -- ready --> Ready -- last holder goes --> Terminating -- told --> (gone)
+//!                ^                      |  no senders
+//!                +----------------------+        any -- port dead, destroy --> Dead
+//! ```
+//! The identity of an object is its memory object port. A pager that loses its control port is sent
+//! `memory_object_init` again, with a new one; what it was asked stays open and is asked again.
+
+use ipc_abi::Kern;
+use ipc_abi::types::CopyStrategy;
+
+use crate::effect::{Effect, Effects};
+use crate::event::{ControlId, ObjectId, PortOf, RightId, TrayId};
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::object::pages::Slot;
+use crate::object::{Kind, Object};
+use crate::op::wait::List;
+use crate::range::{PAGE_MASK, bytes_of};
+use crate::slab::NIL;
+use crate::{Core, Turn};
+
+/// One attachment of a pager: what a control port stands for. A new attachment is a new record, so
+/// that a message through an old control port finds nothing.
+#[derive(Debug)]
+pub struct Control {
+    /// The pager.
+    pub pager: Id<Pager>,
+    /// Send rights that were made.
+    pub made: u32,
+}
+
+/// Where a pager is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// `memory_object_init` is said or to be said; nothing else is until `memory_object_ready`.
+    Initialising,
+    /// Data may be requested.
+    Ready,
+    /// Nobody holds the object; what the pager wants is on its way back, then it is told.
+    Terminating,
+    /// Its port is dead, or it withdrew: what is resident stays, everything else is an error.
+    Dead,
+}
+
+/// A pager as seen from one object.
+#[derive(Debug)]
+pub struct Pager {
+    /// The object that it serves.
+    pub object: ObjectId,
+    /// The memory object port; one reference is this record's.
+    pub port: RightId,
+    /// The present attachment.
+    pub control: Option<ControlId>,
+    /// Where it is in its life.
+    pub state: State,
+    /// The tray that pages go through.
+    pub tray: Option<TrayId>,
+    /// Keep the object when nobody holds it.
+    pub may_cache: bool,
+    /// It can serve a fault that it causes itself.
+    pub serves_itself: bool,
+    /// Most pages of one request.
+    pub cluster: u32,
+    /// First request of the list of those open.
+    pub requests: u32,
+    /// Page after the last request's range: asking there again is sequential.
+    pub next_page: u64,
+    /// Pages of the last request.
+    pub window: u32,
+    /// Who waits for `memory_object_ready`, or for a page to be unlocked.
+    pub waiting: List,
+    /// First and last of the notes that are still to be said to it.
+    pub notes: (u32, u32),
+    /// `memory_object_init` is to be said.
+    pub say_init: bool,
+    /// It has been said in this attachment.
+    pub knows: bool,
+    /// `memory_object_terminate` is to be said, after everything else.
+    pub say_end: bool,
+    /// The port's queue was full.
+    pub full: bool,
+    /// Loans that have not ended.
+    pub loans: u32,
+    /// The pager of the object's next life, while this one ends.
+    pub successor: Option<Id<Pager>>,
+}
+
+/// Pages asked of a pager that have not all come.
+#[derive(Debug)]
+pub struct Request {
+    /// Of which pager.
+    pub pager: Id<Pager>,
+    /// First page.
+    pub first: u64,
+    /// Pages, at most 64.
+    pub count: u32,
+    /// Which have not come: bit `n` for page `first + n`.
+    pub missing: u64,
+    /// Which the pager failed to bring.
+    pub failed: u64,
+    /// What the fault that caused it needs.
+    pub access: ipc_abi::types::Prot,
+    /// Neighbours in the pager's list of requests.
+    pub next: u32,
+    /// See `next`.
+    pub prev: u32,
+    /// Who waits for it.
+    pub waiting: List,
+    /// Waiters that were woken by it and have not looked yet.
+    pub lookers: u32,
+    /// It is over: kept only for `lookers`.
+    pub closed: bool,
+}
+
+/// Size of an object whose pager alone knows it.
+const UNBOUNDED: u64 = !PAGE_MASK;
+
+impl Core {
+    /// The object of a memory object port, with one reference for the caller; made, and its pager
+    /// told, if this is the first one. Takes over the reference to the right that came in a message.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record. The right is given back then, too.
+    pub(crate) fn object_of_port<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        port: RightId,
+    ) -> Result<ObjectId, Kern> {
+        let known = match self.ports.get(&self.nodes, u64::from(port.0)) {
+            Slot::Pending(index) => self.pagers.id_at(index),
+            _ => None,
+        };
+        let latest = known
+            .and_then(|id| self.pagers.get(id)?.successor)
+            .or(known);
+        if let Some(pager) = latest.and_then(|id| self.pagers.get(id))
+            && pager.state != State::Terminating
+        {
+            let object = pager.object;
+            self.object_reference(object);
+            turn.effects.push(Effect::Release(port, 1));
+            return Ok(object);
+        }
+        let made = self.object_make_external(port);
+        match made {
+            Ok((object, pager)) => {
+                match known.and_then(|id| self.pagers.get_mut(id)) {
+                    // The old life's last words come first.
+                    Some(old) => old.successor = Some(pager),
+                    None => {
+                        let slot = Slot::Pending(pager.index());
+                        if let Err(code) = self.ports.set(&mut self.nodes, u64::from(port.0), slot)
+                        {
+                            self.pagers.remove(pager);
+                            self.objects.remove(object);
+                            turn.effects.push(Effect::Release(port, 1));
+                            return Err(code);
+                        }
+                        turn.effects.push(Effect::WatchDead(port));
+                        turn.effects.push(Effect::Talk(port));
+                    }
+                }
+                Ok(object)
+            }
+            Err(code) => {
+                turn.effects.push(Effect::Release(port, 1));
+                Err(code)
+            }
+        }
+    }
+
+    fn object_make_external(&mut self, port: RightId) -> Result<(ObjectId, Id<Pager>), Kern> {
+        self.pagers.reserve_one()?;
+        let object = self
+            .objects
+            .insert(Object::new(Kind::External, UNBOUNDED, None))?;
+        let pager = self.pagers.insert(Pager {
+            object,
+            port,
+            control: None,
+            state: State::Initialising,
+            tray: None,
+            may_cache: false,
+            serves_itself: false,
+            cluster: 1,
+            requests: NIL,
+            next_page: 0,
+            window: 0,
+            waiting: List::EMPTY,
+            notes: (NIL, NIL),
+            say_init: true,
+            knows: false,
+            say_end: false,
+            full: false,
+            loans: 0,
+            successor: None,
+        })?;
+        if let Some(object) = self.objects.get_mut(object) {
+            object.pager = Some(pager);
+        }
+        Ok((object, pager))
+    }
+
+    /// The pager behind a control port.
+    ///
+    /// # Errors
+    /// `KERN_TERMINATED`: that attachment is over.
+    pub(crate) fn pager_of_control(&self, control: ControlId) -> Result<Id<Pager>, Kern> {
+        let record = self.controls.get(control).ok_or(Kern::Terminated)?;
+        let pager = self.pagers.get(record.pager).ok_or(Kern::Terminated)?;
+        if pager.control == Some(control) {
+            Ok(record.pager)
+        } else {
+            Err(Kern::Terminated)
+        }
+    }
+
+    /// `memory_object_ready`: data may be requested.
+    pub(crate) fn pager_ready<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: Id<Pager>,
+        tray: TrayId,
+        attributes: Attributes,
+    ) {
+        self.pager_leaves_tray(id);
+        if let Some(tray) = self.trays.get_mut(tray) {
+            tray.users = tray.users.saturating_add(1);
+        }
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        pager.tray = Some(tray);
+        pager.may_cache = attributes.may_cache;
+        pager.serves_itself = attributes.serves_itself;
+        pager.cluster = attributes.cluster;
+        if pager.state == State::Initialising {
+            pager.state = State::Ready;
+        }
+        let object = pager.object;
+        self.pager_set_strategy(object, attributes.strategy);
+        self.wake_pager(id);
+        self.ask_again(turn, id);
+    }
+
+    /// The object's strategy as its pager says it: an external object that is copied symmetrically
+    /// has to settle who writes it, so that becomes delayed copying.
+    pub(crate) fn pager_set_strategy(&mut self, object: ObjectId, strategy: CopyStrategy) {
+        if let Some(object) = self.objects.get_mut(object) {
+            object.strategy = match strategy {
+                CopyStrategy::Symmetric => CopyStrategy::Delay,
+                other => other,
+            };
+        }
+    }
+
+    /// The pager's tray is used by one pager less.
+    pub(crate) fn pager_leaves_tray(&mut self, id: Id<Pager>) {
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        let mut open = 0;
+        let (Some(tray), mut at) = (pager.tray.take(), pager.requests) else {
+            return;
+        };
+        // As many as it has slots: every open page took one.
+        while let Some(request) = self.requests.at(at) {
+            open = request.missing.count_ones().saturating_add(open);
+            at = request.next;
+        }
+        if let Some(tray) = self.trays.get_mut(tray) {
+            tray.users = tray.users.saturating_sub(1);
+            tray.taken = tray.taken.saturating_sub(open);
+        }
+        // A step sees whether that was the end of it.
+        self.tray_wants_refill(tray, u32::MAX);
+    }
+
+    /// The control port has no senders: the pager forgot the object, or its task ended. It is told of
+    /// the object again (rule of DESIGN 3.5); its loans come back as dirty pages.
+    pub(crate) fn pager_detached<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
+        self.loans_return(turn, id);
+        self.pager_leaves_tray(id);
+        self.drop_control(turn.effects, id);
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        match pager.state {
+            State::Initialising | State::Ready => {
+                pager.state = State::Initialising;
+                pager.say_init = true;
+                pager.knows = false;
+                let (port, object) = (pager.port, pager.object);
+                self.drop_notes(id);
+                turn.effects.push(Effect::Talk(port));
+                if self.objects.get(object).is_some_and(|o| o.refs == 0) {
+                    // Cached, and nobody is there to keep it for.
+                    self.object_reference(object);
+                    self.object_deallocate(turn, object);
+                }
+            }
+            State::Terminating => {
+                pager.say_init = false;
+                let object = pager.object;
+                self.object_dies_on(object);
+            }
+            State::Dead => {}
+        }
+    }
+
+    /// The pager's port is dead, or it withdrew: waits for it fail, and what is resident stays
+    /// (rules 174, 175, amendment A3).
+    pub(crate) fn pager_dead<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
+        self.close_requests(id);
+        self.loans_return(turn, id);
+        self.pager_leaves_tray(id);
+        self.drop_control(turn.effects, id);
+        self.drop_notes(id);
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        let was = pager.state;
+        pager.state = State::Dead;
+        pager.say_init = false;
+        pager.say_end = false;
+        let object = pager.object;
+        self.wake_pager(id);
+        match (was, self.objects.get(object).map(|object| object.refs)) {
+            // It waited only for its last words to be said.
+            (State::Terminating, None) => self.pager_gone(turn.effects, id),
+            (State::Terminating, _) => self.object_dies_on(object),
+            (_, Some(0)) => {
+                self.object_reference(object);
+                self.object_deallocate(turn, object);
+            }
+            _ => {}
+        }
+    }
+
+    /// The object is gone; the pager is told, if it is there and ever heard of it.
+    pub(crate) fn pager_ends(&mut self, effects: &mut Effects, id: Id<Pager>, tell: bool) {
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        pager.say_init = false;
+        if !tell || !pager.knows {
+            return self.pager_gone(effects, id);
+        }
+        pager.say_end = true;
+        effects.push(Effect::Talk(pager.port));
+    }
+
+    /// The record's end: the control port dies, and the port of the object is the successor's.
+    pub(crate) fn pager_gone(&mut self, effects: &mut Effects, id: Id<Pager>) {
+        self.pager_leaves_tray(id);
+        self.drop_control(effects, id);
+        self.drop_notes(id);
+        self.wake_pager(id);
+        let Some(pager) = self.pagers.remove(id) else {
+            return;
+        };
+        let name = u64::from(pager.port.0);
+        effects.push(Effect::Release(pager.port, 1));
+        let Some(next) = pager.successor else {
+            return self.ports.clear(&mut self.nodes, name);
+        };
+        // The slot is used already, so this cannot fail.
+        let slot = Slot::Pending(next.index());
+        let _ = self.ports.set(&mut self.nodes, name, slot);
+        effects.push(Effect::Talk(pager.port));
+        if pager.state == State::Dead
+            && let Some(next) = self.pagers.get_mut(next)
+        {
+            // It never spoke, so there is nothing to undo.
+            next.state = State::Dead;
+            next.say_init = false;
+        }
+        self.wake_pager(next);
+    }
+
+    fn drop_control(&mut self, effects: &mut Effects, id: Id<Pager>) {
+        let control = self.pagers.get_mut(id).and_then(|p| p.control.take());
+        if let Some(control) = control
+            && self.controls.remove(control).is_some()
+        {
+            effects.push(Effect::PortGone(PortOf::Control(control)));
+        }
+    }
+
+    /// Asks again for what was open when the pager was lost, oldest first.
+    fn ask_again<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
+        let Some(pager) = self.pagers.get(id) else {
+            return;
+        };
+        let (tray, port, mut at) = (pager.tray, pager.port, pager.requests);
+        let mut last = NIL;
+        while let Some(request) = self.requests.at(at) {
+            last = at;
+            at = request.next;
+        }
+        while let Some(request) = self.requests.at(last) {
+            let (prev, open) = (request.prev, request.missing.count_ones());
+            if let Some(request) = self.requests.id_at(last) {
+                if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
+                    tray.taken = tray.taken.saturating_add(open);
+                }
+                // Without a record for the note the waits end by their deadline.
+                let _ = self.note(id, crate::talk::Say::Request(request));
+            }
+            last = prev;
+        }
+        turn.effects.push(Effect::Talk(port));
+    }
+
+    /// The pager that serves an object, with its record.
+    pub(crate) fn pager_of(&self, object: ObjectId) -> Option<(Id<Pager>, &Pager)> {
+        let id = self.objects.get(object)?.pager?;
+        Some((id, self.pagers.get(id)?))
+    }
+}
+
+/// What a pager says of its object in `memory_object_ready`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) may_cache: bool,
+    pub(crate) serves_itself: bool,
+    pub(crate) cluster: u32,
+    pub(crate) strategy: CopyStrategy,
+}
+
+impl Request {
+    /// Offset and length in bytes, as the pager counts.
+    #[must_use]
+    pub const fn bytes(&self) -> (u64, u64) {
+        (bytes_of(self.first), bytes_of(self.count as u64))
+    }
+
+    /// The bit of a page, if the request covers it.
+    #[must_use]
+    pub fn bit(&self, index: u64) -> u64 {
+        match index.checked_sub(self.first) {
+            Some(place) if place < u64::from(self.count) => 1u64.wrapping_shl(place as u32),
+            _ => 0,
+        }
+    }
+}

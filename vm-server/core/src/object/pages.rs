@@ -1,0 +1,434 @@
+//! The pages of an object by number: a radix tree with leaves of 64 slots.
+//!
+//! A slot is 32 bits. A node knows which of its 64 slots are used and, in a leaf, which hold a
+//! resident page, so that neighbours are found by one word. An object of up to 64 pages is one
+//! leaf. Nodes of all objects live in one slab; an insertion may need new ones and can fail, a
+//! change of a used slot cannot. The same tree maps right names to objects.
+
+use ipc_abi::Kern;
+
+use crate::object::page::Frame;
+use crate::slab::{NIL, Slab};
+
+/// Slots of a node, as a power of two.
+const SHIFT: u32 = 6;
+const MASK: u64 = 63;
+/// Levels that reach any page number of 64 bits of bytes.
+const LEVELS: u32 = 9;
+
+/// What an object knows of one of its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Slot {
+    /// Nothing: ask the pager, or look below.
+    #[default]
+    Empty,
+    /// Here it is.
+    Page(Frame),
+    /// Its pager was asked; index of the request.
+    Pending(u32),
+    /// The pager said that it has none: look below, or fill with zeros.
+    Unavailable,
+}
+
+const KIND: u32 = 30;
+const VALUE: u32 = (1 << KIND) - 1;
+
+impl Slot {
+    #[inline]
+    const fn to_raw(self) -> u32 {
+        match self {
+            Slot::Empty => 0,
+            Slot::Page(frame) => 1 << KIND | frame.0 & VALUE,
+            Slot::Pending(request) => 2 << KIND | request & VALUE,
+            Slot::Unavailable => 3 << KIND,
+        }
+    }
+
+    #[inline]
+    const fn from_raw(raw: u32) -> Slot {
+        match raw >> KIND {
+            1 => Slot::Page(Frame(raw & VALUE)),
+            2 => Slot::Pending(raw & VALUE),
+            3 => Slot::Unavailable,
+            _ => Slot::Empty,
+        }
+    }
+}
+
+/// A leaf, or an inner node whose words are indices of nodes.
+pub struct Node {
+    words: [u32; 64],
+    /// Words that are not 0 (in an inner node: that lead somewhere).
+    used: u64,
+    /// Leaf: slots that hold a page.
+    pages: u64,
+}
+
+/// The nodes of all trees.
+pub type Nodes = Slab<Node>;
+
+/// One object's tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Tree {
+    root: u32,
+    /// Levels; a tree of one level is a leaf.
+    levels: u32,
+    /// Used slots.
+    used: u32,
+    /// Slots that hold a page.
+    pages: u32,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::EMPTY
+    }
+}
+
+impl Tree {
+    /// No slot used.
+    pub const EMPTY: Tree = Tree {
+        root: NIL,
+        levels: 0,
+        used: 0,
+        pages: 0,
+    };
+
+    /// Slots that are not empty.
+    #[must_use]
+    pub const fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Slots that hold a page.
+    #[must_use]
+    pub const fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    const fn reaches(&self, index: u64) -> bool {
+        self.levels >= LEVELS || index >> (SHIFT * self.levels) == 0
+    }
+
+    #[inline]
+    fn leaf(&self, nodes: &Nodes, index: u64) -> u32 {
+        if self.levels == 0 || !self.reaches(index) {
+            return NIL;
+        }
+        let mut at = self.root;
+        let mut level = self.levels;
+        while level > 1 {
+            level = level.saturating_sub(1);
+            let place = (index >> (SHIFT * level) & MASK) as usize;
+            let Some(node) = nodes.at(at) else {
+                return NIL;
+            };
+            if node.used >> place & 1 == 0 {
+                return NIL;
+            }
+            at = node.words.get(place).copied().unwrap_or(NIL);
+        }
+        at
+    }
+
+    /// The slot of a page.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, nodes: &Nodes, index: u64) -> Slot {
+        let leaf = self.leaf(nodes, index);
+        let word = nodes
+            .at(leaf)
+            .and_then(|node| node.words.get((index & MASK) as usize));
+        word.map_or(Slot::Empty, |word| Slot::from_raw(*word))
+    }
+
+    /// The 64 aligned slots around a page: which hold a page, as a bit each.
+    #[inline]
+    #[must_use]
+    pub fn neighbours(&self, nodes: &Nodes, index: u64) -> u64 {
+        nodes
+            .at(self.leaf(nodes, index))
+            .map_or(0, |node| node.pages)
+    }
+
+    /// Puts something into a slot; `Empty` takes it out.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node for a slot that was empty; nothing has changed.
+    pub fn set(&mut self, nodes: &mut Nodes, index: u64, slot: Slot) -> Result<(), Kern> {
+        let mut leaf = self.leaf(nodes, index);
+        if leaf == NIL {
+            if slot == Slot::Empty {
+                return Ok(());
+            }
+            leaf = self.make_leaf(nodes, index)?;
+        }
+        let Some(node) = nodes.at_mut(leaf) else {
+            return Err(Kern::ResourceShortage);
+        };
+        let place = (index & MASK) as usize;
+        let bit = 1u64 << place;
+        if let Some(word) = node.words.get_mut(place) {
+            *word = slot.to_raw();
+        }
+        if node.used & bit != 0 {
+            self.used = self.used.saturating_sub(1);
+        }
+        if node.pages & bit != 0 {
+            self.pages = self.pages.saturating_sub(1);
+        }
+        node.used &= !bit;
+        node.pages &= !bit;
+        if slot != Slot::Empty {
+            node.used |= bit;
+            self.used = self.used.saturating_add(1);
+        }
+        if matches!(slot, Slot::Page(_)) {
+            node.pages |= bit;
+            self.pages = self.pages.saturating_add(1);
+        }
+        if node.used == 0 {
+            self.prune(nodes, index);
+        }
+        Ok(())
+    }
+
+    /// Takes something out of a slot: cannot fail.
+    pub fn clear(&mut self, nodes: &mut Nodes, index: u64) {
+        // Emptying never needs a node.
+        let _ = self.set(nodes, index, Slot::Empty);
+    }
+
+    fn make_leaf(&mut self, nodes: &mut Nodes, index: u64) -> Result<u32, Kern> {
+        let mut levels = self.levels.max(1);
+        while levels < LEVELS && index >> (SHIFT * levels) != 0 {
+            levels = levels.saturating_add(1);
+        }
+        let result = self.grow_to(nodes, levels, index);
+        if result.is_err() {
+            self.prune(nodes, index);
+        }
+        result
+    }
+
+    fn grow_to(&mut self, nodes: &mut Nodes, levels: u32, index: u64) -> Result<u32, Kern> {
+        if self.root == NIL {
+            self.root = insert(nodes)?;
+            self.levels = levels;
+        }
+        while self.levels < levels {
+            let root = insert(nodes)?;
+            link(nodes, root, 0, self.root);
+            self.root = root;
+            self.levels = self.levels.saturating_add(1);
+        }
+        let mut at = self.root;
+        let mut level = self.levels;
+        while level > 1 {
+            level = level.saturating_sub(1);
+            let place = (index >> (SHIFT * level) & MASK) as usize;
+            let next = child(nodes, at, place);
+            at = if next == NIL {
+                let node = insert(nodes)?;
+                link(nodes, at, place, node);
+                node
+            } else {
+                next
+            };
+        }
+        Ok(at)
+    }
+
+    /// Frees the nodes on the way to `index` that hold nothing, and roots with one low child.
+    fn prune(&mut self, nodes: &mut Nodes, index: u64) {
+        for _ in 0..LEVELS {
+            let (mut parent, mut place, mut at, mut level) = (NIL, 0, self.root, self.levels);
+            while level > 1 {
+                level = level.saturating_sub(1);
+                let next_place = (index >> (SHIFT * level) & MASK) as usize;
+                let next = child(nodes, at, next_place);
+                if next == NIL {
+                    break;
+                }
+                (parent, place, at) = (at, next_place, next);
+            }
+            if nodes.at(at).is_none_or(|node| node.used != 0) {
+                break;
+            }
+            if let Some(id) = nodes.id_at(at) {
+                nodes.remove(id);
+            }
+            if parent == NIL {
+                *self = Tree::EMPTY;
+                return;
+            }
+            unlink(nodes, parent, place);
+        }
+        while self.levels > 1 && nodes.at(self.root).is_some_and(|node| node.used == 1) {
+            let low = child(nodes, self.root, 0);
+            if let Some(id) = nodes.id_at(self.root) {
+                nodes.remove(id);
+            }
+            self.root = low;
+            self.levels = self.levels.saturating_sub(1);
+        }
+    }
+
+    /// The first used slot at or after `index`.
+    #[must_use]
+    pub fn next(&self, nodes: &Nodes, index: u64) -> Option<(u64, Slot)> {
+        let mut index = index;
+        if self.levels == 0 {
+            return None;
+        }
+        // Each turn ends, or leaves a subtree behind; a path has at most LEVELS of them.
+        loop {
+            if !self.reaches(index) {
+                return None;
+            }
+            let mut at = self.root;
+            let mut level = self.levels;
+            loop {
+                level = level.saturating_sub(1);
+                let place = index >> (SHIFT * level) & MASK;
+                let node = nodes.at(at)?;
+                let ahead = node.used >> place;
+                if ahead == 0 {
+                    // Nothing in the rest of this node: go on behind it.
+                    let span = SHIFT * level.saturating_add(1);
+                    if span >= 64 {
+                        return None;
+                    }
+                    index = (index >> span).checked_add(1)?.checked_shl(span)?;
+                    break;
+                }
+                let skip = u64::from(ahead.trailing_zeros());
+                if skip != 0 {
+                    let span = SHIFT * level;
+                    index = (index >> span).saturating_add(skip) << span;
+                }
+                let place = (index >> (SHIFT * level) & MASK) as usize;
+                let word = node.words.get(place).copied().unwrap_or(0);
+                if level == 0 {
+                    return Some((index, Slot::from_raw(word)));
+                }
+                at = word;
+            }
+        }
+    }
+}
+
+fn insert(nodes: &mut Nodes) -> Result<u32, Kern> {
+    let node = Node {
+        words: [0; 64],
+        used: 0,
+        pages: 0,
+    };
+    nodes.insert(node).map(crate::id::Id::index)
+}
+
+fn child(nodes: &Nodes, at: u32, place: usize) -> u32 {
+    match nodes.at(at) {
+        Some(node) if node.used >> place & 1 != 0 => node.words.get(place).copied().unwrap_or(NIL),
+        _ => NIL,
+    }
+}
+
+fn link(nodes: &mut Nodes, at: u32, place: usize, to: u32) {
+    if let Some(node) = nodes.at_mut(at) {
+        if let Some(word) = node.words.get_mut(place) {
+            *word = to;
+        }
+        node.used |= 1 << place;
+    }
+}
+
+fn unlink(nodes: &mut Nodes, at: u32, place: usize) {
+    if let Some(node) = nodes.at_mut(at) {
+        if let Some(word) = node.words.get_mut(place) {
+            *word = 0;
+        }
+        node.used &= !(1 << place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn agrees_with_a_plain_map_and_gives_every_node_back() {
+        let mut nodes = Nodes::new(10_000);
+        let mut tree = Tree::EMPTY;
+        let mut model = BTreeMap::new();
+        let mut seed = 1u64;
+        for step in 0..20_000u32 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let index = match seed >> 60 {
+                0 => seed >> 12,
+                1..4 => seed >> 30 & 0xFFFF,
+                _ => seed >> 30 & 0xFF,
+            };
+            if seed >> 20 & 1 == 0 {
+                tree.set(&mut nodes, index, Slot::Page(Frame(step)))
+                    .unwrap();
+                model.insert(index, Slot::Page(Frame(step)));
+            } else {
+                tree.clear(&mut nodes, index);
+                model.remove(&index);
+            }
+            assert_eq!(tree.used() as usize, model.len());
+            if step % 500 == 0 {
+                let mut all = Vec::new();
+                let mut from = Some(0);
+                while let Some((index, slot)) = from.and_then(|at| tree.next(&nodes, at)) {
+                    all.push((index, slot));
+                    from = index.checked_add(1);
+                }
+                let expected: Vec<_> = model.iter().map(|(i, s)| (*i, *s)).collect();
+                assert_eq!(all, expected);
+            }
+        }
+        for index in model.keys() {
+            tree.clear(&mut nodes, *index);
+        }
+        assert!(nodes.is_empty());
+        assert_eq!(tree.pages(), 0);
+    }
+
+    #[test]
+    fn slots_read_back_and_neighbours_are_pages_only() {
+        let mut nodes = Nodes::new(10);
+        let mut tree = Tree::EMPTY;
+        for (index, slot) in [
+            (3, Slot::Page(Frame(9))),
+            (5, Slot::Pending(4)),
+            (6, Slot::Unavailable),
+        ] {
+            tree.set(&mut nodes, index, slot).unwrap();
+            assert_eq!(tree.get(&nodes, index), slot);
+        }
+        assert_eq!(tree.neighbours(&nodes, 60), 1 << 3);
+        assert_eq!((tree.used(), tree.pages()), (3, 1));
+        assert_eq!(tree.get(&nodes, 64), Slot::Empty);
+    }
+
+    #[test]
+    fn a_failed_insertion_changes_nothing() {
+        let mut nodes = Nodes::new(2);
+        let mut tree = Tree::EMPTY;
+        tree.set(&mut nodes, 0, Slot::Page(Frame(1))).unwrap();
+        let far = 1 << 40;
+        assert_eq!(
+            tree.set(&mut nodes, far, Slot::Unavailable),
+            Err(Kern::ResourceShortage)
+        );
+        assert_eq!(nodes.len(), 1, "no node is left over");
+        assert_eq!(tree.get(&nodes, 0), Slot::Page(Frame(1)));
+        assert_eq!(tree.next(&nodes, 1), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! Shadow chains: how an object comes to lie over another, and an entry's own object.
+//!
+//! The shadowing object holds a reference to the shadow and stands in its list of shadows.
+
+use ipc_abi::Kern;
+
+use crate::Core;
+use crate::event::ObjectId;
+use crate::object::{Kind, Object};
+use crate::slab::NIL;
+
+impl Core {
+    /// Lays `object`, which has no shadow, over `shadow` at `offset`. The caller's reference to the
+    /// shadow becomes the object's.
+    pub(crate) fn shadow_link(&mut self, object: ObjectId, shadow: ObjectId, offset: u64) {
+        let Some(below) = self.objects.get_mut(shadow) else {
+            return;
+        };
+        let next = below.shadows;
+        below.shadows = object.index();
+        if let Some(record) = self.objects.at_mut(next) {
+            record.shadow_prev = object.index();
+        }
+        if let Some(record) = self.objects.get_mut(object) {
+            record.shadow = Some(shadow);
+            record.shadow_offset = offset;
+            record.shadow_next = next;
+            record.shadow_prev = NIL;
+        }
+    }
+
+    /// Takes an object off its shadow. The reference is the caller's. If the object was the shadow's
+    /// copy object, it is no more.
+    pub(crate) fn shadow_unlink(&mut self, object: ObjectId) -> Option<ObjectId> {
+        let record = self.objects.get_mut(object)?;
+        let shadow = record.shadow.take()?;
+        let (prev, next) = (record.shadow_prev, record.shadow_next);
+        record.shadow_offset = 0;
+        record.shadow_next = NIL;
+        record.shadow_prev = NIL;
+        if let Some(record) = self.objects.at_mut(next) {
+            record.shadow_prev = prev;
+        }
+        if let Some(record) = self.objects.at_mut(prev) {
+            record.shadow_next = next;
+        }
+        let below = self.objects.get_mut(shadow)?;
+        if below.shadows == object.index() {
+            below.shadows = next;
+        }
+        if below.copy == Some(object) {
+            below.copy = None;
+        }
+        Some(shadow)
+    }
+
+    /// Puts an entry into the list of those that map its object.
+    pub(crate) fn entry_link(&mut self, link: u32) {
+        let Some(object) = self.entries.at(link).and_then(|entry| entry.object) else {
+            return;
+        };
+        let Some(record) = self.objects.get_mut(object) else {
+            return;
+        };
+        let next = record.entries;
+        record.entries = link;
+        if let Some(entry) = self.entries.at_mut(next) {
+            entry.object_prev = link;
+        }
+        if let Some(entry) = self.entries.at_mut(link) {
+            entry.object_next = next;
+            entry.object_prev = NIL;
+        }
+    }
+
+    /// Takes an entry out of the list of those that map its object.
+    pub(crate) fn entry_unlink(&mut self, link: u32) {
+        let Some(entry) = self.entries.at_mut(link) else {
+            return;
+        };
+        let (object, prev, next) = (entry.object, entry.object_prev, entry.object_next);
+        entry.object_next = NIL;
+        entry.object_prev = NIL;
+        let Some(object) = object else {
+            return;
+        };
+        if let Some(entry) = self.entries.at_mut(next) {
+            entry.object_prev = prev;
+        }
+        if let Some(entry) = self.entries.at_mut(prev) {
+            entry.object_next = next;
+        }
+        if let Some(record) = self.objects.get_mut(object)
+            && record.entries == link
+        {
+            record.entries = next;
+        }
+    }
+
+    /// Gives an entry another object, whose reference the entry takes over. The old one's reference
+    /// is the caller's. Translations are the caller's affair too.
+    pub(crate) fn entry_set_object(
+        &mut self,
+        link: u32,
+        object: Option<ObjectId>,
+        offset: u64,
+        needs_copy: bool,
+    ) -> Option<ObjectId> {
+        self.entry_unlink(link);
+        let entry = self.entries.at_mut(link)?;
+        let old = entry.object;
+        entry.object = object;
+        entry.offset = offset;
+        entry.needs_copy = needs_copy;
+        self.entry_link(link);
+        old
+    }
+
+    /// Gives an entry of untouched memory an object of its length.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn entry_own_object(&mut self, link: u32) -> Result<ObjectId, Kern> {
+        let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
+        let object = Object::new(Kind::Internal, entry.size(), Some(entry.map));
+        let id = self.objects.insert(object)?;
+        self.entry_set_object(link, Some(id), 0, false);
+        Ok(id)
+    }
+
+    /// Gives a copy-on-write entry an object of its own over the present one (vm_object_shadow; rules
+    /// 6 and 8). The entry's reference to the old object becomes the new one's. Gives the object that
+    /// the entry may write.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record; nothing has changed.
+    pub(crate) fn entry_shadow(&mut self, link: u32) -> Result<ObjectId, Kern> {
+        let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
+        let (size, offset, map) = (entry.size(), entry.offset, entry.map);
+        let Some(old) = entry.object else {
+            return self.entry_own_object(link);
+        };
+        if self.needs_no_shadow(old, size, offset) {
+            if let Some(object) = self.objects.get_mut(old) {
+                object.shadowed = false;
+            }
+            if let Some(entry) = self.entries.at_mut(link) {
+                entry.needs_copy = false;
+            }
+            return Ok(old);
+        }
+        let new = self
+            .objects
+            .insert(Object::new(Kind::Internal, size, Some(map)))?;
+        self.entry_set_object(link, Some(new), 0, false);
+        self.shadow_link(new, old, offset);
+        Ok(new)
+    }
+
+    /// Whether the one entry that holds an object may just as well write it (rule 8): nobody else
+    /// sees it, and it does not stand for what another object was.
+    fn needs_no_shadow(&self, id: ObjectId, size: u64, offset: u64) -> bool {
+        self.objects.get(id).is_some_and(|object| {
+            let is_copy = object
+                .shadow
+                .and_then(|below| self.objects.get(below))
+                .is_some_and(|below| below.copy == Some(id));
+            object.is_internal()
+                && object.refs == 1
+                && object.size == size
+                && offset == 0
+                && !object.true_share
+                && object.copy.is_none()
+                && !is_copy
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! What a pager says of its data: supply, unavailable, error (rules 155 to 161, amendment A1).
+//!
+//! Supplied pages move: the frame leaves the tray's slot and becomes the object's page. What the
+//! object has already is never overwritten, so late and double answers do no harm.
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+use ipc_protocol::memory_object_control::{MemoryObjectDataSupply, MemoryObjectDataSupplyReply};
+
+use crate::event::{ObjectId, TrayId};
+use crate::fault::pagein::{REQUEST_MAX, whole_pages};
+use crate::id::Id;
+use crate::machine::{Machine, Revoke};
+use crate::object::page::{Flags, Frame};
+use crate::object::pager::Pager;
+use crate::object::pages::Slot;
+use crate::range::{bytes_of, is_aligned, page_of};
+use crate::translation::Batch;
+use crate::{Core, Turn};
+
+/// What a range of missing pages is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The pager has nothing: look below, or zeros.
+    Unavailable,
+    /// The pager could not bring it: fail who waits, forget.
+    Error,
+}
+
+impl Core {
+    /// `memory_object_data_supply`.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: see the message; also more than 64 pages at once. Nothing has moved.
+    pub(crate) fn data_supply<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: Id<Pager>,
+        args: MemoryObjectDataSupply,
+    ) -> Result<MemoryObjectDataSupplyReply, Kern> {
+        let pager = self.pagers.get(id).ok_or(Kern::Terminated)?;
+        let (object, tray) = (pager.object, pager.tray.ok_or(Kern::InvalidArgument)?);
+        let lock = u8::try_from(args.lock_value)
+            .ok()
+            .and_then(Prot::from_bits)
+            .ok_or(Kern::InvalidArgument)?;
+        let end = args.slot.checked_add(args.count);
+        if !is_aligned(args.offset)
+            || args
+                .offset
+                .checked_add(bytes_of(u64::from(args.count)))
+                .is_none()
+            || args.count == 0
+            || args.count > REQUEST_MAX
+            || end.is_none_or(|end| end > self.tray_slots(tray))
+        {
+            return Err(Kern::InvalidArgument);
+        }
+        for slot in args.slot..args.slot.saturating_add(args.count) {
+            self.tray_ready(tray, slot).ok_or(Kern::InvalidArgument)?;
+        }
+        self.tray_close(turn, tray, (args.slot, args.count));
+        let mut flags = Flags::empty();
+        flags.set(Flags::PRECIOUS, args.precious);
+        let mut reply = MemoryObjectDataSupplyReply {
+            used: 0,
+            skipped_present: 0,
+            first_present: 0,
+        };
+        for place in 0..args.count {
+            let index = page_of(args.offset).saturating_add(u64::from(place));
+            let Some(frame) = self.tray_ready(tray, args.slot.saturating_add(place)) else {
+                continue;
+            };
+            self.object_take_page(frame);
+            if self.supply_one((object, index), frame, flags, lock) {
+                reply.used = reply.used.saturating_add(1);
+                continue;
+            }
+            self.frame_free(frame);
+            if reply.skipped_present == 0 {
+                reply.first_present = bytes_of(index);
+            }
+            reply.skipped_present = reply.skipped_present.saturating_add(1);
+        }
+        self.stats.page_ins = self.stats.page_ins.saturating_add(u64::from(reply.used));
+        self.tray_wants_refill(tray, args.slot);
+        self.wake_slots(tray);
+        Ok(reply)
+    }
+
+    /// Ends the pager's use of slots whose pages are about to move.
+    fn tray_close<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        tray: TrayId,
+        (slot, count): (u32, u32),
+    ) {
+        let Some(map) = self.trays.get(tray).map(|tray| tray.map) else {
+            return;
+        };
+        let Some(record) = self.maps.get_mut(map) else {
+            return;
+        };
+        record.epoch = record.epoch.saturating_add(1);
+        let epoch = record.epoch;
+        let mut batch = Batch::default();
+        for slot in slot..slot.saturating_add(count) {
+            let (Some(frame), Some(page)) =
+                (self.tray_ready(tray, slot), self.tray_page(tray, slot))
+            else {
+                continue;
+            };
+            let element = Revoke::Page {
+                map,
+                epoch,
+                address: bytes_of(page),
+                frame,
+                keep: Prot::NONE,
+            };
+            batch.push(turn.machine, element);
+        }
+        batch.finish(turn.machine);
+    }
+
+    /// Puts a supplied page where it belongs, unless there is something already. Says whether it did.
+    fn supply_one(
+        &mut self,
+        (object, index): (ObjectId, u64),
+        frame: Frame,
+        flags: Flags,
+        lock: Prot,
+    ) -> bool {
+        let slot = self.slot(object, index);
+        if !matches!(slot, Slot::Pending(_) | Slot::Empty) {
+            return false;
+        }
+        if self.object_add_page(object, index, frame, flags).is_err() {
+            return false;
+        }
+        if let Some(page) = self.pages.get_mut(frame) {
+            page.lock = lock;
+        }
+        if let Slot::Pending(request) = slot {
+            self.request_settle(request, index, false);
+        }
+        true
+    }
+
+    /// `memory_object_data_unavailable` and `memory_object_data_error`: settles what was asked for in
+    /// the range. Nothing else there changes.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: not whole pages.
+    pub(crate) fn data_missing(
+        &mut self,
+        id: Id<Pager>,
+        (offset, size): (u64, u64),
+        what: Missing,
+    ) -> Result<(), Kern> {
+        let (first, end) = whole_pages(offset, size)?;
+        let pager = self.pagers.get(id).ok_or(Kern::Terminated)?;
+        let object = pager.object;
+        let mut at = pager.requests;
+        // Open requests cover no more pages than the tray has slots.
+        while let Some(request) = self.requests.at(at) {
+            let next = request.next;
+            let mut missing = request.missing;
+            let base = request.first;
+            let index = at;
+            while missing != 0 {
+                let page = base.saturating_add(u64::from(missing.trailing_zeros()));
+                missing &= missing.wrapping_sub(1);
+                if page < first || page >= end {
+                    continue;
+                }
+                if let Some(record) = self.objects.get_mut(object) {
+                    match what {
+                        // The slot is in use: this needs no node.
+                        Missing::Unavailable => {
+                            let slot = Slot::Unavailable;
+                            let _ = record.pages.set(&mut self.nodes, page, slot);
+                        }
+                        Missing::Error => record.pages.clear(&mut self.nodes, page),
+                    }
+                }
+                self.request_settle(index, page, what == Missing::Error);
+            }
+            at = next;
+        }
+        let tray = self.pagers.get(id).and_then(|pager| pager.tray);
+        if let Some(tray) = tray {
+            self.wake_slots(tray);
+        }
+        Ok(())
+    }
+}

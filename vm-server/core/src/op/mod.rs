@@ -1,0 +1,309 @@
+//! Work that takes more than one event: a record with a cursor, no closure and no future.
+//!
+//! One file a verb. A verb's `step` does at most [`BUDGET`] entries or pages and says how it goes on
+//! ([`Progress`]); it finds its place again by the cursor, and checks what it finds where it had to
+//! let go of the map. Every operation has its waiter from the start, so that waiting cannot fail.
+//! Operations and woken faults stand in ready lists; faults go first.
+//!
+//! A map's operation lock is held from step to step by the operation that works on its entries
+//! ([`Op::holds`]); calls that would change entries wait for it and begin again.
+
+pub mod wait;
+
+use ipc_abi::Kern;
+
+use crate::call::msync::Msync;
+use crate::call::vm_copy::Transfer;
+use crate::call::vm_map::MapCall;
+use crate::call::{Call, Reply};
+use crate::copy::copyout::CopyOut;
+use crate::effect::{Answer, Effect};
+use crate::event::{MapId, ReplyTo, Time};
+use crate::id::Id;
+use crate::machine::Machine;
+use crate::map::fork::Fork;
+use crate::map::msync::Msync;
+use crate::map::protect::SetAttributes;
+use crate::map::remove::Remove;
+use crate::object::lock::LockRequest;
+use crate::op::wait::{WaitOn, What};
+use crate::slab::NIL;
+use crate::{Core, Turn};
+
+/// Entries or pages that one step works on at most.
+pub const BUDGET: u32 = 64;
+
+/// What an operation does, and where it has got to.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "operations are few, and their records must not be allocated piecemeal"
+)]
+pub enum Verb {
+    /// A call that waits for a map's operation lock, then is handled from its beginning.
+    Call(crate::call::Deferred),
+    /// Taking entries out of a map.
+    Remove(Remove),
+    /// Changing attributes of entries.
+    SetAttributes(SetAttributes),
+    /// Mapping what a hidden map holds.
+    CopyOut(CopyOut),
+    /// Copying a range, and what follows.
+    Transfer(Transfer),
+    /// Making a child's map.
+    Fork(Fork),
+    /// Bringing pages back to their pagers.
+    Msync(Msync),
+    /// A pager's lock request.
+    Lock(LockRequest),
+    /// Returning the pages of a range.
+    Msync(Msync),
+}
+
+/// How an operation goes on after a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    /// At its next turn.
+    More,
+    /// The step has parked the operation's waiter.
+    Wait,
+    /// It is over: answer so. `None`: the step has answered, or nobody is to be.
+    Done(Option<Result<Reply, Kern>>),
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    /// What it does.
+    pub verb: Verb,
+    /// Whom to answer at the end.
+    pub reply: ReplyTo,
+    /// The map whose operation lock it holds.
+    pub holds: Option<MapId>,
+    /// Its waiter.
+    pub waiter: u32,
+}
+
+impl Core {
+    /// Admits an operation; its first step comes with its turn. With `holds` it takes that map's
+    /// operation lock, which is free.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record; nothing has changed.
+    pub(crate) fn op_start(
+        &mut self,
+        verb: Verb,
+        reply: ReplyTo,
+        holds: Option<MapId>,
+        now: Time,
+    ) -> Result<Id<Op>, Kern> {
+        self.waiters.reserve_one()?;
+        let id = self.ops.insert(Op {
+            verb,
+            reply,
+            holds,
+            waiter: NIL,
+        })?;
+        let waiter = self.waiter_new(What::Op(id), now)?;
+        if let Some(op) = self.ops.get_mut(id) {
+            op.waiter = waiter;
+        }
+        if let Some(map) = holds.and_then(|map| self.maps.get_mut(map)) {
+            map.locked = true;
+        }
+        self.make_ready(waiter);
+        Ok(id)
+    }
+
+    /// Puts a call off until the operation lock of its map is free. `None`: it is answered later.
+    pub(crate) fn call_defer<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: MapCall,
+    ) -> Option<Answer> {
+        let deferred = crate::call::Deferred {
+            call: Call::Map(call.map, call.request),
+            rights: call.rights,
+        };
+        match self.op_start(Verb::Call(deferred), call.reply, None, turn.now) {
+            Ok(id) => {
+                // It stands in the ready list, and moves to the map's.
+                if let Some(waiter) = self.ops.get(id).map(|op| op.waiter) {
+                    self.list_remove(waiter);
+                    self.op_park(turn, waiter, WaitOn::MapOp(call.map));
+                }
+                None
+            }
+            Err(code) => {
+                self.release_rights(turn, &call.rights);
+                Some(Err(code))
+            }
+        }
+    }
+
+    /// Takes the operation lock of a map for the operation of `waiter`, in place of what it holds;
+    /// `false`: another has it, and the waiter has been parked.
+    ///
+    /// # Errors
+    /// `KERN_TERMINATED`: the map's task has ended.
+    pub(crate) fn op_lock<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        waiter: u32,
+        map: MapId,
+    ) -> Result<bool, Kern> {
+        let Some(What::Op(op)) = self.waiters.at(waiter).map(|waiter| waiter.what) else {
+            return Err(Kern::Failure);
+        };
+        let held = self.ops.get(op).and_then(|op| op.holds);
+        if held == Some(map) {
+            return Ok(true);
+        }
+        if let Some(held) = held {
+            self.map_unlock(held);
+        }
+        let record = self.maps.get_mut(map).filter(|map| !map.dying);
+        let record = record.ok_or(Kern::Terminated)?;
+        let free = !record.locked;
+        if free {
+            record.locked = true;
+        }
+        if let Some(op) = self.ops.get_mut(op) {
+            op.holds = free.then_some(map);
+        }
+        if !free {
+            self.op_park(turn, waiter, WaitOn::MapOp(map));
+        }
+        Ok(free)
+    }
+
+    /// Lets go of the operation lock that the operation of `waiter` holds.
+    pub(crate) fn op_unlock(&mut self, waiter: u32) {
+        let Some(What::Op(op)) = self.waiters.at(waiter).map(|waiter| waiter.what) else {
+            return;
+        };
+        if let Some(held) = self.ops.get_mut(op).and_then(|op| op.holds.take()) {
+            self.map_unlock(held);
+        }
+    }
+
+    /// Frees a map's operation lock; the first that waits for it gets its turn.
+    fn map_unlock(&mut self, map: MapId) {
+        if let Some(record) = self.maps.get_mut(map) {
+            record.locked = false;
+        }
+        self.map_wake(map);
+    }
+
+    fn map_wake(&mut self, map: MapId) {
+        self.wake_one(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));
+    }
+
+    /// What an operation's last wait failed with, if it did.
+    pub(crate) fn op_failed(&mut self, waiter: u32) -> Option<Kern> {
+        self.waiters.at_mut(waiter)?.failed.take()
+    }
+
+    /// Gives an operation its turn.
+    pub(crate) fn op_turn<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Op>) {
+        let Some(op) = self.ops.get(id).copied() else {
+            return;
+        };
+        if let Verb::Call(deferred) = op.verb {
+            return self.call_again(turn, id, deferred);
+        }
+        let mut verb = op.verb;
+        let mut progress = self.verb_go(turn, &mut verb, op.waiter);
+        let failed = self.waiters.at(op.waiter).and_then(|waiter| waiter.failed);
+        if let (Progress::Wait, Some(code)) = (progress, failed) {
+            // It has waited long enough.
+            self.list_remove(op.waiter);
+            self.verb_abandon(turn, &mut verb);
+            progress = Progress::Done(Some(Err(code)));
+        }
+        if let Some(op) = self.ops.get_mut(id) {
+            op.verb = verb;
+        }
+        match progress {
+            Progress::More => self.make_ready(op.waiter),
+            Progress::Wait => {}
+            Progress::Done(answer) => {
+                let op = self.op_end(id).unwrap_or(op);
+                if let (Some(answer), Some(_)) = (answer, op.reply) {
+                    let to = op.reply;
+                    turn.effects.push(Effect::Reply { to, answer });
+                }
+            }
+        }
+    }
+
+    /// Handles a call that was put off; if it takes no lock, the next that waits has its turn too.
+    fn call_again<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: Id<Op>,
+        deferred: crate::call::Deferred,
+    ) {
+        let Some(op) = self.op_end(id) else {
+            return;
+        };
+        self.call(turn, deferred.call, deferred.rights, op.reply);
+        if let Call::Map(map, _) = deferred.call
+            && self.maps.get(map).is_some_and(|map| !map.locked)
+        {
+            self.map_wake(map);
+        }
+    }
+
+    fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
+        let op = self.ops.remove(id)?;
+        self.waiter_free(op.waiter);
+        if let Some(map) = op.holds {
+            self.map_unlock(map);
+        }
+        Some(op)
+    }
+
+    /// The first step of a verb that never waits.
+    pub(crate) fn verb_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        verb: &mut Verb,
+    ) -> Progress {
+        self.verb_go(turn, verb, NIL)
+    }
+
+    fn verb_go<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        verb: &mut Verb,
+        waiter: u32,
+    ) -> Progress {
+        match verb {
+            Verb::Call(_) => Progress::Done(None),
+            Verb::Remove(work) => self.remove_step(turn, work),
+            Verb::SetAttributes(work) => self.set_attributes_step(turn, work),
+            Verb::CopyOut(work) => self.copyout_step(turn, work),
+            Verb::Transfer(work) => self.transfer_step(turn, work, waiter),
+            Verb::Fork(work) => self.fork_step(turn, work, waiter),
+            Verb::Msync(work) => self.msync_step(turn, work, waiter),
+            Verb::Lock(work) => self.lock_step(turn, work, waiter),
+            Verb::Msync(work) => self.msync_step(turn, work, waiter),
+        }
+    }
+
+    /// Gives up a verb that waited in vain.
+    fn verb_abandon<M: Machine>(&mut self, turn: &mut Turn<'_, M>, verb: &mut Verb) {
+        match verb {
+            Verb::Transfer(work) => self.transfer_end(turn, work),
+            Verb::Fork(work) => self.fork_end(turn, work),
+            // These never wait for a pager, or go on without what they waited for.
+            Verb::Call(_)
+            | Verb::Remove(_)
+            | Verb::SetAttributes(_)
+            | Verb::CopyOut(_)
+            | Verb::Lock(_)
+            | Verb::Msync(_) => {}
+        }
+    }
+}

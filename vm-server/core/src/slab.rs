@@ -1,0 +1,245 @@
+//! Where records live: chunks that never move, found by index, exhaustion as a value.
+//!
+//! [`Slab::insert`] is the only place where the core allocates, and it says so when it cannot.
+//! A place is handed out again with a new generation, so an old [`Id`] finds nothing. The
+//! unchecked twins [`Slab::at`] and [`Slab::at_mut`] are for links between records, where the
+//! link itself keeps the record alive.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use ipc_abi::Kern;
+
+use crate::id::Id;
+
+const SHIFT: u32 = 6;
+const CHUNK: usize = 1 << SHIFT;
+const MASK: u32 = (1 << SHIFT) - 1;
+
+/// No record.
+pub const NIL: u32 = u32::MAX;
+
+struct Cell<T> {
+    generation: NonZeroU32,
+    /// The next free place, while this one is free.
+    next: u32,
+    value: Option<T>,
+}
+
+/// Records of one type.
+pub struct Slab<T> {
+    chunks: Vec<Vec<Cell<T>>>,
+    free: u32,
+    used: u32,
+    /// Places that were ever used.
+    top: u32,
+    limit: u32,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab that never holds more than `limit` records.
+    #[must_use]
+    pub const fn new(limit: u32) -> Slab<T> {
+        Slab {
+            chunks: Vec::new(),
+            free: NIL,
+            used: 0,
+            top: 0,
+            limit,
+        }
+    }
+
+    /// Records in it.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.used
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Stores a record.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: the limit is reached, or there is no memory for a chunk.
+    #[inline]
+    pub fn insert(&mut self, value: T) -> Result<Id<T>, Kern> {
+        let index = self.free;
+        if index == NIL {
+            return self.insert_fresh(value);
+        }
+        let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
+        self.free = cell.next;
+        cell.value = Some(value);
+        self.used = self.used.saturating_add(1);
+        Ok(Id::new(index, cell.generation))
+    }
+
+    #[cold]
+    fn insert_fresh(&mut self, value: T) -> Result<Id<T>, Kern> {
+        self.grow()?;
+        let index = self.top;
+        let generation = NonZeroU32::MIN;
+        let chunk = self.chunks.get_mut((index >> SHIFT) as usize);
+        chunk.ok_or(Kern::ResourceShortage)?.push(Cell {
+            generation,
+            next: NIL,
+            value: Some(value),
+        });
+        self.top = index.saturating_add(1);
+        self.used = self.used.saturating_add(1);
+        Ok(Id::new(index, generation))
+    }
+
+    /// Makes sure that the next [`Slab::insert`] cannot fail.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`, as there.
+    pub fn reserve_one(&mut self) -> Result<(), Kern> {
+        if self.free == NIL {
+            self.grow()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes room for one place beyond `top`. A chunk is allocated whole, so it never moves.
+    fn grow(&mut self) -> Result<(), Kern> {
+        if self.top >= self.limit {
+            return Err(Kern::ResourceShortage);
+        }
+        if (self.top >> SHIFT) as usize == self.chunks.len() {
+            let mut chunk = Vec::new();
+            chunk
+                .try_reserve_exact(CHUNK)
+                .map_err(|_| Kern::ResourceShortage)?;
+            self.chunks
+                .try_reserve(1)
+                .map_err(|_| Kern::ResourceShortage)?;
+            self.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    /// Takes a record out. `None` if the handle is stale.
+    pub fn remove(&mut self, id: Id<T>) -> Option<T> {
+        let cell = cell_mut(&mut self.chunks, id.index())?;
+        if cell.generation != id.generation() {
+            return None;
+        }
+        let value = cell.value.take()?;
+        cell.generation = cell.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        cell.next = self.free;
+        self.free = id.index();
+        self.used = self.used.saturating_sub(1);
+        Some(value)
+    }
+
+    /// The record of a handle.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: Id<T>) -> Option<&T> {
+        let cell = cell(&self.chunks, id.index())?;
+        if cell.generation != id.generation() {
+            return None;
+        }
+        cell.value.as_ref()
+    }
+
+    /// The record of a handle, to change.
+    #[inline]
+    #[must_use]
+    pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        let cell = cell_mut(&mut self.chunks, id.index())?;
+        if cell.generation != id.generation() {
+            return None;
+        }
+        cell.value.as_mut()
+    }
+
+    /// The record at an index, whatever its generation.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, index: u32) -> Option<&T> {
+        cell(&self.chunks, index)?.value.as_ref()
+    }
+
+    /// The record at an index, to change.
+    #[inline]
+    #[must_use]
+    pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        cell_mut(&mut self.chunks, index)?.value.as_mut()
+    }
+
+    /// The handle of the record at an index.
+    #[inline]
+    #[must_use]
+    pub fn id_at(&self, index: u32) -> Option<Id<T>> {
+        let cell = cell(&self.chunks, index)?;
+        cell.value.as_ref()?;
+        Some(Id::new(index, cell.generation))
+    }
+
+    /// Every record with its handle, in order of index.
+    pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
+        (0..self.top).filter_map(|index| Some((self.id_at(index)?, self.at(index)?)))
+    }
+}
+
+#[inline]
+fn cell<T>(chunks: &[Vec<Cell<T>>], index: u32) -> Option<&Cell<T>> {
+    chunks
+        .get((index >> SHIFT) as usize)?
+        .get((index & MASK) as usize)
+}
+
+#[inline]
+fn cell_mut<T>(chunks: &mut [Vec<Cell<T>>], index: u32) -> Option<&mut Cell<T>> {
+    chunks
+        .get_mut((index >> SHIFT) as usize)?
+        .get_mut((index & MASK) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_handle_finds_nothing() {
+        let mut slab = Slab::new(10);
+        let old = slab.insert('a').unwrap();
+        assert_eq!(slab.remove(old), Some('a'));
+        let new = slab.insert('b').unwrap();
+        assert_eq!(new.index(), old.index(), "the place is used again");
+        assert_eq!(slab.get(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get(new), Some(&'b'));
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn records_keep_their_place_while_the_slab_grows() {
+        let mut slab = Slab::new(1000);
+        let ids: Vec<_> = (0..500).map(|n| slab.insert(n).unwrap()).collect();
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(slab.get(*id), Some(&n));
+            assert_eq!(slab.at(id.index()), Some(&n));
+        }
+        assert_eq!(slab.iter().count(), 500);
+    }
+
+    #[test]
+    fn the_limit_is_an_answer() {
+        let mut slab = Slab::new(2);
+        let first = slab.insert(1).unwrap();
+        slab.insert(2).unwrap();
+        assert_eq!(slab.reserve_one(), Err(Kern::ResourceShortage));
+        assert_eq!(slab.insert(3), Err(Kern::ResourceShortage));
+        slab.remove(first);
+        assert_eq!(slab.reserve_one(), Ok(()));
+        assert!(slab.insert(3).is_ok());
+    }
+}

@@ -1,0 +1,226 @@
+//! What pagers are still to be told: held as state, worded when their port can take it.
+//!
+//! For each pager: whether `memory_object_init` is due, a list of notes in order, and whether
+//! `memory_object_terminate` is due, which comes last. A note that has lost its meaning (a request
+//! that was answered before it was asked) is never worded.
+
+use ipc_abi::Kern;
+use ipc_abi::layout::PAGE_SIZE;
+use ipc_abi::types::Prot;
+use ipc_protocol::memory_object::{
+    MemoryObjectChangeCompleted, MemoryObjectDataRequest, MemoryObjectDataReturn,
+    MemoryObjectDataUnlock, MemoryObjectInit, MemoryObjectLockCompleted, MemoryObjectTerminate,
+    Request as Wording,
+};
+
+use crate::Core;
+use crate::effect::{Effect, Effects};
+use crate::event::{PortOf, RightId};
+use crate::id::Id;
+use crate::object::loan::Loan;
+use crate::object::pager::{Control, Pager, Request, State};
+use crate::object::pages::Slot;
+use crate::range::bytes_of;
+use crate::slab::NIL;
+
+/// A thing to say.
+#[derive(Clone, Copy, Debug)]
+pub enum Say {
+    /// `memory_object_data_request`.
+    Request(Id<Request>),
+    /// `memory_object_data_return`.
+    Return(Id<Loan>),
+    /// `memory_object_data_unlock` for one page.
+    Unlock {
+        /// The page.
+        index: u64,
+        /// What the fault needs.
+        access: Prot,
+    },
+    /// `memory_object_lock_completed`.
+    Completed(MemoryObjectLockCompleted),
+    /// `memory_object_change_completed`.
+    Changed(MemoryObjectChangeCompleted),
+}
+
+/// A thing to say, in its pager's list.
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    say: Say,
+    next: u32,
+}
+
+/// A message to a memory object port.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Message {
+    /// What it says.
+    pub wording: Wording,
+    /// The one of the server's ports that it carries a send right to.
+    pub right: Option<PortOf>,
+}
+
+impl Core {
+    /// What is to be said next to the memory object port `port`. It stays due until
+    /// [`Core::sent`]; after `Event::Full` there is nothing until `Event::Possible`.
+    pub fn next_message(&mut self, port: RightId) -> Option<Message> {
+        let id = self.pager_at(port)?;
+        let pager = self.pagers.get(id)?;
+        if pager.full {
+            return None;
+        }
+        if pager.say_init {
+            return self.word_init(id);
+        }
+        if pager.state == State::Initialising {
+            return None;
+        }
+        loop {
+            let first = self.pagers.get(id)?.notes.0;
+            let Some(note) = self.notes.at(first) else {
+                break;
+            };
+            if let Some(wording) = self.word(note.say) {
+                return Some(Message {
+                    wording,
+                    right: None,
+                });
+            }
+            self.note_pop(id);
+        }
+        self.pagers.get(id)?.say_end.then_some(Message {
+            wording: Wording::MemoryObjectTerminate(MemoryObjectTerminate {}),
+            right: None,
+        })
+    }
+
+    /// What [`Core::next_message`] gave for this port has been sent.
+    pub fn sent(&mut self, port: RightId, effects: &mut Effects) {
+        let Some(id) = self.pager_at(port) else {
+            return;
+        };
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        if pager.say_init {
+            pager.say_init = false;
+            pager.knows = true;
+            if let Some(control) = pager.control.and_then(|id| self.controls.get_mut(id)) {
+                control.made = control.made.saturating_add(1);
+            }
+        } else if pager.notes.0 != NIL {
+            self.note_pop(id);
+        } else if pager.say_end {
+            self.pager_gone(effects, id);
+        }
+    }
+
+    /// The port's queue is full (or not any more).
+    pub(crate) fn set_full(&mut self, port: RightId, full: bool, effects: &mut Effects) {
+        let id = self.pager_at(port);
+        if let Some(pager) = id.and_then(|id| self.pagers.get_mut(id)) {
+            pager.full = full;
+            if !full {
+                effects.push(Effect::Talk(port));
+            }
+        }
+    }
+
+    /// Adds a note to a pager's list.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn note(&mut self, pager: Id<Pager>, say: Say) -> Result<(), Kern> {
+        let note = self.notes.insert(Note { say, next: NIL })?.index();
+        let Some(record) = self.pagers.get_mut(pager) else {
+            return Ok(());
+        };
+        let last = record.notes.1;
+        record.notes.1 = note;
+        match self.notes.at_mut(last) {
+            Some(last) => last.next = note,
+            None => record.notes.0 = note,
+        }
+        Ok(())
+    }
+
+    /// Forgets everything that was still to be said to a pager.
+    pub(crate) fn drop_notes(&mut self, pager: Id<Pager>) {
+        while self.pagers.get(pager).is_some_and(|p| p.notes.0 != NIL) {
+            self.note_pop(pager);
+        }
+    }
+
+    fn note_pop(&mut self, pager: Id<Pager>) {
+        let Some(record) = self.pagers.get_mut(pager) else {
+            return;
+        };
+        let first = record.notes.0;
+        let next = self.notes.at(first).map_or(NIL, |note| note.next);
+        record.notes.0 = next;
+        if next == NIL {
+            record.notes.1 = NIL;
+        }
+        if let Some(id) = self.notes.id_at(first) {
+            self.notes.remove(id);
+        }
+    }
+
+    /// The pager that speaks through a memory object port now.
+    pub(crate) fn pager_at(&self, port: RightId) -> Option<Id<Pager>> {
+        match self.ports.get(&self.nodes, u64::from(port.0)) {
+            Slot::Pending(index) => self.pagers.id_at(index),
+            _ => None,
+        }
+    }
+
+    fn word_init(&mut self, id: Id<Pager>) -> Option<Message> {
+        let pager = self.pagers.get(id)?;
+        let control = match pager.control {
+            Some(control) => control,
+            // Without a record it is said when there is one: the next `Talk`.
+            None => self.controls.insert(Control { pager: id, made: 0 }).ok()?,
+        };
+        self.pagers.get_mut(id)?.control = Some(control);
+        Some(Message {
+            wording: Wording::MemoryObjectInit(MemoryObjectInit {
+                page_size: PAGE_SIZE as u32,
+            }),
+            right: Some(PortOf::Control(control)),
+        })
+    }
+
+    fn word(&self, say: Say) -> Option<Wording> {
+        Some(match say {
+            Say::Request(id) => {
+                let request = self.requests.get(id).filter(|request| !request.closed)?;
+                let (offset, length) = request.bytes();
+                Wording::MemoryObjectDataRequest(MemoryObjectDataRequest {
+                    offset,
+                    length,
+                    access: u32::from(request.access.bits()),
+                    request: id.to_word(),
+                })
+            }
+            Say::Return(id) => {
+                let loan = self.loans.get(id)?;
+                Wording::MemoryObjectDataReturn(MemoryObjectDataReturn {
+                    offset: bytes_of(loan.first),
+                    slot: loan.slot,
+                    count: loan.count,
+                    dirty: loan.dirty,
+                    kernel_copy: !loan.flush,
+                    txn: id.to_word(),
+                })
+            }
+            Say::Unlock { index, access } => {
+                Wording::MemoryObjectDataUnlock(MemoryObjectDataUnlock {
+                    offset: bytes_of(index),
+                    length: PAGE_SIZE,
+                    access: u32::from(access.bits()),
+                })
+            }
+            Say::Completed(said) => Wording::MemoryObjectLockCompleted(said),
+            Say::Changed(said) => Wording::MemoryObjectChangeCompleted(said),
+        })
+    }
+}
