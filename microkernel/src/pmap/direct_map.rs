@@ -1,7 +1,7 @@
 //! The table store over physical memory: the one place that turns a frame into a pointer.
 //!
 //! All of RAM is mapped at `DIRECT_MAP`. [`DirectMap`] reads and writes table words there as
-//! atomics, since processors set accessed and dirty bits at any time; [`pointer`] is for the few
+//! atomics, since processors set accessed and dirty bits at any time; [`pointer()`] is for the few
 //! others who look into a frame: the pool, IPC buffers, the loader of the first task.
 
 use core::ptr;

@@ -1,7 +1,7 @@
 //! Runs a batch of translations from an IPC buffer, in bounded, restartable steps.
 //!
 //! A batch is checked as a whole before anything is changed; then its runs are carried out, each
-//! up to its last page or until a slice of [`SLICE`] entries is used up. What is done is written
+//! up to its last page or until a slice of [`super::SLICE`] entries is used up. What is done is written
 //! to the buffer as it happens, so that the same call goes on where it stopped, and repeating a
 //! finished batch does nothing. The buffer is memory of a task that may be writing to it: each
 //! word is copied before it is looked at, and what was checked at first is checked again when it
