@@ -145,7 +145,7 @@ impl Kernel {
             return;
         };
         let server = self.actor(receiver);
-        if let Some(words) = Self::kernel_words(call) {
+        if let Some(words) = self.kernel_words(thread, call) {
             machine.set_words(server.context, words);
         }
         let token = self.issue(thread, server, port, call);
@@ -172,7 +172,8 @@ impl Kernel {
                 ip: machine.position(me.context).ip,
                 thread: u64::from(me.thread.index()),
             };
-            self.kernel_call(machine, me.thread, port, Call::Fault(fault));
+            self.threads.at_mut(me.thread).fault = fault;
+            self.kernel_call(machine, me.thread, port, Call::Fault);
             Raised::Handled
         } else {
             self.bad_access(machine, me.thread, Kern::MemoryError, address)
@@ -253,7 +254,8 @@ impl Kernel {
             if let Some(port) = port
                 && self.ports.at(port).takes_messages()
             {
-                self.kernel_call(machine, thread, port, Call::Exception(exception, level));
+                self.threads.at_mut(thread).exception = exception;
+                self.kernel_call(machine, thread, port, Call::Exception(level));
                 return Raised::Handled;
             }
         }
@@ -292,10 +294,12 @@ impl Kernel {
                 self.timers.disarm(&mut self.threads, thread);
                 self.finish(machine, thread, Err(Kern::ReceivePortDied), SENT);
             }
-            Call::Fault(fault) => {
+            Call::Fault => {
+                let fault = self.threads.at(thread).fault;
                 let _ = self.bad_access(machine, thread, Kern::MemoryError, fault.address);
             }
-            Call::Exception(exception, level) => {
+            Call::Exception(level) => {
+                let exception = self.threads.at(thread).exception;
                 let _ = self.raise(machine, thread, exception, next(level));
             }
         }

@@ -134,7 +134,7 @@ impl Kernel {
         let callers = &mut self.ports.at_mut(port).callers;
         callers.remove(&mut self.threads, caller);
         self.item_taken(port);
-        match Self::kernel_words(call) {
+        match self.kernel_words(caller, call) {
             Some(words) => machine.set_words(me.context, words),
             None => Self::copy_message(machine, context, me.context, info),
         }
@@ -144,11 +144,11 @@ impl Kernel {
     }
 
     /// The words of a call that the kernel makes for a thread.
-    pub(crate) const fn kernel_words(call: Call) -> Option<[u64; 6]> {
+    pub(crate) fn kernel_words(&self, thread: ThreadId, call: Call) -> Option<[u64; 6]> {
         match call {
             Call::Message => None,
-            Call::Fault(fault) => Some(fault.to_words()),
-            Call::Exception(exception, _) => Some(exception.to_words()),
+            Call::Fault => Some(self.threads.at(thread).fault.to_words()),
+            Call::Exception(_) => Some(self.threads.at(thread).exception.to_words()),
         }
     }
 
@@ -299,8 +299,8 @@ impl Kernel {
     /// The id of a call that the kernel makes for a thread.
     pub(crate) const fn kernel_info(call: Call) -> Info {
         match call {
-            Call::Fault(_) => Info::short(fault::FAULT).from_kernel(),
-            Call::Exception(..) => Info::short(exception::EXCEPTION).from_kernel(),
+            Call::Fault => Info::short(fault::FAULT).from_kernel(),
+            Call::Exception(_) => Info::short(exception::EXCEPTION).from_kernel(),
             Call::Message => Info(0),
         }
     }

@@ -38,13 +38,15 @@ impl Kernel {
         }
         match call {
             Call::Message => self.answer_call(machine, me, caller, info)?,
-            Call::Fault(fault) => {
+            Call::Fault => {
+                let fault = self.threads.at(caller).fault;
                 let flow = self.answer_fault(machine, me, caller, fault, info)?;
                 if flow == Flow::Again {
                     return Ok(Flow::Again);
                 }
             }
-            Call::Exception(exception, level) => {
+            Call::Exception(level) => {
+                let exception = self.threads.at(caller).exception;
                 self.answer_exception(machine, me, caller, (exception, level));
             }
         }

@@ -9,9 +9,10 @@ use crate::{
     port::{PortId, SetId},
 };
 use ipc_abi::{
-    exception::Exception,
+    exception::{Exception, Kind},
     fault::Fault,
     message::{Info, Outcome},
+    types::Prot,
 };
 
 /// Links of the one queue that a thread can be in: ready, or waiting at a port or set.
@@ -19,15 +20,16 @@ pub(crate) const QUEUE: usize = 0;
 /// Links of the threads of a task.
 pub(crate) const PEER: usize = 1;
 
-/// What a thread that calls wants.
+/// What a thread that calls wants. What it has to say lies in its record, so that this stays a byte
+/// or two: it is copied with every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// It made a `msg` call; words and body are its own.
     Message,
     /// It touched memory that has no translation.
-    Fault(Fault),
+    Fault,
     /// Something that it cannot repair itself.
-    Exception(Exception, Level),
+    Exception(Level),
 }
 
 /// Whose exception port an exception was sent to.
@@ -96,6 +98,10 @@ pub struct Thread {
     pub(crate) info: Info,
     pub(crate) cargo: Cargo,
     pub(crate) stamp: u64,
+    /// Its fault, while its call is one.
+    pub(crate) fault: Fault,
+    /// Its exception, while its call is one.
+    pub(crate) exception: Exception,
     /// What is left of its trap while it waits for room.
     pub(crate) msg: Msg,
     /// The notice that its token is void; `notice_out` while it is queued somewhere.
@@ -158,6 +164,20 @@ impl Thread {
             info: Info(0),
             cargo: EMPTY,
             stamp: 0,
+            fault: Fault {
+                address: 0,
+                access: Prot::NONE,
+                ip: 0,
+                thread: 0,
+            },
+            exception: Exception {
+                kind: Kind::Software,
+                code: 0,
+                subcode: 0,
+                ip: 0,
+                sp: 0,
+                thread: 0,
+            },
             msg: Msg::NONE,
             notice: new.notice,
             notice_out: false,
