@@ -383,7 +383,7 @@ fn ports_rights_calls_and_notices_do_what_the_naive_model_says() {
         text.and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let first = number("NAIVE_FIRST", 1);
-    for seed in first..first + number("NAIVE_SEEDS", 60) {
+    for seed in first..first + number("NAIVE_SEEDS", 40) {
         eprintln!("seed {seed}");
         let mut game = Match::new(seed);
         for _ in 0..700 {

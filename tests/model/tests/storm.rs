@@ -428,7 +428,7 @@ fn whatever_tasks_do_to_each_other_the_rules_hold_and_nothing_is_left() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(1);
-    for seed in first..first + seeds.unwrap_or(60) {
+    for seed in first..first + seeds.unwrap_or(40) {
         eprintln!("seed {seed}");
         let mut storm = Storm::new(seed);
         for _ in 0..600 {
