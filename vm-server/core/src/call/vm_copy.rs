@@ -1,0 +1,608 @@
+//! The calls on a map port that move memory: vm_copy, vm_copyin, vm_copyout, vm_write,
+//! vm_read_overwrite, mach_make_memory_entry, and vm_map of something that has a port.
+//!
+//! All but the last step of most of them is [`Transfer`]: a range into a copy, then what was wanted of
+//! the copy. A transfer takes no operation lock while it copies, since it may wait for a pager; it
+//! finds its place again by address. It takes the lock of the map where it maps something.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Inherit, MapFlags, Prot};
+use ipc_protocol::vm_map::{
+    self, MAP_MEM_NAMED_CREATE, MAP_MEM_VM_COPY, MAP_MEM_VM_SHARE, MachMakeMemoryEntry,
+};
+
+use super::vm_map::{MapCall, Mapping, Outcome, done, map_flags, mapped, prot, tag_of};
+use crate::call::{Message, Reply};
+use crate::copy::copyin::{CopyIn, Copying};
+use crate::copy::copyout::{Attributes, CopyOut, Mode};
+use crate::copy::overwrite::Overwrite;
+use crate::copy::slowly::Slow;
+use crate::copy::{Copy, CopyId};
+use crate::effect::Effect;
+use crate::event::{MapId, ObjectId, PortOf, PortRef};
+use crate::machine::Machine;
+use crate::map::enter::Place;
+use crate::map::entry::Entry;
+use crate::map::remove::Remove;
+use crate::named_entry::{NamedEntry, NamedEntryId, Spans};
+use crate::op::{Progress, Verb};
+use crate::range::{PAGE_MASK, Span, round_page, trunc_page};
+use crate::{Core, Turn};
+
+/// A range on its way into a copy, and from there to where it was wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    stage: Stage,
+    then: Then,
+    /// Hidden maps that end with the transfer: one made to read from, and the copy's until it has
+    /// gone to whom it was for.
+    hidden: [Option<MapId>; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The copy is being made.
+    In(CopyIn),
+    /// It is whole.
+    Have(Copy),
+    /// Its bytes are being written somewhere.
+    Over(Overwrite),
+    /// It is being mapped.
+    Out(CopyOut),
+    /// It has its port; the source is being removed.
+    Remove(Remove, CopyId),
+    /// There is nothing more to do.
+    Ended,
+}
+
+/// What is wanted of the copy.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// A port of its own; then the range may go from its map.
+    Name { destroy: Option<(MapId, Span)> },
+    /// A named entry.
+    Entry { protection: Prot },
+    /// Its bytes written over a range, from its first byte on.
+    Write {
+        to: MapId,
+        address: u64,
+        reply: Reply,
+    },
+    /// A mapping.
+    Map(Mapping),
+}
+
+impl Transfer {
+    const fn new(copyin: CopyIn, then: Then) -> Transfer {
+        Transfer {
+            stage: Stage::In(copyin),
+            then,
+            hidden: [None; 2],
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn vm_copyin<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmCopyin,
+    ) -> Outcome {
+        if args.size == 0 {
+            let map = self.hidden_map(call.map, 0)?;
+            let empty = Copy {
+                map,
+                offset: 0,
+                size: 0,
+            };
+            let id = self
+                .copies
+                .insert(empty)
+                .inspect_err(|_| self.map_end(map))?;
+            return Ok(Progress::Done(Some(Ok(copied_in(id)))));
+        }
+        let work = self.copyin(call.map, args.address, args.size)?;
+        let destroy = match args.src_destroy {
+            true => Some((call.map, Span::covering(args.address, args.size)?)),
+            false => None,
+        };
+        self.transfer(turn, call, Transfer::new(work, Then::Name { destroy }))
+    }
+
+    pub(super) fn vm_copy<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmCopy,
+    ) -> Outcome {
+        let reply = vm_map::Reply::VmCopy(());
+        if args.size == 0 {
+            return done(reply);
+        }
+        let work = self.copyin(call.map, args.source, args.size)?;
+        let then = Then::Write {
+            to: call.map,
+            address: args.destination,
+            reply: Reply::map(reply),
+        };
+        self.transfer(turn, call, Transfer::new(work, then))
+    }
+
+    pub(super) fn vm_read_overwrite<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmReadOverwrite,
+    ) -> Outcome {
+        let reply =
+            vm_map::Reply::VmReadOverwrite(vm_map::VmReadOverwriteReply { size: args.size });
+        if args.size == 0 {
+            return done(reply);
+        }
+        let Some(PortRef::Own(PortOf::Map(to))) =
+            call.rights.get(vm_map::VmReadOverwrite::DATA_MAP).copied()
+        else {
+            return Err(Kern::InvalidArgument);
+        };
+        let work = self.copyin(call.map, args.address, args.size)?;
+        let then = Then::Write {
+            to,
+            address: args.data,
+            reply: Reply::map(reply),
+        };
+        self.transfer(turn, call, Transfer::new(work, then))
+    }
+
+    pub(super) fn vm_write<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmWrite,
+    ) -> Outcome {
+        let reply = vm_map::Reply::VmWrite(());
+        if args.size == 0 {
+            return done(reply);
+        }
+        let [right, ..] = call.rights;
+        let (_, copy) = self.copy_of(right)?;
+        if args.size > copy.size {
+            return Err(Kern::InvalidArgument);
+        }
+        let over = Core::overwrite(copy.map, copy.offset, call.map, args.address, args.size)?;
+        let work = Transfer {
+            stage: Stage::Over(over),
+            then: Then::Write {
+                to: call.map,
+                address: args.address,
+                reply: Reply::map(reply),
+            },
+            hidden: [None; 2],
+        };
+        self.transfer(turn, call, work)
+    }
+
+    pub(super) fn vm_copyout<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmCopyout,
+    ) -> Outcome {
+        let known = MapFlags::ANYWHERE.union(MapFlags::TAG);
+        let flags = map_flags(args.flags, known)?;
+        let [right, ..] = call.rights;
+        let (id, copy) = self.copy_of(right)?;
+        if copy.size == 0 {
+            self.copy_used(turn, id);
+            self.map_end(copy.map);
+            return done(copied_out(0));
+        }
+        let anywhere = flags.contains(MapFlags::ANYWHERE);
+        if !anywhere && args.address & PAGE_MASK != copy.offset {
+            return Err(Kern::InvalidArgument);
+        }
+        let size = copy.pages_size();
+        let place = Place {
+            address: if anywhere {
+                0
+            } else {
+                trunc_page(args.address)
+            },
+            size,
+            mask: 0,
+            flags,
+        };
+        let range = self.map_place(call.map, place)?;
+        self.copyout_check(copy.map, call.map)?;
+        let attributes = Attributes {
+            protection: Prot::DEFAULT,
+            max_protection: Prot::ALL,
+            inheritance: Inherit::Copy,
+            tag: tag_of(flags),
+        };
+        let work = CopyOut {
+            source: copy.map,
+            window: Span::exact(0, size).ok_or(Kern::InvalidArgument)?,
+            target: call.map,
+            address: range.start(),
+            mode: Mode::Move,
+            attributes,
+            clear: None,
+            cursor: 0,
+            reply: Reply::map(copied_out(range.start().saturating_add(copy.offset))),
+        };
+        // Moving cannot fail from here on, and nobody is to use the copy meanwhile.
+        self.copy_used(turn, id);
+        self.call_begin(turn, call, Verb::CopyOut(work))
+    }
+
+    pub(super) fn make_memory_entry<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: MachMakeMemoryEntry,
+    ) -> Outcome {
+        let flags = args.permission & !0xFF;
+        let protection = prot(args.permission & 0xFF).map_err(|_| Kern::InvalidValue)?;
+        if !matches!(
+            flags,
+            0 | MAP_MEM_NAMED_CREATE | MAP_MEM_VM_COPY | MAP_MEM_VM_SHARE
+        ) {
+            return Err(Kern::InvalidValue);
+        }
+        if args.size == 0 {
+            return Err(Kern::InvalidArgument);
+        }
+        let range = Span::covering(args.offset, args.size)?;
+        let [parent, ..] = call.rights;
+        if flags == MAP_MEM_NAMED_CREATE {
+            let size = round_page(args.size).ok_or(Kern::InvalidArgument)?;
+            let id = self.named_create(turn, call.map, size, protection)?;
+            return self.named(id);
+        }
+        let (source, window) = match parent {
+            PortRef::None => (call.map, range),
+            parent => {
+                let parent = self.named_of(parent)?;
+                if range.end() > parent.size {
+                    return Err(Kern::InvalidArgument);
+                }
+                if !parent.protection.contains(protection) {
+                    return Err(Kern::ProtectionFailure);
+                }
+                (parent.map, range)
+            }
+        };
+        if flags == MAP_MEM_VM_COPY {
+            let work = self.copyin(source, window.start(), window.size())?;
+            return self.transfer(turn, call, Transfer::new(work, Then::Entry { protection }));
+        }
+        let spans = match (flags, parent) {
+            (0, PortRef::None) => Spans::One,
+            _ => Spans::Many,
+        };
+        let id = self.named_share(turn, source, window, protection, spans)?;
+        self.named(id)
+    }
+
+    /// The answer that carries a named entry.
+    fn named(&self, id: NamedEntryId) -> Outcome {
+        let size = self.named.get(id).map_or(0, |entry| entry.size);
+        Ok(Progress::Done(Some(Ok(made_entry(id, size)))))
+    }
+
+    /// vm_map of a named entry.
+    pub(super) fn map_named<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mut mapping: Mapping,
+    ) -> Outcome {
+        let [right, ..] = call.rights;
+        let entry = self.named_of(right)?;
+        let window = mapping.window(entry.size)?;
+        if mapping.is_mask {
+            mapping.protection &= entry.protection;
+            mapping.max_protection &= entry.protection;
+        }
+        if !entry.protection.contains(mapping.max_protection) {
+            return Err(Kern::InvalidRight);
+        }
+        if mapping.copies() && !entry.protection.contains(Prot::READ) {
+            return Err(Kern::ProtectionFailure);
+        }
+        self.map_hidden(turn, call, mapping, (entry.map, window))
+    }
+
+    /// vm_map of a copy, which stays.
+    pub(super) fn map_copy<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mapping: Mapping,
+    ) -> Outcome {
+        let [right, ..] = call.rights;
+        let (_, copy) = self.copy_of(right)?;
+        let window = mapping.window(copy.pages_size())?;
+        self.map_hidden(turn, call, mapping, (copy.map, window))
+    }
+
+    /// Maps a window of a hidden map: shared, or, if a copy is wanted, a snapshot.
+    fn map_hidden<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mapping: Mapping,
+        (source, window): (MapId, Span),
+    ) -> Outcome {
+        let range = self.map_place(call.map, mapping.place)?;
+        if mapping.copies() {
+            let work = self.copyin(source, window.start(), window.size())?;
+            return self.transfer(turn, call, Transfer::new(work, Then::Map(mapping)));
+        }
+        self.copyout_check(source, call.map)?;
+        let work = mapping.copyout(source, window, range, Mode::Share);
+        self.call_begin(turn, call, Verb::CopyOut(work))
+    }
+
+    /// vm_map of a copy of an object: through a hidden map that holds it.
+    pub(super) fn map_object_copy<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mapping: Mapping,
+        object: ObjectId,
+    ) -> Outcome {
+        let size = mapping.place.size;
+        let hidden = self.hide(turn, call.map, object, (mapping.offset, size))?;
+        let work = self
+            .copyin(hidden, 0, size)
+            .inspect_err(|_| self.map_end(hidden))?;
+        let work = Transfer {
+            hidden: [Some(hidden), None],
+            ..Transfer::new(work, Then::Map(mapping))
+        };
+        self.transfer(turn, call, work)
+    }
+
+    /// Starts a transfer as an operation: it may have to wait.
+    fn transfer<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mut work: Transfer,
+    ) -> Outcome {
+        match self.op_start(Verb::Transfer(work), call.reply, None, turn.now) {
+            Ok(_) => Ok(Progress::More),
+            Err(code) => {
+                self.transfer_end(turn, &mut work);
+                Err(code)
+            }
+        }
+    }
+
+    /// One step of a transfer.
+    pub(crate) fn transfer_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Transfer,
+        waiter: u32,
+    ) -> Progress {
+        let progress = match self.transfer_some(turn, work, waiter) {
+            Ok(progress) => progress,
+            Err(code) => Progress::Done(Some(Err(code))),
+        };
+        if let Progress::Done(_) = progress {
+            self.transfer_end(turn, work);
+        }
+        progress
+    }
+
+    /// Gives up what a transfer still holds.
+    pub(crate) fn transfer_end<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut Transfer) {
+        if let Stage::In(copyin) = &mut work.stage {
+            self.copyin_abandon(turn, copyin);
+        }
+        work.stage = Stage::Ended;
+        for map in work.hidden.iter_mut().filter_map(Option::take) {
+            self.map_end(map);
+        }
+    }
+
+    fn transfer_some<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Transfer,
+        waiter: u32,
+    ) -> Result<Progress, Kern> {
+        match &mut work.stage {
+            Stage::In(copyin) => match self.copyin_step(turn, copyin, waiter) {
+                Copying::More => Ok(Progress::More),
+                Copying::Wait => Ok(Progress::Wait),
+                Copying::Failed(code) => {
+                    // It has cleaned up after itself.
+                    work.stage = Stage::Ended;
+                    Err(code)
+                }
+                Copying::Done(copy) => {
+                    work.stage = Stage::Have(copy);
+                    work.hidden[1] = Some(copy.map);
+                    self.transfer_have(turn, work, copy, waiter)
+                }
+            },
+            Stage::Have(copy) => {
+                let copy = *copy;
+                self.transfer_have(turn, work, copy, waiter)
+            }
+            Stage::Over(over) => match self.overwrite_step(turn, over, waiter)? {
+                Slow::More => Ok(Progress::More),
+                Slow::Wait => Ok(Progress::Wait),
+                Slow::Done => match work.then {
+                    Then::Write { reply, .. } => Ok(Progress::Done(Some(Ok(reply)))),
+                    _ => Err(Kern::Failure),
+                },
+            },
+            Stage::Out(out) => Ok(self.copyout_step(turn, out)),
+            Stage::Remove(remove, id) => {
+                let progress = self.remove_step(turn, remove);
+                if let Progress::Done(Some(Err(_))) = progress {
+                    self.copy_discard(*id);
+                }
+                Ok(progress)
+            }
+            Stage::Ended => Err(Kern::Terminated),
+        }
+    }
+
+    /// The copy is whole: on to what was wanted.
+    fn transfer_have<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Transfer,
+        copy: Copy,
+        waiter: u32,
+    ) -> Result<Progress, Kern> {
+        match work.then {
+            Then::Name { destroy: None } => {
+                let id = self.copies.insert(copy)?;
+                work.hidden[1] = None;
+                Ok(Progress::Done(Some(Ok(copied_in(id)))))
+            }
+            Then::Name {
+                destroy: Some((map, range)),
+            } => {
+                if !self.op_lock(turn, waiter, map)? {
+                    return Ok(Progress::Wait);
+                }
+                let id = self.copies.insert(copy)?;
+                work.hidden[1] = None;
+                work.stage = Stage::Remove(Remove::new(map, range, copied_in(id)), id);
+                Ok(Progress::More)
+            }
+            Then::Entry { protection } => {
+                let entry = NamedEntry {
+                    map: copy.map,
+                    size: copy.pages_size(),
+                    protection,
+                    is_copy: true,
+                };
+                let id = self.named.insert(entry)?;
+                work.hidden[1] = None;
+                Ok(Progress::Done(Some(Ok(made_entry(id, entry.size)))))
+            }
+            Then::Write { to, address, .. } => {
+                let over = Core::overwrite(copy.map, copy.offset, to, address, copy.size)?;
+                work.stage = Stage::Over(over);
+                Ok(Progress::More)
+            }
+            Then::Map(mapping) => {
+                if !self.op_lock(turn, waiter, mapping.map)? {
+                    return Ok(Progress::Wait);
+                }
+                let range = self.map_place(mapping.map, mapping.place)?;
+                self.copyout_check(copy.map, mapping.map)?;
+                let window = Span::exact(0, copy.pages_size()).ok_or(Kern::Failure)?;
+                work.stage = Stage::Out(mapping.copyout(copy.map, window, range, Mode::Move));
+                Ok(Progress::More)
+            }
+        }
+    }
+
+    /// A hidden map that holds a window of an object, whose reference it takes over.
+    fn hide<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        payer: MapId,
+        object: ObjectId,
+        (offset, size): (u64, u64),
+    ) -> Result<MapId, Kern> {
+        let hidden = self.hidden_map(payer, size).and_then(|map| {
+            let entry = Entry {
+                object: Some(object),
+                offset,
+                is_shared: true,
+                ..Entry::anonymous(map, 0, size)
+            };
+            match self.entry_insert(entry) {
+                Ok(_) => Ok(map),
+                Err(code) => {
+                    self.map_end(map);
+                    Err(code)
+                }
+            }
+        });
+        if hidden.is_err() {
+            self.object_deallocate(turn, object);
+        }
+        hidden
+    }
+
+    /// A copy's memory goes to a map: its port stands for nothing any more.
+    fn copy_used<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: CopyId) {
+        self.copies.remove(id);
+        turn.effects.push(Effect::PortGone(PortOf::Copy(id)));
+    }
+}
+
+impl Mapping {
+    /// Whether the mapping is to have memory of its own. For what has a hidden map a private mapping
+    /// is a snapshot, which is a private mapping with one promise more (amendment A6).
+    const fn copies(&self) -> bool {
+        self.copy || self.place.flags.contains(MapFlags::PRIVATE)
+    }
+
+    /// The window that is wanted of something of `size` bytes.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: it leaves the thing.
+    fn window(&self, size: u64) -> Result<Span, Kern> {
+        let end = self.offset.checked_add(self.place.size);
+        end.filter(|end| *end <= size)
+            .and_then(|end| Span::exact(self.offset, end))
+            .ok_or(Kern::InvalidArgument)
+    }
+
+    /// Mapping a window of a hidden map at `range`.
+    fn copyout(&self, source: MapId, window: Span, range: Span, mode: Mode) -> CopyOut {
+        let reply = Reply::map(mapped(range.start()));
+        let clear = match self.place.flags.contains(MapFlags::OVERWRITE) {
+            true => Some(Remove::new(self.map, range, reply)),
+            false => None,
+        };
+        CopyOut {
+            source,
+            window,
+            target: self.map,
+            address: range.start(),
+            mode,
+            attributes: Attributes {
+                protection: self.protection,
+                max_protection: self.max_protection,
+                inheritance: self.inheritance,
+                tag: tag_of(self.place.flags),
+            },
+            clear,
+            cursor: window.start(),
+            reply,
+        }
+    }
+}
+
+const fn copied_in(id: CopyId) -> Reply {
+    Reply {
+        message: Message::Map(vm_map::Reply::VmCopyin(vm_map::VmCopyinReply {})),
+        right: Some(PortOf::Copy(id)),
+    }
+}
+
+const fn copied_out(address: u64) -> vm_map::Reply {
+    vm_map::Reply::VmCopyout(vm_map::VmCopyoutReply { address })
+}
+
+const fn made_entry(id: NamedEntryId, size: u64) -> Reply {
+    let reply = vm_map::MachMakeMemoryEntryReply { size };
+    Reply {
+        message: Message::Map(vm_map::Reply::MachMakeMemoryEntry(reply)),
+        right: Some(PortOf::Entry(id)),
+    }
+}

@@ -1,0 +1,470 @@
+//! The calls on a map port (`ipc_protocol::vm_map`): each checked in the order that decides its code,
+//! then committed.
+//!
+//! Order of checks, for all: flags, enumerations, size 0, arithmetic of the range, bounds of the map,
+//! then what is mapped. A call that changes entries runs under the map's operation lock; if another
+//! holds it, the call waits and is handled from its beginning. The first step of a call's work is
+//! done at once; only what is left over becomes an operation.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Behavior, Inherit, MapFlags, Prot};
+use ipc_protocol::vm_map::{self, Request};
+
+use crate::call::Reply;
+use crate::effect::{Answer, Effect};
+use crate::event::{MapId, PortOf, PortRef, ReplyTo, RightId, Rights};
+use crate::machine::Machine;
+use crate::map::enter::Place;
+use crate::map::entry::Entry;
+use crate::map::fork::Fork;
+use crate::map::protect::{Change, SetAttributes};
+use crate::map::remove::Remove;
+use crate::op::{Progress, Verb};
+use crate::range::{Span, is_aligned, round_page, trunc_page};
+use crate::{Core, Turn};
+
+/// What a step left to answer: at once, or later by an operation.
+pub(super) type Outcome = Result<Progress, Kern>;
+
+/// Flags of vm_allocate.
+const ALLOCATE: MapFlags = MapFlags::ANYWHERE
+    .union(MapFlags::OVERWRITE)
+    .union(MapFlags::TAG);
+
+/// Bit of a protection of vm_map: leave out what a named entry does not give (rule 100).
+const IS_MASK: u32 = 0x40;
+
+/// A call on a map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MapCall {
+    /// The map of the port.
+    pub(crate) map: MapId,
+    /// What is asked.
+    pub(crate) request: Request,
+    /// The rights that it carries.
+    pub(crate) rights: Rights,
+    /// Whom to answer.
+    pub(crate) reply: ReplyTo,
+}
+
+impl Core {
+    /// Handles a call on a map. `None`: it is answered later.
+    pub(crate) fn call_map<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: MapCall,
+    ) -> Option<Answer> {
+        let map = self.maps.get(call.map).filter(|map| !map.dying);
+        if map.is_some_and(|map| map.locked) && changes_entries(&call.request) {
+            return self.call_defer(turn, call);
+        }
+        let ready = match map {
+            Some(_) if changes_entries(&call.request) => self.call_room(),
+            Some(_) => Ok(()),
+            None => Err(Kern::Terminated),
+        };
+        let wanted = ready.is_ok() && matches!(call.request, Request::VmMap(_));
+        for (slot, right) in call.rights.iter().enumerate() {
+            match *right {
+                // A memory object's port goes on to its object.
+                PortRef::Foreign(_) if wanted && slot == vm_map::VmMap::OBJECT => {}
+                PortRef::Foreign(id) | PortRef::Dead(id) => {
+                    turn.effects.push(Effect::Release(id, 1));
+                }
+                PortRef::None | PortRef::Own(_) => {}
+            }
+        }
+        match ready.and_then(|()| self.call_map_now(turn, &call)) {
+            Ok(Progress::Done(answer)) => answer,
+            Ok(Progress::More | Progress::Wait) => None,
+            Err(code) => Some(Err(code)),
+        }
+    }
+
+    /// What is left over after the first step of a call must find a record.
+    fn call_room(&mut self) -> Result<(), Kern> {
+        self.ops.reserve_one()?;
+        self.waiters.reserve_one()
+    }
+
+    fn call_map_now<M: Machine>(&mut self, turn: &mut Turn<'_, M>, call: &MapCall) -> Outcome {
+        let map = call.map;
+        match call.request {
+            Request::VmAllocate(args) => self.vm_allocate(turn, call, args),
+            Request::VmDeallocate(args) => self.vm_deallocate(turn, call, args),
+            Request::VmProtect(args) => self.vm_protect(turn, call, args),
+            Request::VmInherit(args) => self.vm_inherit(turn, call, args),
+            Request::VmBehaviorSet(args) => self.vm_behavior_set(turn, call, args),
+            Request::VmMap(args) => self.vm_map(turn, call, args),
+            Request::VmRegion(args) => {
+                let region = self.map_region(map, args.address)?;
+                done(vm_map::Reply::VmRegion(region))
+            }
+            Request::VmCopy(args) => self.vm_copy(turn, call, args),
+            Request::VmCopyin(args) => self.vm_copyin(turn, call, args),
+            Request::VmCopyout(args) => self.vm_copyout(turn, call, args),
+            Request::VmReadOverwrite(args) => self.vm_read_overwrite(turn, call, args),
+            Request::VmWrite(args) => self.vm_write(turn, call, args),
+            Request::MachMakeMemoryEntry(args) => self.make_memory_entry(turn, call, args),
+            Request::VmStatistics(_) => done(vm_map::Reply::VmStatistics(self.statistics())),
+            Request::TaskCreate(args) => self.task_create(turn, call, args),
+            Request::PagerTrayCreate(args) => self.pager_tray_create(turn, call, args),
+            Request::DeviceMap(args) => self.device_map(turn, call, args),
+            Request::DeviceMemoryAllocate(args) => self.device_memory(turn, call, args),
+            Request::VmMsync(args) => self.vm_msync(turn, call, args),
+        }
+    }
+
+    /// Begins work on a map's entries: the first step now, what is left over as an operation that
+    /// holds the map's operation lock.
+    pub(super) fn call_begin<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mut verb: Verb,
+    ) -> Outcome {
+        let progress = self.verb_step(turn, &mut verb);
+        if let Progress::More = progress {
+            self.op_start(verb, call.reply, Some(call.map), turn.now)?;
+        }
+        Ok(progress)
+    }
+
+    fn vm_allocate<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmAllocate,
+    ) -> Outcome {
+        let flags = map_flags(args.flags, ALLOCATE)?;
+        if args.size == 0 {
+            return done(allocated(0));
+        }
+        let size = round_page(args.size).ok_or(Kern::InvalidArgument)?;
+        let anywhere = flags.contains(MapFlags::ANYWHERE);
+        let place = Place {
+            address: if anywhere {
+                0
+            } else {
+                trunc_page(args.address)
+            },
+            size,
+            mask: 0,
+            flags,
+        };
+        let range = self.map_place(call.map, place)?;
+        let mut entry = Entry::anonymous(call.map, range.start(), range.end());
+        entry.tag = tag_of(flags);
+        self.enter_at(turn, call, entry, flags, allocated(range.start()))
+    }
+
+    fn vm_deallocate<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmDeallocate,
+    ) -> Outcome {
+        let reply = vm_map::Reply::VmDeallocate(());
+        if args.size == 0 {
+            return done(reply);
+        }
+        let range = Span::covering(args.address, args.size)?;
+        match self.maps.get(call.map).and_then(|map| map.clamp(range)) {
+            None => done(reply),
+            Some(range) => {
+                let work = Remove::new(call.map, range, Reply::map(reply));
+                self.call_begin(turn, call, Verb::Remove(work))
+            }
+        }
+    }
+
+    fn vm_protect<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmProtect,
+    ) -> Outcome {
+        if args.size == 0 {
+            return done(vm_map::Reply::VmProtect(()));
+        }
+        let rights = prot(args.protection)?;
+        let range = match Span::covering(args.address, args.size) {
+            // Only rounding overflowed, and the whole space was meant: the end is not mapped.
+            Err(_)
+                if trunc_page(args.address) == 0
+                    && args.address.checked_add(args.size).is_some() =>
+            {
+                return Err(Kern::InvalidAddress);
+            }
+            range => range?,
+        };
+        let change = match args.set_maximum {
+            true => Change::Maximum(rights),
+            false => Change::Protect(rights),
+        };
+        let work = SetAttributes::new(call.map, range, change);
+        self.call_begin(turn, call, Verb::SetAttributes(work))
+    }
+
+    fn vm_inherit<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmInherit,
+    ) -> Outcome {
+        let inherit = Inherit::from_raw(args.inheritance).ok_or(Kern::InvalidArgument)?;
+        let reply = vm_map::Reply::VmInherit(());
+        if args.size == 0 {
+            return done(reply);
+        }
+        let range = Span::covering(args.address, args.size)?;
+        match self.maps.get(call.map).and_then(|map| map.clamp(range)) {
+            None => done(reply),
+            Some(range) => {
+                let work = SetAttributes::new(call.map, range, Change::Inherit(inherit));
+                self.call_begin(turn, call, Verb::SetAttributes(work))
+            }
+        }
+    }
+
+    fn vm_behavior_set<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmBehaviorSet,
+    ) -> Outcome {
+        let behavior = match args.behavior {
+            0 => Behavior::Default,
+            1 => Behavior::Random,
+            2 => Behavior::Sequential,
+            3 => Behavior::ReverseSequential,
+            _ => return Err(Kern::InvalidArgument),
+        };
+        if args.size == 0 {
+            return done(vm_map::Reply::VmBehaviorSet(()));
+        }
+        if args.address.checked_add(args.size).is_none() {
+            return Err(Kern::InvalidArgument);
+        }
+        let range = Span::covering(args.address, args.size).map_err(|_| Kern::NoSpace)?;
+        let map = self.maps.get(call.map).ok_or(Kern::Terminated)?;
+        if map.clamp(range) != Some(range) {
+            return Err(Kern::NoSpace);
+        }
+        let work = SetAttributes::new(call.map, range, Change::Behave(behavior));
+        self.call_begin(turn, call, Verb::SetAttributes(work))
+    }
+
+    fn vm_map<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::VmMap,
+    ) -> Outcome {
+        let [object, ..] = call.rights;
+        let mapping = match (Mapping::check(call.map, &args), object) {
+            (Ok(mapping), _) => mapping,
+            (Err(code), PortRef::Foreign(port)) => {
+                turn.effects.push(Effect::Release(port, 1));
+                return Err(code);
+            }
+            (Err(code), _) => return Err(code),
+        };
+        match object {
+            PortRef::None => {
+                let range = self.map_place(call.map, mapping.place)?;
+                let entry = mapping.entry(range);
+                self.enter_at(
+                    turn,
+                    call,
+                    entry,
+                    mapping.place.flags,
+                    mapped(range.start()),
+                )
+            }
+            PortRef::Own(PortOf::Entry(_)) => self.map_named(turn, call, mapping),
+            PortRef::Own(PortOf::Copy(_)) => self.map_copy(turn, call, mapping),
+            PortRef::Foreign(port) => self.map_pager(turn, call, mapping, port),
+            _ => Err(Kern::InvalidArgument),
+        }
+    }
+
+    /// vm_map of a memory object that a pager serves.
+    fn map_pager<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        mapping: Mapping,
+        port: RightId,
+    ) -> Outcome {
+        // Nothing is said to the pager for a mapping that has no place.
+        let range = self
+            .map_place(call.map, mapping.place)
+            .inspect_err(|_| turn.effects.push(Effect::Release(port, 1)))?;
+        let object = self.object_of_port(turn, port)?;
+        if mapping.copy {
+            return self.map_object_copy(turn, call, mapping, object);
+        }
+        let entry = Entry {
+            object: Some(object),
+            offset: mapping.offset,
+            needs_copy: mapping.place.flags.contains(MapFlags::PRIVATE),
+            ..mapping.entry(range)
+        };
+        self.enter_at(
+            turn,
+            call,
+            entry,
+            mapping.place.flags,
+            mapped(range.start()),
+        )
+    }
+
+    fn task_create<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        args: vm_map::TaskCreate,
+    ) -> Outcome {
+        let child = self.map_child(call.map)?;
+        let work = Fork::new(call.map, child);
+        if !args.inherit {
+            return Ok(Progress::Done(Some(Ok(work.reply()))));
+        }
+        let verb = Verb::Fork(work);
+        match self.op_start(verb, call.reply, Some(call.map), turn.now) {
+            Ok(_) => Ok(Progress::More),
+            Err(code) => {
+                self.map_end(child);
+                Err(code)
+            }
+        }
+    }
+
+    /// Enters an entry where [`Core::map_place`] said, over whatever lies there if flags say so.
+    fn enter_at<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        entry: Entry,
+        flags: MapFlags,
+        reply: vm_map::Reply,
+    ) -> Outcome {
+        if flags.contains(MapFlags::OVERWRITE)
+            && !flags.contains(MapFlags::ANYWHERE)
+            && let Some(work) = Remove::replaced_by(entry, Reply::map(reply))
+        {
+            return self.call_begin(turn, call, Verb::Remove(work));
+        }
+        match self.map_enter(entry) {
+            Ok(()) => done(reply),
+            Err(code) => {
+                if let Some(object) = entry.object {
+                    self.object_deallocate(turn, object);
+                }
+                Err(code)
+            }
+        }
+    }
+}
+
+/// What a vm_map asks for, its arguments checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    pub(super) map: MapId,
+    pub(super) place: Place,
+    pub(super) offset: u64,
+    pub(super) copy: bool,
+    pub(super) protection: Prot,
+    pub(super) max_protection: Prot,
+    /// Rights that a named entry does not give are left out, not refused.
+    pub(super) is_mask: bool,
+    pub(super) inheritance: Inherit,
+}
+
+impl Mapping {
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: in the order that vm_map documents.
+    fn check(map: MapId, args: &vm_map::VmMap) -> Result<Mapping, Kern> {
+        let flags = map_flags(args.flags, MapFlags::all())?;
+        let size = match args.size {
+            0 => return Err(Kern::InvalidArgument),
+            size => round_page(size).ok_or(Kern::InvalidArgument)?,
+        };
+        let protection = prot(args.protection & !IS_MASK)?;
+        let max_protection = prot(args.max_protection & !IS_MASK)?;
+        if !max_protection.contains(protection) {
+            return Err(Kern::InvalidArgument);
+        }
+        let inheritance = Inherit::from_raw(args.inheritance).ok_or(Kern::InvalidArgument)?;
+        let address = trunc_page(args.address);
+        let fixed = !flags.contains(MapFlags::ANYWHERE);
+        if !is_aligned(args.offset)
+            || args.offset.checked_add(size).is_none()
+            || fixed && address.checked_add(size).is_none()
+        {
+            return Err(Kern::InvalidArgument);
+        }
+        Ok(Mapping {
+            map,
+            place: Place {
+                address,
+                size,
+                mask: args.mask,
+                flags,
+            },
+            offset: args.offset,
+            copy: args.copy,
+            protection,
+            max_protection,
+            is_mask: (args.protection | args.max_protection) & IS_MASK != 0,
+            inheritance,
+        })
+    }
+
+    /// The entry, of anonymous memory so far.
+    fn entry(&self, range: Span) -> Entry {
+        Entry {
+            protection: self.protection,
+            max_protection: self.max_protection,
+            inheritance: self.inheritance,
+            tag: tag_of(self.place.flags),
+            ..Entry::anonymous(self.map, range.start(), range.end())
+        }
+    }
+}
+
+/// Whether a request needs the operation lock.
+const fn changes_entries(request: &Request) -> bool {
+    !matches!(request, Request::VmRegion(_) | Request::VmStatistics(_))
+}
+
+pub(super) const fn mapped(address: u64) -> vm_map::Reply {
+    vm_map::Reply::VmMap(vm_map::VmMapReply { address })
+}
+
+const fn allocated(address: u64) -> vm_map::Reply {
+    vm_map::Reply::VmAllocate(vm_map::VmAllocateReply { address })
+}
+
+pub(super) fn done(reply: vm_map::Reply) -> Outcome {
+    Ok(Progress::Done(Some(Ok(Reply::map(reply)))))
+}
+
+pub(super) fn map_flags(raw: u32, known: MapFlags) -> Result<MapFlags, Kern> {
+    match MapFlags::from_bits(raw) {
+        Some(flags) if known.contains(flags) => Ok(flags),
+        _ => Err(Kern::InvalidArgument),
+    }
+}
+
+pub(super) const fn tag_of(flags: MapFlags) -> u8 {
+    (flags.bits() >> 24) as u8
+}
+
+pub(super) fn prot(raw: u32) -> Result<Prot, Kern> {
+    u8::try_from(raw)
+        .ok()
+        .and_then(Prot::from_bits)
+        .ok_or(Kern::InvalidArgument)
+}

@@ -1,0 +1,120 @@
+//! Splitting entries and joining them again: vm_map_clip_start, vm_map_clip_end,
+//! vm_map_simplify_entry, which undo each other exactly (rules 105 to 109).
+//!
+//! Neither changes contents, translations, or the size of the map. Also here: how an entry comes
+//! into a map and leaves it, since a cut and a join are just that.
+
+use ipc_abi::Kern;
+
+use super::entry::Entry;
+use super::tree::Link;
+use crate::Core;
+use crate::event::MapId;
+use crate::range::Span;
+
+impl Core {
+    /// Puts an entry into its map, which has room there. The entry takes over the caller's
+    /// reference to its object.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
+    pub(crate) fn entry_insert(&mut self, entry: Entry) -> Result<Link, Kern> {
+        let map = self.maps.get_mut(entry.map).ok_or(Kern::Terminated)?;
+        if map.tree.len() >= map.entry_limit {
+            return Err(Kern::ResourceShortage);
+        }
+        let link = Link(self.entries.insert(entry)?.index());
+        map.tree.insert(&mut self.entries, link);
+        map.size = map.size.saturating_add(entry.size());
+        self.entry_link(link.0);
+        Ok(link)
+    }
+
+    /// Takes an entry out of its map, without its reference to its object, which is the caller's.
+    pub(crate) fn entry_remove(&mut self, link: Link) -> Option<Entry> {
+        self.entry_unlink(link.0);
+        let id = self.entries.id_at(link.0)?;
+        let entry = *self.entries.get(id)?;
+        if let Some(map) = self.maps.get_mut(entry.map) {
+            map.tree.remove(&mut self.entries, link);
+            map.size = map.size.saturating_sub(entry.size());
+        }
+        self.entries.remove(id)
+    }
+
+    /// Splits the entry of `map` that contains `address` in two there, unless one starts there or
+    /// none contains it. Returns the first entry at or above the address.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
+    pub(crate) fn map_clip(&mut self, map: MapId, address: u64) -> Result<Link, Kern> {
+        let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        let link = record.tree.find_or_above(&self.entries, address);
+        let Some(lower) = self.entries.at(link.0).copied() else {
+            return Ok(Link::NIL);
+        };
+        if lower.start >= address {
+            return Ok(link);
+        }
+        let mut upper = lower;
+        upper.start = address;
+        if let Some(object) = lower.object {
+            upper.offset = lower.offset_of(address);
+            self.object_reference(object);
+        }
+        self.entry_set_end(link, address);
+        match self.entry_insert(upper) {
+            Ok(link) => Ok(link),
+            Err(code) => {
+                self.entry_set_end(link, lower.end);
+                self.object_unreference(lower.object);
+                Err(code)
+            }
+        }
+    }
+
+    /// Splits entries so that none crosses an end of `range`. Returns the first entry at or above
+    /// its start.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`, as [`Core::map_clip`]; nothing has changed.
+    pub(crate) fn map_clip_range(&mut self, map: MapId, range: Span) -> Result<Link, Kern> {
+        let first = self.map_clip(map, range.start())?;
+        if let Err(code) = self.map_clip(map, range.end()) {
+            self.entry_simplify(first);
+            return Err(code);
+        }
+        Ok(first)
+    }
+
+    /// Joins an entry with its predecessor, if the two are alike and adjacent. Returns the entry
+    /// that holds its range now.
+    pub(crate) fn entry_simplify(&mut self, link: Link) -> Link {
+        let Some(upper) = self.entries.at(link.0).copied() else {
+            return link;
+        };
+        let prev = upper.hooks.prev;
+        match self.entries.at(prev.0) {
+            Some(lower) if lower.continues_in(&upper) => {}
+            _ => return link,
+        }
+        self.entry_remove(link);
+        self.entry_set_end(prev, upper.end);
+        self.object_unreference(upper.object);
+        prev
+    }
+
+    /// Moves the end of an entry, into the hole above it or into the entry itself.
+    pub(crate) fn entry_set_end(&mut self, link: Link, end: u64) {
+        let Some(entry) = self.entries.at_mut(link.0) else {
+            return;
+        };
+        let old = entry.size();
+        entry.end = end;
+        let (map, new) = (entry.map, entry.size());
+        if let Some(map) = self.maps.get_mut(map) {
+            map.size = map.size.saturating_sub(old).saturating_add(new);
+            map.tree.moved(&mut self.entries, link);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Where a mapping goes, and its entry (vm_map_find_space, vm_map_enter; rules 82 to 92).
+
+use ipc_abi::Kern;
+use ipc_abi::types::MapFlags;
+
+use super::entry::Entry;
+use super::tree::{Link, Want};
+use crate::Core;
+use crate::event::MapId;
+use crate::range::{PAGE_MASK, Span, page_of};
+
+/// Where a mapping is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// A multiple of the page: the address, or with ANYWHERE where the search begins.
+    pub(crate) address: u64,
+    /// Bytes, a multiple of the page, not 0.
+    pub(crate) size: u64,
+    /// Bits that must be zero in the address.
+    pub(crate) mask: u64,
+    /// ANYWHERE and OVERWRITE count here.
+    pub(crate) flags: MapFlags,
+}
+
+impl Core {
+    /// The range that a mapping gets. With OVERWRITE other entries may lie in it.
+    ///
+    /// # Errors
+    /// `KERN_NO_SPACE`: no hole fits; or the fixed address violates the mask. `KERN_INVALID_ADDRESS`:
+    /// the fixed range does not lie inside the map. `KERN_NO_SPACE`: it is taken (rule 87).
+    pub(crate) fn map_place(&self, map: MapId, place: Place) -> Result<Span, Kern> {
+        let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        if place.flags.contains(MapFlags::ANYWHERE) {
+            let want = Want {
+                hint: place.address,
+                size: place.size,
+                mask: place.mask | PAGE_MASK,
+            };
+            let start = record.tree.find_space(&self.entries, want);
+            return span(start.ok_or(Kern::NoSpace)?, place.size);
+        }
+        if place.address & place.mask != 0 {
+            return Err(Kern::NoSpace);
+        }
+        let range = span(place.address, place.size)?;
+        if range.start() < record.min() || range.end() > record.max() {
+            return Err(Kern::InvalidAddress);
+        }
+        if !place.flags.contains(MapFlags::OVERWRITE) && !self.map_is_free(map, range) {
+            return Err(Kern::NoSpace);
+        }
+        Ok(range)
+    }
+
+    /// Whether no entry lies in a range.
+    pub(crate) fn map_is_free(&self, map: MapId, range: Span) -> bool {
+        let Some(record) = self.maps.get(map) else {
+            return false;
+        };
+        let above = record.tree.find_or_above(&self.entries, range.start());
+        self.entries
+            .at(above.0)
+            .is_none_or(|entry| entry.start >= range.end())
+    }
+
+    /// Enters a mapping into a free range: as an entry of its own, or, if it is fresh anonymous
+    /// memory, as more of the entry below (rules 90 to 92). It takes over the caller's reference to
+    /// the object.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
+    pub(crate) fn map_enter(&mut self, entry: Entry) -> Result<(), Kern> {
+        match self.entry_below(&entry) {
+            Some(lower) => self.entry_set_end(lower, entry.end),
+            None => {
+                self.entry_insert(entry)?;
+            }
+        }
+        self.map_changed(entry.map);
+        Ok(())
+    }
+
+    /// The entry that fresh anonymous memory can be joined to, its object having been grown.
+    fn entry_below(&mut self, entry: &Entry) -> Option<Link> {
+        if entry.object.is_some() {
+            return None;
+        }
+        let tree = &self.maps.get(entry.map)?.tree;
+        let link = tree.floor(&self.entries, entry.start);
+        let lower = *self.entries.at(link.0)?;
+        let as_more = Entry {
+            object: lower.object,
+            offset: lower.offset_of(lower.end),
+            ..*entry
+        };
+        if lower.wired != 0 || lower.needs_copy || !lower.continues_in(&as_more) {
+            return None;
+        }
+        if let Some(id) = lower.object {
+            let from = as_more.offset;
+            let to = from.checked_add(entry.size())?;
+            let object = self.objects.get_mut(id)?;
+            let alone = object.is_internal()
+                && object.refs == 1
+                && object.shadow.is_none()
+                && object.copy.is_none();
+            // What an earlier, larger mapping left there must not show (rule 92).
+            let stale = object.pages.next(&self.nodes, page_of(from));
+            if !alone || stale.is_some_and(|(index, _)| index < page_of(to)) {
+                return None;
+            }
+            object.size = object.size.max(to);
+        }
+        Some(link)
+    }
+}
+
+fn span(start: u64, size: u64) -> Result<Span, Kern> {
+    start
+        .checked_add(size)
+        .and_then(|end| Span::exact(start, end))
+        .ok_or(Kern::InvalidAddress)
+}

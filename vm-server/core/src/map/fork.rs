@@ -1,0 +1,359 @@
+//! vm_map_fork: a child's map by inheritance (rules 120 to 130).
+//!
+//! The child is built detached, entry by entry, under the parent's operation lock, and its port is
+//! made at the end. Per entry the snapshot is exact; between steps the parent's threads go on, so
+//! over the map as a whole it is not (rule 129). Translations of a step's entries lose WRITE before
+//! the step ends, hence before anybody can write what the child took.
+//!
+//! On failure the child is torn down; what the parent keeps are harmless copy-on-write marks.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Inherit, Prot};
+use ipc_protocol::vm_map;
+
+use super::Map;
+use super::entry::Entry;
+use super::tree::Link;
+use crate::call::{Message, Reply};
+use crate::copy::slowly::{Slow, Slowly};
+use crate::event::{MapId, PortOf};
+use crate::machine::Machine;
+use crate::object::strategy::{Copied, READ_ONLY};
+use crate::op::wait::WaitOn;
+use crate::op::{BUDGET, Progress};
+use crate::range::Span;
+use crate::{Core, Turn};
+
+/// Making a child's map.
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    parent: MapId,
+    child: MapId,
+    /// Everything of the parent below this is in the child.
+    cursor: u64,
+    /// The entry whose pages are being copied.
+    slow: Option<ForkSlowly>,
+}
+
+/// An entry whose pages are copied one by one. They are read through a hidden map that holds the same
+/// memory, so that it does not matter what becomes of the parent meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct ForkSlowly {
+    hidden: MapId,
+    copying: Slowly,
+    /// What the child gets, but for its object.
+    entry: Entry,
+}
+
+/// What became of one entry.
+enum Forked {
+    /// It is in the child, or has no place there. `true`: its translations have to lose WRITE.
+    Done(bool),
+    /// Its pages are being copied.
+    Slowly,
+    /// The step has parked the operation; the same entry comes again.
+    Wait,
+}
+
+impl Core {
+    /// An empty map for a new task, with the bounds and limits of `parent`.
+    ///
+    /// # Errors
+    /// `KERN_TERMINATED`: the parent has ended. `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn map_child(&mut self, parent: MapId) -> Result<MapId, Kern> {
+        let like = self.maps.get(parent).ok_or(Kern::Terminated)?;
+        let mut child = Map::new(like.min(), like.max());
+        child.page_limit = like.page_limit;
+        child.entry_limit = like.entry_limit;
+        self.maps.insert(child)
+    }
+
+    /// One step of forking: up to [`BUDGET`] entries, or as many pages of one.
+    ///
+    /// # Errors
+    /// `KERN_TERMINATED`: the parent has ended. `KERN_RESOURCE_SHORTAGE`. `KERN_MEMORY_ERROR`: a pager
+    /// failed while pages were copied.
+    pub(crate) fn fork_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Fork,
+        waiter: u32,
+    ) -> Progress {
+        let outcome = match self.op_lock(turn, waiter, work.parent) {
+            Ok(true) => match work.slow.take() {
+                Some(slow) => self.fork_slow_step(turn, work, slow, waiter),
+                None => self.fork_some(turn, work, waiter),
+            },
+            // Another has the lock: parked.
+            Ok(false) => return Progress::Wait,
+            Err(code) => Err(code),
+        };
+        match outcome {
+            // Nothing is held while a pager has the turn.
+            Ok(Progress::Wait) => {
+                self.op_unlock(waiter);
+                Progress::Wait
+            }
+            Ok(progress) => progress,
+            Err(code) => {
+                self.fork_end(turn, work);
+                Progress::Done(Some(Err(code)))
+            }
+        }
+    }
+
+    /// Gives up a fork: the child is torn down.
+    pub(crate) fn fork_end<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut Fork) {
+        if let Some(slow) = work.slow.take() {
+            self.map_end(slow.hidden);
+            self.object_deallocate(turn, slow.copying.target);
+        }
+        self.map_end(work.child);
+    }
+
+    /// Gives the child up to [`BUDGET`] entries. What was copied symmetrically loses WRITE before this
+    /// returns, whatever else happens.
+    fn fork_some<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Fork,
+        waiter: u32,
+    ) -> Result<Progress, Kern> {
+        let (mut low, mut high) = (u64::MAX, 0);
+        let mut outcome = Ok(Progress::More);
+        for _ in 0..BUDGET {
+            let (link, entry) = match self.fork_next(work) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    outcome = Ok(Progress::Done(Some(Ok(work.reply()))));
+                    break;
+                }
+                Err(code) => {
+                    outcome = Err(code);
+                    break;
+                }
+            };
+            match self.fork_entry(turn, work, link, waiter) {
+                Ok(Forked::Done(lower)) => {
+                    if lower {
+                        low = low.min(entry.start);
+                        high = entry.end;
+                    }
+                    work.cursor = entry.end;
+                }
+                Ok(Forked::Slowly) => {
+                    work.cursor = entry.end;
+                    break;
+                }
+                Ok(Forked::Wait) => {
+                    outcome = Ok(Progress::Wait);
+                    break;
+                }
+                Err(code) => {
+                    outcome = Err(code);
+                    break;
+                }
+            }
+        }
+        if let Some(range) = Span::exact(low, high) {
+            self.map_revoke(turn.machine, work.parent, range, READ_ONLY);
+        }
+        outcome
+    }
+
+    /// The parent's next entry to look at; `None` at the end.
+    fn fork_next(&self, work: &Fork) -> Result<Option<(Link, Entry)>, Kern> {
+        let parent = self.maps.get(work.parent).filter(|map| !map.dying);
+        let tree = &parent.ok_or(Kern::Terminated)?.tree;
+        let link = tree.find_or_above(&self.entries, work.cursor);
+        Ok(self.entries.at(link.0).map(|entry| (link, *entry)))
+    }
+
+    /// Gives the child its part of one entry.
+    fn fork_entry<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Fork,
+        link: Link,
+        waiter: u32,
+    ) -> Result<Forked, Kern> {
+        let Some(entry) = self.entries.at(link.0) else {
+            return Ok(Forked::Done(false));
+        };
+        let mut child = Entry {
+            map: work.child,
+            wired: 0,
+            user_wired: 0,
+            ..*entry
+        };
+        match child.inheritance {
+            Inherit::Share if !child.is_tray => {
+                let (object, offset) = self.entry_share(turn, link.0)?;
+                child.object = Some(object);
+                child.offset = offset;
+                child.needs_copy = false;
+                child.is_shared = true;
+                self.fork_insert(turn, child)?;
+                Ok(Forked::Done(false))
+            }
+            // What can never be read cannot be copied either (rule 123).
+            Inherit::Copy if child.max_protection.contains(Prot::READ) && !child.is_tray => {
+                self.fork_copy(turn, work, (link, child), waiter)
+            }
+            _ => Ok(Forked::Done(false)),
+        }
+    }
+
+    /// Copies one entry into the child.
+    fn fork_copy<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Fork,
+        (link, mut child): (Link, Entry),
+        waiter: u32,
+    ) -> Result<Forked, Kern> {
+        match self.entry_copy(turn, link.0) {
+            Ok(Copied::Quickly {
+                object,
+                offset,
+                needs_copy,
+                lower,
+            }) => {
+                child.object = object;
+                child.offset = offset;
+                child.needs_copy = needs_copy;
+                child.is_shared = false;
+                if let Err(code) = self.fork_insert(turn, child) {
+                    // The mark stays in the parent, and what it promises must hold.
+                    let parent = Entry {
+                        map: work.parent,
+                        ..child
+                    };
+                    self.entry_lower(turn.machine, &parent);
+                    return Err(code);
+                }
+                Ok(Forked::Done(
+                    lower && child.protection.contains(Prot::WRITE),
+                ))
+            }
+            Ok(Copied::Slowly) => {
+                work.slow = Some(self.fork_slowly(turn, child)?);
+                Ok(Forked::Slowly)
+            }
+            Ok(Copied::Wait(pager)) => {
+                self.op_park(turn, waiter, WaitOn::Pager(pager));
+                Ok(Forked::Wait)
+            }
+            // Device registers are nobody's to copy.
+            Err(Kern::ProtectionFailure) => Ok(Forked::Done(false)),
+            Err(code) => Err(code),
+        }
+    }
+
+    /// Begins to copy the pages of one entry. `entry` is the child's, with the parent's object.
+    fn fork_slowly<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        entry: Entry,
+    ) -> Result<ForkSlowly, Kern> {
+        let size = entry.size();
+        let range = Span::exact(0, size).ok_or(Kern::InvalidAddress)?;
+        let hidden = self.hidden_map(entry.map, size)?;
+        let source = Entry {
+            object: entry.object,
+            offset: entry.offset,
+            needs_copy: entry.needs_copy,
+            is_shared: entry.is_shared,
+            ..Entry::anonymous(hidden, 0, size)
+        };
+        if let Some(object) = entry.object {
+            self.object_reference(object);
+        }
+        let copying = match self.fork_insert(turn, source) {
+            Ok(()) => self.slowly(hidden, range),
+            Err(code) => Err(code),
+        };
+        match copying {
+            Ok(copying) => {
+                if let Some(target) = self.objects.get_mut(copying.target) {
+                    target.payer = Some(entry.map);
+                }
+                Ok(ForkSlowly {
+                    hidden,
+                    copying,
+                    entry,
+                })
+            }
+            Err(code) => {
+                self.map_end(hidden);
+                Err(code)
+            }
+        }
+    }
+
+    /// Copies pages of one entry; at the end the child has it.
+    fn fork_slow_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Fork,
+        mut slow: ForkSlowly,
+        waiter: u32,
+    ) -> Result<Progress, Kern> {
+        let progress = match self.slowly_step(turn, &mut slow.copying, waiter) {
+            Ok(Slow::Done) => {
+                self.map_end(slow.hidden);
+                let entry = Entry {
+                    object: Some(slow.copying.target),
+                    offset: 0,
+                    needs_copy: false,
+                    is_shared: false,
+                    ..slow.entry
+                };
+                self.fork_insert(turn, entry)?;
+                return Ok(Progress::More);
+            }
+            Ok(Slow::More) => Progress::More,
+            Ok(Slow::Wait) => Progress::Wait,
+            Err(code) => {
+                self.map_end(slow.hidden);
+                self.object_deallocate(turn, slow.copying.target);
+                return Err(code);
+            }
+        };
+        work.slow = Some(slow);
+        Ok(progress)
+    }
+
+    /// Puts an entry into its map; its reference ends with a failure.
+    fn fork_insert<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        entry: Entry,
+    ) -> Result<(), Kern> {
+        let inserted = self.entry_insert(entry);
+        if let (Err(_), Some(object)) = (inserted, entry.object) {
+            self.object_deallocate(turn, object);
+        }
+        inserted.map(|_| ())
+    }
+}
+
+impl Fork {
+    /// Of a map, into an empty one made for it.
+    pub(crate) fn new(parent: MapId, child: MapId) -> Fork {
+        Fork {
+            parent,
+            child,
+            cursor: 0,
+            slow: None,
+        }
+    }
+
+    /// The answer: the child's map port.
+    pub(crate) fn reply(&self) -> Reply {
+        Reply {
+            message: Message::Map(vm_map::Reply::TaskCreate(vm_map::TaskCreateReply {})),
+            right: Some(PortOf::Map(self.child)),
+        }
+    }
+}

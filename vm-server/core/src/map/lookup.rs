@@ -1,0 +1,23 @@
+//! From an address to its entry (vm_map_lookup_entry). Faults and operations on pages begin here.
+
+use super::tree::Link;
+use crate::Core;
+use crate::event::MapId;
+
+impl Core {
+    /// The entry of a map that contains `address`: the last one found, else by the tree.
+    pub(crate) fn map_lookup(&mut self, map: MapId, address: u64) -> Option<Link> {
+        let record = self.maps.get_mut(map)?;
+        if let Some(entry) = self.entries.at(record.hit)
+            && entry.start <= address
+            && address < entry.end
+            && entry.map == map
+        {
+            return Some(Link(record.hit));
+        }
+        let link = record.tree.find(&self.entries, address);
+        self.entries.at(link.0)?;
+        record.hit = link.0;
+        Some(link)
+    }
+}

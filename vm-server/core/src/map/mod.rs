@@ -1,0 +1,146 @@
+//! vm_map: the address space of a task as ordered entries.
+//!
+//! One verb a file. Every verb that changes entries runs under the map's *operation lock*
+//! ([`Map::locked`]): a call that does not finish within its event keeps the lock as an operation,
+//! and later calls queue behind it ([`Map::waiting`]). Faults and queries take no lock, so each step
+//! leaves the map whole: sorted, disjoint, `size` the sum of its entries.
+//!
+//! Translations are only ever taken away here, by [`crate::Core::map_revoke`]; faults enter them.
+
+#[cfg(test)]
+mod cases;
+mod clip;
+pub(crate) mod enter;
+pub mod entry;
+pub mod fork;
+mod lookup;
+pub mod protect;
+mod region;
+pub mod remove;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+pub(crate) mod walk;
+
+use ipc_abi::types::Prot;
+
+use crate::Core;
+use crate::event::MapId;
+use crate::machine::{Machine, Revoke};
+use crate::op::wait::List;
+use crate::range::Span;
+use crate::slab::NIL;
+
+/// An address map.
+#[derive(Debug)]
+pub struct Map {
+    /// Its entries, in order.
+    pub(crate) tree: tree::Tree,
+    /// Epoch of its address space: raised by each revoke, carried by each Enter.
+    pub epoch: u64,
+    /// Moves with each committed change.
+    pub timestamp: u64,
+    /// The entry that the last look-up found; it may be another map's by now.
+    pub(crate) hit: u32,
+    /// Bytes mapped.
+    pub size: u64,
+    /// Pages of internal objects that this map pays for, and how many it may.
+    pub pages: u32,
+    /// See `pages`.
+    pub page_limit: u32,
+    /// Most entries that it may have.
+    pub entry_limit: u32,
+    /// An operation holds the operation lock.
+    pub locked: bool,
+    /// Calls that wait for the operation lock.
+    pub waiting: List,
+    /// The task has ended; entries are being removed in steps.
+    pub dying: bool,
+    /// Next map whose entries are being removed.
+    pub dying_next: u32,
+}
+
+impl Map {
+    /// An empty map of `[min, max)`.
+    #[must_use]
+    pub const fn new(min: u64, max: u64) -> Map {
+        Map {
+            tree: tree::Tree::new(min, max),
+            epoch: 0,
+            timestamp: 0,
+            hit: NIL,
+            size: 0,
+            pages: 0,
+            page_limit: u32::MAX,
+            entry_limit: u32::MAX,
+            locked: false,
+            waiting: List::EMPTY,
+            dying: false,
+            dying_next: NIL,
+        }
+    }
+
+    /// The lowest address that can be mapped.
+    #[must_use]
+    pub const fn min(&self) -> u64 {
+        self.tree.min()
+    }
+
+    /// One past the highest address that can be mapped.
+    #[must_use]
+    pub const fn max(&self) -> u64 {
+        self.tree.max()
+    }
+
+    /// Entries.
+    #[must_use]
+    pub const fn entries(&self) -> u32 {
+        self.tree.len()
+    }
+
+    /// The part of a range that lies inside the map, if any does.
+    #[must_use]
+    pub fn clamp(&self, range: Span) -> Option<Span> {
+        let start = range.start().max(self.min());
+        let end = range.end().min(self.max());
+        if start < end {
+            Span::exact(start, end)
+        } else {
+            None
+        }
+    }
+}
+
+impl Core {
+    /// Reduces the translations of a range of a map to `keep`; none at all: removes them. Whatever
+    /// fault answers are on their way there are void.
+    pub(crate) fn map_revoke<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        map: MapId,
+        range: Span,
+        keep: Prot,
+    ) {
+        let Some(record) = self.maps.get_mut(map) else {
+            return;
+        };
+        if range.is_empty() {
+            return;
+        }
+        record.epoch = record.epoch.saturating_add(1);
+        machine.revoke(&[Revoke::Range {
+            map,
+            epoch: record.epoch,
+            start: range.start(),
+            end: range.end(),
+            keep,
+        }]);
+    }
+
+    /// Notes that a change of a map is committed.
+    pub(crate) fn map_changed(&mut self, map: MapId) {
+        if let Some(record) = self.maps.get_mut(map) {
+            record.timestamp = record.timestamp.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! vm_protect, vm_inherit and vm_behavior_set: attributes of a range (rules 110 to 118, 202).
+//!
+//! Three verbs on one walk, which differ in what they check and what they set. Joining what has
+//! become alike is part of the walk, so that setting and resetting leaves no cuts behind.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Behavior, Inherit, Prot};
+use ipc_protocol::vm_map;
+
+use super::entry::Entry;
+use super::tree::Link;
+use super::walk::{Holes, Pass, Walk};
+use crate::Core;
+use crate::Turn;
+use crate::call::Reply;
+use crate::event::MapId;
+use crate::machine::Machine;
+use crate::op::{BUDGET, Progress};
+use crate::range::Span;
+
+/// What is to be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The current protection; not above the maximum of any entry.
+    Protect(Prot),
+    /// The maximum protection, and the current within it; not above the old maximum.
+    Maximum(Prot),
+    /// What a child gets; holes are passed over.
+    Inherit(Inherit),
+    /// How it will be read.
+    Behave(Behavior),
+}
+
+/// Setting attributes of a range: all of it or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct SetAttributes {
+    walk: Walk,
+    change: Change,
+}
+
+impl SetAttributes {
+    /// Of a range that is not empty and lies inside the map.
+    pub(crate) const fn new(map: MapId, range: Span, change: Change) -> SetAttributes {
+        SetAttributes {
+            walk: Walk::new(map, range),
+            change,
+        }
+    }
+
+    const fn holes(&self) -> Holes {
+        match self.change {
+            Change::Inherit(_) => Holes::Skipped,
+            _ => Holes::Refused,
+        }
+    }
+
+    const fn reply(&self) -> Reply {
+        Reply::map(match self.change {
+            Change::Protect(_) | Change::Maximum(_) => vm_map::Reply::VmProtect(()),
+            Change::Inherit(_) => vm_map::Reply::VmInherit(()),
+            Change::Behave(_) => vm_map::Reply::VmBehaviorSet(()),
+        })
+    }
+}
+
+impl Change {
+    /// Whether an entry may be changed so.
+    fn allowed(self, entry: &Entry) -> Result<(), Kern> {
+        match self {
+            Change::Protect(rights) | Change::Maximum(rights)
+                if entry.is_tray || !entry.max_protection.contains(rights) =>
+            {
+                Err(Kern::ProtectionFailure)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes an entry. Says whether that took rights away.
+    fn apply(self, entry: &mut Entry) -> bool {
+        let before = entry.protection;
+        match self {
+            Change::Protect(rights) => entry.protection = rights,
+            Change::Maximum(rights) => {
+                entry.max_protection = rights;
+                entry.protection &= rights;
+            }
+            Change::Inherit(inheritance) => entry.inheritance = inheritance,
+            Change::Behave(behavior) => entry.behavior = behavior,
+        }
+        !entry.protection.contains(before)
+    }
+}
+
+impl Core {
+    /// One step of setting attributes. New rights are only noted: translations get them by faults,
+    /// since pages may be copy-on-write; rights taken away are gone at once (rule 114).
+    ///
+    /// # Errors
+    /// In order of address: `KERN_INVALID_ADDRESS`: a hole. `KERN_PROTECTION_FAILURE`: more than an
+    /// entry's maximum, or the slots of a tray. Then `KERN_RESOURCE_SHORTAGE`. Nothing has changed.
+    pub(crate) fn set_attributes_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut SetAttributes,
+    ) -> Progress {
+        if work.walk.pass == Pass::Check {
+            let (change, holes) = (work.change, work.holes());
+            match self.walk_check(&mut work.walk, holes, |entry| change.allowed(entry)) {
+                Err(code) => return Progress::Done(Some(Err(code))),
+                Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
+                Ok(()) => {}
+            }
+        }
+        let (mut low, mut high) = (u64::MAX, 0);
+        for _ in 0..BUDGET {
+            let Some(link) = self.walk_next(&mut work.walk) else {
+                break;
+            };
+            let Some(entry) = self.entries.at_mut(link.0) else {
+                break;
+            };
+            if work.change.apply(entry) {
+                low = low.min(entry.start);
+                high = high.max(entry.end);
+            }
+            self.entry_simplify(link);
+        }
+        let keep = match work.change {
+            Change::Protect(rights) | Change::Maximum(rights) => rights,
+            _ => Prot::ALL,
+        };
+        if let Some(range) = Span::exact(low, high) {
+            self.map_revoke(turn.machine, work.walk.map, range, keep);
+        }
+        if !work.walk.is_done() {
+            return Progress::More;
+        }
+        self.simplify_at(work.walk.map, work.walk.range.end());
+        self.map_changed(work.walk.map);
+        Progress::Done(Some(Ok(work.reply())))
+    }
+
+    /// Joins the entry that starts at an address with the one below.
+    fn simplify_at(&mut self, map: MapId, address: u64) {
+        let link = match self.maps.get(map) {
+            Some(record) => record.tree.find(&self.entries, address),
+            None => Link::NIL,
+        };
+        self.entry_simplify(link);
+    }
+}

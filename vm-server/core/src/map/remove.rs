@@ -1,0 +1,215 @@
+//! vm_deallocate, and whatever else takes entries out of a map (rules 142, 146 to 149).
+//!
+//! A step removes translations first, then entries, so that a frame is free only when nobody can
+//! reach it. Anonymous memory that is given up in part gives its pages up too, where it is easy to see
+//! that nobody else can reach them; else they stay until the object goes.
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+
+use super::entry::Entry;
+use super::tree::Link;
+use super::walk::{Holes, Pass, Walk};
+use crate::call::Reply;
+use crate::event::{MapId, ObjectId};
+use crate::machine::Machine;
+use crate::op::{BUDGET, Progress};
+use crate::range::{Span, page_of};
+use crate::{Core, Turn};
+
+/// Entries of an object that are compared before its pages are kept for want of certainty.
+const NEIGHBOURS: usize = 16;
+
+/// Removing a range, and perhaps mapping something else in its place.
+///
+/// With a successor the range is never seen free by another call: the operation lock is held. A
+/// failure of the successor's entry is found before anything is removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Remove {
+    walk: Walk,
+    then: Option<Entry>,
+    answer: Reply,
+}
+
+impl Remove {
+    /// Of the part of a range that lies inside the map.
+    pub(crate) const fn new(map: MapId, range: Span, answer: Reply) -> Remove {
+        Remove {
+            walk: Walk::new(map, range),
+            then: None,
+            answer,
+        }
+    }
+
+    /// Of what lies where `entry` is to be. It brings a reference to its object.
+    pub(crate) fn replaced_by(entry: Entry, answer: Reply) -> Option<Remove> {
+        Some(Remove {
+            walk: Walk::new(entry.map, Span::exact(entry.start, entry.end)?),
+            then: Some(entry),
+            answer,
+        })
+    }
+}
+
+impl Core {
+    /// One step of removing. Wirings of the user end with their entries (rule 142).
+    ///
+    /// # Errors
+    /// `KERN_PROTECTION_FAILURE`: the slots of a tray lie in the range. `KERN_RESOURCE_SHORTAGE`: no
+    /// records for the cuts at its ends. Nothing has changed; a successor is given up.
+    pub(crate) fn remove_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Remove,
+    ) -> Progress {
+        if work.walk.pass == Pass::Check {
+            let look = |entry: &Entry| match entry.is_tray {
+                true => Err(Kern::ProtectionFailure),
+                false => Ok(()),
+            };
+            match self.walk_check(&mut work.walk, Holes::Skipped, look) {
+                Err(code) => return self.remove_refused(turn, work, code),
+                Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
+                Ok(()) => {}
+            }
+        }
+        let removed = match self.remove_some(turn, &mut work.walk) {
+            Some(removed) => removed,
+            None => return Progress::More,
+        };
+        if removed {
+            self.map_changed(work.walk.map);
+        }
+        if !work.walk.is_done() {
+            return Progress::More;
+        }
+        // If there were entries, the last step freed a record: entering cannot fail then.
+        match work.then.map_or(Ok(()), |entry| self.map_enter(entry)) {
+            Ok(()) => Progress::Done(Some(Ok(work.answer))),
+            Err(code) => self.remove_refused(turn, work, code),
+        }
+    }
+
+    fn remove_refused<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &Remove,
+        code: Kern,
+    ) -> Progress {
+        if let Some(object) = work.then.and_then(|entry| entry.object) {
+            self.object_deallocate(turn, object);
+        }
+        Progress::Done(Some(Err(code)))
+    }
+
+    /// Removes up to [`BUDGET`] entries, the translations of all of them at once. Says whether there
+    /// was one; `None` if pages have to be freed first.
+    fn remove_some<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &mut Walk) -> Option<bool> {
+        let mut ahead = *walk;
+        let mut count = 0;
+        let mut range = (u64::MAX, 0);
+        while count < BUDGET {
+            let Some(entry) = self
+                .walk_next(&mut ahead)
+                .and_then(|l| self.entries.at(l.0))
+            else {
+                break;
+            };
+            range = (entry.start.min(range.0), entry.end);
+            count = count.saturating_add(1);
+        }
+        if let Some(range) = Span::exact(range.0, range.1) {
+            self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
+        }
+        for _ in 0..count {
+            let mut here = *walk;
+            let Some(link) = self.walk_next(&mut here) else {
+                break;
+            };
+            if !self.entry_trim(turn, link) {
+                return None;
+            }
+            self.entry_delete(turn, link);
+            *walk = here;
+        }
+        // The end is seen in the step that removes the last entry, not in one after it.
+        if self.walk_next(&mut walk.clone()).is_none() {
+            walk.cursor = walk.range.end();
+        }
+        Some(count > 0)
+    }
+
+    /// Takes an entry out of its map for good, with its reference.
+    pub(crate) fn entry_delete<M: Machine>(&mut self, turn: &mut Turn<'_, M>, link: Link) {
+        let entry = self.entry_remove(link);
+        if let Some(object) = entry.and_then(|entry| entry.object) {
+            self.object_deallocate(turn, object);
+        }
+    }
+
+    /// Frees pages of an entry's object that only this entry can reach. Says whether that is done:
+    /// a step frees [`BUDGET`] pages.
+    fn entry_trim<M: Machine>(&mut self, turn: &mut Turn<'_, M>, link: Link) -> bool {
+        let Some(entry) = self.entries.at(link.0) else {
+            return true;
+        };
+        let (Some(object), offset, size) = (entry.object, entry.offset, entry.size()) else {
+            return true;
+        };
+        let Some(window) = offset
+            .checked_add(size)
+            .and_then(|end| Span::exact(offset, end))
+        else {
+            return true;
+        };
+        if !self.is_only_reached_by(object, link, window) {
+            return true;
+        }
+        self.object_free_pages(turn, object, page_of(window.start()), page_of(window.end()))
+    }
+
+    /// Whether it is certain that a window of an object, of which there is more, is reached by
+    /// nothing but the entry at `link`.
+    fn is_only_reached_by(&self, object: ObjectId, link: Link, window: Span) -> bool {
+        let Some(record) = self.objects.get(object) else {
+            return false;
+        };
+        if !record.is_internal() || record.refs < 2 || record.pages.pages() == 0 {
+            return false;
+        }
+        let mut others = 0u32;
+        let mut at = record.entries;
+        for _ in 0..NEIGHBOURS {
+            let Some(entry) = self.entries.at(at) else {
+                break;
+            };
+            let end = entry.offset.saturating_add(entry.size());
+            if at != link.0 && entry.offset < window.end() && window.start() < end {
+                return false;
+            }
+            others = others.saturating_add(1);
+            at = entry.object_next;
+        }
+        // Every reference is an entry: no copy, no named entry and no other object sees it.
+        others == record.refs
+    }
+
+    /// Removes up to [`BUDGET`] entries of a map whose task has ended. Says whether it is empty.
+    pub(crate) fn map_teardown_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        map: MapId,
+    ) -> bool {
+        for _ in 0..BUDGET {
+            let Some(record) = self.maps.get(map) else {
+                return true;
+            };
+            let first = record.tree.first();
+            if first == Link::NIL {
+                return true;
+            }
+            self.entry_delete(turn, first);
+        }
+        self.maps.get(map).is_none_or(|map| map.entries() == 0)
+    }
+}

@@ -1,0 +1,700 @@
+//! The ordered entries of a map: an AVL tree, index-linked through the entries themselves.
+//!
+//! Each entry knows the hole below it (`gap`) and the largest hole in its subtree (`max_gap`), so
+//! that look-up by address, neighbours, and the first hole that fits are all O(log n). The tree
+//! allocates nothing: an entry is its own node, `prev` and `next` thread the nodes in order, and
+//! [`Link::NIL`] reads as an empty subtree. The hole above the last entry belongs to no node.
+//!
+//! An entry's `start` and `end` may be changed in place as long as the order stays; [`Tree::moved`]
+//! then settles the two holes beside it.
+
+use super::entry::Entry;
+use crate::slab;
+
+/// Index of an entry in the slab that holds the entries of all maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link(pub(crate) u32);
+
+impl Link {
+    /// No entry.
+    pub(crate) const NIL: Link = Link(slab::NIL);
+
+    /// Whether this is no entry.
+    pub(crate) const fn is_nil(self) -> bool {
+        self.0 == slab::NIL
+    }
+}
+
+/// Where entries live. A link that leads nowhere reads as `None`.
+pub(crate) trait Store {
+    /// The entry at a link.
+    fn at(&self, link: Link) -> Option<&Entry>;
+    /// The entry at a link, to change.
+    fn at_mut(&mut self, link: Link) -> Option<&mut Entry>;
+}
+
+/// How an entry hangs in its tree. The two links that a descent follows are in [`Entry`] itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hooks {
+    pub(crate) parent: Link,
+    pub(crate) prev: Link,
+    pub(crate) next: Link,
+    pub(crate) height: u32,
+    /// Bytes between this entry and the one below it, or the tree's lower bound.
+    pub(crate) gap: u64,
+    /// The largest `gap` in the subtree of this entry.
+    pub(crate) max_gap: u64,
+}
+
+impl Hooks {
+    /// Of an entry that is in no tree.
+    pub(crate) const FREE: Hooks = Hooks {
+        parent: Link::NIL,
+        prev: Link::NIL,
+        next: Link::NIL,
+        height: 0,
+        gap: 0,
+        max_gap: 0,
+    };
+}
+
+/// Candidates that a search with an alignment looks at before it settles for a hole that is large
+/// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
+const EXACT_TRIES: u32 = 256;
+
+/// What a search for space wants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    /// The lowest acceptable address.
+    pub(crate) hint: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Bits that must be zero in the address; at least the page mask.
+    pub(crate) mask: u64,
+}
+
+/// The tree: its ends, and the bounds of the space that its entries lie in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree {
+    root: Link,
+    first: Link,
+    last: Link,
+    len: u32,
+    min: u64,
+    max: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+impl Side {
+    const fn other(self) -> Side {
+        match self {
+            Side::Left => Side::Right,
+            Side::Right => Side::Left,
+        }
+    }
+}
+
+impl Tree {
+    /// An empty tree for the space `[min, max)`.
+    pub(crate) const fn new(min: u64, max: u64) -> Tree {
+        Tree {
+            root: Link::NIL,
+            first: Link::NIL,
+            last: Link::NIL,
+            len: 0,
+            min,
+            max,
+        }
+    }
+
+    /// Number of entries.
+    pub(crate) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The lowest entry.
+    pub(crate) const fn first(&self) -> Link {
+        self.first
+    }
+
+    /// The lowest address of the space.
+    pub(crate) const fn min(&self) -> u64 {
+        self.min
+    }
+
+    /// The address after the space.
+    pub(crate) const fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The entry with the greatest start that is not above `address`: it contains the address, or
+    /// is the nearest below it.
+    pub(crate) fn floor(&self, store: &impl Store, address: u64) -> Link {
+        let mut best = Link::NIL;
+        let mut at = self.root;
+        while let Some(entry) = store.at(at) {
+            if entry.start <= address {
+                best = at;
+                at = entry.right;
+            } else {
+                at = entry.left;
+            }
+        }
+        best
+    }
+
+    /// The entry that contains `address`.
+    pub(crate) fn find(&self, store: &impl Store, address: u64) -> Link {
+        let floor = self.floor(store, address);
+        match store.at(floor) {
+            Some(entry) if address < entry.end => floor,
+            _ => Link::NIL,
+        }
+    }
+
+    /// The entry that contains `address`, else the nearest above it.
+    pub(crate) fn find_or_above(&self, store: &impl Store, address: u64) -> Link {
+        let floor = self.floor(store, address);
+        match store.at(floor) {
+            Some(entry) if address < entry.end => floor,
+            Some(entry) => entry.hooks.next,
+            None => self.first,
+        }
+    }
+
+    /// Hangs in the entry at `new`, which overlaps none of the tree's.
+    pub(crate) fn insert(&mut self, store: &mut impl Store, new: Link) {
+        let Some(start) = store.at(new).map(|entry| entry.start) else {
+            return;
+        };
+        let (mut parent, mut prev, mut next) = (Link::NIL, Link::NIL, Link::NIL);
+        let mut side = Side::Left;
+        let mut at = self.root;
+        while let Some(entry) = store.at(at) {
+            parent = at;
+            if entry.start < start {
+                prev = at;
+                side = Side::Right;
+                at = entry.right;
+            } else {
+                next = at;
+                side = Side::Left;
+                at = entry.left;
+            }
+        }
+        if let Some(entry) = store.at_mut(new) {
+            entry.left = Link::NIL;
+            entry.right = Link::NIL;
+            entry.hooks = Hooks {
+                parent,
+                prev,
+                next,
+                height: 1,
+                ..Hooks::FREE
+            };
+        }
+        self.set_child(store, parent, side, new);
+        self.thread(store, prev, new);
+        self.thread(store, new, next);
+        self.len = self.len.saturating_add(1);
+        // The new leaf hangs below both neighbours or next to one that does: one climb settles both.
+        self.measure(store, new);
+        self.measure(store, next);
+        self.climb(store, new);
+    }
+
+    /// Takes out the entry at `old`, which is in the tree.
+    pub(crate) fn remove(&mut self, store: &mut impl Store, old: Link) {
+        let Some(entry) = store.at(old) else { return };
+        let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
+        self.thread(store, hooks.prev, hooks.next);
+        self.measure(store, hooks.next);
+        let lowest = if left.is_nil() || right.is_nil() {
+            let child = if left.is_nil() { right } else { left };
+            self.replace(store, old, child);
+            if child.is_nil() { hooks.parent } else { child }
+        } else {
+            self.put_successor(store, old)
+        };
+        self.len = self.len.saturating_sub(1);
+        if let Some(entry) = store.at_mut(old) {
+            entry.left = Link::NIL;
+            entry.right = Link::NIL;
+            entry.hooks = Hooks::FREE;
+        }
+        self.climb(store, lowest);
+    }
+
+    /// Settles the holes beside an entry whose `start` or `end` was changed in place.
+    pub(crate) fn moved(&mut self, store: &mut impl Store, link: Link) {
+        let next = store.at(link).map_or(Link::NIL, |entry| entry.hooks.next);
+        for link in [link, next] {
+            self.measure(store, link);
+            self.climb(store, link);
+        }
+    }
+
+    /// The lowest address at or above the hint where the wanted range lies in a hole (rule 85).
+    ///
+    /// With an alignment beyond the page, and after [`EXACT_TRIES`] holes that were large enough
+    /// but badly aligned, only holes that fit at any alignment are taken.
+    pub(crate) fn find_space(&self, store: &impl Store, want: Want) -> Option<u64> {
+        let mut low = want.hint.max(self.min);
+        let mut above = self.first;
+        if let Some(floor) = store.at(self.floor(store, low)) {
+            low = low.max(floor.end);
+            above = floor.hooks.next;
+        }
+        let mut need = want.size;
+        let mut tries = 0u32;
+        loop {
+            let high = store.at(above).map_or(self.max, |entry| entry.start);
+            let start = low.checked_add(want.mask)? & !want.mask;
+            if start.checked_add(want.size)? <= high {
+                return Some(start);
+            }
+            if above.is_nil() {
+                return None;
+            }
+            tries = tries.saturating_add(1);
+            if tries >= EXACT_TRIES {
+                need = want.size.saturating_add(want.mask);
+            }
+            above = self.next_hole(store, above, need);
+            low = match store.at(above) {
+                Some(entry) => entry.start.saturating_sub(entry.hooks.gap),
+                None => store.at(self.last).map_or(self.min, |entry| entry.end),
+            };
+        }
+    }
+
+    /// The first entry after `from` with a hole of at least `need` bytes below it.
+    fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
+        let fits = |link: Link| store.at(link).is_some_and(|e| e.hooks.max_gap >= need);
+        let mut at = from;
+        let mut subtree = store.at(from).map_or(Link::NIL, |entry| entry.right);
+        while !fits(subtree) {
+            let child = at;
+            at = store.at(at).map_or(Link::NIL, |entry| entry.hooks.parent);
+            let Some(entry) = store.at(at) else {
+                return Link::NIL;
+            };
+            if entry.left == child {
+                if entry.hooks.gap >= need {
+                    return at;
+                }
+                subtree = entry.right;
+            }
+        }
+        let mut at = subtree;
+        while let Some(entry) = store.at(at) {
+            if fits(entry.left) {
+                at = entry.left;
+            } else if entry.hooks.gap >= need {
+                return at;
+            } else {
+                at = entry.right;
+            }
+        }
+        Link::NIL
+    }
+
+    /// Makes `next` the successor of `prev`; either may be missing.
+    fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) {
+        match store.at_mut(prev) {
+            Some(entry) => entry.hooks.next = next,
+            None => self.first = next,
+        }
+        match store.at_mut(next) {
+            Some(entry) => entry.hooks.prev = prev,
+            None => self.last = prev,
+        }
+    }
+
+    /// Computes the hole below an entry from its predecessor.
+    fn measure(&self, store: &mut impl Store, link: Link) {
+        let Some(entry) = store.at(link) else { return };
+        let below = store
+            .at(entry.hooks.prev)
+            .map_or(self.min, |entry| entry.end);
+        let gap = entry.start.saturating_sub(below);
+        if let Some(entry) = store.at_mut(link) {
+            entry.hooks.gap = gap;
+        }
+    }
+
+    fn set_child(&mut self, store: &mut impl Store, parent: Link, side: Side, child: Link) {
+        match (store.at_mut(parent), side) {
+            (Some(entry), Side::Left) => entry.left = child,
+            (Some(entry), Side::Right) => entry.right = child,
+            (None, _) => self.root = child,
+        }
+        if let Some(entry) = store.at_mut(child) {
+            entry.hooks.parent = parent;
+        }
+    }
+
+    /// Puts `new` (or nothing) in the place of `old` below `old`'s parent.
+    fn replace(&mut self, store: &mut impl Store, old: Link, new: Link) {
+        let parent = store.at(old).map_or(Link::NIL, |entry| entry.hooks.parent);
+        let side = match store.at(parent) {
+            Some(entry) if entry.left == old => Side::Left,
+            _ => Side::Right,
+        };
+        self.set_child(store, parent, side, new);
+    }
+
+    /// Puts the successor of `old`, which has two children, in its place. Returns the lowest node
+    /// whose subtree changed.
+    fn put_successor(&mut self, store: &mut impl Store, old: Link) -> Link {
+        let Some(entry) = store.at(old) else {
+            return Link::NIL;
+        };
+        let (left, right) = (entry.left, entry.right);
+        let mut heir = right;
+        while let Some(entry) = store.at(heir).filter(|entry| !entry.left.is_nil()) {
+            heir = entry.left;
+        }
+        let Some(entry) = store.at(heir) else {
+            return Link::NIL;
+        };
+        let (heir_parent, heir_right) = (entry.hooks.parent, entry.right);
+        let lowest = if heir_parent == old {
+            heir
+        } else {
+            self.set_child(store, heir_parent, Side::Left, heir_right);
+            self.set_child(store, heir, Side::Right, right);
+            heir_parent
+        };
+        self.set_child(store, heir, Side::Left, left);
+        self.replace(store, old, heir);
+        lowest
+    }
+
+    /// Settles heights and largest holes from `link` to the root, rotating where heights differ by
+    /// two.
+    fn climb(&mut self, store: &mut impl Store, link: Link) {
+        let mut at = link;
+        while !at.is_nil() {
+            refresh(store, at);
+            let top = match balance(store, at) {
+                2.. => self.lean(store, at, Side::Left),
+                ..=-2 => self.lean(store, at, Side::Right),
+                _ => at,
+            };
+            at = store.at(top).map_or(Link::NIL, |entry| entry.hooks.parent);
+        }
+    }
+
+    /// Rebalances a node whose `heavy` side is two levels higher. Returns the new top.
+    fn lean(&mut self, store: &mut impl Store, at: Link, heavy: Side) -> Link {
+        let child = child(store, at, heavy);
+        let inner = match heavy {
+            Side::Left => balance(store, child) < 0,
+            Side::Right => balance(store, child) > 0,
+        };
+        if inner {
+            self.rotate(store, child, heavy.other());
+        }
+        self.rotate(store, at, heavy)
+    }
+
+    /// Lifts the child on `side` above `at`. Returns it.
+    fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> Link {
+        let up = child(store, at, side);
+        let across = child(store, up, side.other());
+        self.replace(store, at, up);
+        self.set_child(store, at, side, across);
+        self.set_child(store, up, side.other(), at);
+        refresh(store, at);
+        refresh(store, up);
+        up
+    }
+
+    /// Whether the tree is sound: order, threads, balance, holes. For checks after a change; O(n).
+    pub(crate) fn is_sound(&self, store: &impl Store) -> bool {
+        let mut at = self.first;
+        let mut prev = Link::NIL;
+        let mut low = self.min;
+        let mut count = 0u32;
+        while let Some(entry) = store.at(at) {
+            let (left, right) = (store.at(entry.left), store.at(entry.right));
+            let height = |e: Option<&Entry>| e.map_or(0, |e| e.hooks.height);
+            let hole = |e: Option<&Entry>| e.map_or(0, |e| e.hooks.max_gap);
+            let sound = entry.start < entry.end
+                && entry.start >= low
+                && entry.end <= self.max
+                && entry.hooks.prev == prev
+                && left.is_none_or(|e| e.hooks.parent == at && e.end <= entry.start)
+                && right.is_none_or(|e| e.hooks.parent == at && e.start >= entry.end)
+                && height(left).abs_diff(height(right)) <= 1
+                && entry.hooks.height == height(left).max(height(right)).saturating_add(1)
+                && entry.hooks.gap == entry.start.saturating_sub(low)
+                && entry.hooks.max_gap == entry.hooks.gap.max(hole(left)).max(hole(right))
+                && count < self.len;
+            if !sound {
+                return false;
+            }
+            count = count.saturating_add(1);
+            low = entry.end;
+            prev = at;
+            at = entry.hooks.next;
+        }
+        at.is_nil() && prev == self.last && count == self.len
+    }
+}
+
+fn child(store: &impl Store, at: Link, side: Side) -> Link {
+    match (store.at(at), side) {
+        (Some(entry), Side::Left) => entry.left,
+        (Some(entry), Side::Right) => entry.right,
+        (None, _) => Link::NIL,
+    }
+}
+
+fn height(store: &impl Store, at: Link) -> u32 {
+    store.at(at).map_or(0, |entry| entry.hooks.height)
+}
+
+/// Height of the left subtree less that of the right.
+fn balance(store: &impl Store, at: Link) -> i64 {
+    let left = height(store, child(store, at, Side::Left));
+    let right = height(store, child(store, at, Side::Right));
+    i64::from(left).saturating_sub(i64::from(right))
+}
+
+/// Computes a node's height and largest hole from its children.
+fn refresh(store: &mut impl Store, at: Link) {
+    let Some(entry) = store.at(at) else { return };
+    let (left, right) = (store.at(entry.left), store.at(entry.right));
+    let of = |child: Option<&Entry>| child.map_or((0, 0), |e| (e.hooks.height, e.hooks.max_gap));
+    let ((left_height, left_gap), (right_height, right_gap)) = (of(left), of(right));
+    let height = left_height.max(right_height).saturating_add(1);
+    let max_gap = entry.hooks.gap.max(left_gap).max(right_gap);
+    if let Some(entry) = store.at_mut(at) {
+        entry.hooks.height = height;
+        entry.hooks.max_gap = max_gap;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec::Vec;
+
+    const PAGE: u64 = 4096;
+    const MIN: u64 = PAGE;
+    const MAX: u64 = PAGE << 20;
+
+    impl Store for Vec<Entry> {
+        fn at(&self, link: Link) -> Option<&Entry> {
+            self.get(link.0 as usize)
+        }
+        fn at_mut(&mut self, link: Link) -> Option<&mut Entry> {
+            self.get_mut(link.0 as usize)
+        }
+    }
+
+    fn entry(start: u64, end: u64) -> Entry {
+        Entry::anonymous(
+            crate::event::MapId::new(0, core::num::NonZeroU32::MIN),
+            start,
+            end,
+        )
+    }
+
+    /// A tree beside the sorted list of ranges that it should equal.
+    struct Pair {
+        tree: Tree,
+        store: Vec<Entry>,
+        free: Vec<Link>,
+        model: Vec<(u64, u64, Link)>,
+        seed: u64,
+    }
+
+    impl Pair {
+        fn new(seed: u64) -> Pair {
+            Pair {
+                tree: Tree::new(MIN, MAX),
+                store: Vec::new(),
+                free: Vec::new(),
+                model: Vec::new(),
+                seed,
+            }
+        }
+
+        fn random(&mut self, below: u64) -> u64 {
+            self.seed ^= self.seed << 13;
+            self.seed ^= self.seed >> 7;
+            self.seed ^= self.seed << 17;
+            self.seed % below
+        }
+
+        fn add(&mut self, start: u64, end: u64) -> bool {
+            if start < MIN || end > MAX || self.model.iter().any(|m| m.0 < end && start < m.1) {
+                return false;
+            }
+            let entry = entry(start, end);
+            let link = self.free.pop().unwrap_or_else(|| {
+                self.store.push(entry);
+                Link(self.store.len() as u32 - 1)
+            });
+            self.store[link.0 as usize] = entry;
+            self.tree.insert(&mut self.store, link);
+            let at = self.model.partition_point(|m| m.0 < start);
+            self.model.insert(at, (start, end, link));
+            true
+        }
+
+        fn drop_nth(&mut self, n: usize) {
+            let (_, _, link) = self.model.remove(n);
+            self.tree.remove(&mut self.store, link);
+            self.free.push(link);
+        }
+
+        fn naive_space(&self, want: Want) -> Option<u64> {
+            let mut low = want.hint.max(MIN);
+            for m in self.model.iter().chain([&(MAX, MAX, Link::NIL)]) {
+                let start = low.checked_add(want.mask)? & !want.mask;
+                if start.checked_add(want.size)? <= m.0 {
+                    return Some(start);
+                }
+                low = low.max(m.1);
+            }
+            None
+        }
+
+        fn compare(&mut self) {
+            assert!(self.tree.is_sound(&self.store));
+            assert_eq!(self.tree.len() as usize, self.model.len());
+            for _ in 0..8 {
+                let address = self.random(MAX + PAGE);
+                let find = self.model.iter().find(|m| m.0 <= address && address < m.1);
+                let above = self.model.iter().find(|m| address < m.1);
+                let floor = self.model.iter().rev().find(|m| m.0 <= address);
+                let link = |m: Option<&(u64, u64, Link)>| m.map_or(Link::NIL, |m| m.2);
+                assert_eq!(self.tree.find(&self.store, address), link(find));
+                assert_eq!(self.tree.find_or_above(&self.store, address), link(above));
+                assert_eq!(self.tree.floor(&self.store, address), link(floor));
+                let want = Want {
+                    hint: self.random(MAX * 5 / 4) & !(PAGE - 1),
+                    size: (1 + self.random(64)) * PAGE,
+                    mask: (PAGE << self.random(6)) - 1,
+                };
+                assert_eq!(
+                    self.tree.find_space(&self.store, want),
+                    self.naive_space(want)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
+        for seed in 1..=24u64 {
+            let mut pair = Pair::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            for step in 0..1500 {
+                let n = pair.model.len();
+                match pair.random(8) {
+                    0..=3 => {
+                        let start = pair.random(MAX / PAGE) * PAGE;
+                        let pages = 1 + pair.random(if seed % 2 == 0 { 4096 } else { 32 });
+                        pair.add(start, start + pages * PAGE);
+                    }
+                    4 | 5 if n > 0 => {
+                        let at = pair.random(n as u64) as usize;
+                        pair.drop_nth(at);
+                    }
+                    6 if n > 0 => {
+                        // Shrink at either end, as a clip or a partial deallocation does.
+                        let at = pair.random(n as u64) as usize;
+                        let (start, end, link) = pair.model[at];
+                        if end - start > PAGE {
+                            let entry = &mut pair.store[link.0 as usize];
+                            if step % 2 == 0 {
+                                entry.start += PAGE;
+                            } else {
+                                entry.end -= PAGE;
+                            }
+                            pair.model[at] = (entry.start, entry.end, link);
+                            pair.tree.moved(&mut pair.store, link);
+                        }
+                    }
+                    _ => {}
+                }
+                if step % 10 == 0 {
+                    pair.compare();
+                }
+            }
+            while !pair.model.is_empty() {
+                let at = pair.random(pair.model.len() as u64) as usize;
+                pair.drop_nth(at);
+            }
+            pair.compare();
+        }
+    }
+
+    #[test]
+    fn sixty_thousand_entries_stay_balanced_and_are_searched_by_depth() {
+        const N: u64 = 60_000;
+        let mut store: Vec<Entry> = (0..N)
+            .map(|n| entry(MIN + n * 3 * PAGE, MIN + (n * 3 + 2) * PAGE))
+            .collect();
+        let mut tree = Tree::new(MIN, MAX);
+        for n in 0..N {
+            tree.insert(&mut store, Link((n * 7919 % N) as u32));
+        }
+        assert!(tree.is_sound(&store));
+        assert!(store.at(tree.root).unwrap().hooks.height <= 20);
+        let want = Want {
+            hint: 0,
+            size: 2 * PAGE,
+            mask: PAGE - 1,
+        };
+        // Every hole has one page, so only the one above the last entry fits.
+        assert_eq!(
+            tree.find_space(&store, want),
+            Some(MIN + (N * 3 - 1) * PAGE)
+        );
+        tree.remove(&mut store, Link(777));
+        assert_eq!(
+            tree.find_space(&store, want),
+            Some(MIN + (777 * 3 - 1) * PAGE)
+        );
+        for n in 0..N {
+            if n != 777 {
+                tree.remove(&mut store, Link((n) as u32));
+            }
+        }
+        assert_eq!(tree.len(), 0);
+        assert!(tree.is_sound(&store));
+    }
+
+    #[test]
+    fn an_aligned_search_gives_up_exactness_but_still_finds_a_sure_hole() {
+        // 2000 holes of one page at odd pages, then a large one: alignment to two pages.
+        let mut pair = Pair::new(1);
+        for n in 0..2000 {
+            assert!(pair.add((2 * n + 2) * PAGE, (2 * n + 3) * PAGE));
+        }
+        let want = Want {
+            hint: 0,
+            size: PAGE,
+            mask: 2 * PAGE - 1,
+        };
+        let found = pair.tree.find_space(&pair.store, want);
+        assert_eq!(found, pair.naive_space(want));
+        let strange = Want {
+            mask: u64::MAX,
+            ..want
+        };
+        assert_eq!(pair.tree.find_space(&pair.store, strange), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! Going over the entries of a range in bounded steps: once to check, once to change.
+//!
+//! The verbs on a range are all or nothing. So the range is looked at as a whole first, and what a
+//! change needs (the two cuts at its ends) is taken between the passes. Both passes stop after
+//! [`BUDGET`] entries and go on from an address, under the map's operation lock.
+
+use ipc_abi::Kern;
+
+use super::entry::Entry;
+use super::tree::Link;
+use crate::Core;
+use crate::event::MapId;
+use crate::op::BUDGET;
+use crate::range::Span;
+
+/// Which pass a walk is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Looking.
+    Check,
+    /// Changing.
+    Apply,
+}
+
+/// How far a verb has got in its range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    pub(crate) map: MapId,
+    pub(crate) range: Span,
+    /// Everything below this is done in this pass.
+    pub(crate) cursor: u64,
+    pub(crate) pass: Pass,
+}
+
+/// Whether entries need to touch each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holes {
+    /// A hole is `KERN_INVALID_ADDRESS`.
+    Refused,
+    /// Holes are passed over.
+    Skipped,
+}
+
+impl Walk {
+    /// A walk over the part of a range that is in the map.
+    pub(crate) const fn new(map: MapId, range: Span) -> Walk {
+        Walk {
+            map,
+            range,
+            cursor: range.start(),
+            pass: Pass::Check,
+        }
+    }
+
+    /// Bytes that this pass has still to go.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.cursor >= self.range.end()
+    }
+}
+
+impl Core {
+    /// Looks at up to [`BUDGET`] entries of the check pass. At its end cuts the entries at the ends
+    /// of the range and turns to the second pass.
+    ///
+    /// # Errors
+    /// `KERN_TERMINATED`: the task has ended. `KERN_INVALID_ADDRESS`: a hole, where they are refused.
+    /// What `look` says. `KERN_RESOURCE_SHORTAGE`: no records for the cuts. Nothing has changed.
+    pub(crate) fn walk_check(
+        &mut self,
+        walk: &mut Walk,
+        holes: Holes,
+        look: impl Fn(&Entry) -> Result<(), Kern>,
+    ) -> Result<(), Kern> {
+        let record = self.maps.get(walk.map).ok_or(Kern::Terminated)?;
+        if record.dying {
+            return Err(Kern::Terminated);
+        }
+        let mut link = record.tree.find_or_above(&self.entries, walk.cursor);
+        for _ in 0..BUDGET {
+            if walk.is_done() {
+                break;
+            }
+            let entry = self.entries.at(link.0);
+            let Some(entry) = entry.filter(|entry| entry.start < walk.range.end()) else {
+                if holes == Holes::Refused {
+                    return Err(Kern::InvalidAddress);
+                }
+                walk.cursor = walk.range.end();
+                break;
+            };
+            if entry.start > walk.cursor && holes == Holes::Refused {
+                return Err(Kern::InvalidAddress);
+            }
+            look(entry)?;
+            walk.cursor = entry.end;
+            link = entry.hooks.next;
+        }
+        if walk.is_done() {
+            self.map_clip_range(walk.map, walk.range)?;
+            walk.cursor = walk.range.start();
+            walk.pass = Pass::Apply;
+        }
+        Ok(())
+    }
+
+    /// The next entry of the second pass, which lies whole in the range; moves on behind it. Ends
+    /// with `None` when there is no more.
+    pub(crate) fn walk_next(&self, walk: &mut Walk) -> Option<Link> {
+        let found = self.maps.get(walk.map).and_then(|record| {
+            let link = record.tree.find_or_above(&self.entries, walk.cursor);
+            let entry = self.entries.at(link.0)?;
+            (entry.start < walk.range.end()).then_some((link, entry.end))
+        });
+        walk.cursor = found.map_or(walk.range.end(), |(_, end)| end);
+        found.map(|(link, _)| link)
+    }
+}
