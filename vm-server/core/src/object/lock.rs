@@ -32,8 +32,6 @@ pub struct LockRequest {
     cursor: u64,
     end: u64,
     returns: Return,
-    /// Return precious pages whatever `returns` says.
-    precious: bool,
     flush: bool,
     /// Push pages to copy objects before they are dropped.
     push: bool,
@@ -72,61 +70,6 @@ impl LockRequest {
             },
         }
     }
-}
-
-impl LockRequest {
-    /// What vm_msync wants of pages `[first, end)` of an object: nobody is told of its end, and nothing
-    /// is pushed, for no data changes (rule 201).
-    pub(crate) const fn sync(
-        (pager, object): (Id<Pager>, ObjectId),
-        (first, end): (u64, u64),
-        what: Sync,
-    ) -> LockRequest {
-        LockRequest {
-            pager,
-            object,
-            cursor: first,
-            end,
-            returns: match what {
-                Sync::Invalidate => Return::None,
-                Sync::Store | Sync::StoreInvalidate => Return::All,
-            },
-            precious: matches!(what, Sync::Invalidate),
-            flush: !matches!(what, Sync::Store),
-            push: false,
-            lock: None,
-            completed: MemoryObjectLockCompleted {
-                offset: 0,
-                size: 0,
-                request: 0,
-                result: 0,
-            },
-        }
-    }
-
-    /// Whether a page goes back (rules 165, 166, 200).
-    const fn wants(&self, flags: Flags) -> bool {
-        let dirty = flags.contains(Flags::DIRTY);
-        let precious = flags.contains(Flags::PRECIOUS);
-        self.precious && precious
-            || match self.returns {
-                Return::None => false,
-                Return::Dirty => dirty,
-                Return::All => dirty || precious && self.flush,
-                Return::Anything => true,
-            }
-    }
-}
-
-/// What vm_msync does with the pages of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sync {
-    /// Returns what changed.
-    Store,
-    /// Returns what changed, and drops the pages.
-    StoreInvalidate,
-    /// Drops the pages; only precious ones are returned first.
-    Invalidate,
 }
 
 /// What the next page needs.
@@ -259,7 +202,7 @@ impl Core {
         {
             work.completed.result = code.raw();
         }
-        if work.wants(flags) {
+        if wanted(work.returns, flags, work.flush) {
             return self.lock_return(turn, work, place.1, wired);
         }
         if work.flush && !wired {
@@ -294,7 +237,7 @@ impl Core {
             let same = self
                 .pages
                 .get(frame)
-                .is_some_and(|p| p.wired == 0 && work.wants(p.flags));
+                .is_some_and(|p| p.wired == 0 && wanted(work.returns, p.flags, work.flush));
             if !same || next >= work.end {
                 break;
             }
@@ -333,5 +276,17 @@ impl Core {
         Progress::Done(Some(Ok(crate::call::Reply::control(
             ipc_protocol::memory_object_control::Reply::MemoryObjectLockRequest(()),
         ))))
+    }
+}
+
+/// Whether a page goes back (rules 165, 166).
+const fn wanted(returns: Return, flags: Flags, flush: bool) -> bool {
+    let dirty = flags.contains(Flags::DIRTY);
+    let precious = flags.contains(Flags::PRECIOUS);
+    match returns {
+        Return::None => false,
+        Return::Dirty => dirty,
+        Return::All => dirty || precious && flush,
+        Return::Anything => true,
     }
 }

@@ -22,7 +22,6 @@ use crate::event::{MapId, ReplyTo, Time};
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::map::fork::Fork;
-use crate::map::msync::Msync;
 use crate::map::protect::SetAttributes;
 use crate::map::remove::Remove;
 use crate::object::lock::LockRequest;
@@ -52,8 +51,6 @@ pub enum Verb {
     Transfer(Transfer),
     /// Making a child's map.
     Fork(Fork),
-    /// Bringing pages back to their pagers.
-    Msync(Msync),
     /// A pager's lock request.
     Lock(LockRequest),
     /// Returning the pages of a range.
@@ -286,7 +283,6 @@ impl Core {
             Verb::CopyOut(work) => self.copyout_step(turn, work),
             Verb::Transfer(work) => self.transfer_step(turn, work, waiter),
             Verb::Fork(work) => self.fork_step(turn, work, waiter),
-            Verb::Msync(work) => self.msync_step(turn, work, waiter),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
         }
