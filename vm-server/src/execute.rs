@@ -198,9 +198,9 @@ impl Server {
         while let Some(message) = self.core.next_message(right) {
             let mut words = [0; WORDS];
             let mut body = Body::borrow();
-            let Ok(length) = message.request.encode(&mut words, &mut *body) else {
+            let Ok(length) = message.wording.encode(&mut words, &mut *body) else {
                 drop(body);
-                self.core.sent(right);
+                self.core.sent(right, &mut self.effects);
                 continue;
             };
             drop(body);
@@ -212,7 +212,7 @@ impl Server {
                 }
                 Some(Err(_)) => return self.later.push(Event::Full(right)),
             };
-            let Some(info) = Info::new(message.request.id(), length, rights) else {
+            let Some(info) = Info::new(message.wording.id(), length, rights) else {
                 return;
             };
             let send = Send {
@@ -227,7 +227,7 @@ impl Server {
             };
             // SAFETY: the body is not borrowed.
             match kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code()) {
-                Ok(()) => self.core.sent(right),
+                Ok(()) => self.core.sent(right, &mut self.effects),
                 Err(Kern::WouldBlock) => return self.later.push(Event::Full(right)),
                 // The port is dead or dying; its notice says so.
                 Err(_) => return,

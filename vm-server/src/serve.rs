@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use ipc::trap;
-use ipc_abi::right::{NULL, Name};
+use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::effect::Effects;
-use vm_core::event::{Event, MapId, RightId, Time};
+use vm_core::event::{Event, Time};
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
@@ -106,15 +106,6 @@ impl Server {
 
     fn arrived(&mut self, arrived: Arrived) -> Option<Pending> {
         match arrived {
-            Arrived::Event(Event::DeadName(right)) => {
-                let pending = self.handle(Event::DeadName(right));
-                if let Some(answer) = pending {
-                    self.answer_now(answer);
-                }
-                // The notice brought a reference of its own.
-                let _ = trap::port_deallocate(right.0, 1);
-                None
-            }
             Arrived::Event(event) => self.handle(event),
             Arrived::Refused(Some(token), code) => {
                 self.fail(token, code);

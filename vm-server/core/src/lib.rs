@@ -44,6 +44,7 @@ pub mod fault;
 mod frames;
 mod handle;
 pub mod id;
+pub mod inspect;
 pub mod invariants;
 pub mod machine;
 pub mod map;

@@ -47,7 +47,7 @@ pub enum Say {
 #[derive(Clone, Copy, Debug)]
 pub struct Note {
     say: Say,
-    next: u32,
+    pub(crate) next: u32,
 }
 
 /// A message to a memory object port.

@@ -18,7 +18,7 @@ pub mod protect;
 mod region;
 pub mod remove;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod tree;
 pub(crate) mod walk;
 

@@ -2,43 +2,65 @@
 
 extern crate std;
 
+use core::num::NonZeroU64;
 use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request};
 
-use crate::call::vm_map::MapCall;
-use crate::call::Message;
-use crate::effect::Effects;
-use crate::event::{MapId, NO_RIGHTS, Time};
+use crate::call::{Call, Message, Reply};
+use crate::effect::{Effect, Effects};
+use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, Rights, Time, Token};
 use crate::machine::{Machine, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
 use crate::{Config, Core, Supplies, Turn};
 
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 const MIN: u64 = 16 * PAGE;
 const PAGES: u64 = 256;
 const MAX: u64 = MIN + PAGES * PAGE;
 
-/// A machine that remembers what was revoked, and has no memory.
+/// A machine that remembers what was revoked.
 #[derive(Default)]
-pub(super) struct Witness {
-    pub(super) revoked: Vec<Revoke>,
+pub(crate) struct Witness {
+    pub(crate) revoked: Vec<Revoke>,
+    frames: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Witness {
+    fn frame(&mut self, frame: Frame) -> &mut Vec<u8> {
+        let dirt = || vec![0xAA; PAGE as usize];
+        self.frames.entry(frame.0).or_insert_with(dirt)
+    }
 }
 
 impl Machine for Witness {
-    fn zero(&mut self, _: Frame) {}
-    fn copy(&mut self, _: Frame, _: Frame) {}
-    fn load(&mut self, _: Frame, _: usize, _: &mut [u8]) {}
-    fn store(&mut self, _: Frame, _: usize, _: &[u8]) {}
-    fn copy_bytes(&mut self, _: (Frame, usize), _: (Frame, usize), _: usize) {}
-    fn is_zero(&mut self, _: Frame) -> bool {
-        true
+    fn zero(&mut self, frame: Frame) {
+        self.frame(frame).fill(0);
+    }
+    fn copy(&mut self, from: Frame, to: Frame) {
+        let bytes = self.frame(from).clone();
+        *self.frame(to) = bytes;
+    }
+    fn load(&mut self, frame: Frame, offset: usize, bytes: &mut [u8]) {
+        let end = offset + bytes.len();
+        bytes.copy_from_slice(&self.frame(frame)[offset..end]);
+    }
+    fn store(&mut self, frame: Frame, offset: usize, bytes: &[u8]) {
+        self.frame(frame)[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), count: usize) {
+        let bytes = self.frame(from.0)[from.1..from.1 + count].to_vec();
+        self.store(to.0, to.1, &bytes);
+    }
+    fn is_zero(&mut self, frame: Frame) -> bool {
+        self.frame(frame).iter().all(|byte| *byte == 0)
     }
     fn revoke(&mut self, elements: &[Revoke]) -> Seen {
         self.revoked.extend_from_slice(elements);
@@ -46,51 +68,146 @@ impl Machine for Witness {
     }
 }
 
-/// A core with one map.
-pub(super) struct Bench {
-    pub(super) core: Core,
-    pub(super) machine: Witness,
-    pub(super) map: MapId,
+/// A core with one map, or more once it forks. Each access is a fault: there are no translations.
+pub(crate) struct Bench {
+    pub(crate) core: Core,
+    pub(crate) machine: Witness,
+    pub(crate) map: MapId,
+    /// Steps that the last call took after its event.
+    pub(crate) steps: u32,
+    tokens: u64,
+    supplies: Supplies,
 }
 
-pub(super) type Said = Result<vm_map::Reply, Kern>;
+pub(crate) type Said = Result<vm_map::Reply, Kern>;
 
 impl Bench {
-    pub(super) fn new(min: u64, max: u64) -> Bench {
-        let mut core = Core::new(Config::for_frames(64)).unwrap();
+    pub(crate) fn new(min: u64, max: u64) -> Bench {
+        let mut core = Core::new(Config::for_frames(4096)).unwrap();
         let map = core.maps.insert(Map::new(min, max)).unwrap();
-        Bench {
+        let mut bench = Bench {
             core,
             machine: Witness::default(),
             map,
-        }
+            steps: 0,
+            tokens: 1,
+            supplies: Supplies::default(),
+        };
+        bench.handle(Event::AddFrames {
+            first: 16,
+            count: 4000,
+        });
+        bench
     }
 
-    /// A call on the bench's map. What is left for later steps is done before it returns.
-    pub(super) fn call(&mut self, request: Request) -> Said {
+    /// One event; what it said.
+    fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Effects::new().unwrap();
-        let mut supplies = Supplies::default();
         let mut turn = Turn {
             now: Time(0),
-            supplies: &mut supplies,
+            supplies: &mut self.supplies,
             machine: &mut self.machine,
             effects: &mut effects,
         };
-        let call = MapCall {
-            map: self.map,
-            request,
-            rights: NO_RIGHTS,
-            reply: None,
+        self.core.handle(event, &mut turn);
+        effects.as_slice().to_vec()
+    }
+
+    /// All work that is left for steps.
+    pub(crate) fn settle(&mut self) {
+        while self.core.wants_step() {
+            self.handle(Event::Step);
+            self.check();
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(NonZeroU64::new(self.tokens).unwrap())
+    }
+
+    /// A call, with the steps that it takes.
+    pub(crate) fn ask(&mut self, request: Request, rights: Rights) -> Result<Reply, Kern> {
+        let call = Event::Call {
+            call: Call::Map(self.map, request),
+            rights,
+            reply: Some(self.token()),
         };
-        let answer = self.core.call_map(&mut turn, call);
-        self.check();
-        match answer.expect("answered at once")?.message {
+        let mut effects = self.handle(call);
+        self.steps = 0;
+        loop {
+            self.check();
+            for effect in effects {
+                if let Effect::Reply { answer, .. } = effect {
+                    return answer;
+                }
+            }
+            assert!(self.core.wants_step(), "never answered");
+            effects = self.handle(Event::Step);
+            self.steps += 1;
+        }
+    }
+
+    /// A call without rights.
+    pub(crate) fn call(&mut self, request: Request) -> Said {
+        match self.ask(request, NO_RIGHTS)?.message {
             Message::Map(reply) => Ok(reply),
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn allocate(&mut self, address: u64, size: u64, flags: u32) -> Result<u64, Kern> {
+    /// A child by inheritance.
+    pub(crate) fn fork(&mut self) -> Result<MapId, Kern> {
+        let request = Request::TaskCreate(vm_map::TaskCreate { inherit: true });
+        match self.ask(request, NO_RIGHTS)?.right {
+            Some(PortOf::Map(child)) => Ok(child),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The task of a map ends.
+    pub(crate) fn end(&mut self, map: MapId) {
+        self.handle(Event::TaskEnded(map));
+    }
+
+    /// Nobody holds a right to a port any more.
+    pub(crate) fn no_senders(&mut self, port: PortOf) {
+        self.handle(Event::NoSenders {
+            port,
+            made: u32::MAX,
+        });
+    }
+
+    fn touch(&mut self, map: MapId, address: u64, access: Prot) -> Result<Frame, Kern> {
+        let token = self.token();
+        let fault = Fault {
+            map,
+            address,
+            access,
+            token,
+        };
+        for effect in self.handle(Event::Fault(fault)) {
+            if let Effect::Resume { result, .. } = effect {
+                let enter = result?.expect("a translation");
+                assert!(enter.protection.contains(access));
+                return Ok(Frame(enter.frame));
+            }
+        }
+        panic!("parked");
+    }
+
+    pub(crate) fn read(&mut self, map: MapId, address: u64) -> Result<u8, Kern> {
+        let frame = self.touch(map, address, Prot::READ)?;
+        Ok(self.machine.frame(frame)[(address % PAGE) as usize])
+    }
+
+    pub(crate) fn write(&mut self, map: MapId, address: u64, byte: u8) -> Result<(), Kern> {
+        let frame = self.touch(map, address, Prot::WRITE)?;
+        self.machine.frame(frame)[(address % PAGE) as usize] = byte;
+        Ok(())
+    }
+
+    pub(crate) fn allocate(&mut self, address: u64, size: u64, flags: u32) -> Result<u64, Kern> {
         let request = vm_map::VmAllocate {
             address,
             size,
@@ -102,14 +219,14 @@ impl Bench {
         }
     }
 
-    pub(super) fn deallocate(&mut self, address: u64, size: u64) -> Said {
+    pub(crate) fn deallocate(&mut self, address: u64, size: u64) -> Said {
         self.call(Request::VmDeallocate(vm_map::VmDeallocate {
             address,
             size,
         }))
     }
 
-    pub(super) fn protect(&mut self, address: u64, size: u64, max: bool, prot: u32) -> Said {
+    pub(crate) fn protect(&mut self, address: u64, size: u64, max: bool, prot: u32) -> Said {
         self.call(Request::VmProtect(vm_map::VmProtect {
             address,
             size,
@@ -118,7 +235,7 @@ impl Bench {
         }))
     }
 
-    pub(super) fn inherit(&mut self, address: u64, size: u64, inheritance: u32) -> Said {
+    pub(crate) fn inherit(&mut self, address: u64, size: u64, inheritance: u32) -> Said {
         self.call(Request::VmInherit(vm_map::VmInherit {
             address,
             size,
@@ -126,7 +243,7 @@ impl Bench {
         }))
     }
 
-    pub(super) fn behave(&mut self, address: u64, size: u64, behavior: u32) -> Said {
+    pub(crate) fn behave(&mut self, address: u64, size: u64, behavior: u32) -> Said {
         self.call(Request::VmBehaviorSet(vm_map::VmBehaviorSet {
             address,
             size,
@@ -134,7 +251,7 @@ impl Bench {
         }))
     }
 
-    pub(super) fn region(&mut self, address: u64) -> Result<vm_map::VmRegionReply, Kern> {
+    pub(crate) fn region(&mut self, address: u64) -> Result<vm_map::VmRegionReply, Kern> {
         match self.call(Request::VmRegion(vm_map::VmRegion { address }))? {
             vm_map::Reply::VmRegion(reply) => Ok(reply),
             other => panic!("{other:?}"),
@@ -142,7 +259,7 @@ impl Bench {
     }
 
     /// Every entry, as text.
-    pub(super) fn picture(&self) -> Vec<String> {
+    pub(crate) fn picture(&self) -> Vec<String> {
         let map = self.core.maps.get(self.map).unwrap();
         let mut lines = Vec::new();
         let mut at = map.tree.first();
@@ -156,14 +273,20 @@ impl Bench {
         lines
     }
 
-    /// The invariants of a map.
-    pub(super) fn check(&self) {
-        let map = self.core.maps.get(self.map).unwrap();
+    /// The invariants of maps.
+    pub(crate) fn check(&self) {
+        for (id, _) in self.core.maps.iter() {
+            self.check_map(id);
+        }
+    }
+
+    fn check_map(&self, id: MapId) {
+        let map = self.core.maps.get(id).unwrap();
         assert!(map.tree.is_sound(&self.core.entries));
         let mut size = 0;
         let mut at = map.tree.first();
         while let Some(e) = self.core.entries.at(at.0) {
-            assert_eq!(e.map, self.map);
+            assert_eq!(e.map, id);
             assert!(e.max_protection.contains(e.protection));
             size += e.size();
             at = e.hooks.next;
@@ -225,10 +348,7 @@ fn random_calls_agree_with_an_array_of_pages() {
             step(&mut random, &mut bench, &mut model);
             compare(&mut bench, &model);
         }
-        for page in 0..8 {
-            let size = MAX / 8 / PAGE * PAGE + PAGE;
-            bench.deallocate(page * size, size).unwrap();
-        }
+        bench.deallocate(0, MAX).unwrap();
         assert!(bench.core.entries.is_empty());
     }
 }
@@ -391,4 +511,199 @@ fn a_call_that_finds_no_record_changes_nothing() {
     // Overwriting needs no more than it frees.
     let over = MapFlags::OVERWRITE.bits();
     assert_eq!(bench.allocate(MIN, 8 * PAGE, over), Ok(MIN));
+}
+
+#[test]
+fn deallocated_memory_reads_zero_when_it_comes_back() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    bench.allocate(MIN, 8 * PAGE, 0).unwrap();
+    for page in 0..8 {
+        bench.write(map, MIN + page * PAGE, 7).unwrap();
+    }
+    let free = bench.core.pages.free();
+    bench.deallocate(MIN + 4 * PAGE, 4 * PAGE).unwrap();
+    assert_eq!(bench.core.pages.free(), free + 4, "its pages go at once");
+    bench.allocate(MIN + 4 * PAGE, 4 * PAGE, 0).unwrap();
+    assert_eq!(bench.picture().len(), 1, "it is more of the entry below");
+    assert_eq!(bench.read(map, MIN + 3 * PAGE), Ok(7));
+    assert_eq!(bench.read(map, MIN + 4 * PAGE), Ok(0));
+}
+
+#[test]
+fn memory_is_not_joined_over_pages_of_a_larger_life() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    bench.allocate(MIN, 2 * PAGE, 0).unwrap();
+    bench.write(map, MIN + PAGE, 7).unwrap();
+    // A second holder of the object keeps its pages.
+    let child = bench.fork().unwrap();
+    bench.deallocate(MIN + PAGE, PAGE).unwrap();
+    bench.end(child);
+    bench.settle();
+    bench.allocate(MIN + PAGE, PAGE, 0).unwrap();
+    assert_eq!(bench.read(map, MIN + PAGE), Ok(0));
+}
+
+#[test]
+fn a_child_gets_copies_shares_and_nothing() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    let [copied, shared, kept] = [MIN, MIN + 4 * PAGE, MIN + 8 * PAGE];
+    for address in [copied, shared, kept] {
+        bench.allocate(address, 2 * PAGE, 0).unwrap();
+        bench.write(map, address, 1).unwrap();
+    }
+    bench.inherit(shared, 2 * PAGE, 0).unwrap();
+    bench.inherit(kept, 2 * PAGE, 2).unwrap();
+    let child = bench.fork().unwrap();
+    assert_eq!(bench.read(child, kept), Err(Kern::InvalidAddress));
+
+    bench.write(map, copied, 2).unwrap();
+    assert_eq!(bench.read(child, copied), Ok(1));
+    bench.write(child, copied, 3).unwrap();
+    assert_eq!(bench.read(map, copied), Ok(2));
+
+    bench.write(map, shared, 2).unwrap();
+    assert_eq!(bench.read(child, shared), Ok(2));
+    bench.write(child, shared + PAGE, 3).unwrap();
+    assert_eq!(bench.read(map, shared + PAGE), Ok(3));
+
+    // Inheritance that is set later concerns the next child.
+    bench.inherit(copied, 2 * PAGE, 2).unwrap();
+    assert_eq!(bench.read(child, copied), Ok(3));
+    bench.end(child);
+    bench.settle();
+    assert_eq!(bench.core.maps.len(), 1);
+    assert_eq!(bench.read(map, copied), Ok(2));
+    let pages = 4000 - bench.core.pages.free();
+    bench.end(map);
+    bench.settle();
+    assert!(pages > 0);
+    assert_eq!(bench.core.pages.free(), 4000, "every page comes back");
+    assert!(bench.core.objects.is_empty() && bench.core.entries.is_empty());
+}
+
+#[test]
+fn sharing_what_was_copied_shares_what_came_after_the_copy() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    bench.allocate(MIN, PAGE, 0).unwrap();
+    bench.write(map, MIN, 1).unwrap();
+    let first = bench.fork().unwrap();
+    bench.inherit(MIN, PAGE, 0).unwrap();
+    let second = bench.fork().unwrap();
+    bench.write(second, MIN, 2).unwrap();
+    assert_eq!(bench.read(map, MIN), Ok(2));
+    assert_eq!(bench.read(first, MIN), Ok(1));
+    bench.write(first, MIN, 3).unwrap();
+    assert_eq!(bench.read(second, MIN), Ok(2));
+}
+
+#[test]
+fn a_shared_page_is_copied_for_a_child_that_inherits_a_copy() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    bench.allocate(MIN, 2 * PAGE, 0).unwrap();
+    bench.write(map, MIN, 1).unwrap();
+    bench.inherit(MIN, 2 * PAGE, 0).unwrap();
+    let sharer = bench.fork().unwrap();
+    bench.inherit(MIN, 2 * PAGE, 1).unwrap();
+    let copier = bench.fork().unwrap();
+    bench.write(sharer, MIN, 2).unwrap();
+    bench.write(sharer, MIN + PAGE, 2).unwrap();
+    assert_eq!(bench.read(map, MIN), Ok(2));
+    assert_eq!(bench.read(copier, MIN), Ok(1));
+    assert_eq!(bench.read(copier, MIN + PAGE), Ok(0));
+}
+
+#[test]
+fn unreadable_for_good_is_dropped_unreadable_now_is_copied() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    bench.allocate(MIN, 2 * PAGE, 0).unwrap();
+    bench.write(map, MIN, 1).unwrap();
+    bench.protect(MIN, PAGE, false, 0).unwrap();
+    bench.protect(MIN + PAGE, PAGE, true, 0).unwrap();
+    let child = bench.fork().unwrap();
+    let denied = Err(Kern::ProtectionFailure);
+    assert_eq!(bench.read(child, MIN), denied);
+    assert_eq!(bench.read(child, MIN + PAGE), Err(Kern::InvalidAddress));
+    bench.map = child;
+    bench.protect(MIN, PAGE, false, 1).unwrap();
+    assert_eq!(bench.read(child, MIN), Ok(1));
+}
+
+#[test]
+fn a_fork_that_fails_leaves_no_child_and_the_parent_as_it_was() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    for page in 0..100 {
+        bench.allocate(MIN + 2 * page * PAGE, PAGE, 0).unwrap();
+        bench.write(map, MIN + 2 * page * PAGE, 5).unwrap();
+    }
+    let before = bench.picture();
+    let entries = bench.core.entries.len();
+    // Room for half of them.
+    bench.core.maps.get_mut(map).unwrap().entry_limit = 50;
+    assert_eq!(bench.fork(), Err(Kern::ResourceShortage));
+    bench.settle();
+    assert_eq!(bench.picture(), before);
+    assert_eq!(bench.core.entries.len(), entries);
+    assert_eq!(bench.core.maps.len(), 1);
+    for page in 0..100 {
+        bench.write(map, MIN + 2 * page * PAGE, 6).unwrap();
+    }
+    assert_eq!(bench.core.objects.len(), 100, "nobody needs a shadow");
+}
+
+#[test]
+fn a_large_fork_takes_steps_and_holds_up_other_calls_only() {
+    const N: u64 = 60_000;
+    let mut bench = Bench::new(PAGE, PAGE * 4 * N);
+    let map = bench.map;
+    for n in 0..N {
+        bench
+            .core
+            .map_enter(super::entry::Entry::anonymous(
+                map,
+                PAGE + 2 * n * PAGE,
+                PAGE + (2 * n + 1) * PAGE,
+            ))
+            .unwrap();
+    }
+    bench.write(map, PAGE, 9).unwrap();
+    let token = bench.token();
+    let request = Request::TaskCreate(vm_map::TaskCreate { inherit: true });
+    bench.handle(Event::Call {
+        call: Call::Map(map, request),
+        rights: NO_RIGHTS,
+        reply: Some(token),
+    });
+    let second = bench.token();
+    let request = Request::VmDeallocate(vm_map::VmDeallocate {
+        address: PAGE,
+        size: PAGE,
+    });
+    bench.handle(Event::Call {
+        call: Call::Map(map, request),
+        rights: NO_RIGHTS,
+        reply: Some(second),
+    });
+    // A fault is answered meanwhile; the deallocation waits.
+    assert_eq!(bench.read(map, PAGE), Ok(9));
+    let mut answered = Vec::new();
+    let mut steps = 0;
+    while bench.core.wants_step() {
+        for effect in bench.handle(Event::Step) {
+            if let Effect::Reply { to, answer } = effect {
+                answered.push((to, answer.is_ok()));
+            }
+        }
+        steps += 1;
+    }
+    assert_eq!(answered, [(Some(token), true), (Some(second), true)]);
+    assert!(steps >= N / 64);
+    assert_eq!(bench.core.entries.len(), 2 * N as u32 - 1);
+    bench.check();
 }

@@ -51,7 +51,7 @@ impl Core {
     }
 
     /// Whose limit an object's own pages count against: a pager's data is nobody's.
-    fn payer_of(&self, object: ObjectId) -> Option<crate::event::MapId> {
+    pub(crate) fn payer_of(&self, object: ObjectId) -> Option<crate::event::MapId> {
         let record = self.objects.get(object)?;
         if record.pager.is_some() {
             return None;

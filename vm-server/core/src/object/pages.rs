@@ -318,6 +318,35 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Nodes of the tree, counted one by one; and whether its counts are right.
+    #[must_use]
+    pub fn audit(&self, nodes: &Nodes) -> (u32, bool) {
+        let (mut found, mut used, mut pages) = (0u32, 0u32, 0u32);
+        // Indices of nodes to look at, with their level: a path has few siblings.
+        let mut open: heapless::Vec<(u32, u32), 640> = heapless::Vec::new();
+        let mut whole = self.levels == 0 || open.push((self.root, self.levels)).is_ok();
+        while let Some((at, level)) = open.pop() {
+            let Some(node) = nodes.at(at) else {
+                whole = false;
+                continue;
+            };
+            found = found.saturating_add(1);
+            if level == 1 {
+                used = used.saturating_add(node.used.count_ones());
+                pages = pages.saturating_add(node.pages.count_ones());
+                continue;
+            }
+            for (place, word) in node.words.iter().enumerate() {
+                if node.used >> place & 1 != 0 {
+                    whole &= open.push((*word, level.saturating_sub(1))).is_ok();
+                }
+            }
+        }
+        (found, whole && used == self.used && pages == self.pages)
+    }
+}
+
 fn insert(nodes: &mut Nodes) -> Result<u32, Kern> {
     let node = Node {
         words: [0; 64],

@@ -1,0 +1,204 @@
+//! vm_map_copyout, and every other way of mapping what a hidden map holds (rules 59 to 61, 100 to 103).
+//!
+//! A copy that is used up *moves* its entries. Mapping a named entry, or a copy that stays, *shares*
+//! them: all such mappings see one memory. With `copy` each mapping gets a *snapshot* of its own.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Inherit, Prot};
+
+use crate::call::Reply;
+use crate::event::{MapId, ObjectId};
+use crate::machine::Machine;
+use crate::map::entry::Entry;
+use crate::map::remove::Remove;
+use crate::object::strategy::Copied;
+use crate::op::{BUDGET, Progress};
+use crate::range::Span;
+use crate::{Core, Turn};
+
+/// What becomes of the hidden entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They go to the destination; the hidden map ends.
+    Move,
+    /// Their memory is seen by both.
+    Share,
+    /// The destination gets a copy, and the hidden map stays.
+    Snapshot,
+    /// The destination gets a copy, and the hidden map ends.
+    SnapshotOnce,
+}
+
+impl Mode {
+    /// Whether the hidden map ends with success.
+    const fn uses_up(self) -> bool {
+        matches!(self, Mode::Move | Mode::SnapshotOnce)
+    }
+}
+
+/// Attributes of the new entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) protection: Prot,
+    pub(crate) max_protection: Prot,
+    pub(crate) inheritance: Inherit,
+    pub(crate) tag: u8,
+}
+
+/// Mapping a window of a hidden map.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOut {
+    pub(crate) source: MapId,
+    /// Of the hidden map.
+    pub(crate) window: Span,
+    pub(crate) target: MapId,
+    /// Where the window's first page goes.
+    pub(crate) address: u64,
+    pub(crate) mode: Mode,
+    pub(crate) attributes: Attributes,
+    /// What has to go from there first.
+    pub(crate) clear: Option<Remove>,
+    /// Everything of the window below this is mapped.
+    pub(crate) cursor: u64,
+    pub(crate) reply: Reply,
+}
+
+impl Core {
+    /// Checks that the destination may get as many entries as the hidden map has.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: its limit; nothing has changed.
+    pub(crate) fn copyout_check(&self, source: MapId, target: MapId) -> Result<(), Kern> {
+        let entries = self.maps.get(source).map_or(0, |map| map.entries());
+        let map = self.maps.get(target).ok_or(Kern::Terminated)?;
+        if map.entries().saturating_add(entries) > map.entry_limit {
+            return Err(Kern::ResourceShortage);
+        }
+        Ok(())
+    }
+
+    /// One step: up to [`BUDGET`] entries.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`; the destination is as it was, but for what had to be cleared.
+    pub(crate) fn copyout_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut CopyOut,
+    ) -> Progress {
+        if let Some(clear) = &mut work.clear {
+            match self.remove_step(turn, clear) {
+                Progress::Done(Some(Ok(_))) => work.clear = None,
+                progress => return progress,
+            }
+        }
+        match self.copyout_some(turn, work) {
+            Ok(false) => Progress::More,
+            Ok(true) => {
+                if work.mode.uses_up() {
+                    self.map_end(work.source);
+                }
+                self.map_changed(work.target);
+                Progress::Done(Some(Ok(work.reply)))
+            }
+            Err(code) => {
+                self.copyout_undo(turn, work);
+                Progress::Done(Some(Err(code)))
+            }
+        }
+    }
+
+    fn copyout_some<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut CopyOut,
+    ) -> Result<bool, Kern> {
+        for _ in 0..BUDGET {
+            if work.cursor >= work.window.end() {
+                return Ok(true);
+            }
+            let Some(link) = self.map_lookup(work.source, work.cursor) else {
+                return Err(Kern::InvalidArgument);
+            };
+            self.map_clip(work.source, work.cursor)?;
+            self.map_clip(work.source, work.window.end())?;
+            let link = self.map_lookup(work.source, work.cursor).unwrap_or(link);
+            let entry = *self.entries.at(link.0).ok_or(Kern::InvalidArgument)?;
+            let (object, offset, needs_copy, is_shared) = match work.mode {
+                Mode::Move => {
+                    self.entry_remove(link);
+                    (
+                        entry.object,
+                        entry.offset,
+                        entry.needs_copy,
+                        entry.is_shared,
+                    )
+                }
+                Mode::Share => {
+                    let (object, offset) = self.entry_share(turn, link.0)?;
+                    (Some(object), offset, false, true)
+                }
+                Mode::Snapshot | Mode::SnapshotOnce => match self.entry_copy(turn, link.0)? {
+                    Copied::Quickly {
+                        object,
+                        offset,
+                        needs_copy,
+                        ..
+                    } => (object, offset, needs_copy, false),
+                    // Settled before the operation began, see `copyout_is_quick`.
+                    Copied::Slowly | Copied::Wait(_) => return Err(Kern::MemoryError),
+                },
+            };
+            let start = entry.start.saturating_sub(work.window.start());
+            let placed = Entry {
+                object,
+                offset,
+                needs_copy,
+                is_shared,
+                protection: work.attributes.protection,
+                max_protection: work.attributes.max_protection,
+                inheritance: work.attributes.inheritance,
+                tag: work.attributes.tag,
+                ..Entry::anonymous(
+                    work.target,
+                    work.address.saturating_add(start),
+                    work.address
+                        .saturating_add(start)
+                        .saturating_add(entry.size()),
+                )
+            };
+            if let Err(code) = self.entry_insert(placed) {
+                self.copyout_drop(turn, object);
+                return Err(code);
+            }
+            work.cursor = entry.end;
+        }
+        Ok(work.cursor >= work.window.end())
+    }
+
+    fn copyout_drop<M: Machine>(&mut self, turn: &mut Turn<'_, M>, object: Option<ObjectId>) {
+        if let Some(object) = object {
+            self.object_deallocate(turn, object);
+        }
+    }
+
+    /// Takes back what has been mapped. (A step that moves cannot fail: it frees the record that it
+    /// needs, and limits were checked.)
+    fn copyout_undo<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &CopyOut) {
+        let done = work.cursor.saturating_sub(work.window.start());
+        let Some(range) = Span::exact(work.address, work.address.saturating_add(done)) else {
+            return;
+        };
+        self.map_revoke(turn.machine, work.target, range, Prot::NONE);
+        while let Some(link) = self.map_lookup(work.target, range.start()) {
+            let inside = self
+                .entries
+                .at(link.0)
+                .is_some_and(|entry| entry.start < range.end());
+            if range.is_empty() || !inside {
+                return;
+            }
+            self.entry_delete(turn, link);
+        }
+    }
+}

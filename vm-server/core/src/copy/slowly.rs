@@ -1,0 +1,83 @@
+//! vm_object_copy_slowly: pages copied one by one, now (rules 23 to 25, 31).
+//!
+//! Each page is read as a thread of the source would read it, through whatever pager has it, and
+//! copied to an object of its own. The operation holds nothing while it waits for a page.
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+
+use crate::event::{MapId, ObjectId};
+use crate::fault::Fetched;
+use crate::machine::Machine;
+use crate::object::{Kind, Object};
+use crate::op::BUDGET;
+use crate::range::{PAGE_SIZE, Span, page_of};
+use crate::{Core, Turn};
+
+/// Copying a range of a map into an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slowly {
+    source: MapId,
+    pub(crate) range: Span,
+    /// Address of the next page to copy.
+    cursor: u64,
+    /// Gets the pages, from 0 on. One reference is this record's.
+    pub(crate) target: ObjectId,
+}
+
+/// How slow work goes on after a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slow {
+    /// At its next turn.
+    More,
+    /// The operation's waiter has been parked.
+    Wait,
+    /// It is done.
+    Done,
+}
+
+impl Core {
+    /// Begins to copy a range slowly.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn slowly(&mut self, source: MapId, range: Span) -> Result<Slowly, Kern> {
+        let target =
+            self.objects
+                .insert(Object::new(Kind::Internal, range.size(), Some(source)))?;
+        Ok(Slowly {
+            source,
+            range,
+            cursor: range.start(),
+            target,
+        })
+    }
+
+    /// Copies up to [`BUDGET`] pages.
+    ///
+    /// # Errors
+    /// What the fault on a page would answer: `KERN_MEMORY_ERROR`, `KERN_INVALID_ADDRESS` (the source
+    /// went meanwhile), `KERN_RESOURCE_SHORTAGE`.
+    pub(crate) fn slowly_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Slowly,
+        waiter: u32,
+    ) -> Result<Slow, Kern> {
+        for _ in 0..BUDGET {
+            if work.cursor >= work.range.end() {
+                return Ok(Slow::Done);
+            }
+            match self.fetch(turn, work.source, work.cursor, Prot::READ, waiter)? {
+                Fetched::Wait => return Ok(Slow::Wait),
+                Fetched::Zero => {}
+                Fetched::Page(frame) => {
+                    let index = page_of(work.cursor.saturating_sub(work.range.start()));
+                    self.object_add_copy(turn, work.target, index, frame)?;
+                }
+            }
+            work.cursor = work.cursor.saturating_add(PAGE_SIZE);
+        }
+        Ok(Slow::More)
+    }
+}

@@ -1,0 +1,162 @@
+//! Looking at the state from outside, without changing it: for tests, reports and statistics.
+//!
+//! [`Core::would_grant`] is the measure of every translation: one may exist only where it names the
+//! frame, with no more rights (DESIGN: translation soundness).
+
+use ipc_abi::types::Prot;
+
+use crate::Core;
+use crate::event::{MapId, ObjectId};
+use crate::object::Kind;
+use crate::object::page::{Flags, Frame, State};
+use crate::object::pages::Slot;
+use crate::range::{bytes_of, page_of};
+
+/// How many records of each kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Frames that the core has.
+    pub frames: u32,
+    /// Frames of those that hold nothing.
+    pub free: u32,
+    /// Address maps, hidden ones too.
+    pub maps: u32,
+    /// Map entries.
+    pub entries: u32,
+    /// Memory objects.
+    pub objects: u32,
+    /// Pagers as seen from objects.
+    pub pagers: u32,
+    /// Attachments of pagers.
+    pub controls: u32,
+    /// Data requests that are open, or have not been looked at.
+    pub requests: u32,
+    /// Trays.
+    pub trays: u32,
+    /// Copies.
+    pub copies: u32,
+    /// Named entries.
+    pub named: u32,
+    /// Operations.
+    pub ops: u32,
+    /// Faults and operations that wait.
+    pub waiters: u32,
+    /// Loans to pagers.
+    pub loans: u32,
+    /// Messages that pagers are still to be sent.
+    pub notes: u32,
+    /// Nodes of page trees.
+    pub nodes: u32,
+}
+
+impl Census {
+    /// Whether there is no record of any kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self
+            == Census {
+                frames: self.frames,
+                free: self.free,
+                ..Census::default()
+            }
+    }
+}
+
+impl Core {
+    /// Counts everything.
+    #[must_use]
+    pub const fn census(&self) -> Census {
+        Census {
+            frames: self.pages.total(),
+            free: self.pages.free(),
+            maps: self.maps.len(),
+            entries: self.entries.len(),
+            objects: self.objects.len(),
+            pagers: self.pagers.len(),
+            controls: self.controls.len(),
+            requests: self.requests.len(),
+            trays: self.trays.len(),
+            copies: self.copies.len(),
+            named: self.named.len(),
+            ops: self.ops.len(),
+            waiters: self.waiters.len(),
+            loans: self.loans.len(),
+            notes: self.notes.len(),
+            nodes: self.nodes.len(),
+        }
+    }
+
+    /// The frame that a look-up of page number `page` of a map reaches now, with the rights that a
+    /// translation may have as long as nothing changes. `None`: it reaches none.
+    #[must_use]
+    pub fn would_grant(&self, map: MapId, page: u64) -> Option<(Frame, Prot)> {
+        let address = bytes_of(page);
+        let record = self.maps.get(map)?;
+        let entry = self
+            .entries
+            .at(record.tree.find(&self.entries, address).0)?;
+        let top = entry.object?;
+        let index = page_of(entry.offset_of(address));
+        let object = self.objects.get(top)?;
+        let read_only = entry.protection.difference(Prot::WRITE);
+        match object.kind {
+            Kind::Device { first } => {
+                let frame = first.0.checked_add(u32::try_from(index).ok()?)?;
+                return Some((Frame(frame), entry.protection));
+            }
+            Kind::Tray(tray) => {
+                return match object.pages.get(&self.nodes, index) {
+                    Slot::Page(frame) => Some((frame, entry.protection)),
+                    _ => {
+                        let slot = u32::try_from(index).ok()?;
+                        Some((self.tray_shown(tray, slot)?, Prot::READ))
+                    }
+                };
+            }
+            Kind::Internal | Kind::External => {}
+        }
+        if let Slot::Page(frame) = object.pages.get(&self.nodes, index) {
+            let page = self.pages.get(frame)?;
+            let writable = page.state == State::Resident
+                && page.flags.contains(Flags::DIRTY)
+                && !entry.needs_copy
+                && !self.owes_push(top, index);
+            let rights = if writable { entry.protection } else { read_only };
+            return self.grant(frame, rights);
+        }
+        let (mut at, mut index) = (top, index);
+        loop {
+            let object = self.objects.get(at)?;
+            match object.pages.get(&self.nodes, index) {
+                Slot::Page(frame) => return self.grant(frame, read_only),
+                Slot::Pending(_) => return None,
+                Slot::Empty if object.pager.is_some() => return None,
+                Slot::Empty | Slot::Unavailable => {}
+            }
+            (at, index) = self.below(at, index)?;
+        }
+    }
+
+    /// A found page, if it may be seen at all.
+    fn grant(&self, frame: Frame, rights: Prot) -> Option<(Frame, Prot)> {
+        let page = self.pages.get(frame)?;
+        if page.state == State::Cleaning && self.flushing(frame).is_some() {
+            return None;
+        }
+        let rights = rights.difference(page.lock);
+        (!rights.is_empty()).then_some((frame, rights))
+    }
+
+    /// Whether the copy object of an object still shows this page of it, so that a write has to give
+    /// it the old contents first.
+    fn owes_push(&self, object: ObjectId, index: u64) -> bool {
+        let copy = self.objects.get(object).and_then(|record| record.copy);
+        let Some(copy) = copy.and_then(|id| self.objects.get(id)) else {
+            return false;
+        };
+        let Some(index) = index.checked_sub(page_of(copy.shadow_offset)) else {
+            return false;
+        };
+        index < page_of(copy.size) && copy.pages.get(&self.nodes, index) == Slot::Empty
+    }
+}

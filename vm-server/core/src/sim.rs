@@ -1,0 +1,806 @@
+//! A model machine: frames with bytes, address spaces with translations, threads that touch memory,
+//! and a scripted pager. For tests of this crate and of others (feature `sim`).
+//!
+//! [`World::event`] does what the shell does: it hands an event to the core and carries out the
+//! effects in order. Afterwards it checks translation soundness: each translation is one that a
+//! look-up would give now without changing anything, with no more rights. Whole invariants are
+//! checked every [`World::check_every`] events.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a model of tests: what goes wrong here is to stop the test"
+)]
+
+extern crate std;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::vec;
+use std::vec::Vec;
+
+use core::num::NonZeroU64;
+
+use ipc_abi::Kern;
+use ipc_abi::layout::{PAGE_SIZE, USER_MAX, USER_MIN};
+use ipc_abi::types::{CopyStrategy, Prot};
+use ipc_protocol::memory_object::Request as ToPager;
+use ipc_protocol::memory_object_control::{
+    MemoryObjectDataError, MemoryObjectDataSupply, MemoryObjectDataUnavailable,
+    MemoryObjectDataWritten, MemoryObjectReady, Request as ToServer,
+};
+use ipc_protocol::vm_map;
+
+use crate::call::{Call, Message, Reply};
+use crate::effect::{Answer, Effect, Effects, Report};
+use crate::event::{
+    ControlId, Event, Fault, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights, Time, Token,
+    TrayId,
+};
+use crate::machine::{Machine, Revoke, Seen};
+use crate::map::Map;
+use crate::object::page::Frame;
+use crate::range::{page_of, trunc_page};
+use crate::talk;
+use crate::{Config, Core, Supplies, Turn};
+
+/// A translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The frame.
+    pub frame: Frame,
+    /// Rights.
+    pub protection: Prot,
+}
+
+/// One address space.
+#[derive(Clone, Debug, Default)]
+pub struct Space {
+    /// Translations by page number.
+    pub pages: BTreeMap<u64, Translation>,
+    /// The epoch of the last revoke.
+    pub epoch: u64,
+}
+
+/// Frames and address spaces.
+#[derive(Debug)]
+pub struct Model {
+    frames: Vec<Vec<u8>>,
+    /// Spaces by the map's handle word.
+    pub spaces: BTreeMap<u64, Space>,
+    /// Frames zeroed and copied, elements revoked.
+    pub work: Work,
+}
+
+/// What the machine was made to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Frames filled with zeros.
+    pub zeroed: u64,
+    /// Frames copied.
+    pub copied: u64,
+    /// Elements of revokes.
+    pub revoked: u64,
+}
+
+impl Model {
+    fn new(frames: u32) -> Model {
+        Model {
+            // Fresh memory holds what was there before, never zeros.
+            frames: vec![vec![0xA5; PAGE_SIZE as usize]; frames as usize],
+            spaces: BTreeMap::new(),
+            work: Work::default(),
+        }
+    }
+
+    fn bytes(&mut self, frame: Frame) -> &mut [u8] {
+        &mut self.frames[frame.0 as usize]
+    }
+}
+
+impl Machine for Model {
+    fn zero(&mut self, frame: Frame) {
+        self.work.zeroed += 1;
+        self.bytes(frame).fill(0);
+    }
+
+    fn copy(&mut self, from: Frame, to: Frame) {
+        assert_ne!(from, to, "a frame copied to itself");
+        self.work.copied += 1;
+        let bytes = self.frames[from.0 as usize].clone();
+        self.bytes(to).copy_from_slice(&bytes);
+    }
+
+    fn load(&mut self, frame: Frame, offset: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.frames[frame.0 as usize][offset..offset + bytes.len()]);
+    }
+
+    fn store(&mut self, frame: Frame, offset: usize, bytes: &[u8]) {
+        self.bytes(frame)[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), count: usize) {
+        let bytes = self.frames[from.0.0 as usize][from.1..from.1 + count].to_vec();
+        self.bytes(to.0)[to.1..to.1 + count].copy_from_slice(&bytes);
+    }
+
+    fn is_zero(&mut self, frame: Frame) -> bool {
+        self.bytes(frame).iter().all(|byte| *byte == 0)
+    }
+
+    fn revoke(&mut self, elements: &[Revoke]) -> Seen {
+        assert!(
+            elements.len() <= crate::machine::REVOKE_MAX,
+            "too many at once"
+        );
+        let mut seen = Seen::default();
+        for element in elements {
+            self.work.revoked += 1;
+            match *element {
+                Revoke::Page {
+                    map,
+                    epoch,
+                    address,
+                    frame,
+                    keep,
+                } => {
+                    let space = self.spaces.entry(map.to_word()).or_default();
+                    assert!(epoch > space.epoch, "a revoke raises the epoch");
+                    space.epoch = epoch;
+                    let page = page_of(address);
+                    if space.pages.get(&page).is_some_and(|t| t.frame == frame) {
+                        lower(space, page, keep, &mut seen);
+                    }
+                }
+                Revoke::Range {
+                    map,
+                    epoch,
+                    start,
+                    end,
+                    keep,
+                } => {
+                    let space = self.spaces.entry(map.to_word()).or_default();
+                    assert!(epoch >= space.epoch, "epochs do not go back");
+                    space.epoch = epoch;
+                    let range = page_of(start)..page_of(end);
+                    let pages: Vec<u64> = space.pages.range(range).map(|(page, _)| *page).collect();
+                    for page in pages {
+                        lower(space, page, keep, &mut seen);
+                    }
+                }
+            }
+        }
+        seen
+    }
+}
+
+fn lower(space: &mut Space, page: u64, keep: Prot, seen: &mut Seen) {
+    if let Some(translation) = space.pages.get_mut(&page) {
+        seen.referenced = true;
+        seen.dirty |= translation.protection.contains(Prot::WRITE);
+        translation.protection &= keep;
+        if translation.protection.is_empty() {
+            space.pages.remove(&page);
+        }
+    }
+}
+
+/// What became of a touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// It is translated now: through this frame.
+    Done(Frame),
+    /// The thread waits, with this token.
+    Waits(Token),
+    /// An exception.
+    Fails(Kern),
+}
+
+/// Core and machine, and whoever is around them.
+pub struct World {
+    /// The core.
+    pub core: Core,
+    /// The machine.
+    pub machine: Model,
+    /// The time.
+    pub now: Time,
+    /// Answers to calls, by token.
+    pub answers: BTreeMap<u64, Answer>,
+    /// Ends of faults, by token: nothing, or the code of an exception.
+    pub resumed: BTreeMap<u64, Result<(), Kern>>,
+    /// Ports that may have something said to them.
+    pub talks: BTreeSet<u32>,
+    /// References to foreign rights that the core has given back, less those it was given.
+    pub rights: BTreeMap<u32, i64>,
+    /// Ports of the server that ended.
+    pub gone: Vec<PortOf>,
+    /// Lines for the console.
+    pub reports: Vec<Report>,
+    /// When the core wants to be woken.
+    pub wake: Option<Time>,
+    /// Frames given to the kernel.
+    pub donated: u32,
+    /// Whole invariants are checked after so many events; 0: never.
+    pub check_every: u32,
+    /// Events so far.
+    pub events: u32,
+    /// Faults that are not answered: whose.
+    pub faults: BTreeMap<u64, MapId>,
+    effects: Effects,
+    supplies: Supplies,
+    next_token: u64,
+}
+
+impl World {
+    /// A world of `frames` frames, all but the first of which the core gets.
+    ///
+    /// # Panics
+    /// If the host has no memory.
+    #[must_use]
+    pub fn new(frames: u32) -> World {
+        World::with(Config {
+            reserve: 0,
+            ..Config::for_frames(frames)
+        })
+    }
+
+    /// A world with other limits.
+    ///
+    /// # Panics
+    /// If the host has no memory.
+    #[must_use]
+    pub fn with(config: Config) -> World {
+        let frames = config.frame_limit;
+        let mut world = World {
+            core: Core::new(config).unwrap_or_else(|code| panic!("{code}")),
+            machine: Model::new(frames),
+            now: Time(0),
+            answers: BTreeMap::new(),
+            resumed: BTreeMap::new(),
+            talks: BTreeSet::new(),
+            rights: BTreeMap::new(),
+            gone: Vec::new(),
+            reports: Vec::new(),
+            wake: None,
+            donated: 0,
+            check_every: 1,
+            events: 0,
+            faults: BTreeMap::new(),
+            effects: Effects::new().unwrap_or_else(|code| panic!("{code}")),
+            supplies: Supplies::default(),
+            next_token: 1,
+        };
+        world.event(Event::AddFrames {
+            first: 1,
+            count: frames - 1,
+        });
+        world
+    }
+
+    /// A new, empty map of the whole user half.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn map(&mut self) -> MapId {
+        let map = self.core.maps.insert(Map::new(USER_MIN, USER_MAX));
+        map.unwrap_or_else(|code| panic!("{code}"))
+    }
+
+    /// A token that was not used yet.
+    pub fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(NonZeroU64::new(self.next_token).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Hands the core an event, carries out the effects, and checks.
+    ///
+    /// # Panics
+    /// If a rule is broken.
+    pub fn event(&mut self, event: Event) {
+        if let Event::TaskEnded(map) = event {
+            self.machine.spaces.remove(&map.to_word());
+        }
+        if let Event::Call { rights, .. } = &event {
+            for right in rights {
+                if let PortRef::Foreign(id) | PortRef::Dead(id) = right {
+                    *self.rights.entry(id.0).or_default() += 1;
+                }
+            }
+        }
+        if let Event::Fault(fault) = event {
+            self.faults.insert(fault.token.0.get(), fault.map);
+        }
+        if let Event::Cancelled(token) = event {
+            self.faults.remove(&token.0.get());
+        }
+        if let Event::DeadName(id) = event {
+            *self.rights.entry(id.0).or_default() += 1;
+        }
+        let what = std::format!("{event:?}");
+        let mut turn = Turn {
+            now: self.now,
+            supplies: &mut self.supplies,
+            machine: &mut self.machine,
+            effects: &mut self.effects,
+        };
+        self.core.handle(event, &mut turn);
+        self.carry_out();
+        self.events += 1;
+        self.check_translations(&what);
+        if self.check_every > 0
+            && self.events.is_multiple_of(self.check_every)
+            && let Err(broken) = self.core.check_invariants()
+        {
+            panic!("after {what}: {broken}");
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.effects.pop_front() {
+            match effect {
+                Effect::Enter(run) => {
+                    for (place, frame) in run.frames().iter().enumerate() {
+                        let page = page_of(run.address) + place as u64;
+                        self.enter(run.map, run.epoch, page, *frame, run.protection);
+                    }
+                }
+                Effect::Resume { to, result } => {
+                    let Some(to) = to else { continue };
+                    let map = self.faults.remove(&to.0.get());
+                    if let (Ok(Some(enter)), Some(map)) = (result, map) {
+                        let frame = Frame(enter.frame);
+                        let page = page_of(enter.address);
+                        self.enter(map, enter.epoch, page, frame, enter.protection);
+                    }
+                    self.resumed.insert(to.0.get(), result.map(|_| ()));
+                }
+                Effect::Reply { to, answer } => {
+                    if let Some(to) = to {
+                        let old = self.answers.insert(to.0.get(), answer);
+                        assert!(old.is_none(), "answered twice");
+                    }
+                }
+                Effect::Release(right, count) => {
+                    *self.rights.entry(right.0).or_default() -= i64::from(count);
+                }
+                Effect::WatchDead(_) => {}
+                Effect::PortGone(port) => self.gone.push(port),
+                Effect::SpaceGone(map) => {
+                    self.machine.spaces.remove(&map.to_word());
+                }
+                Effect::Talk(right) => {
+                    self.talks.insert(right.0);
+                }
+                Effect::WakeAt(time) => self.wake = Some(time),
+                Effect::Donate { count, .. } => self.donated += count,
+                Effect::Report(report) => self.reports.push(report),
+            }
+        }
+    }
+
+    fn enter(&mut self, map: MapId, epoch: u64, page: u64, frame: Frame, protection: Prot) {
+        assert!(!protection.is_empty(), "entered without rights");
+        let space = self.machine.spaces.entry(map.to_word()).or_default();
+        if epoch < space.epoch {
+            return;
+        }
+        space.pages.insert(page, Translation { frame, protection });
+    }
+
+    fn check_translations(&self, what: &str) {
+        for (word, space) in &self.machine.spaces {
+            let Some(map) = MapId::from_word(*word) else {
+                continue;
+            };
+            if self.core.maps.get(map).is_none_or(|map| map.dying) {
+                continue;
+            }
+            for (page, translation) in &space.pages {
+                let address = page * PAGE_SIZE;
+                let granted = self.core.grant(map, address);
+                let sound = granted.is_some_and(|(frame, rights)| {
+                    frame == translation.frame && rights.contains(translation.protection)
+                });
+                assert!(
+                    sound,
+                    "after {what}: {map:?} translates {address:#x} as {translation:?}, \
+                     but a look-up gives {granted:?}"
+                );
+            }
+        }
+    }
+
+    /// Steps until nothing is left to do.
+    ///
+    /// # Panics
+    /// If that does not end.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.core.wants_step() {
+                return;
+            }
+            self.event(Event::Step);
+        }
+        panic!("steps without end");
+    }
+
+    /// A thread's touch: as the processor and the kernel do it, again until it is translated.
+    ///
+    /// # Panics
+    /// If faults are answered and the touch still fails.
+    pub fn touch(&mut self, map: MapId, address: u64, access: Prot) -> Touch {
+        for _ in 0..8 {
+            if let Some(frame) = self.translated(map, address, access) {
+                return Touch::Done(frame);
+            }
+            let token = self.token();
+            self.event(Event::Fault(Fault {
+                map,
+                address,
+                access,
+                token,
+            }));
+            match self.resumed.remove(&token.0.get()) {
+                None => return Touch::Waits(token),
+                Some(Err(code)) => return Touch::Fails(code),
+                Some(Ok(())) => {}
+            }
+        }
+        panic!("{address:#x} faults for ever");
+    }
+
+    fn translated(&self, map: MapId, address: u64, access: Prot) -> Option<Frame> {
+        let space = self.machine.spaces.get(&map.to_word())?;
+        let translation = space.pages.get(&page_of(address))?;
+        // Memory that can be written can be read.
+        let rights = translation.protection;
+        let enough = rights.contains(access)
+            || access == Prot::READ && rights.contains(Prot::WRITE);
+        enough.then_some(translation.frame)
+    }
+
+    /// Reads bytes as a thread does; on the way nothing may wait.
+    ///
+    /// # Errors
+    /// The code of an exception; `None`: the thread waits.
+    pub fn read(&mut self, map: MapId, address: u64, bytes: &mut [u8]) -> Result<(), Option<Kern>> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address + done as u64;
+            let offset = (at - trunc_page(at)) as usize;
+            let count = (PAGE_SIZE as usize - offset).min(bytes.len() - done);
+            match self.touch(map, at, Prot::READ) {
+                Touch::Done(frame) => {
+                    self.machine
+                        .load(frame, offset, &mut bytes[done..done + count]);
+                }
+                Touch::Fails(code) => return Err(Some(code)),
+                Touch::Waits(_) => return Err(None),
+            }
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes as a thread does; on the way nothing may wait.
+    ///
+    /// # Errors
+    /// As [`World::read`].
+    pub fn write(&mut self, map: MapId, address: u64, bytes: &[u8]) -> Result<(), Option<Kern>> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address + done as u64;
+            let offset = (at - trunc_page(at)) as usize;
+            let count = (PAGE_SIZE as usize - offset).min(bytes.len() - done);
+            match self.touch(map, at, Prot::WRITE) {
+                Touch::Done(frame) => {
+                    self.machine.store(frame, offset, &bytes[done..done + count]);
+                }
+                Touch::Fails(code) => return Err(Some(code)),
+                Touch::Waits(_) => return Err(None),
+            }
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Makes a call; gives its token.
+    pub fn send(&mut self, call: Call, rights: Rights) -> Token {
+        let token = self.token();
+        self.event(Event::Call {
+            call,
+            rights,
+            reply: Some(token),
+        });
+        token
+    }
+
+    /// The answer to a call, if it has come.
+    pub fn answer(&mut self, token: Token) -> Option<Answer> {
+        self.answers.remove(&token.0.get())
+    }
+
+    /// Makes a call on a map, and takes steps until it is answered.
+    ///
+    /// # Errors
+    /// What it is refused with.
+    ///
+    /// # Panics
+    /// If it waits for something that steps do not bring.
+    pub fn call(
+        &mut self,
+        map: MapId,
+        request: vm_map::Request,
+        rights: Rights,
+    ) -> Result<Reply, Kern> {
+        let token = self.send(Call::Map(map, request), rights);
+        for _ in 0..100_000 {
+            if let Some(answer) = self.answer(token) {
+                return answer;
+            }
+            self.event(Event::Step);
+        }
+        panic!("{request:?} is not answered");
+    }
+
+    /// `vm_allocate` anywhere.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn allocate(&mut self, map: MapId, size: u64) -> u64 {
+        let request = vm_map::Request::VmAllocate(vm_map::VmAllocate {
+            address: 0,
+            size,
+            flags: ipc_abi::types::MapFlags::ANYWHERE.bits(),
+        });
+        match self.call(map, request, NO_RIGHTS) {
+            Ok(Reply {
+                message: Message::Map(vm_map::Reply::VmAllocate(reply)),
+                ..
+            }) => reply.address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `vm_deallocate`.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn deallocate(&mut self, map: MapId, address: u64, size: u64) {
+        let request = vm_map::VmDeallocate { address, size };
+        let answer = self.call(map, vm_map::Request::VmDeallocate(request), NO_RIGHTS);
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+
+    /// Maps a memory object anywhere, read and write.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn map_object(&mut self, map: MapId, port: RightId, size: u64) -> u64 {
+        let mut rights = NO_RIGHTS;
+        rights[vm_map::VmMap::OBJECT] = PortRef::Foreign(port);
+        let request = vm_map::VmMap {
+            address: 0,
+            size,
+            mask: 0,
+            flags: ipc_abi::types::MapFlags::ANYWHERE.bits(),
+            offset: 0,
+            copy: false,
+            protection: Prot::DEFAULT.bits().into(),
+            max_protection: Prot::ALL.bits().into(),
+            inheritance: 1,
+        };
+        match self.call(map, vm_map::Request::VmMap(request), rights) {
+            Ok(Reply {
+                message: Message::Map(vm_map::Reply::VmMap(reply)),
+                ..
+            }) => reply.address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything that is to be said to a port now; said.
+    pub fn said_to(&mut self, port: RightId) -> Vec<talk::Message> {
+        let mut said = Vec::new();
+        while let Some(message) = self.core.next_message(port) {
+            said.push(message);
+            self.core.sent(port, &mut self.effects);
+            self.carry_out();
+        }
+        self.talks.remove(&port.0);
+        said
+    }
+}
+
+/// A pager with one memory object: bytes, and what it does when it is asked.
+pub struct Pager {
+    /// Its task's map.
+    pub map: MapId,
+    /// Its object's port.
+    pub port: RightId,
+    /// The control port of the present life of the object.
+    pub control: Option<ControlId>,
+    /// Its tray, the address of slot 0, and its slots.
+    pub tray: (TrayId, u64, u32),
+    /// What it says when it is asked to open the object.
+    pub ready: MemoryObjectReady,
+    /// The object's bytes; beyond them there is nothing.
+    pub data: Vec<u8>,
+    /// Slot to fill next.
+    pub slot: u32,
+    /// Offsets of pages that it fails to bring.
+    pub broken: BTreeSet<u64>,
+    /// Data is supplied with this lock, and as precious.
+    pub supply: (Prot, bool),
+    /// Messages that it got and does not answer by itself.
+    pub inbox: VecDeque<ToPager>,
+    /// It stores what is returned.
+    pub stores: bool,
+    /// Pages that it supplied.
+    pub supplied: u64,
+}
+
+impl Pager {
+    /// A pager task with a tray of `slots` slots that serves `data` under `port`.
+    ///
+    /// # Panics
+    /// If the tray is refused.
+    pub fn new(world: &mut World, port: RightId, slots: u32, data: Vec<u8>) -> Pager {
+        let map = world.map();
+        let request = vm_map::Request::PagerTrayCreate(vm_map::PagerTrayCreate { slots });
+        let tray = match world.call(map, request, NO_RIGHTS) {
+            Ok(Reply {
+                message: Message::Map(vm_map::Reply::PagerTrayCreate(reply)),
+                right: Some(PortOf::Tray(tray)),
+            }) => (tray, reply.address, reply.slots),
+            other => panic!("{other:?}"),
+        };
+        world.settle();
+        Pager {
+            map,
+            port,
+            control: None,
+            tray,
+            ready: MemoryObjectReady {
+                may_cache: false,
+                copy_strategy: CopyStrategy::Delay as u32,
+                cluster_pages: 1,
+                serves_itself: false,
+            },
+            data,
+            slot: 0,
+            broken: BTreeSet::new(),
+            supply: (Prot::NONE, false),
+            inbox: VecDeque::new(),
+            stores: true,
+            supplied: 0,
+        }
+    }
+
+    /// Receives what is said to it and answers it, until nothing more is said.
+    pub fn serve(&mut self, world: &mut World) {
+        loop {
+            let said = world.said_to(self.port);
+            if said.is_empty() {
+                return;
+            }
+            for message in said {
+                self.hear(world, message);
+            }
+        }
+    }
+
+    /// Serves, and lets the core finish what it can, until both rest.
+    pub fn settle(&mut self, world: &mut World) {
+        for _ in 0..100_000 {
+            self.serve(world);
+            if !world.core.wants_step() {
+                if world.talks.contains(&self.port.0) {
+                    continue;
+                }
+                return;
+            }
+            world.event(Event::Step);
+        }
+        panic!("the pager and the core keep each other busy");
+    }
+
+    fn hear(&mut self, world: &mut World, message: talk::Message) {
+        match message.wording {
+            ToPager::MemoryObjectInit(_) => {
+                if let Some(PortOf::Control(control)) = message.right {
+                    self.control = Some(control);
+                }
+                let mut rights = NO_RIGHTS;
+                rights[0] = PortRef::Own(PortOf::Tray(self.tray.0));
+                self.say(world, ToServer::MemoryObjectReady(self.ready), rights);
+            }
+            ToPager::MemoryObjectDataRequest(request) => {
+                let pages = request.length / PAGE_SIZE;
+                for place in 0..pages {
+                    self.bring(world, request.offset + place * PAGE_SIZE);
+                }
+            }
+            ToPager::MemoryObjectDataReturn(back) if self.stores => {
+                for place in 0..back.count {
+                    let at = back.offset + u64::from(place) * PAGE_SIZE;
+                    self.store(world, at, back.slot + place);
+                }
+                let written = MemoryObjectDataWritten {
+                    txn: back.txn,
+                    result: 0,
+                };
+                self.say(world, ToServer::MemoryObjectDataWritten(written), NO_RIGHTS);
+            }
+            ToPager::MemoryObjectTerminate(_) => {
+                self.control = None;
+                self.inbox.push_back(message.wording);
+            }
+            other => self.inbox.push_back(other),
+        }
+    }
+
+    /// Says something on the control port.
+    pub fn say(&mut self, world: &mut World, request: ToServer, rights: Rights) -> Option<Answer> {
+        let control = self.control?;
+        let token = world.send(Call::Control(control, request), rights);
+        world.answer(token)
+    }
+
+    /// Brings one page, through the next slot.
+    ///
+    /// # Panics
+    /// If the slot cannot be filled: a pager never waits for memory while it serves.
+    pub fn bring(&mut self, world: &mut World, offset: u64) {
+        let size = PAGE_SIZE;
+        if self.broken.contains(&offset) {
+            let error = MemoryObjectDataError {
+                offset,
+                size,
+                code: 5,
+            };
+            self.say(world, ToServer::MemoryObjectDataError(error), NO_RIGHTS);
+            return;
+        }
+        if offset >= self.data.len() as u64 {
+            let missing = MemoryObjectDataUnavailable { offset, size };
+            self.say(world, ToServer::MemoryObjectDataUnavailable(missing), NO_RIGHTS);
+            return;
+        }
+        let slot = self.slot;
+        self.slot = (slot + 1) % self.tray.2;
+        let mut page = vec![0; PAGE_SIZE as usize];
+        let end = (offset + PAGE_SIZE).min(self.data.len() as u64);
+        let bytes = &self.data[offset as usize..end as usize];
+        page[..bytes.len()].copy_from_slice(bytes);
+        let address = self.tray.1 + u64::from(slot) * PAGE_SIZE;
+        let filled = world.write(self.map, address, &page);
+        assert_eq!(filled, Ok(()), "slot {slot} cannot be filled");
+        let supply = MemoryObjectDataSupply {
+            offset,
+            slot,
+            count: 1,
+            lock_value: self.supply.0.bits().into(),
+            precious: self.supply.1,
+        };
+        let answer = self.say(world, ToServer::MemoryObjectDataSupply(supply), NO_RIGHTS);
+        assert!(
+            matches!(answer, None | Some(Ok(_))),
+            "supply refused: {answer:?}"
+        );
+        self.supplied += 1;
+    }
+
+    fn store(&mut self, world: &mut World, offset: u64, slot: u32) {
+        let address = self.tray.1 + u64::from(slot) * PAGE_SIZE;
+        let mut page = vec![0; PAGE_SIZE as usize];
+        let read = world.read(self.map, address, &mut page);
+        assert_eq!(read, Ok(()), "lent slot {slot} cannot be read");
+        let end = (offset + PAGE_SIZE) as usize;
+        if self.data.len() < end {
+            self.data.resize(end, 0);
+        }
+        self.data[offset as usize..end].copy_from_slice(&page);
+    }
+}

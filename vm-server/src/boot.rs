@@ -1,0 +1,204 @@
+//! From the kernel's hand-over to a server that can serve: heap, core, boot image, first client task.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use bootimg::{Image, Level, LoadPlan, Protection};
+use ipc::buffer::Body;
+use ipc::trap;
+use ipc_abi::Kern;
+use ipc_abi::boot::{BootInfo, FrameRange, RANGES_MAX};
+use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW, USER_MIN};
+use ipc_abi::right::{Name, SpecialPort};
+use ipc_abi::types::Prot;
+use vm_core::effect::Effects;
+use vm_core::event::{Event, MapId, RightId, Time};
+use vm_core::object::page::Frame;
+use vm_core::{Config, Core, Supplies, Turn};
+
+use crate::heap;
+use crate::pmap::Spaces;
+use crate::ports::Ports;
+use crate::serve::{Hardware, Server};
+use crate::window::Window;
+
+/// Band and priority of the first client task: below the server, above pagers.
+const PRIORITY: u32 = 20;
+const STACK_TOP: u64 = 0x7000_0000_0000;
+const STACK_SIZE: u64 = 256 * 1024;
+/// Frames of the heap: this part of memory, and some more.
+const HEAP_SHARE: u32 = 24;
+const HEAP_LEAST: u32 = 512;
+
+/// What is wrong, in words.
+#[derive(Debug)]
+pub(crate) struct Problem(String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Says what failed.
+fn because<E: fmt::Display>(what: &str) -> impl FnOnce(E) -> Problem + '_ {
+    move |error| Problem(alloc::format!("{what}: {error}"))
+}
+
+/// The hand-over, copied out of the IPC buffer.
+struct Given {
+    image: (u64, u64),
+    frame_limit: u32,
+    host_memory: Name,
+    host_control: Name,
+    device: Name,
+    free: heapless::Vec<FrameRange, RANGES_MAX>,
+}
+
+/// Makes a server, and the first client task.
+///
+/// # Errors
+/// What is wrong with the hand-over or the image, or that memory does not suffice.
+pub(crate) fn start(length: u64) -> Result<Server, Problem> {
+    let mut given = read(length).ok_or_else(|| Problem("the boot information is malformed".into()))?;
+    take_heap(&mut given)?;
+    let mut server = make_server(&given).map_err(because("cannot set up"))?;
+    let free: Vec<FrameRange> = given.free.iter().copied().collect();
+    for FrameRange { first, count } in free {
+        if let Some(answer) = server.handle(Event::AddFrames { first, count }) {
+            server.answer_now(answer);
+        }
+    }
+    start_bootstrap(&mut server, &given)?;
+    Ok(server)
+}
+
+/// Reads the hand-over. Nothing may be printed before: that would use the buffer.
+fn read(length: u64) -> Option<Given> {
+    let body = Body::borrow();
+    let bytes = body.get(..usize::try_from(length).ok()?.min(BODY_SIZE))?;
+    let mut ranges = [FrameRange::default(); RANGES_MAX];
+    let info = BootInfo::decode(bytes, &mut ranges)?;
+    Some(Given {
+        image: (info.image_start, info.image_size),
+        frame_limit: info.frame_limit,
+        host_memory: info.host_memory,
+        host_control: info.host_control,
+        device: info.device,
+        free: info.free.iter().copied().collect(),
+    })
+}
+
+/// Takes the frames of the heap out of the largest free range.
+fn take_heap(given: &mut Given) -> Result<(), Problem> {
+    let frames: u32 = given.free.iter().map(|range| range.count).sum();
+    let wanted = frames / HEAP_SHARE + HEAP_LEAST;
+    let largest = given.free.iter_mut().max_by_key(|range| range.count);
+    let Some(range) = largest.filter(|range| range.count > wanted) else {
+        return Err(Problem("there is not enough memory for the server's heap".into()));
+    };
+    range.count -= wanted;
+    let heap = FrameRange { first: range.first + range.count, count: wanted };
+    // SAFETY: the kernel says that the frames are the server's, and the range above no longer
+    // holds them.
+    unsafe { heap::give(heap) };
+    Ok(())
+}
+
+fn make_server(given: &Given) -> Result<Server, Kern> {
+    let ports = Ports::new()?;
+    let notices = trap::port_allocate(0)?;
+    trap::port_move_member(notices, ports.set())?;
+    trap::host_set_memory_low(given.host_memory, notices)?;
+    let config =
+        Config { device: Some(RightId(given.device)), ..Config::for_frames(given.frame_limit) };
+    Ok(Server {
+        core: Core::new(config)?,
+        hardware: Hardware {
+            window: Window::new(given.frame_limit),
+            spaces: Spaces::default(),
+        },
+        ports,
+        effects: Effects::new()?,
+        supplies: Supplies::default(),
+        host_memory: given.host_memory,
+        host_control: given.host_control,
+        notices,
+        wake: Time::NEVER,
+        later: Vec::new(),
+    })
+}
+
+/// Loads the task of level `bootstrap` and gives it its rights.
+fn start_bootstrap(server: &mut Server, given: &Given) -> Result<(), Problem> {
+    let (start, size) = given.image;
+    // SAFETY: the kernel says that the image lies in frames of the server's, and they go to an
+    // object that nobody may write.
+    let bytes: &'static [u8] = unsafe {
+        let base = core::ptr::with_exposed_provenance((PHYSICAL_WINDOW + start) as usize);
+        core::slice::from_raw_parts(base, size as usize)
+    };
+    let image = Image::parse(bytes).map_err(because("the boot image"))?;
+    let manifest = image.manifest().map_err(because("the boot image"))?;
+    let task = manifest
+        .tasks()
+        .find(|task| task.level == Level::Bootstrap)
+        .ok_or_else(|| Problem("the manifest names no task of level bootstrap".to_string()))?;
+    let file = image
+        .file(task.file)
+        .ok_or_else(|| Problem(alloc::format!("the boot image has no {}", task.file)))?;
+    let plan = LoadPlan::parse(file, USER_MIN..STACK_TOP - STACK_SIZE).map_err(because(task.file))?;
+    let mut arguments = Vec::new();
+    arguments.resize(PAGE_SIZE as usize, 0);
+    ipc::args::write(core::iter::once(task.name), &mut arguments)
+        .ok_or_else(|| Problem("the arguments of bootstrap do not fit".to_string()))?;
+    let map = server.core.boot_map().map_err(because("bootstrap"))?;
+    fill(server, map, &plan, &arguments).map_err(because("cannot load bootstrap"))?;
+    launch(server, map, &plan, given).map_err(because("cannot start bootstrap"))
+}
+
+fn fill(
+    server: &mut Server,
+    map: MapId,
+    plan: &LoadPlan<'_>,
+    arguments: &[u8],
+) -> Result<(), Kern> {
+    let mut turn = Turn {
+        now: Time(0),
+        supplies: &mut server.supplies,
+        machine: &mut server.hardware,
+        effects: &mut server.effects,
+    };
+    let core = &mut server.core;
+    for segment in plan.segments() {
+        let protection = match segment.protection {
+            Protection::Read => Prot::READ,
+            Protection::ReadWrite => Prot::DEFAULT,
+            Protection::ReadExecute => Prot::READ.union(Prot::EXECUTE),
+        };
+        let size = segment.pages * PAGE_SIZE;
+        core.boot_memory(&mut turn, map, segment.address, size, protection, segment.data)?;
+    }
+    let bottom = STACK_TOP - STACK_SIZE;
+    core.boot_memory(&mut turn, map, bottom, STACK_SIZE, Prot::DEFAULT, &[])?;
+    core.boot_memory(&mut turn, map, STACK_TOP, PAGE_SIZE, Prot::DEFAULT, arguments)
+}
+
+/// Makes the task, gives it the privileged ports and the image, and starts it.
+fn launch(server: &mut Server, map: MapId, plan: &LoadPlan<'_>, given: &Given) -> Result<(), Kern> {
+    let (task, _) = server.create_task(map)?;
+    let (start, size) = given.image;
+    let image = server.core.boot_image(Frame((start / PAGE_SIZE) as u32), size)?;
+    let entry = server.ports.get_or_make(image)?;
+    trap::port_make_send(entry)?;
+    trap::task_set_special_port(task, SpecialPort::Bootstrap, entry)?;
+    trap::port_deallocate(entry, 1)?;
+    trap::task_set_special_port(task, SpecialPort::HostControl, given.host_control)?;
+    trap::task_set_special_port(task, SpecialPort::Device, given.device)?;
+    trap::task_set_band(given.host_control, task, PRIORITY)?;
+    // SAFETY: the task shares no memory with the server.
+    unsafe { trap::thread_create(task, plan.entry(), STACK_TOP, STACK_TOP, PRIORITY)? };
+    Ok(())
+}
