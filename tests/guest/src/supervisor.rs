@@ -176,7 +176,6 @@ pub struct Supervised<T> {
 
 impl<T> Supervised<T> {
     /// Waits for its end, and gives its result.
-    #[must_use]
     pub fn join(self) -> T {
         self.handle.join()
     }

@@ -8,6 +8,9 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, _xgetbv};
 use core::sync::atomic::AtomicU64;
 
+use ipc::Kern;
+use ipc::abi::trap::Trap;
+
 /// Reads the word at an address.
 #[inline(never)]
 #[must_use]
@@ -74,6 +77,42 @@ pub fn undefined() {
 pub fn privileged() {
     // SAFETY: ring 3 may not do it, so that nothing happens but the exception.
     unsafe { asm!("cli", options(nomem, nostack)) }
+}
+
+/// Makes the trap with this word in RAX and no arguments, and gives RAX as it is then.
+#[must_use]
+pub fn trap(rax: u64) -> u64 {
+    let result;
+    // SAFETY: with no arguments no trap touches memory or threads of this task; RBX and RBP are
+    // restored, and every other register is named as lost.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "syscall",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") rax => result,
+            in("rdi") u64::MAX,
+            in("rsi") u64::MAX,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    result
+}
+
+/// Makes a trap with any arguments at all, for its code.
+///
+/// # Errors
+/// What it answers.
+pub fn trap_with(number: Trap, arguments: [u64; 6]) -> Result<(), Kern> {
+    // SAFETY: meant for arguments that the trap refuses; traps on memory and threads of this task
+    // refuse what cases pass here.
+    unsafe { ipc::trap::trap(number, arguments) }.map(drop)
 }
 
 /// Vector registers 0 to 15, low halves first.
@@ -163,6 +202,41 @@ macro_rules! hold {
 
 hold!(hold_whole, "vmovdqu", "ymm", "vzeroupper");
 hold!(hold_low, "movdqu", "xmm", "");
+
+/// Loads the low halves of all vector registers, makes a trap, and gives them as they are then.
+#[inline(never)]
+#[must_use]
+pub fn vectors_after_trap(vectors: &Vectors) -> Vectors {
+    let mut found = [[0; 4]; 16];
+    // SAFETY: reads one array and writes the other, each 512 bytes; a yield changes no memory, and
+    // every register that it loses is named.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "push {to}",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movdqu xmm\\n, [{from} + 32 * \\n]",
+            ".endr",
+            "syscall",
+            "pop rdi",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+            "movdqu [rdi + 32 * \\n], xmm\\n",
+            ".endr",
+            "pop rbp",
+            "pop rbx",
+            from = in(reg) vectors,
+            to = in(reg) &mut found,
+            inout("rax") Trap::ThreadYield as u64 => _,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    found
+}
 
 /// What a callee may not change, to be held over a fault: loads RBX, RBP and R12 to R15 with `seed`
 /// and what follows it, reads the word at `address`, and says whether all of them are still there.

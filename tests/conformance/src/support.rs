@@ -1,0 +1,108 @@
+//! What several files of cases use.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use guest_test::{Msg, Outcome, check, check_eq, patience};
+use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::message::{POLL, WORDS};
+use ipc::abi::types::{Inherit, MapFlags, Prot};
+use ipc::protocol::vm_map::VmMap;
+use ipc::thread::{self, JoinHandle};
+use ipc::trap::Received;
+use ipc::{Kern, Mapping, ReceiveRight, Untyped, time, trap};
+
+/// A port of this task.
+pub(crate) type Port = ReceiveRight<Untyped>;
+
+/// Makes a port.
+pub(crate) fn port(payload: u64) -> Result<Port, Kern> {
+    ReceiveRight::new(payload)
+}
+
+/// Whether no message waits at a port.
+pub(crate) fn is_empty(port: &Port) -> bool {
+    Msg::receive(port).until(POLL).code() == Some(Kern::ReceiveTimedOut)
+}
+
+/// The next message at a port, which has to be the kernel's and of this id.
+#[track_caller]
+pub(crate) fn notice(port: &Port, id: u32) -> Outcome<(Received, [u64; WORDS])> {
+    let received = Msg::receive(port).go()?;
+    check_eq!((received.info.is_kernel(), received.info.id()), (true, id));
+    check_eq!(received.token, 0);
+    Ok((received, received.words))
+}
+
+/// Runs `work`, which begins to wait for something, in a thread of its own, and returns when it waits.
+///
+/// Nobody can see whether another thread waits; but only this thread and that one are ready here, so
+/// that a yield lets it run until it does.
+pub(crate) fn spawn_waiting<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Outcome<JoinHandle<T>> {
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begun);
+    let handle = thread::spawn(move || {
+        flag.store(true, Ordering::Release);
+        work()
+    })?;
+    check!(until(|| begun.load(Ordering::Acquire)));
+    // More than one, in case it has to wait for a page of its code first.
+    for _ in 0..8 {
+        trap::thread_yield();
+    }
+    Ok(handle)
+}
+
+/// Reads the first word of a page.
+#[track_caller]
+pub(crate) fn word(memory: &Mapping, page: u64) -> Outcome<u64> {
+    let mut bytes = [0; 8];
+    memory.read(page * PAGE_SIZE, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Writes the first word of a page.
+#[track_caller]
+pub(crate) fn set_word(memory: &Mapping, page: u64, value: u64) -> Outcome {
+    memory.write(page * PAGE_SIZE, &value.to_le_bytes())?;
+    Ok(())
+}
+
+/// Memory of so many pages whose first words are `first` and what follows it.
+#[track_caller]
+pub(crate) fn filled(pages: u64, first: u64) -> Outcome<Mapping> {
+    let memory = Mapping::allocate(pages * PAGE_SIZE)?;
+    for page in 0..pages {
+        set_word(&memory, page, first + page)?;
+    }
+    Ok(memory)
+}
+
+/// Waits until `done` holds, but not for ever. For what another task brings about.
+pub(crate) fn until(done: impl Fn() -> bool) -> bool {
+    let deadline = patience();
+    while !done() {
+        if time::now() >= deadline {
+            return false;
+        }
+        trap::thread_yield();
+    }
+    true
+}
+
+/// A request for a mapping of so many bytes anywhere, read and write.
+pub(crate) const fn map_request(size: u64) -> VmMap {
+    VmMap {
+        address: 0,
+        size,
+        mask: 0,
+        flags: MapFlags::ANYWHERE.bits(),
+        offset: 0,
+        copy: false,
+        protection: Prot::DEFAULT.bits() as u32,
+        max_protection: Prot::ALL.bits() as u32,
+        inheritance: Inherit::Copy as u32,
+    }
+}

@@ -1,0 +1,249 @@
+//! Calls and their tokens: who may answer, how often, and what ends a call otherwise.
+
+use guest_test::assistant::{Assistant, Command};
+use guest_test::message::arrived;
+use guest_test::{Msg, Outcome, check, check_eq};
+use ipc::abi::message::Info;
+use ipc::abi::notify;
+use ipc::abi::right::{ArrivedKind, Disposition};
+use ipc::thread::JoinHandle;
+use ipc::time::{MILLISECOND, after};
+use ipc::trap::Received;
+use ipc::{Kern, SendRight, Untyped, task, trap};
+
+use crate::support::{Port, is_empty, notice, port, spawn_waiting};
+
+/// What a call in a thread of its own came to.
+type Called = JoinHandle<Result<Received, Kern>>;
+
+/// A call that waits at a port, and what was received of it.
+fn called(port: &Port, word: u64) -> Outcome<(Called, Received)> {
+    let right = port.make_send()?;
+    let caller = spawn_waiting(move || Msg::call(&right, 1).word(word).forever().go())?;
+    let received = Msg::receive(port).go()?;
+    check!(received.token != 0);
+    check_eq!(received.words[0], word);
+    Ok((caller, received))
+}
+
+pub(crate) fn a_call_gets_its_answer() -> Outcome {
+    let port = port(0)?;
+    let (caller, received) = called(&port, 17)?;
+    let words = [1, 2, 3, 4, 5, 6];
+    Msg::reply(received.token)
+        .info(Info::short(101))
+        .words(words)
+        .go()?;
+    let answer = caller.join()?;
+    check_eq!((answer.info.id(), answer.words), (101, words));
+    check_eq!((answer.token, answer.payload), (0, 0));
+    Ok(())
+}
+
+pub(crate) fn an_answer_carries_body_and_rights() -> Outcome {
+    let (port, given) = (port(0)?, port(0x77)?);
+    let right = port.make_send()?;
+    let caller = spawn_waiting(move || {
+        let answer = Msg::call(&right, 1).forever().go()?;
+        let mut body = [0; 5];
+        let same = guest_test::message::take_body(&answer, &mut body) && body == *b"hello";
+        Ok::<_, Kern>((same, arrived::<1>()))
+    })?;
+    let token = Msg::receive(&port).go()?.token;
+    Msg::reply(token)
+        .body(b"hello")
+        .rights(&[(given.name(), Disposition::MakeSend)])
+        .go()?;
+    check_eq!(caller.join()?, (true, [(0x77, ArrivedKind::Own)]));
+    Ok(())
+}
+
+pub(crate) fn a_token_is_good_for_one_answer() -> Outcome {
+    let port = port(0)?;
+    let (caller, received) = called(&port, 1)?;
+    check_eq!(Msg::reply(received.token).word(5).code(), None);
+    let again = Msg::reply(received.token).word(6).code();
+    check_eq!(again, Some(Kern::SendInvalidReply));
+    check_eq!(caller.join()?.words[0], 5);
+    let later = Msg::reply(received.token).word(7).code();
+    check_eq!(later, Some(Kern::SendInvalidReply));
+    Ok(())
+}
+
+pub(crate) fn no_other_task_can_answer() -> Outcome {
+    let assistant = Assistant::start()?;
+    let port = port(0)?;
+    let (caller, received) = called(&port, 1)?;
+    let theft = assistant.ask(Command::Answer, [received.token, 666])?;
+    check_eq!(theft.said()?.result, Err(Kern::SendInvalidReply));
+    Msg::reply(received.token).word(5).go()?;
+    check_eq!(caller.join()?.words[0], 5);
+    Ok(())
+}
+
+pub(crate) fn a_made_up_token_answers_nobody() -> Outcome {
+    let port = port(0)?;
+    let (caller, received) = called(&port, 1)?;
+    for wrong in [
+        0,
+        1,
+        u64::MAX,
+        received.token ^ 1,
+        received.token ^ 1 << 40,
+        received.token.wrapping_add(1 << 32),
+    ] {
+        let refused = Msg::reply(wrong).code();
+        check_eq!((wrong, refused), (wrong, Some(Kern::SendInvalidReply)));
+    }
+    check!(!caller.is_finished());
+    Msg::reply(received.token).word(5).go()?;
+    check_eq!(caller.join()?.words[0], 5);
+    Ok(())
+}
+
+pub(crate) fn an_answer_that_cannot_be_sent_leaves_the_token_good() -> Outcome {
+    let port = port(0)?;
+    let (caller, received) = called(&port, 1)?;
+    let bad_right = Msg::reply(received.token).rights(&[(0xFFFF_FF00, Disposition::CopySend)]);
+    check_eq!(bad_right.code(), Some(Kern::SendInvalidRight));
+    let bad_info = Msg::reply(received.token).info(Info(9 << 44));
+    check_eq!(bad_info.code(), Some(Kern::SendInvalidData));
+    Msg::reply(received.token).word(5).go()?;
+    check_eq!(caller.join()?.words[0], 5);
+    Ok(())
+}
+
+pub(crate) fn one_trap_answers_and_receives() -> Outcome {
+    let port = port(0)?;
+    let (first, received) = called(&port, 1)?;
+    let right = port.make_send()?;
+    let second = spawn_waiting(move || Msg::call(&right, 1).word(2).forever().go())?;
+    let next = Msg::reply(received.token)
+        .word(10)
+        .and_receive(&port)
+        .go()?;
+    check!(next.outcome.was_sent());
+    check_eq!(next.words[0], 2);
+    Msg::reply(next.token).word(20).go()?;
+    check_eq!(first.join()?.words[0], 10);
+    check_eq!(second.join()?.words[0], 20);
+    Ok(())
+}
+
+pub(crate) fn a_failed_answer_receives_nothing() -> Outcome {
+    let port = port(0)?;
+    let right = port.make_send()?;
+    Msg::send(&right, 9).go()?;
+    let received = Msg::reply(1).and_receive(&port).trap();
+    check_eq!(received.outcome.code(), Kern::SendInvalidReply.raw());
+    check!(!received.outcome.was_sent());
+    check_eq!(Msg::receive(&port).go()?.info.id(), 9);
+    Ok(())
+}
+
+pub(crate) fn a_call_that_timed_out_is_cancelled() -> Outcome {
+    let port = port(0)?;
+    let right = port.make_send()?;
+    let deadline = after(5 * MILLISECOND);
+    let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).code())?;
+    let received = Msg::receive(&port).go()?;
+    check_eq!(caller.join(), Some(Kern::ReceiveTimedOut));
+    let (_, [token, ..]) = notice(&port, notify::CANCELLED)?;
+    check_eq!(token, received.token);
+    let late = Msg::reply(received.token).code();
+    check_eq!(late, Some(Kern::SendInvalidReply));
+    Ok(())
+}
+
+pub(crate) fn a_call_that_is_aborted_is_cancelled() -> Outcome {
+    let port = port(0)?;
+    let (caller, received) = called(&port, 1)?;
+    trap::thread_abort(caller.thread().name())?;
+    check_eq!(caller.join().err(), Some(Kern::ReceiveInterrupted));
+    let (_, [token, ..]) = notice(&port, notify::CANCELLED)?;
+    check_eq!(token, received.token);
+    let late = Msg::reply(received.token).code();
+    check_eq!(late, Some(Kern::SendInvalidReply));
+    Ok(())
+}
+
+pub(crate) fn a_call_not_received_yet_is_aborted_without_a_trace() -> Outcome {
+    let port = port(0)?;
+    let right = port.make_send()?;
+    let caller = spawn_waiting(move || Msg::call(&right, 1).forever().code())?;
+    trap::thread_abort(caller.thread().name())?;
+    check_eq!(caller.join(), Some(Kern::ReceiveInterrupted));
+    check!(is_empty(&port));
+    Ok(())
+}
+
+pub(crate) fn sends_and_receives_can_be_aborted() -> Outcome {
+    let port = port(0)?;
+    let name = port.name();
+    let receiver = spawn_waiting(move || Msg::receive_from(name).forever().code())?;
+    trap::thread_abort(receiver.thread().name())?;
+    check_eq!(receiver.join(), Some(Kern::ReceiveInterrupted));
+    port.set_attributes(0, 1)?;
+    let right = port.make_send()?;
+    Msg::send(&right, 1).go()?;
+    let sender = spawn_waiting(move || Msg::send(&right, 2).forever().code())?;
+    trap::thread_abort(sender.thread().name())?;
+    check_eq!(sender.join(), Some(Kern::SendInterrupted));
+    check_eq!(Msg::receive(&port).go()?.info.id(), 1);
+    check!(is_empty(&port));
+    Ok(())
+}
+
+pub(crate) fn callers_in_the_queue_hear_of_the_ports_death() -> Outcome {
+    let port = port(0)?;
+    let right = port.make_send()?;
+    let caller = spawn_waiting(move || Msg::call(&right, 1).forever().code())?;
+    drop(port);
+    check_eq!(caller.join(), Some(Kern::ReceivePortDied));
+    Ok(())
+}
+
+pub(crate) fn callers_of_a_task_that_ends_hear_of_it() -> Outcome {
+    let assistant = Assistant::start()?;
+    let pending = assistant.ask(Command::MakePort, [0, 0])?.said()?;
+    let port = pending.result?;
+    check_eq!(pending.right.1, ArrivedKind::Send);
+    let right = SendRight::<Untyped>::from_name(pending.right.0 as u32);
+    let caller = spawn_waiting(move || Msg::call(&right, 1).forever().code())?;
+    // The assistant takes the call and never answers.
+    check!(assistant.tell(Command::Receive, [port, 0])? != 0);
+    check!(!caller.is_finished());
+    task::terminate(&assistant.started.task, 0)?;
+    check_eq!(caller.join(), Some(Kern::ReceivePortDied));
+    Ok(())
+}
+
+pub(crate) fn the_call_of_a_task_that_ends_is_cancelled() -> Outcome {
+    let assistant = Assistant::start()?;
+    let port = port(0)?;
+    let theirs = assistant.keep(port.name(), Disposition::MakeSend)?;
+    let pending = assistant.ask(Command::Call, [theirs, 31])?;
+    let received = Msg::receive(&port).go()?;
+    check_eq!(received.words[0], 31);
+    check!(pending.is_stuck());
+    task::terminate(&assistant.started.task, 0)?;
+    let (_, [token, ..]) = notice(&port, notify::CANCELLED)?;
+    check_eq!(token, received.token);
+    let late = Msg::reply(received.token).code();
+    check_eq!(late, Some(Kern::SendInvalidReply));
+    Ok(())
+}
+
+pub(crate) fn a_call_between_tasks_gets_its_answer() -> Outcome {
+    let assistant = Assistant::start()?;
+    let port = port(0)?;
+    let theirs = assistant.keep(port.name(), Disposition::MakeSend)?;
+    for word in 0..10 {
+        let pending = assistant.ask(Command::Call, [theirs, word])?;
+        let received = Msg::receive(&port).go()?;
+        check_eq!(received.words[0], word);
+        Msg::reply(received.token).word(word + 100).go()?;
+        check_eq!(pending.said()?.result, Ok(word + 100));
+    }
+    Ok(())
+}
