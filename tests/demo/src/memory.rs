@@ -121,7 +121,8 @@ fn residents() -> Result<Samples, Kern> {
     let permission = u32::from(Prot::DEFAULT.bits());
     let (entry, size) = vm::own().memory_entry(PAGE_SIZE, memory.address(), permission, None)?;
     for _ in 0..ROUNDS {
-        let view = Options::new(size).entry(&entry).map()?;
+        let view = Options::new(size).max_protection(Prot::DEFAULT);
+        let view = view.entry(&entry).map()?;
         samples.time(|| word(&view, 0))?;
     }
     Ok(samples)

@@ -54,7 +54,9 @@ pub(crate) fn named_entry(report: &mut Report) -> Result<(), Kern> {
 /// What the second client does. Status 0: it saw what it had to.
 pub(crate) fn partner() -> Result<u32, Kern> {
     let entry = share::find::<MemoryEntry>(ENTRY)?;
-    let view = Options::new(PAGES * PAGE_SIZE).entry(&entry).map()?;
+    // No more rights than the entry gives, now or later.
+    let view = Options::new(PAGES * PAGE_SIZE).max_protection(Prot::DEFAULT);
+    let view = view.entry(&entry).map()?;
     for page in 0..PAGES {
         if word(&view, page)? != FROM_PARENT + page {
             return Ok(2);
