@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
+use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
 
 /// Bytes of a page.
@@ -27,12 +28,25 @@ pub enum Bytes {
     Written(Box<[u8]>),
 }
 
-/// The byte at `offset` of page `index` of a pager's object, before anybody writes it.
+/// Bytes side by side that are equal in a pager's page, so that making one is quick.
+const RUN: usize = 32;
+
+/// The byte at `offset` of page `index` of a pager's object, before anybody writes it. Never 0.
 #[must_use]
 pub fn file_byte(object: u32, index: u64, offset: usize) -> u8 {
-    let mixed = (u64::from(object) << 40 ^ index << 8 ^ (offset as u64 >> 3))
+    let mixed = (u64::from(object) << 40 ^ index << 8 ^ (offset / RUN) as u64)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8 | 1
+}
+
+/// A page of a pager's object, before anybody writes it.
+#[must_use]
+pub fn file_page(object: u32, index: u64) -> Box<[u8]> {
+    let mut page = vec![0; PAGE].into_boxed_slice();
+    for (run, bytes) in page.chunks_exact_mut(RUN).enumerate() {
+        bytes.fill(file_byte(object, index, run * RUN));
+    }
+    page
 }
 
 impl Bytes {
@@ -46,20 +60,32 @@ impl Bytes {
         }
     }
 
+    /// All bytes of the page.
+    #[must_use]
+    pub fn to_page(&self) -> Box<[u8]> {
+        match self {
+            Bytes::Zero => vec![0; PAGE].into_boxed_slice(),
+            Bytes::Written(bytes) => bytes.clone(),
+            Bytes::File { object, index } => file_page(*object, *index),
+        }
+    }
+
     /// Whether `page` has exactly these bytes.
     #[must_use]
     pub fn agrees(&self, page: &[u8]) -> bool {
         match self {
             Bytes::Zero => page.iter().all(|byte| *byte == 0),
             Bytes::Written(bytes) => **bytes == *page,
-            Bytes::File { .. } => (0..PAGE).all(|offset| page[offset] == self.at(offset)),
+            Bytes::File { object, index } => page
+                .chunks_exact(RUN)
+                .enumerate()
+                .all(|(run, bytes)| *bytes == [file_byte(*object, *index, run * RUN); RUN]),
         }
     }
 
     fn write(&mut self, offset: usize, value: u8) {
         if !matches!(self, Bytes::Written(_)) {
-            let bytes: Vec<u8> = (0..PAGE).map(|at| self.at(at)).collect();
-            *self = Bytes::Written(bytes.into_boxed_slice());
+            *self = Bytes::Written(self.to_page());
         }
         if let Bytes::Written(bytes) = self {
             bytes[offset] = value;
@@ -67,13 +93,38 @@ impl Bytes {
     }
 }
 
+/// What is in a page, and whom it may have to be asked for.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Number of the pager's object that the bytes come from, or from whose copy.
+    pub pager: Option<u32>,
+    /// An operation failed half way, or a pager took data along: any bytes are right.
+    pub lost: bool,
+}
+
 /// One page as all its sharers see it.
-pub type Cell = Rc<RefCell<Bytes>>;
+pub type Cell = Rc<RefCell<Content>>;
 
 /// A new page that nobody shares yet.
 #[must_use]
 pub fn cell(bytes: Bytes) -> Cell {
-    Rc::new(RefCell::new(bytes))
+    let pager = match bytes {
+        Bytes::File { object, .. } => Some(object),
+        _ => None,
+    };
+    Rc::new(RefCell::new(Content {
+        bytes,
+        pager,
+        lost: false,
+    }))
+}
+
+/// A name of a cell: the same for all its sharers, as long as one of them lives.
+#[must_use]
+pub fn name(of: &Cell) -> usize {
+    Rc::as_ptr(of) as usize
 }
 
 /// A page of a task.
@@ -139,18 +190,39 @@ impl Space {
         }
     }
 
-    /// The cells of a range, if all of it is mapped with at least `needed` rights.
+    /// The cells of whatever is mapped in a range, in order.
     #[must_use]
-    pub fn cells(&self, start: u64, count: u64, needed: Prot) -> Option<Vec<Cell>> {
-        (start..start + count)
-            .map(|page| {
-                let mapped = self.pages.get(&page)?;
-                mapped
-                    .protection
-                    .contains(needed)
-                    .then(|| mapped.cell.clone())
-            })
-            .collect()
+    pub fn cells(&self, start: u64, count: u64) -> Vec<Cell> {
+        let range = self.pages.range(start..start + count);
+        range.map(|(_, mapped)| mapped.cell.clone()).collect()
+    }
+
+    /// Whether each page of a range is mapped and passes a test.
+    ///
+    /// # Errors
+    /// By the lowest page that is not or does not: `KERN_INVALID_ADDRESS`,
+    /// `KERN_PROTECTION_FAILURE`.
+    pub fn check(
+        &self,
+        start: u64,
+        count: u64,
+        passes: impl Fn(&Mapped) -> bool,
+    ) -> Result<(), Kern> {
+        (start..start + count).try_for_each(|page| match self.pages.get(&page) {
+            None => Err(Kern::InvalidAddress),
+            Some(mapped) if passes(mapped) => Ok(()),
+            Some(_) => Err(Kern::ProtectionFailure),
+        })
+    }
+
+    /// The lowest page from `from` on where `count` pages are free.
+    #[must_use]
+    pub fn first_fit(&self, from: u64, count: u64) -> u64 {
+        let mut start = from;
+        while let Some((taken, _)) = self.pages.range(start..start + count).next_back() {
+            start = taken + 1;
+        }
+        start
     }
 
     /// Sets the rights of a range as vm_protect does.
@@ -158,12 +230,10 @@ impl Space {
     /// Returns whether it was allowed; if not, nothing has changed (rules 110 to 113).
     pub fn protect(&mut self, start: u64, count: u64, set_maximum: bool, to: Prot) -> bool {
         let range = start..start + count;
-        let allowed = range.clone().all(|page| {
-            self.pages
-                .get(&page)
-                .is_some_and(|mapped| mapped.max.contains(to))
-        });
-        if !allowed {
+        if self
+            .check(start, count, |mapped| mapped.max.contains(to))
+            .is_err()
+        {
             return false;
         }
         for (_, mapped) in self.pages.range_mut(range) {
@@ -210,7 +280,7 @@ impl Space {
     pub fn write(&mut self, page: u64, offset: usize, value: u8) -> bool {
         match self.pages.get(&page) {
             Some(mapped) if mapped.protection.contains(Prot::WRITE) => {
-                mapped.cell.borrow_mut().write(offset, value);
+                mapped.cell.borrow_mut().bytes.write(offset, value);
                 true
             }
             _ => false,
@@ -221,14 +291,34 @@ impl Space {
 /// A copy of a page as it is now.
 #[must_use]
 pub fn snapshot(of: &Cell) -> Cell {
-    cell(of.borrow().clone())
+    Rc::new(RefCell::new(of.borrow().clone()))
 }
 
-/// Replaces the bytes of each page of `to` by those of `from`, which may overlap it (rule 70).
-pub fn overwrite(to: &[Cell], from: &[Cell]) {
-    let taken: Vec<Bytes> = from.iter().map(|cell| cell.borrow().clone()).collect();
-    for (cell, bytes) in to.iter().zip(taken) {
-        *cell.borrow_mut() = bytes;
+/// Replaces `size` bytes of `to` from `at` on by those of `from` from `start` on. The two may overlap
+/// (rule 70); both begin in their first cell.
+pub fn overwrite(to: &[Cell], at: usize, from: &[Cell], start: usize, size: usize) {
+    let taken: Vec<Content> = from.iter().map(|cell| cell.borrow().clone()).collect();
+    let mut done = 0;
+    while done < size {
+        let (page, offset) = ((at + done) / PAGE, (at + done) % PAGE);
+        let (source, place) = ((start + done) / PAGE, (start + done) % PAGE);
+        let count = (PAGE - offset).min(PAGE - place).min(size - done);
+        let (mut target, taken) = (to[page].borrow_mut(), &taken[source]);
+        if count == PAGE {
+            let pager = taken.pager.or(target.pager);
+            *target = Content {
+                pager,
+                ..taken.clone()
+            };
+        } else {
+            for byte in 0..count {
+                let value = taken.bytes.at(place + byte);
+                target.bytes.write(offset + byte, value);
+            }
+            target.pager = target.pager.or(taken.pager);
+            target.lost |= taken.lost;
+        }
+        done += count;
     }
 }
 
@@ -253,8 +343,8 @@ mod tests {
         parent.inherit(2, 1, Inherit::None);
         let child = parent.fork();
         assert!(parent.write(0, 5, 1) && parent.write(1, 5, 1));
-        assert_eq!(child.get(0).unwrap().cell.borrow().at(5), 0);
-        assert_eq!(child.get(1).unwrap().cell.borrow().at(5), 1);
+        assert_eq!(child.get(0).unwrap().cell.borrow().bytes.at(5), 0);
+        assert_eq!(child.get(1).unwrap().cell.borrow().bytes.at(5), 1);
         assert!(child.get(2).is_none());
     }
 
@@ -263,13 +353,16 @@ mod tests {
         let cells: Vec<Cell> = (1..4)
             .map(|value| {
                 let cell = cell(Bytes::Zero);
-                cell.borrow_mut().write(0, value);
+                cell.borrow_mut().bytes.write(0, value);
                 cell
             })
             .collect();
-        overwrite(&cells[1..3], &cells[0..2]);
-        let first: Vec<u8> = cells.iter().map(|cell| cell.borrow().at(0)).collect();
+        overwrite(&cells[1..3], 0, &cells[0..2], 0, 2 * PAGE);
+        let first: Vec<u8> = cells.iter().map(|cell| cell.borrow().bytes.at(0)).collect();
         assert_eq!(first, [1, 1, 2]);
+        overwrite(&cells[0..2], PAGE - 1, &cells[2..3], 0, 2);
+        assert_eq!(cells[0].borrow().bytes.at(PAGE - 1), 2);
+        assert_eq!(cells[1].borrow().bytes.at(0), 0);
     }
 
     #[test]

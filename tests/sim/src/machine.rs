@@ -1,13 +1,13 @@
 //! The model machine: frames with bytes, address spaces with translations, nothing else.
 //!
 //! It does what the kernel and the physical window do, and is as unkind as they may be: free frames
-//! hold rubbish, an Enter with an old epoch is dropped, and so is any Enter now and then, since
-//! entering is a hint.
+//! hold rubbish, and an Enter with an old epoch is dropped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use ipc_abi::translation;
 use ipc_abi::types::Prot;
-use vm_core::effect::Enter;
+use vm_core::effect::{ENTER_MAX, Enter};
 use vm_core::event::MapId;
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
@@ -38,9 +38,9 @@ struct Space {
 #[derive(Debug)]
 pub struct Model {
     frames: Vec<Option<Box<[u8]>>>,
-    spaces: HashMap<u64, Space>,
-    /// Calls of [`Machine::revoke`].
-    pub revokes: u64,
+    spaces: BTreeMap<u64, Space>,
+    /// Calls so far; a revoke counts each element.
+    pub work: u64,
 }
 
 impl Model {
@@ -49,8 +49,8 @@ impl Model {
     pub fn new(limit: u32) -> Model {
         Model {
             frames: (0..limit).map(|_| None).collect(),
-            spaces: HashMap::new(),
-            revokes: 0,
+            spaces: BTreeMap::new(),
+            work: 0,
         }
     }
 
@@ -81,6 +81,47 @@ impl Model {
         }
     }
 
+    /// Enters the translation that an answer to a fault carries.
+    pub fn enter_one(&mut self, map: MapId, enter: &translation::Enter) {
+        let mut frames = [Frame(0); ENTER_MAX];
+        frames[0] = Frame(enter.frame);
+        self.enter(&Enter {
+            map,
+            epoch: enter.epoch,
+            address: enter.address,
+            protection: enter.protection,
+            uncached: enter.uncached,
+            count: 1,
+            frames,
+        });
+    }
+
+    /// Drops the translation of a page, as a kernel that is short of memory may.
+    pub fn drop_translation(&mut self, map: MapId, page: u64) {
+        if let Some(space) = self.spaces.get_mut(&map.to_word()) {
+            space.pages.remove(&page);
+        }
+    }
+
+    /// The bytes of the page at a page number, if a touch with these rights would not fault; they
+    /// are as good as touched.
+    pub fn page(&mut self, map: MapId, page: u64, needed: Prot) -> Option<&mut [u8]> {
+        let space = self.spaces.get_mut(&map.to_word())?;
+        let translation = space.pages.get_mut(&page)?;
+        if !translation.protection.contains(needed) {
+            return None;
+        }
+        translation.referenced = true;
+        translation.dirty |= needed.contains(Prot::WRITE);
+        let frame = translation.frame;
+        Some(self.frame(frame))
+    }
+
+    /// The maps that have an address space here.
+    pub fn maps(&self) -> impl Iterator<Item = MapId> + '_ {
+        self.spaces.keys().filter_map(|word| MapId::from_word(*word))
+    }
+
     /// The translation of a page.
     #[must_use]
     pub fn translation(&self, map: MapId, page: u64) -> Option<Translation> {
@@ -103,20 +144,12 @@ impl Model {
     /// Touches a byte as a thread of the map's task would: `None` is a fault. With `value` it is
     /// written, else read.
     pub fn touch(&mut self, map: MapId, address: u64, value: Option<u8>) -> Option<u8> {
-        let needed = if value.is_some() {
-            Prot::WRITE
-        } else {
-            Prot::READ
+        let needed = match value {
+            Some(_) => Prot::WRITE,
+            None => Prot::READ,
         };
-        let space = self.spaces.get_mut(&map.to_word())?;
-        let translation = space.pages.get_mut(&(address >> 12))?;
-        if !translation.protection.contains(needed) {
-            return None;
-        }
-        translation.referenced = true;
-        translation.dirty |= value.is_some();
-        let frame = translation.frame;
-        let byte = &mut self.frame(frame)[address as usize % PAGE];
+        let page = self.page(map, address >> 12, needed)?;
+        let byte = &mut page[address as usize % PAGE];
         if let Some(value) = value {
             *byte = value;
         }
@@ -133,33 +166,39 @@ fn lower(translation: &mut Translation, keep: Prot, seen: &mut Seen) -> bool {
 
 impl Machine for Model {
     fn zero(&mut self, frame: Frame) {
+        self.work += 1;
         self.frame(frame).fill(0);
     }
 
     fn copy(&mut self, from: Frame, to: Frame) {
+        self.work += 1;
         let bytes = self.frame(from).to_vec();
         self.frame(to).copy_from_slice(&bytes);
     }
 
     fn load(&mut self, frame: Frame, offset: usize, bytes: &mut [u8]) {
+        self.work += 1;
         bytes.copy_from_slice(&self.frame(frame)[offset..offset + bytes.len()]);
     }
 
     fn store(&mut self, frame: Frame, offset: usize, bytes: &[u8]) {
+        self.work += 1;
         self.frame(frame)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     fn copy_bytes(&mut self, from: (Frame, usize), to: (Frame, usize), count: usize) {
+        self.work += 1;
         let bytes = self.frame(from.0)[from.1..from.1 + count].to_vec();
         self.frame(to.0)[to.1..to.1 + count].copy_from_slice(&bytes);
     }
 
     fn is_zero(&mut self, frame: Frame) -> bool {
+        self.work += 1;
         self.frame(frame).iter().all(|byte| *byte == 0)
     }
 
     fn revoke(&mut self, elements: &[Revoke]) -> Seen {
-        self.revokes += 1;
+        self.work += elements.len() as u64;
         let mut seen = Seen::default();
         for element in elements {
             match *element {

@@ -1,0 +1,679 @@
+//! Random schedules: what tasks, threads and pagers do, in any order, and what each must see.
+//!
+//! Touches are compared at the moment when they succeed. A call takes effect in the flat model when
+//! it is answered. While one is on its way, nobody writes what it reads, nobody touches what it
+//! writes, and nobody else changes those addresses: there both the old and the new would be right,
+//! and nothing could be learned.
+
+use std::collections::BTreeMap;
+
+use ipc_abi::Kern;
+use ipc_abi::types::{CopyStrategy, Prot};
+use vm_core::Config;
+use vm_core::effect::{Answer, Report};
+use vm_core::event::{Event, MapId, PortOf, Token};
+
+use crate::Random;
+use crate::calls::{Call, Entry, Held, Pending};
+use crate::flat::{self, Bytes, Cell, PAGE, Space};
+use crate::pager::{Habits, Pagers, is_hole};
+use crate::world::{Arrival, Unkind, World};
+
+/// Page number of the lowest page that tasks use.
+pub const BASE: u64 = ipc_abi::layout::USER_MIN / PAGE as u64;
+
+/// What kind of run.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Frames of memory.
+    pub frames: u32,
+    /// Pagers.
+    pub pagers: u64,
+    /// Pages of each task that most calls are about.
+    pub pages: u64,
+    /// Tasks at most.
+    pub tasks: usize,
+    /// Events, about.
+    pub events: u64,
+    /// Pagers fail, are silent, forget and die.
+    pub faulty: bool,
+    /// Memory may run out.
+    pub pressure: bool,
+}
+
+impl Kind {
+    /// Much memory, pagers that work.
+    pub const PLAIN: Kind = Kind {
+        frames: 1024,
+        pagers: 2,
+        pages: 24,
+        tasks: 4,
+        events: 300,
+        faulty: false,
+        pressure: false,
+    };
+    /// Anonymous memory alone.
+    pub const ANONYMOUS: Kind = Kind {
+        pagers: 0,
+        ..Kind::PLAIN
+    };
+    /// Pagers that fail in every way.
+    pub const FAULTY: Kind = Kind {
+        faulty: true,
+        ..Kind::PLAIN
+    };
+    /// Few frames.
+    pub const PRESSURE: Kind = Kind {
+        frames: 72,
+        pressure: true,
+        ..Kind::PLAIN
+    };
+    /// Names of the kinds.
+    pub const NAMES: [&str; 4] = ["plain", "anonymous", "faulty", "pressure"];
+
+    /// A kind by its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Kind> {
+        let place = Kind::NAMES.iter().position(|known| *known == name)?;
+        let kinds = [Kind::PLAIN, Kind::ANONYMOUS, Kind::FAULTY, Kind::PRESSURE];
+        kinds.get(place).copied()
+    }
+}
+
+/// A client task.
+#[derive(Debug)]
+pub struct Client {
+    /// Its map.
+    pub map: MapId,
+    /// What it must see.
+    pub space: Space,
+    /// It has not ended.
+    pub alive: bool,
+}
+
+/// What a thread is about.
+#[derive(Clone, Copy, Debug)]
+enum Touch {
+    Nothing,
+    /// It is going to touch a byte, and to write it if there is a value.
+    Wants(u64, Option<u8>),
+    /// It has faulted.
+    Waits(Token, u64, Option<u8>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    client: usize,
+    touch: Touch,
+}
+
+/// One run.
+pub struct Sim {
+    /// What it runs on.
+    pub world: World,
+    /// Its choices.
+    pub random: Random,
+    seed: u64,
+    kind: Kind,
+    /// The task that makes tasks.
+    pub host: MapId,
+    /// Tasks.
+    pub clients: Vec<Client>,
+    threads: Vec<Thread>,
+    /// Pagers.
+    pub pagers: Pagers,
+    /// Pages of pagers' objects that anybody mapped.
+    cells: BTreeMap<(usize, u64), Cell>,
+    /// Copies that somebody has a right to.
+    pub copies: Vec<Held>,
+    /// Named entries that somebody has a right to.
+    pub entries: Vec<Entry>,
+    /// Calls that are not answered.
+    pub pending: BTreeMap<u64, Pending>,
+    next_held: u64,
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "seed {} of {:?}; the last events:\n{}",
+                self.seed,
+                self.kind,
+                self.world.recent()
+            );
+        }
+    }
+}
+
+impl Sim {
+    /// The run of a seed, before its first event.
+    #[must_use]
+    pub fn new(seed: u64, kind: Kind) -> Sim {
+        let mut random = Random::new(seed);
+        let unkind = Unkind {
+            lost_enters: [3, 20, 1_000_000][random.below(3) as usize],
+            queue: 1 + random.below(12) as usize,
+            supplies: random.once_in(2),
+            check_every: 1,
+        };
+        let mut config = Config::for_frames(kind.frames);
+        config.pager_timeout = 1_000_000;
+        let mut world = World::new(config, seed, unkind);
+        let host = world.core.boot_map().unwrap();
+        let mut pagers = Pagers::default();
+        for _ in 0..kind.pagers {
+            let slots = 1 + random.below(12) as u32;
+            let habits: Vec<Habits> = (0..1 + random.below(3))
+                .map(|_| habits(&mut random, kind.faulty))
+                .collect();
+            pagers.start(&mut world, host, slots, &habits);
+        }
+        let mut sim = Sim {
+            world,
+            random,
+            seed,
+            kind,
+            host,
+            clients: Vec::new(),
+            threads: Vec::new(),
+            pagers,
+            cells: BTreeMap::new(),
+            copies: Vec::new(),
+            entries: Vec::new(),
+            pending: BTreeMap::new(),
+            next_held: 0,
+        };
+        for _ in 0..2 {
+            let map = sim.world.core.boot_map().unwrap();
+            sim.add_client(map, Space::default());
+        }
+        sim
+    }
+
+    /// A task with two threads.
+    pub fn add_client(&mut self, map: MapId, space: Space) {
+        let client = self.clients.len();
+        self.clients.push(Client {
+            map,
+            space,
+            alive: true,
+        });
+        let touch = Touch::Nothing;
+        self.threads.extend([Thread { client, touch }; 2]);
+    }
+
+    /// What kind of run it is.
+    #[must_use]
+    pub const fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Does all of it.
+    pub fn run(&mut self) {
+        for step in 1..=self.kind.events {
+            self.event();
+            if step % 256 == 0 {
+                self.compare_resident();
+            }
+        }
+        self.finish();
+    }
+
+    /// Something happens.
+    pub fn event(&mut self) {
+        match self.random.below(100) {
+            0..40 => self.thread_acts(),
+            40..58 => self.call_something(),
+            58..78 => self.pager_acts(),
+            78..92 => match self.world.core.wants_step() {
+                true => self.world.post(Event::Step),
+                false => self.world.post(Event::Idle),
+            },
+            92..94 => self.world.wait(if self.kind.faulty { 30_000 } else { 10 }),
+            94 => self.kernel_wants(),
+            95 => self.abort_thread(),
+            96..98 => self.drop_right(),
+            98 => self.end_task(),
+            _ => self.pager_fails(),
+        }
+        self.arrive();
+    }
+
+    fn pager_acts(&mut self) {
+        if self.kind.pagers > 0 {
+            let place = self.random.below(self.kind.pagers) as usize;
+            self.pagers.act(&mut self.world, &mut self.random, place);
+        }
+    }
+
+    fn pager_fails(&mut self) {
+        if !self.kind.faulty || self.kind.pagers == 0 {
+            return;
+        }
+        if self.random.once_in(3) {
+            let place = self.random.below(self.kind.pagers) as usize;
+            self.pagers.kill(&mut self.world, place);
+        } else {
+            let file = self.random.below(self.pagers.files.len() as u64) as usize;
+            self.pagers.forget(&mut self.world, file);
+        }
+    }
+
+    fn kernel_wants(&mut self) {
+        if self.random.once_in(2) {
+            let wanted = 1 + self.random.below(4) as u32;
+            self.world.post(Event::KernelShort(wanted));
+        } else {
+            self.world.return_frames();
+        }
+    }
+
+    /// The content of a page of a pager's object, as whoever maps it sees it.
+    pub fn file_cell(&mut self, file: usize, index: u64) -> Cell {
+        let habits = &self.pagers.files[file].habits;
+        let cell = self.cells.entry((file, index)).or_insert_with(|| {
+            let object = file as u32;
+            let cell = flat::cell(match is_hole(habits, index) {
+                true => Bytes::Zero,
+                false => Bytes::File { object, index },
+            });
+            cell.borrow_mut().pager = Some(object);
+            cell
+        });
+        cell.clone()
+    }
+
+    /// Whether the pager that a page may have to come from has ever failed.
+    #[must_use]
+    pub fn may_fail(&self, cell: &Cell) -> bool {
+        let pager = cell.borrow().pager;
+        pager.is_some_and(|file| self.pagers.files[file as usize].faulty)
+    }
+
+    /// A number for a copy or a named entry.
+    pub fn held_number(&mut self) -> u64 {
+        self.next_held += 1;
+        self.next_held
+    }
+
+    // Threads.
+
+    fn thread_acts(&mut self) {
+        let place = self.random.below(self.threads.len() as u64) as usize;
+        let Thread { client, touch } = self.threads[place];
+        if !self.clients[client].alive {
+            return;
+        }
+        match touch {
+            Touch::Nothing => {
+                let page = BASE + self.random.below(self.kind.pages + 4);
+                let address = page * PAGE as u64 + self.random.below(PAGE as u64);
+                let write = self.random.once_in(2);
+                let value = write.then(|| 1 + self.random.below(255) as u8);
+                self.threads[place].touch = Touch::Wants(address, value);
+                self.touch(place, address, value);
+            }
+            Touch::Wants(address, value) => self.touch(place, address, value),
+            Touch::Waits(..) => {}
+        }
+    }
+
+    /// Whether what a touch would see or do is uncertain until a pending call is answered.
+    fn is_uncertain(&self, client: usize, page: u64, write: bool) -> bool {
+        let cell = self.clients[client].space.get(page).map(|page| &page.cell);
+        self.pending.values().any(|pending| {
+            pending.covers(client, page)
+                || cell.is_none() && pending.is_anywhere(client)
+                || cell.is_some_and(|cell| {
+                    let name = flat::name(cell);
+                    pending.writes(name) || write && pending.reads(name)
+                })
+        })
+    }
+
+    fn touch(&mut self, place: usize, address: u64, value: Option<u8>) {
+        let client = self.threads[place].client;
+        let (page, offset) = (address / PAGE as u64, address as usize % PAGE);
+        let map = self.clients[client].map;
+        let access = match value {
+            Some(_) => Prot::WRITE,
+            None => Prot::READ,
+        };
+        if self.is_uncertain(client, page, value.is_some()) {
+            return;
+        }
+        let Some(byte) = self.world.model.touch(map, address, value) else {
+            let token = self.world.fault(map, address, access);
+            self.threads[place].touch = Touch::Waits(token, address, value);
+            return;
+        };
+        self.threads[place].touch = Touch::Nothing;
+        let space = &mut self.clients[client].space;
+        let mapped = space.get(page).filter(|m| m.protection.contains(access));
+        let Some(mapped) = mapped else {
+            panic!("client {client} touched {address:#x} ({access:?}), which it may not");
+        };
+        if value.is_some() {
+            space.write(page, offset, byte);
+            return;
+        }
+        let content = mapped.cell.borrow();
+        assert!(
+            content.lost || content.bytes.at(offset) == byte,
+            "client {client} reads {byte:#x} at {address:#x}, not {:#x}",
+            content.bytes.at(offset)
+        );
+    }
+
+    /// A thread gets an exception: there must be a reason.
+    fn exception(&self, client: usize, address: u64, access: Prot, code: Kern) {
+        let page = address / PAGE as u64;
+        let changing = self.pending.values().any(|call| call.covers(client, page));
+        let mapped = self.clients[client].space.get(page);
+        let expected = match (code, mapped) {
+            (Kern::InvalidAddress, None) => true,
+            (Kern::ProtectionFailure, Some(mapped)) => !mapped.protection.contains(access),
+            (Kern::MemoryError, Some(mapped)) => self.may_fail(&mapped.cell),
+            (Kern::ResourceShortage, _) => self.kind.pressure,
+            _ => false,
+        };
+        assert!(
+            expected || changing,
+            "client {client} gets {code:?} at {address:#x} ({access:?}); {mapped:?}"
+        );
+    }
+
+    fn resumed(&mut self, token: Token, result: Result<(), Kern>) {
+        if self.pagers.resumed(token, result) {
+            return;
+        }
+        let mine = |thread: &Thread| matches!(thread.touch, Touch::Waits(at, ..) if at == token);
+        let place = self.threads.iter().position(mine);
+        let place = place.expect("somebody faulted");
+        let Thread { client, touch } = self.threads[place];
+        let Touch::Waits(_, address, value) = touch else {
+            return;
+        };
+        self.threads[place].touch = match result {
+            Ok(()) => Touch::Wants(address, value),
+            Err(code) => {
+                let access = value.map_or(Prot::READ, |_| Prot::WRITE);
+                self.exception(client, address, access, code);
+                Touch::Nothing
+            }
+        };
+    }
+
+    fn abort_thread(&mut self) {
+        let place = self.random.below(self.threads.len() as u64) as usize;
+        if let Touch::Waits(token, address, value) = self.threads[place].touch {
+            self.world.cancel(token);
+            self.threads[place].touch = Touch::Wants(address, value);
+        }
+    }
+
+    // What comes back.
+
+    /// Takes note of everything that has arrived.
+    pub fn arrive(&mut self) {
+        while let Some(arrival) = self.world.arrival() {
+            match arrival {
+                Arrival::Resumed(token, result) => self.resumed(token, result),
+                Arrival::Answered(token, answer) => self.answered(token, answer),
+                Arrival::Reported(Report::DirtyDropped { port, .. }) => self.data_lost(port.0),
+                Arrival::Reported(Report::PagerLate { port, .. }) => {
+                    let file = self.file_of(port.0);
+                    assert!(self.kind.faulty, "the pager of object {file} is late");
+                    self.pagers.files[file].faulty = true;
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, token: Token, answer: Answer) {
+        let pending = self.pending.remove(&token.0.get());
+        let pending = pending.unwrap_or_else(|| panic!("{token:?} is answered {answer:?}"));
+        self.apply(pending, answer);
+    }
+
+    fn file_of(&self, port: u32) -> usize {
+        let mut files = self.pagers.files.iter();
+        files.position(|file| file.port.0 == port).unwrap()
+    }
+
+    /// Written pages of an object were dropped: nobody knows what it holds.
+    fn data_lost(&mut self, port: u32) {
+        let file = self.file_of(port);
+        assert!(self.kind.faulty, "data of object {file} was dropped");
+        for (_, cell) in self.cells.range((file, 0)..(file + 1, 0)) {
+            cell.borrow_mut().lost = true;
+        }
+    }
+
+    // Ends.
+
+    fn drop_right(&mut self) {
+        let late = self.random.once_in(4);
+        let busy = |number| self.pending.values().any(|call| call.uses(number));
+        if self.random.once_in(2) {
+            let place = self.random.below(self.copies.len().max(1) as u64) as usize;
+            if self.copies.get(place).is_some_and(|held| !busy(held.number)) {
+                let port = self.copies[place].port;
+                self.world.no_senders(port, late);
+                if !late {
+                    self.copies.swap_remove(place);
+                }
+            }
+        } else {
+            let place = self.random.below(self.entries.len().max(1) as u64) as usize;
+            if self.entries.get(place).is_some_and(|held| !busy(held.number)) {
+                let port = self.entries[place].port;
+                self.world.no_senders(port, late);
+                if !late {
+                    self.entries.swap_remove(place);
+                }
+            }
+        }
+    }
+
+    fn end_task(&mut self) {
+        let client = self.random.below(self.clients.len() as u64) as usize;
+        let alive = self.clients.iter().filter(|client| client.alive).count();
+        let busy = |call: &Pending| call.concerns(client) && !call.is_harmless();
+        if alive > 1 && !self.pending.values().any(busy) {
+            self.end(client);
+        }
+    }
+
+    /// A task ends: its threads' calls and faults are void, its map's entries go.
+    pub fn end(&mut self, client: usize) {
+        if !std::mem::replace(&mut self.clients[client].alive, false) {
+            return;
+        }
+        for thread in &mut self.threads {
+            if thread.client == client
+                && let Touch::Waits(token, ..) = std::mem::replace(&mut thread.touch, Touch::Nothing)
+            {
+                self.world.cancel(token);
+            }
+        }
+        let calls: Vec<u64> = self.pending.keys().copied().collect();
+        for token in calls {
+            if self.pending[&token].client == client {
+                self.pending.remove(&token);
+                self.world.cancel(Token(token.try_into().unwrap()));
+            }
+        }
+        self.clients[client].space = Space::default();
+        let map = self.clients[client].map;
+        self.world.post(Event::TaskEnded(map));
+    }
+
+    /// Lets everything come to rest: pagers answer, calls and faults end.
+    pub fn drain(&mut self) {
+        for round in 0.. {
+            self.arrive();
+            self.world.settle();
+            self.arrive();
+            for place in 0..self.pagers.pagers.len() {
+                for _ in 0..64 {
+                    self.pagers.act(&mut self.world, &mut self.random, place);
+                    self.arrive();
+                }
+            }
+            let waits = |thread: &Thread| matches!(thread.touch, Touch::Waits(..));
+            let rest = self.pending.is_empty() && !self.threads.iter().any(waits);
+            if rest && !self.world.core.wants_step() && !self.pagers.is_busy(&self.world) {
+                return;
+            }
+            if round > 20 && self.kind.faulty {
+                self.world.wait_for_clock();
+            }
+            assert!(
+                round < 500,
+                "no end: {:?}, {:?}",
+                self.pending,
+                self.threads.iter().filter(|t| waits(t)).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    /// Compares every page that is resident, or reads zero, with what it must be.
+    pub fn compare_resident(&mut self) {
+        for (place, client) in self.clients.iter().enumerate() {
+            for (page, mapped) in client.space.iter() {
+                if !client.alive || self.is_uncertain(place, page, false) {
+                    continue;
+                }
+                let content = mapped.cell.borrow();
+                let Some((frame, _)) = self.world.core.would_grant(client.map, page) else {
+                    continue;
+                };
+                assert!(
+                    content.lost || content.bytes.agrees(self.world.model.frame(frame)),
+                    "client {place} would see something else at page {page:#x}, {frame:?}"
+                );
+            }
+        }
+    }
+
+    /// Reads every page of every task, ends everything, and looks for what is left.
+    pub fn finish(&mut self) {
+        self.pagers.honest = true;
+        self.drain();
+        self.world.return_frames();
+        self.compare_resident();
+        if !self.kind.pressure {
+            self.read_everything();
+        }
+        for client in 0..self.clients.len() {
+            self.end(client);
+        }
+        self.drain();
+        for held in std::mem::take(&mut self.copies) {
+            self.world.no_senders(held.port, false);
+        }
+        for held in std::mem::take(&mut self.entries) {
+            self.world.no_senders(held.port, false);
+        }
+        self.drain();
+        for place in 0..self.pagers.pagers.len() {
+            self.pagers.kill(&mut self.world, place);
+        }
+        self.drain();
+        self.world.return_frames();
+        self.drain();
+        self.world.post(Event::TaskEnded(self.host));
+        self.drain();
+        let left = self.world.core.census();
+        let used = left.frames - left.free - self.world.supplied() as u32;
+        assert_eq!(used, 0, "frames are lost: {left:?}");
+        assert!(left.is_empty(), "something is left: {left:?}");
+        for (port, state) in &self.world.ports {
+            assert_eq!(state.held, 0, "rights to port {port} are left");
+        }
+    }
+
+    fn read_everything(&mut self) {
+        for place in 0..self.clients.len() {
+            if !self.clients[place].alive {
+                continue;
+            }
+            let pages: Vec<u64> = self.clients[place]
+                .space
+                .iter()
+                .filter(|(_, mapped)| mapped.protection.contains(Prot::READ))
+                .map(|(page, _)| page)
+                .collect();
+            for page in pages {
+                self.read_page(place, page);
+            }
+        }
+    }
+
+    /// Reads one page through faults.
+    fn read_page(&mut self, place: usize, page: u64) {
+        let map = self.clients[place].map;
+        let thread = self.threads.iter().position(|thread| thread.client == place);
+        let thread = thread.unwrap();
+        for _ in 0..50 {
+            if let Some(bytes) = self.world.model.page(map, page, Prot::READ) {
+                let content = self.clients[place].space.get(page).unwrap().cell.borrow();
+                assert!(
+                    content.lost || content.bytes.agrees(bytes),
+                    "client {place} reads something else in page {page:#x}"
+                );
+                return;
+            }
+            let address = page * PAGE as u64;
+            let token = self.world.fault(map, address, Prot::READ);
+            self.threads[thread].touch = Touch::Waits(token, address, None);
+            self.drain();
+        }
+        let cell = &self.clients[place].space.get(page).unwrap().cell;
+        assert!(self.may_fail(cell), "page {page:#x} of client {place} never comes");
+    }
+
+    fn call_something(&mut self) {
+        let alive: Vec<usize> = (0..self.clients.len())
+            .filter(|client| self.clients[*client].alive)
+            .collect();
+        let Some(client) = self.random.pick(&alive) else {
+            return;
+        };
+        let call = Call::random(self, client);
+        self.begin(client, call);
+    }
+
+    /// The right that an own port's record stands for is used up.
+    pub fn forget_copy(&mut self, port: PortOf) {
+        self.copies.retain(|held| held.port != port);
+    }
+}
+
+fn habits(random: &mut Random, faulty: bool) -> Habits {
+    let mut odds = |most: u64| match random.below(3) {
+        0 => 0,
+        _ => 1 + random.below(most),
+    };
+    let mut habits = Habits {
+        error: if faulty { odds(8) } else { 0 },
+        twice: odds(4),
+        part: odds(3),
+        locked: odds(4),
+        precious: odds(4),
+        refuse: odds(8),
+        initiative: odds(4),
+        silent: false,
+        holes: odds(2) == 0,
+        may_cache: odds(2) == 0,
+        strategy: CopyStrategy::Delay,
+        cluster: odds(8) as u32,
+    };
+    habits.silent = faulty && random.once_in(6);
+    if random.once_in(3) {
+        habits.strategy = CopyStrategy::None;
+    }
+    habits
+}

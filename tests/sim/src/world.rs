@@ -1,0 +1,554 @@
+//! The driver: a core, the model machine, and the ports and threads around them.
+//!
+//! It does what the shell and the kernel do between them: posts an event, carries out its effects in
+//! order, keeps queues of messages to pagers, counts rights and tokens. What tasks would notice comes
+//! out as [`Arrival`]s, in order. After each event the core is checked whole.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
+
+use ipc_abi::Kern;
+use ipc_abi::types::Prot;
+use ipc_protocol::memory_object::Request as Wording;
+use ipc_protocol::{memory_object_control, vm_map};
+use vm_core::call::{Call, Message};
+use vm_core::effect::{Answer, Effect, Effects, Report};
+use vm_core::event::{
+    ControlId, Event, Fault, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights, Time, Token,
+};
+use vm_core::object::page::Frame;
+use vm_core::{Config, Core, Supplies, Turn};
+
+use crate::Random;
+use crate::machine::Model;
+
+/// Events that are kept to be shown with a failure.
+const RECENT: usize = 24;
+
+/// What a task would notice.
+#[derive(Clone, Debug)]
+pub enum Arrival {
+    /// A faulting thread goes on, or gets an exception.
+    Resumed(Token, Result<(), Kern>),
+    /// A call is answered.
+    Answered(Token, Answer),
+    /// A line on the console.
+    Reported(Report),
+}
+
+/// A message in the queue of a memory object port.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// What it says.
+    pub wording: Wording,
+    /// The control port that came with it.
+    pub control: Option<ControlId>,
+}
+
+/// A memory object port, whose receive right a pager has.
+#[derive(Debug, Default)]
+pub struct Port {
+    queue: VecDeque<Said>,
+    /// The server was told that it is full.
+    full: bool,
+    dead: bool,
+    watched: bool,
+    /// References that the server has.
+    pub held: i64,
+}
+
+/// Who waits behind a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Fault(MapId),
+    Call,
+}
+
+/// What an event cost at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Machine calls, a revoked element each.
+    pub machine: u64,
+    /// Effects.
+    pub effects: usize,
+}
+
+/// How unkind the world is.
+#[derive(Clone, Copy, Debug)]
+pub struct Unkind {
+    /// One in this many Enters is lost.
+    pub lost_enters: u64,
+    /// Messages that a memory object port holds.
+    pub queue: usize,
+    /// Bring zeroed frames along.
+    pub supplies: bool,
+    /// Check the core after one in this many events.
+    pub check_every: u64,
+}
+
+/// Everything outside the core.
+pub struct World {
+    /// The core.
+    pub core: Core,
+    /// The machine.
+    pub model: Model,
+    effects: Effects,
+    supplies: Supplies,
+    random: Random,
+    unkind: Unkind,
+    /// The time.
+    pub now: Time,
+    wake: Time,
+    next_token: u64,
+    waits: BTreeMap<u64, Waits>,
+    /// Memory object ports.
+    pub ports: BTreeMap<u32, Port>,
+    made: BTreeMap<u64, u32>,
+    arrivals: VecDeque<Arrival>,
+    donated: Vec<Frame>,
+    later: VecDeque<Event>,
+    recent: VecDeque<Event>,
+    /// Events so far.
+    pub events: u64,
+    /// The dearest event.
+    pub worst: Cost,
+    /// Print each event.
+    pub verbose: bool,
+}
+
+impl Port {
+    /// Whether its receiver has ended.
+    #[must_use]
+    pub const fn is_dead(&self) -> bool {
+        self.dead
+    }
+}
+
+impl World {
+    /// A world with so many frames, and a core that has them all.
+    #[must_use]
+    pub fn new(config: Config, seed: u64, unkind: Unkind) -> World {
+        let mut world = World {
+            core: Core::new(config).unwrap(),
+            model: Model::new(config.frame_limit),
+            effects: Effects::new().unwrap(),
+            supplies: Supplies::default(),
+            random: Random::new(seed ^ 0x5157),
+            unkind,
+            now: Time(1),
+            wake: Time::NEVER,
+            next_token: 0,
+            waits: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            made: BTreeMap::new(),
+            arrivals: VecDeque::new(),
+            donated: Vec::new(),
+            later: VecDeque::new(),
+            recent: VecDeque::new(),
+            events: 0,
+            worst: Cost::default(),
+            verbose: false,
+        };
+        world.post(Event::AddFrames {
+            first: 0,
+            count: config.frame_limit,
+        });
+        world
+    }
+
+    /// Hands the core an event, carries out everything that follows from it, and checks the core.
+    pub fn post(&mut self, event: Event) {
+        self.later.push_back(event);
+        while let Some(event) = self.later.pop_front() {
+            self.post_one(event);
+        }
+    }
+
+    fn post_one(&mut self, event: Event) {
+        self.events += 1;
+        if self.unkind.supplies && self.random.once_in(8) {
+            self.core.refill(&mut self.supplies);
+            for frame in self.supplies.to_zero() {
+                self.model.frame(frame).fill(0);
+            }
+        }
+        if self.verbose {
+            println!("{:>6} {event:x?}", self.events);
+        }
+        self.recent.push_back(event.clone());
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+        let before = self.model.work;
+        let mut turn = Turn {
+            now: self.now,
+            supplies: &mut self.supplies,
+            machine: &mut self.model,
+            effects: &mut self.effects,
+        };
+        self.core.handle(event, &mut turn);
+        self.worst.machine = self.worst.machine.max(self.model.work - before);
+        self.worst.effects = self.worst.effects.max(self.effects.as_slice().len());
+        while let Some(effect) = self.effects.pop_front() {
+            if self.verbose {
+                println!("         -> {effect:x?}");
+            }
+            self.carry_out(effect);
+        }
+        if self.events.is_multiple_of(self.unkind.check_every) {
+            self.check();
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Enter(enter) => {
+                if !self.random.once_in(self.unkind.lost_enters) {
+                    self.model.enter(&enter);
+                }
+            }
+            Effect::Resume { to, result } => {
+                let token = to.expect("a fault has a token");
+                let waits = self.waits.remove(&token.0.get());
+                let Some(Waits::Fault(map)) = waits else {
+                    panic!("resumed {token:?}, behind which is {waits:?}");
+                };
+                if let Ok(Some(enter)) = &result
+                    && !self.random.once_in(self.unkind.lost_enters)
+                {
+                    self.model.enter_one(map, enter);
+                }
+                self.arrivals
+                    .push_back(Arrival::Resumed(token, result.map(|_| ())));
+            }
+            Effect::Reply { to, answer } => {
+                let token = to.expect("nobody is not answered");
+                let waits = self.waits.remove(&token.0.get());
+                assert_eq!(waits, Some(Waits::Call), "answered {token:?}");
+                if let Ok(reply) = &answer
+                    && let Some(port) = reply.right
+                {
+                    *self.made.entry(port.to_payload()).or_default() += 1;
+                }
+                self.arrivals.push_back(Arrival::Answered(token, answer));
+            }
+            Effect::Release(right, count) => self.released(right, i64::from(count)),
+            Effect::WatchDead(right) => {
+                let port = self.ports.entry(right.0).or_default();
+                port.watched = true;
+                if port.dead {
+                    self.later.push_back(Event::DeadName(right));
+                }
+            }
+            Effect::PortGone(port) => {
+                self.made.remove(&port.to_payload());
+            }
+            Effect::SpaceGone(map) => self.model.forget(map),
+            Effect::Talk(right) => self.talk(right),
+            Effect::WakeAt(time) => self.wake = time,
+            Effect::Donate { first, count } => {
+                for number in first.0..first.0 + count {
+                    self.model.spoil(Frame(number));
+                    self.donated.push(Frame(number));
+                }
+            }
+            Effect::Report(report) => self.arrivals.push_back(Arrival::Reported(report)),
+        }
+    }
+
+    fn released(&mut self, right: RightId, count: i64) {
+        let port = self.ports.entry(right.0).or_default();
+        port.held -= count;
+        assert!(port.held >= 0, "{right:?} was given back too often");
+    }
+
+    /// Says to a port what there is to say, as long as its queue has room.
+    fn talk(&mut self, right: RightId) {
+        while let Some(message) = self.core.next_message(right) {
+            let port = self.ports.entry(right.0).or_default();
+            if port.dead {
+                return;
+            }
+            if port.queue.len() >= self.unkind.queue {
+                port.full = true;
+                self.later.push_back(Event::Full(right));
+                return;
+            }
+            let control = match message.right {
+                Some(PortOf::Control(control)) => Some(control),
+                None => None,
+                other => panic!("a memory object port is sent {other:?}"),
+            };
+            let said = Said {
+                wording: message.wording,
+                control,
+            };
+            if self.verbose {
+                println!("         => {right:?} {said:x?}");
+            }
+            port.queue.push_back(said);
+            if let Some(control) = message.right {
+                *self.made.entry(control.to_payload()).or_default() += 1;
+            }
+            self.core.sent(right, &mut self.effects);
+        }
+    }
+
+    /// The messages that wait at a port.
+    #[must_use]
+    pub fn queue(&self, right: RightId) -> &VecDeque<Said> {
+        static NONE: VecDeque<Said> = VecDeque::new();
+        self.ports.get(&right.0).map_or(&NONE, |port| &port.queue)
+    }
+
+    /// Receives the message at a place of a port's queue.
+    pub fn receive(&mut self, right: RightId, place: usize) -> Said {
+        let port = self.ports.get_mut(&right.0).unwrap();
+        let said = port.queue.remove(place).unwrap();
+        if std::mem::take(&mut port.full) {
+            self.post(Event::Possible(right));
+        }
+        said
+    }
+
+    /// The port's receiver ends.
+    pub fn kill_port(&mut self, right: RightId) {
+        let port = self.ports.entry(right.0).or_default();
+        port.dead = true;
+        port.queue.clear();
+        if port.watched {
+            self.post(Event::DeadName(right));
+        }
+    }
+
+    /// A right to a memory object port, for a message.
+    pub fn right_to(&mut self, right: RightId) -> PortRef {
+        let port = self.ports.entry(right.0).or_default();
+        port.held += 1;
+        match port.dead {
+            true => PortRef::Dead(right),
+            false => PortRef::Foreign(right),
+        }
+    }
+
+    fn token(&mut self, waits: Waits) -> Token {
+        self.next_token += 1;
+        let token = Token(NonZeroU64::new(self.next_token).unwrap());
+        self.waits.insert(self.next_token, waits);
+        token
+    }
+
+    /// A thread of a map's task touches memory that is not there.
+    pub fn fault(&mut self, map: MapId, address: u64, access: Prot) -> Token {
+        let token = self.token(Waits::Fault(map));
+        self.post(Event::Fault(Fault {
+            map,
+            address,
+            access,
+            token,
+        }));
+        token
+    }
+
+    /// A call on a map port with at most one right.
+    pub fn call(&mut self, map: MapId, request: vm_map::Request, right: PortRef) -> Token {
+        let token = self.token(Waits::Call);
+        let mut rights = NO_RIGHTS;
+        rights[0] = right;
+        self.post(Event::Call {
+            call: Call::Map(map, request),
+            rights,
+            reply: Some(token),
+        });
+        token
+    }
+
+    /// A one-way message on a control port.
+    pub fn control(
+        &mut self,
+        control: ControlId,
+        request: memory_object_control::Request,
+        rights: Rights,
+    ) {
+        self.post(Event::Call {
+            call: Call::Control(control, request),
+            rights,
+            reply: None,
+        });
+    }
+
+    /// A call on a control port.
+    pub fn control_call(
+        &mut self,
+        control: ControlId,
+        request: memory_object_control::Request,
+        rights: Rights,
+    ) -> Token {
+        let token = self.token(Waits::Call);
+        self.post(Event::Call {
+            call: Call::Control(control, request),
+            rights,
+            reply: Some(token),
+        });
+        token
+    }
+
+    /// The thread behind a token is aborted. Nothing may be said to the token from now on.
+    pub fn cancel(&mut self, token: Token) {
+        let waits = self.waits.remove(&token.0.get());
+        assert!(waits.is_some(), "{token:?} is answered already");
+        self.arrivals.retain(|arrival| match arrival {
+            Arrival::Resumed(to, _) | Arrival::Answered(to, _) => *to != token,
+            Arrival::Reported(_) => true,
+        });
+        self.post(Event::Cancelled(token));
+    }
+
+    /// Whether an answer to this token is still to come from the core.
+    #[must_use]
+    pub fn is_waiting(&self, token: Token) -> bool {
+        self.waits.contains_key(&token.0.get())
+    }
+
+    /// The last send right to one of the server's ports is gone. `late`: there was a newer right
+    /// when the notice was sent, so it is void.
+    pub fn no_senders(&mut self, port: PortOf, late: bool) {
+        let made = self.made.get(&port.to_payload()).copied();
+        let made = made.unwrap_or(0).saturating_sub(u32::from(late));
+        self.post(Event::NoSenders { port, made });
+    }
+
+    /// Takes what has arrived first.
+    pub fn arrival(&mut self) -> Option<Arrival> {
+        self.arrivals.pop_front()
+    }
+
+    /// Lets time pass; the clock goes off if the core wanted it to.
+    pub fn wait(&mut self, nanoseconds: u64) {
+        self.now = self.now.after(nanoseconds);
+        if self.now >= self.wake {
+            self.wake = Time::NEVER;
+            self.post(Event::Tick);
+        }
+    }
+
+    /// Goes on to the next time that the core set, if it set one.
+    pub fn wait_for_clock(&mut self) -> bool {
+        if self.wake == Time::NEVER {
+            return false;
+        }
+        self.now = self.now.max(self.wake);
+        self.wait(0);
+        true
+    }
+
+    /// Takes steps until there is nothing left to do.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.core.wants_step() {
+                return;
+            }
+            self.post(Event::Step);
+        }
+        panic!("steps without end");
+    }
+
+    /// The kernel gives back frames that it was given.
+    pub fn return_frames(&mut self) {
+        while let Some(frame) = self.donated.pop() {
+            self.post(Event::AddFrames {
+                first: frame.0,
+                count: 1,
+            });
+        }
+    }
+
+    /// Frames that lie in the supplies.
+    #[must_use]
+    pub fn supplied(&self) -> usize {
+        self.supplies.len()
+    }
+
+    /// The core's own invariants, and that every translation is one that a look-up would give.
+    pub fn check(&self) {
+        if let Err(what) = self.core.check_invariants() {
+            panic!("after event {}: {what}", self.events);
+        }
+        for map in self.model.maps() {
+            for (page, found) in self.model.translations(map) {
+                let granted = self.core.would_grant(map, page);
+                let sound = granted.is_some_and(|(frame, protection)| {
+                    frame == found.frame && protection.contains(found.protection)
+                });
+                assert!(
+                    sound,
+                    "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants {granted:?}",
+                    self.events
+                );
+            }
+        }
+    }
+
+    /// A call that is answered before it returns, with steps as needed.
+    pub fn call_now(
+        &mut self,
+        map: MapId,
+        request: vm_map::Request,
+        right: PortRef,
+    ) -> (Answer, Option<vm_map::Reply>) {
+        let token = self.call(map, request, right);
+        while self.is_waiting(token) {
+            assert!(self.core.wants_step(), "{request:?} waits for something");
+            self.post(Event::Step);
+        }
+        let mine = |arrival: &Arrival| matches!(arrival, Arrival::Answered(to, _) if *to == token);
+        let place = self.arrivals.iter().position(mine).unwrap();
+        let Some(Arrival::Answered(_, answer)) = self.arrivals.remove(place) else {
+            unreachable!("it was there");
+        };
+        let message = match answer {
+            Ok(reply) => match reply.message {
+                Message::Map(message) => Some(message),
+                other => panic!("{request:?} is answered {other:?}"),
+            },
+            Err(_) => None,
+        };
+        (answer, message)
+    }
+
+    /// Touches memory as a thread does, faulting until it works or an exception comes, with steps as
+    /// needed.
+    pub fn touch_now(&mut self, map: MapId, address: u64, value: Option<u8>) -> Result<u8, Kern> {
+        let access = match value {
+            Some(_) => Prot::WRITE,
+            None => Prot::READ,
+        };
+        for _ in 0..1000 {
+            if let Some(byte) = self.model.touch(map, address, value) {
+                return Ok(byte);
+            }
+            let token = self.fault(map, address, access);
+            while self.is_waiting(token) {
+                assert!(self.core.wants_step(), "a touch of {address:#x} waits");
+                self.post(Event::Step);
+            }
+            let mine =
+                |arrival: &Arrival| matches!(arrival, Arrival::Resumed(to, _) if *to == token);
+            let place = self.arrivals.iter().position(mine).unwrap();
+            if let Some(Arrival::Resumed(_, Err(code))) = self.arrivals.remove(place) {
+                return Err(code);
+            }
+        }
+        panic!("a touch of {address:#x} faults for ever");
+    }
+
+    /// The last events, for the report of a failure.
+    #[must_use]
+    pub fn recent(&self) -> String {
+        let first = self.events.saturating_sub(self.recent.len() as u64) + 1;
+        (first..)
+            .zip(&self.recent)
+            .map(|(number, event)| format!("{number:>6} {event:x?}\n"))
+            .collect()
+    }
+}
