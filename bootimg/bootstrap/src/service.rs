@@ -1,5 +1,6 @@
 //! What bootstrap is asked, and what starting a task takes.
 
+use alloc::rc::Rc;
 use core::fmt;
 
 use bootimg::{Image, Level, Manifest, Task};
@@ -75,7 +76,7 @@ pub(crate) struct Service<'a> {
     image: Image<'a>,
     manifest: Manifest<'a>,
     host: SendRight<Untyped>,
-    ports: PortSet,
+    ports: Rc<PortSet>,
     /// Where the kernel's notices go.
     notices: ReceiveRight<Bootstrap>,
     names: Names,
@@ -84,7 +85,7 @@ pub(crate) struct Service<'a> {
 
 impl<'a> Service<'a> {
     pub(crate) fn new(image: Image<'a>, manifest: Manifest<'a>) -> Result<Service<'a>, Kern> {
-        let ports = PortSet::new()?;
+        let ports = Rc::new(PortSet::new()?);
         let notices = ReceiveRight::new(u64::MAX)?;
         ports.insert(&notices)?;
         Ok(Service {
@@ -100,8 +101,8 @@ impl<'a> Service<'a> {
 
     /// Serves until the last client has ended; gives its status.
     pub(crate) fn serve(&mut self) -> Result<u32, Kern> {
-        let ports = core::mem::replace(&mut self.ports, PortSet::new()?);
-        serve(self, &ports)?;
+        let ports = Rc::clone(&self.ports);
+        serve(self, &*ports)?;
         Ok(self.tasks.last_status())
     }
 
