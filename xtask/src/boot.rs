@@ -56,9 +56,11 @@ pub fn boot(
     let pieces = read_in_background(output);
     let deadline = limit.and_then(|limit| started.checked_add(limit));
     let mut lines = LastLines::default();
+    let mut ends = LineEnds::default();
     let silent = loop {
         match next_piece(&pieces, deadline) {
             Ok(piece) => {
+                let piece = ends.plain(&piece);
                 lines.add(&piece);
                 listen(&piece);
             }
@@ -182,6 +184,29 @@ impl Drop for Running {
     }
 }
 
+/// Turns the line ends of a serial line, carriage return and line feed, into plain line feeds.
+#[derive(Debug, Default)]
+struct LineEnds {
+    /// The last piece ended with a carriage return, which has not been handed on.
+    held: bool,
+}
+
+impl LineEnds {
+    fn plain(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(piece.len() + 1);
+        for &byte in piece {
+            if self.held && byte != b'\n' {
+                plain.push(b'\r');
+            }
+            self.held = byte == b'\r';
+            if !self.held {
+                plain.push(byte);
+            }
+        }
+        plain
+    }
+}
+
 /// Cuts a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct LineSplitter {
@@ -252,6 +277,17 @@ mod tests {
         assert_eq!(lines_of(&[b"a\r\nb", b"c\n", b"d"]), ["a", "bc", "d"]);
         assert_eq!(lines_of(&[b"\n\nx\n"]), ["", "", "x"]);
         assert_eq!(lines_of(&[&[0xff, b'\n']]), ["\u{fffd}"]);
+    }
+
+    #[test]
+    fn line_ends_become_plain_wherever_the_stream_is_cut() {
+        let stream = b"a\r\nb\rc\r\r\n";
+        for cut in 0..stream.len() {
+            let mut ends = LineEnds::default();
+            let mut plain = ends.plain(&stream[..cut]);
+            plain.extend(ends.plain(&stream[cut..]));
+            assert_eq!(plain, b"a\nb\rc\r\n", "cut at {cut}");
+        }
     }
 
     #[test]
