@@ -108,15 +108,23 @@ impl Core {
         }
     }
 
-    /// A right's port is dead. The notice brought one more reference to the dead name.
+    /// A right's port is dead. What reference the notice may have brought is the shell's.
     fn dead_name<M: Machine>(&mut self, turn: &mut Turn<'_, M>, right: RightId) {
-        turn.effects.push(Effect::Release(right, 1));
         if let Some(pager) = self.pager_at(right) {
             self.pager_dead(turn, pager);
         }
     }
 
-    fn no_senders<M: Machine>(&mut self, turn: &mut Turn<'_, M>, port: PortOf, made: u32) {
+    pub(crate) fn no_senders<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        port: PortOf,
+        made: u32,
+    ) {
+        // Of all but control ports one right is made, with the answer that carries it.
+        if made == 0 {
+            return;
+        }
         match port {
             PortOf::Control(control) => {
                 let made_since = self.controls.get(control).map(|control| control.made);

@@ -118,8 +118,25 @@ impl Core {
                 Some(said.map(|said| plain(Message::Copy(said))))
             }
         };
-        if let (Some(answer), Some(_)) = (answer, reply) {
-            turn.effects.push(Effect::Reply { to: reply, answer });
+        if let Some(answer) = answer {
+            self.answer(turn, reply, answer);
+        }
+    }
+
+    /// Answers a call. If nobody is to be answered, what the answer would have named goes again.
+    pub(crate) fn answer<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        to: ReplyTo,
+        answer: crate::effect::Answer,
+    ) {
+        if to.is_some() {
+            turn.effects.push(Effect::Reply { to, answer });
+        } else if let Ok(Reply {
+            right: Some(port), ..
+        }) = answer
+        {
+            self.no_senders(turn, port, u32::MAX);
         }
     }
 

@@ -40,6 +40,10 @@ pub struct Transfer {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "operations are few, and their records must not be allocated piecemeal"
+)]
 enum Stage {
     /// The copy is being made.
     In(CopyIn),
@@ -58,6 +62,8 @@ enum Stage {
 /// What is wanted of the copy.
 #[derive(Clone, Copy, Debug)]
 enum Then {
+    /// No more than the stage says.
+    Nothing,
     /// A port of its own; then the range may go from its map.
     Name { destroy: Option<(MapId, Span)> },
     /// A named entry.
@@ -231,9 +237,14 @@ impl Core {
             cursor: 0,
             reply: Reply::map(copied_out(range.start().saturating_add(copy.offset))),
         };
-        // Moving cannot fail from here on, and nobody is to use the copy meanwhile.
+        // Moving cannot fail from here on, unless the task ends; nobody is to use the copy meanwhile.
         self.copy_used(turn, id);
-        self.call_begin(turn, call, Verb::CopyOut(work))
+        let work = Transfer {
+            stage: Stage::Out(work),
+            then: Then::Nothing,
+            hidden: [None, Some(copy.map)],
+        };
+        self.call_begin(turn, call, Verb::Transfer(work))
     }
 
     pub(super) fn make_memory_entry<M: Machine>(
@@ -463,6 +474,7 @@ impl Core {
         waiter: u32,
     ) -> Result<Progress, Kern> {
         match work.then {
+            Then::Nothing => Err(Kern::Failure),
             Then::Name { destroy: None } => {
                 let id = self.copies.insert(copy)?;
                 work.hidden[1] = None;
@@ -631,7 +643,9 @@ mod tests {
             bench.allocate(base, 4 * PAGE, 0).unwrap();
             for page in 0..4 {
                 let map = bench.map;
-                bench.write(map, base + page * PAGE, first + page as u8).unwrap();
+                bench
+                    .write(map, base + page * PAGE, first + page as u8)
+                    .unwrap();
             }
         }
         bench
@@ -666,7 +680,12 @@ mod tests {
         assert!(bench.core.maps.is_empty());
     }
 
-    fn copyin(bench: &mut Bench, address: u64, size: u64, src_destroy: bool) -> Result<PortOf, Kern> {
+    fn copyin(
+        bench: &mut Bench,
+        address: u64,
+        size: u64,
+        src_destroy: bool,
+    ) -> Result<PortOf, Kern> {
         let request = vm_map::VmCopyin {
             address,
             size,
@@ -736,8 +755,14 @@ mod tests {
         let map = bench.map;
         bench.write(map, A + 5, 42).unwrap();
         let copy = copyin(&mut bench, A + 5, PAGE, false).unwrap();
-        assert_eq!(copyout(&mut bench, copy, B + 4 * PAGE, 0), Err(Kern::InvalidArgument));
-        assert_eq!(copyout(&mut bench, copy, MAX + 5, 0), Err(Kern::InvalidAddress));
+        assert_eq!(
+            copyout(&mut bench, copy, B + 4 * PAGE, 0),
+            Err(Kern::InvalidArgument)
+        );
+        assert_eq!(
+            copyout(&mut bench, copy, MAX + 5, 0),
+            Err(Kern::InvalidAddress)
+        );
         assert_eq!(copyout(&mut bench, copy, B + 5, 0), Err(Kern::NoSpace));
         let at = copyout(&mut bench, copy, 0, 1).unwrap();
         assert_eq!((at % PAGE, bench.read(map, at)), (5, Ok(42)));
@@ -843,7 +868,10 @@ mod tests {
             ..anywhere(PAGE, READ)
         };
         assert_eq!(map(&mut bench, named, more), Err(Kern::InvalidRight));
-        assert_eq!(map(&mut bench, named, anywhere(PAGE, RW)), Err(Kern::InvalidRight));
+        assert_eq!(
+            map(&mut bench, named, anywhere(PAGE, RW)),
+            Err(Kern::InvalidRight)
+        );
         let masked = VmMap {
             protection: RW | 0x40,
             max_protection: RW | 0x40,

@@ -1,7 +1,8 @@
 //! vm_map_copyout, and every other way of mapping what a hidden map holds (rules 59 to 61, 100 to 103).
 //!
 //! A copy that is used up *moves* its entries. Mapping a named entry, or a copy that stays, *shares*
-//! them: all such mappings see one memory. With `copy` each mapping gets a *snapshot* of its own.
+//! them: all such mappings see one memory. Who wants a snapshot of either takes a copy of it first,
+//! and moves that.
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
@@ -11,7 +12,6 @@ use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
 use crate::map::entry::Entry;
 use crate::map::remove::Remove;
-use crate::object::strategy::Copied;
 use crate::op::{BUDGET, Progress};
 use crate::range::Span;
 use crate::{Core, Turn};
@@ -23,17 +23,6 @@ pub(crate) enum Mode {
     Move,
     /// Their memory is seen by both.
     Share,
-    /// The destination gets a copy, and the hidden map stays.
-    Snapshot,
-    /// The destination gets a copy, and the hidden map ends.
-    SnapshotOnce,
-}
-
-impl Mode {
-    /// Whether the hidden map ends with success.
-    const fn uses_up(self) -> bool {
-        matches!(self, Mode::Move | Mode::SnapshotOnce)
-    }
 }
 
 /// Attributes of the new entries.
@@ -95,7 +84,7 @@ impl Core {
         match self.copyout_some(turn, work) {
             Ok(false) => Progress::More,
             Ok(true) => {
-                if work.mode.uses_up() {
+                if work.mode == Mode::Move {
                     self.map_end(work.source);
                 }
                 self.map_changed(work.target);
@@ -138,16 +127,6 @@ impl Core {
                     let (object, offset) = self.entry_share(turn, link.0)?;
                     (Some(object), offset, false, true)
                 }
-                Mode::Snapshot | Mode::SnapshotOnce => match self.entry_copy(turn, link.0)? {
-                    Copied::Quickly {
-                        object,
-                        offset,
-                        needs_copy,
-                        ..
-                    } => (object, offset, needs_copy, false),
-                    // Settled before the operation began, see `copyout_is_quick`.
-                    Copied::Slowly | Copied::Wait(_) => return Err(Kern::MemoryError),
-                },
             };
             let start = entry.start.saturating_sub(work.window.start());
             let placed = Entry {

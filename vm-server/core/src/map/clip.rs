@@ -79,9 +79,14 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`, as [`Core::map_clip`]; nothing has changed.
     pub(crate) fn map_clip_range(&mut self, map: MapId, range: Span) -> Result<Link, Kern> {
+        let entries = |core: &Core| core.maps.get(map).map_or(0, |map| map.entries());
+        let before = entries(self);
         let first = self.map_clip(map, range.start())?;
         if let Err(code) = self.map_clip(map, range.end()) {
-            self.entry_simplify(first);
+            // A cut that was there before may be somebody's who is at work in steps.
+            if entries(self) > before {
+                self.entry_simplify(first);
+            }
             return Err(code);
         }
         Ok(first)

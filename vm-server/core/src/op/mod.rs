@@ -17,7 +17,7 @@ use crate::call::vm_copy::Transfer;
 use crate::call::vm_map::MapCall;
 use crate::call::{Call, Reply};
 use crate::copy::copyout::CopyOut;
-use crate::effect::{Answer, Effect};
+use crate::effect::Answer;
 use crate::event::{MapId, ReplyTo, Time};
 use crate::id::Id;
 use crate::machine::Machine;
@@ -226,9 +226,8 @@ impl Core {
             Progress::Wait => {}
             Progress::Done(answer) => {
                 let op = self.op_end(id).unwrap_or(op);
-                if let (Some(answer), Some(_)) = (answer, op.reply) {
-                    let to = op.reply;
-                    turn.effects.push(Effect::Reply { to, answer });
+                if let Some(answer) = answer {
+                    self.answer(turn, op.reply, answer);
                 }
             }
         }
