@@ -22,8 +22,8 @@ const NEIGHBOURS: usize = 16;
 
 /// Removing a range, and perhaps mapping something else in its place.
 ///
-/// With a successor the range is never seen free by another call: the operation lock is held. A
-/// failure of the successor's entry is found before anything is removed.
+/// A successor comes in as the range goes, step by step: nobody ever sees a hole, neither another call,
+/// which finds the operation lock held, nor a fault (rule 88).
 #[derive(Clone, Copy, Debug)]
 pub struct Remove {
     walk: Walk,
@@ -73,21 +73,45 @@ impl Core {
                 Ok(()) => {}
             }
         }
-        let removed = match self.remove_some(turn, &mut work.walk) {
-            Some(removed) => removed,
-            None => return Progress::More,
-        };
-        if removed {
-            self.map_changed(work.walk.map);
+        let from = work.walk.cursor;
+        let whole = self.remove_some(turn, &mut work.walk);
+        if let Err(code) = self.enter_piece(work, from) {
+            return self.remove_refused(turn, work, code);
         }
-        if !work.walk.is_done() {
+        self.map_changed(work.walk.map);
+        if !whole || !work.walk.is_done() {
             return Progress::More;
         }
-        // If there were entries, the last step freed a record: entering cannot fail then.
-        match work.then.map_or(Ok(()), |entry| self.map_enter(entry)) {
-            Ok(()) => Progress::Done(Some(Ok(work.answer))),
-            Err(code) => self.remove_refused(turn, work, code),
+        // Its pieces hold the successor's object now.
+        if let Some(object) = work.then.and_then(|entry| entry.object) {
+            self.object_deallocate(turn, object);
         }
+        Progress::Done(Some(Ok(work.answer)))
+    }
+
+    /// Enters the part of the successor that lies below the walk's cursor and is not there yet.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record. Where something was removed in the same event there is one,
+    /// so nothing has changed.
+    fn enter_piece(&mut self, work: &Remove, from: u64) -> Result<(), Kern> {
+        let to = work.walk.cursor;
+        let Some(entry) = work.then.filter(|_| from < to) else {
+            return Ok(());
+        };
+        let mut piece = Entry {
+            start: from,
+            end: to,
+            ..entry
+        };
+        let Some(object) = entry.object else {
+            return self.map_enter(piece);
+        };
+        piece.offset = entry.offset_of(from);
+        let link = self.entry_insert(piece)?;
+        self.object_reference(object);
+        self.entry_simplify(link);
+        Ok(())
     }
 
     fn remove_refused<M: Machine>(
@@ -102,9 +126,9 @@ impl Core {
         Progress::Done(Some(Err(code)))
     }
 
-    /// Removes up to [`BUDGET`] entries, the translations of all of them at once. Says whether there
-    /// was one; `None` if pages have to be freed first.
-    fn remove_some<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &mut Walk) -> Option<bool> {
+    /// Removes up to [`BUDGET`] entries, the translations of all of them at once. `false`: the next
+    /// entry's pages take more steps to free.
+    fn remove_some<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &mut Walk) -> bool {
         let mut ahead = *walk;
         let mut count = 0;
         let mut range = (u64::MAX, 0);
@@ -127,7 +151,7 @@ impl Core {
                 break;
             };
             if !self.entry_trim(turn, link) {
-                return None;
+                return false;
             }
             self.entry_delete(turn, link);
             *walk = here;
@@ -136,7 +160,7 @@ impl Core {
         if self.walk_next(&mut walk.clone()).is_none() {
             walk.cursor = walk.range.end();
         }
-        Some(count > 0)
+        true
     }
 
     /// Takes an entry out of its map for good, with its reference.

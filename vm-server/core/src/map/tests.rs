@@ -707,3 +707,39 @@ fn a_large_fork_takes_steps_and_holds_up_other_calls_only() {
     assert_eq!(bench.core.entries.len(), 2 * N as u32 - 1);
     bench.check();
 }
+
+#[test]
+fn nobody_sees_a_hole_where_memory_is_replaced() {
+    let mut bench = Bench::new(MIN, MAX);
+    let map = bench.map;
+    for page in 0..200 {
+        bench
+            .allocate(MIN + page * PAGE, PAGE, (page as u32 % 2) << 24)
+            .unwrap();
+        bench.write(map, MIN + page * PAGE, 5).unwrap();
+    }
+    let token = bench.token();
+    let request = Request::VmAllocate(vm_map::VmAllocate {
+        address: MIN,
+        size: 200 * PAGE,
+        flags: MapFlags::OVERWRITE.bits(),
+    });
+    bench.handle(Event::Call {
+        call: Call::Map(map, request),
+        rights: NO_RIGHTS,
+        reply: Some(token),
+    });
+    while bench.core.wants_step() {
+        for page in [0, 1, 63, 64, 127, 128, 199] {
+            assert!(bench.read(map, MIN + page * PAGE).is_ok(), "page {page}");
+        }
+        bench.handle(Event::Step);
+        bench.check();
+    }
+    for page in 0..200 {
+        assert_eq!(bench.read(map, MIN + page * PAGE), Ok(0));
+    }
+    bench.end(map);
+    bench.settle();
+    assert_eq!(bench.core.pages.free(), 4000);
+}

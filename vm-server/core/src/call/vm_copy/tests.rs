@@ -1,0 +1,318 @@
+//! Copies, named entries and their mappings, to the byte, and that nothing of them is left.
+
+extern crate std;
+
+use super::*;
+use crate::event::{NO_RIGHTS, Rights};
+use crate::map::tests::{Bench, PAGE};
+use ipc_protocol::vm_map::{Request, VmMap};
+
+const MIN: u64 = 16 * PAGE;
+const MAX: u64 = 4096 * PAGE;
+const A: u64 = 0x10_0000;
+const B: u64 = 0x20_0000;
+const READ: u32 = 1;
+const RW: u32 = 3;
+
+/// Four written pages at `A` and four at `B`: page `n` begins with `n + 1`, and with `n + 11`.
+fn bench() -> Bench {
+    let mut bench = Bench::new(MIN, MAX);
+    for (base, first) in [(A, 1), (B, 11)] {
+        bench.allocate(base, 4 * PAGE, 0).unwrap();
+        for page in 0..4 {
+            let map = bench.map;
+            bench
+                .write(map, base + page * PAGE, first + page as u8)
+                .unwrap();
+        }
+    }
+    bench
+}
+
+fn with(right: PortOf) -> Rights {
+    let mut rights = NO_RIGHTS;
+    rights[0] = PortRef::Own(right);
+    rights
+}
+
+fn reads(bench: &mut Bench, base: u64) -> [u8; 4] {
+    let map = bench.map;
+    [0, 1, 2, 3].map(|page| bench.read(map, base + page * PAGE).unwrap())
+}
+
+/// Ends everything and looks for what is left.
+fn nothing_is_left(mut bench: Bench, rights: &[PortOf]) {
+    for right in rights {
+        bench.no_senders(*right);
+    }
+    let maps: std::vec::Vec<MapId> = bench.core.maps.iter().map(|(id, _)| id).collect();
+    for map in maps {
+        bench.end(map);
+    }
+    bench.settle();
+    assert_eq!(bench.core.pages.free(), 4000);
+    assert!(bench.core.objects.is_empty(), "objects");
+    assert!(bench.core.entries.is_empty(), "entries");
+    assert!(bench.core.copies.is_empty() && bench.core.named.is_empty());
+    assert!(bench.core.ops.is_empty() && bench.core.waiters.is_empty());
+    assert!(bench.core.maps.is_empty());
+}
+
+fn copyin(bench: &mut Bench, address: u64, size: u64, src_destroy: bool) -> Result<PortOf, Kern> {
+    let request = vm_map::VmCopyin {
+        address,
+        size,
+        src_destroy,
+    };
+    let reply = bench.ask(Request::VmCopyin(request), NO_RIGHTS)?;
+    Ok(reply.right.unwrap())
+}
+
+fn copyout(bench: &mut Bench, copy: PortOf, address: u64, flags: u32) -> Result<u64, Kern> {
+    let request = Request::VmCopyout(vm_map::VmCopyout { address, flags });
+    match bench.ask(request, with(copy))?.message {
+        Message::Map(vm_map::Reply::VmCopyout(reply)) => Ok(reply.address),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn entry(bench: &mut Bench, offset: u64, size: u64, permission: u32) -> Result<PortOf, Kern> {
+    let request = MachMakeMemoryEntry {
+        size,
+        offset,
+        permission,
+    };
+    let reply = bench.ask(Request::MachMakeMemoryEntry(request), NO_RIGHTS)?;
+    Ok(reply.right.unwrap())
+}
+
+fn map(bench: &mut Bench, right: PortOf, request: VmMap) -> Result<u64, Kern> {
+    match bench.ask(Request::VmMap(request), with(right))?.message {
+        Message::Map(vm_map::Reply::VmMap(reply)) => Ok(reply.address),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn anywhere(size: u64, protection: u32) -> VmMap {
+    VmMap {
+        address: 0,
+        size,
+        mask: 0,
+        flags: 1,
+        offset: 0,
+        copy: false,
+        protection,
+        max_protection: protection,
+        inheritance: 1,
+    }
+}
+
+#[test]
+fn a_copy_is_of_the_moment_and_moves_to_where_it_is_mapped() {
+    let mut bench = bench();
+    let map = bench.map;
+    let copy = copyin(&mut bench, A, 4 * PAGE, false).unwrap();
+    bench.write(map, A, 99).unwrap();
+    let at = copyout(&mut bench, copy, 0, 1).unwrap();
+    assert_eq!(reads(&mut bench, at), [1, 2, 3, 4]);
+    bench.write(map, at + PAGE, 98).unwrap();
+    assert_eq!(reads(&mut bench, A), [99, 2, 3, 4]);
+    // It is used up.
+    assert_eq!(copyout(&mut bench, copy, 0, 1), Err(Kern::InvalidArgument));
+    nothing_is_left(bench, &[copy]);
+}
+
+#[test]
+fn an_unaligned_copy_keeps_its_place_in_the_page() {
+    let mut bench = bench();
+    let map = bench.map;
+    bench.write(map, A + 5, 42).unwrap();
+    let copy = copyin(&mut bench, A + 5, PAGE, false).unwrap();
+    assert_eq!(
+        copyout(&mut bench, copy, B + 4 * PAGE, 0),
+        Err(Kern::InvalidArgument)
+    );
+    assert_eq!(
+        copyout(&mut bench, copy, MAX + 5, 0),
+        Err(Kern::InvalidAddress)
+    );
+    assert_eq!(copyout(&mut bench, copy, B + 5, 0), Err(Kern::NoSpace));
+    let at = copyout(&mut bench, copy, 0, 1).unwrap();
+    assert_eq!((at % PAGE, bench.read(map, at)), (5, Ok(42)));
+}
+
+#[test]
+fn a_source_goes_only_after_its_copy_is_whole() {
+    let mut bench = bench();
+    let hole = copyin(&mut bench, A, 5 * PAGE, true);
+    assert_eq!(hole, Err(Kern::InvalidAddress));
+    assert_eq!(reads(&mut bench, A), [1, 2, 3, 4]);
+    let copy = copyin(&mut bench, A, 4 * PAGE, true).unwrap();
+    let map = bench.map;
+    assert_eq!(bench.read(map, A), Err(Kern::InvalidAddress));
+    let at = copyout(&mut bench, copy, 0, 1).unwrap();
+    assert_eq!(reads(&mut bench, at), [1, 2, 3, 4]);
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
+fn an_empty_copy_goes_nowhere() {
+    let mut bench = bench();
+    let copy = copyin(&mut bench, 1, 0, true).unwrap();
+    assert_eq!(copyout(&mut bench, copy, 0, 1), Ok(0));
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
+fn vm_copy_checks_all_before_it_writes_and_overlaps_like_memmove() {
+    let mut bench = bench();
+    let map = bench.map;
+    let mut copy = |source, size, destination| {
+        let request = vm_map::VmCopy {
+            source,
+            size,
+            destination,
+        };
+        bench.call(Request::VmCopy(request)).map(|_| ())
+    };
+    assert_eq!(copy(1, 0, 1), Ok(()));
+    assert_eq!(copy(A, 5 * PAGE, B), Err(Kern::InvalidAddress));
+    assert_eq!(copy(A, 2 * PAGE, B + 3 * PAGE), Err(Kern::InvalidAddress));
+    assert_eq!(copy(A, PAGE, u64::MAX), Err(Kern::InvalidAddress));
+    assert_eq!(copy(A, 3 * PAGE, A + PAGE), Ok(()));
+    assert_eq!(reads(&mut bench, A), [1, 1, 2, 3]);
+    bench.protect(B + PAGE, PAGE, false, READ).unwrap();
+    let request = vm_map::VmCopy {
+        source: A,
+        size: 2 * PAGE,
+        destination: B,
+    };
+    let denied = Err(Kern::ProtectionFailure);
+    assert_eq!(bench.call(Request::VmCopy(request)), denied);
+    assert_eq!(bench.read(map, B), Ok(11));
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
+fn a_copy_is_written_without_being_used_up() {
+    let mut bench = bench();
+    let copy = copyin(&mut bench, A, 2 * PAGE, false).unwrap();
+    let write = |address, size| Request::VmWrite(vm_map::VmWrite { address, size });
+    let said = bench.ask(write(B, 2 * PAGE + 1), with(copy));
+    assert_eq!(said, Err(Kern::InvalidArgument));
+    for at in [B, B + 2 * PAGE] {
+        assert!(bench.ask(write(at, 2 * PAGE), with(copy)).is_ok());
+    }
+    assert_eq!(reads(&mut bench, B), [1, 2, 1, 2]);
+    nothing_is_left(bench, &[copy]);
+}
+
+#[test]
+fn a_named_entry_is_seen_both_ways_and_bounds_what_may_be_done() {
+    let mut bench = bench();
+    let here = bench.map;
+    let named = entry(&mut bench, A, 4 * PAGE, RW).unwrap();
+    let at = map(&mut bench, named, anywhere(4 * PAGE, RW)).unwrap();
+    bench.write(here, at, 50).unwrap();
+    bench.write(here, A + PAGE, 51).unwrap();
+    assert_eq!(reads(&mut bench, A), [50, 51, 3, 4]);
+    assert_eq!(reads(&mut bench, at), [50, 51, 3, 4]);
+    let too_large = map(&mut bench, named, anywhere(5 * PAGE, RW));
+    assert_eq!(too_large, Err(Kern::InvalidArgument));
+    // A mapping with `copy` is private.
+    let private = VmMap {
+        copy: true,
+        ..anywhere(4 * PAGE, RW)
+    };
+    let own = map(&mut bench, named, private).unwrap();
+    bench.write(here, own, 60).unwrap();
+    bench.write(here, A + PAGE, 52).unwrap();
+    assert_eq!(reads(&mut bench, own), [60, 51, 3, 4]);
+    assert_eq!(reads(&mut bench, A), [50, 52, 3, 4]);
+    nothing_is_left(bench, &[named]);
+}
+
+#[test]
+fn c0354_c0355_c0369() {
+    let mut bench = bench();
+    let named = entry(&mut bench, A, PAGE, MAP_MEM_VM_SHARE | READ).unwrap();
+    let more = VmMap {
+        max_protection: RW,
+        ..anywhere(PAGE, READ)
+    };
+    assert_eq!(map(&mut bench, named, more), Err(Kern::InvalidRight));
+    assert_eq!(
+        map(&mut bench, named, anywhere(PAGE, RW)),
+        Err(Kern::InvalidRight)
+    );
+    let masked = VmMap {
+        protection: RW | 0x40,
+        max_protection: RW | 0x40,
+        ..anywhere(PAGE, RW)
+    };
+    let at = map(&mut bench, named, masked).unwrap();
+    assert_eq!(bench.region(at).unwrap().max_protection, READ);
+    assert!(map(&mut bench, named, anywhere(PAGE, READ)).is_ok());
+}
+
+#[test]
+fn c0352() {
+    let mut bench = bench();
+    bench.protect(A, PAGE, true, READ).unwrap();
+    assert_eq!(entry(&mut bench, A, PAGE, RW), Err(Kern::ProtectionFailure));
+    assert!(entry(&mut bench, A, PAGE, READ).is_ok());
+}
+
+#[test]
+fn c0364() {
+    let mut bench = bench();
+    let here = bench.map;
+    let named = entry(&mut bench, A, PAGE, MAP_MEM_VM_COPY | RW).unwrap();
+    let shared = map(&mut bench, named, anywhere(PAGE, RW)).unwrap();
+    let copied = VmMap {
+        copy: true,
+        ..anywhere(PAGE, RW)
+    };
+    let copied = map(&mut bench, named, copied).unwrap();
+    bench.write(here, shared, 70).unwrap();
+    assert_eq!(bench.read(here, A), Ok(1));
+    assert_eq!(bench.read(here, shared), Ok(70));
+    assert_eq!(bench.read(here, copied), Ok(1));
+    nothing_is_left(bench, &[named]);
+}
+
+#[test]
+fn what_may_not_be_copied_lazily_is_copied_by_pages_for_a_child() {
+    let mut bench = bench();
+    let here = bench.map;
+    let size = 200 * PAGE;
+    let named = entry(&mut bench, 0, size, MAP_MEM_NAMED_CREATE | RW).unwrap();
+    let at = map(&mut bench, named, anywhere(size, RW)).unwrap();
+    for page in [0, 63, 64, 199] {
+        bench.write(here, at + page * PAGE, page as u8 + 1).unwrap();
+    }
+    let child = bench.fork().unwrap();
+    bench.write(here, at + 64 * PAGE, 0).unwrap();
+    for page in [0, 63, 64, 199] {
+        assert_eq!(bench.read(child, at + page * PAGE), Ok(page as u8 + 1));
+    }
+    assert_eq!(bench.read(child, at + PAGE), Ok(0));
+    nothing_is_left(bench, &[named]);
+}
+
+#[test]
+fn flags_of_a_named_entry_are_checked_first() {
+    let mut bench = bench();
+    assert_eq!(entry(&mut bench, A, 0, 0x1_0000), Err(Kern::InvalidValue));
+    assert_eq!(entry(&mut bench, A, 0, READ), Err(Kern::InvalidArgument));
+    let hole = entry(&mut bench, MIN, PAGE, READ);
+    assert_eq!(hole, Err(Kern::InvalidAddress));
+}
+
+#[test]
+fn a_port_of_another_kind_is_not_mapped() {
+    let mut bench = bench();
+    let own = PortOf::Map(bench.map);
+    let said = map(&mut bench, own, anywhere(PAGE, RW));
+    assert_eq!(said, Err(Kern::InvalidArgument));
+}
