@@ -1,3 +1,125 @@
 //! Guest benchmarks: one operation each, counted.
+//!
+//! The machine that `cargo xtask bench` boots counts instructions: a tick of the time stamp counter
+//! is one. What an operation costs beside them (kernel entries, address-space switches, TLB flushes)
+//! is counted in a loop of its own. See [`probe`] for how, and the files for what.
+//!
+//! Operations that take two tasks start this program again with a role as its argument.
+#![no_std]
+#![no_main]
+#![deny(dead_code)]
 
-fn main() {}
+extern crate alloc;
+
+mod fault;
+mod ipc_rt;
+mod map;
+mod pager;
+mod partner;
+mod probe;
+mod task;
+
+use ipc::time::ticks;
+use ipc::{Args, Kern};
+
+use crate::probe::{Bench, Row};
+
+ipc::main!(main);
+
+/// An operation: its key, how often it is measured, and the function that does so.
+struct Operation {
+    key: &'static str,
+    /// What the figures are divided by: pages, for those that are told for a page.
+    per: u64,
+    /// How often instructions are counted.
+    n: u32,
+    run: fn(&mut Bench) -> Result<(), Kern>,
+}
+
+const fn operation(
+    key: &'static str,
+    per: u64,
+    n: u32,
+    run: fn(&mut Bench) -> Result<(), Kern>,
+) -> Operation {
+    Operation { key, per, n, run }
+}
+
+const OPERATIONS: &[Operation] = &[
+    operation("ipc.call_rt_2task", 1, 10_000, ipc_rt::call),
+    operation("ipc.call_rt_32B_2task", 1, 10_000, ipc_rt::call_32),
+    operation("ipc.call_rt_4000B_2task", 1, 2000, ipc_rt::call_4000),
+    operation("ipc.call_rt_right", 1, 2000, ipc_rt::call_right),
+    operation("ipc.notify_rt", 1, 10_000, ipc_rt::notify),
+    operation("fault.resident", 1, 1000, fault::resident),
+    operation("fault.around16", 16, 1000, fault::around),
+    operation("fault.zero_fill_write", 1, 2000, fault::zero_fill),
+    operation(
+        "fault.zero_fill_sweep",
+        fault::SWEEP,
+        4,
+        fault::zero_fill_sweep,
+    ),
+    operation("fault.cow_break", 1, 1000, fault::cow_break),
+    operation("fault.exception_rt", 1, 2000, fault::exception),
+    operation("pager.fault_1p", 1, 1000, pager::one),
+    operation("pager.fault_16p", 16, 1000, pager::sixteen),
+    operation("pager.fault_64p", 64, 256, pager::sixty_four),
+    operation("vm.allocate_deallocate_1p", 1, 2000, map::allocate),
+    operation(
+        "vm.allocate_touch_deallocate_1p",
+        1,
+        2000,
+        map::allocate_touch,
+    ),
+    operation(
+        "vm.allocate_touch_deallocate_1024p",
+        1024,
+        20,
+        map::allocate_touch_many,
+    ),
+    operation("vm.protect_flip_1p", 1, 2000, map::protect),
+    operation("vm.copy_16MiB", 1, 100, map::copy),
+    operation("ool.rpc_16MiB", 1, 100, map::out_of_line),
+    operation(
+        "proc.task_create_terminate",
+        1,
+        1000,
+        task::create_terminate,
+    ),
+    operation("proc.fork_64MiB", 1, 20, task::fork),
+    operation("proc.thread_create_terminate", 1, 1000, task::thread),
+];
+
+/// The time from reset to the first instruction of `main`.
+const BOOT: &str = "boot.reset_to_main";
+
+fn main(args: Args) -> Result<u32, Kern> {
+    let begin = ticks();
+    let mut words = args.skip(1);
+    match (words.next(), words.next()) {
+        (Some(role), Some(name)) => partner::serve(role, name),
+        (filter, _) => Ok(bench(begin, filter.unwrap_or_default())),
+    }
+}
+
+/// Measures the operations whose key contains `filter`. The status is 1 if one of them failed.
+fn bench(begin: u64, filter: &str) -> u32 {
+    if BOOT.contains(filter) {
+        Row::once(BOOT, begin).print();
+    }
+    let mut failed = 0;
+    let chosen = |operation: &&Operation| operation.key.contains(filter);
+    for operation in OPERATIONS.iter().filter(chosen) {
+        let &Operation { key, per, n, run } = operation;
+        let mut bench = Bench::new(per, n);
+        match run(&mut bench).and_then(|()| bench.row(key)) {
+            Ok(row) => row.print(),
+            Err(code) => {
+                ipc::println!("bench: {key}: a call answered {code}");
+                failed = 1;
+            }
+        }
+    }
+    failed
+}

@@ -1,0 +1,99 @@
+//! Calls on an address map, each a message to the VM server.
+
+use guest_test::{Msg, touch};
+use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::types::Prot;
+use ipc::{Kern, Mapping, vm};
+
+use crate::partner::{Partner, Role, moved};
+use crate::probe::Bench;
+
+const MIB: u64 = 1 << 20;
+
+/// Writes the first word of each page of a range that this task has just mapped.
+fn touch_pages(address: u64, size: u64) {
+    for page in 0..size / PAGE_SIZE {
+        // SAFETY: mapped, and nothing refers to it.
+        unsafe { touch::write(address + page * PAGE_SIZE, 1) };
+    }
+}
+
+/// A page allocated and given back, untouched.
+pub(crate) fn allocate(bench: &mut Bench) -> Result<(), Kern> {
+    let map = vm::own();
+    bench.repeat(|probe| {
+        probe.time(|| {
+            let address = map.allocate(PAGE_SIZE)?;
+            map.deallocate(address, PAGE_SIZE)
+        })
+    })
+}
+
+/// A page allocated, written and given back.
+pub(crate) fn allocate_touch(bench: &mut Bench) -> Result<(), Kern> {
+    allocate_touch_pages(bench, 1)
+}
+
+/// 1024 pages allocated, written and given back.
+pub(crate) fn allocate_touch_many(bench: &mut Bench) -> Result<(), Kern> {
+    allocate_touch_pages(bench, 1024)
+}
+
+fn allocate_touch_pages(bench: &mut Bench, pages: u64) -> Result<(), Kern> {
+    let (map, size) = (vm::own(), pages * PAGE_SIZE);
+    bench.repeat(|probe| {
+        probe.time(|| {
+            let address = map.allocate(size)?;
+            touch_pages(address, size);
+            map.deallocate(address, size)
+        })
+    })
+}
+
+/// A page that was written loses the right to be written, then gets it back: a call each, and the
+/// figure is that of one.
+pub(crate) fn protect(bench: &mut Bench) -> Result<(), Kern> {
+    let memory = Mapping::allocate(PAGE_SIZE)?;
+    touch_pages(memory.address(), PAGE_SIZE);
+    let (map, address) = (vm::own(), memory.address());
+    let mut writable = true;
+    bench.repeat(|probe| {
+        writable = !writable;
+        let protection = if writable { Prot::DEFAULT } else { Prot::READ };
+        probe.time(|| map.protect(address, PAGE_SIZE, protection))?;
+        if writable {
+            touch_pages(address, PAGE_SIZE);
+        }
+        Ok(())
+    })
+}
+
+/// 16 MiB copied, before a page is touched.
+pub(crate) fn copy(bench: &mut Bench) -> Result<(), Kern> {
+    let size = 16 * MIB;
+    let source = Mapping::allocate(size)?;
+    touch_pages(source.address(), size);
+    bench.repeat(|probe| {
+        let copy = Mapping::allocate(size)?;
+        probe.time(|| vm::own().copy_range(source.address(), size, copy.address()))
+    })
+}
+
+/// 16 MiB sent to another task, which maps and unmaps them untouched.
+pub(crate) fn out_of_line(bench: &mut Bench) -> Result<(), Kern> {
+    let size = 16 * MIB;
+    let partner = Partner::start(Role::OutOfLine)?;
+    let source = Mapping::allocate(size)?;
+    touch_pages(source.address(), size);
+    bench.repeat(|probe| {
+        probe.time(|| {
+            let copy = source.snapshot()?.into_name();
+            Msg::call(&partner.port, 1)
+                .word(size)
+                .rights(&[moved(copy)])
+                .forever()
+                .go()
+        })?;
+        Ok(())
+    })
+}
