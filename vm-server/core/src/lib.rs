@@ -52,8 +52,8 @@ pub mod named_entry;
 pub mod object;
 pub mod op;
 pub mod range;
-#[cfg(any(test, feature = "sim"))]
-pub mod sim;
+#[cfg(test)]
+mod sim;
 pub mod slab;
 pub mod stats;
 pub mod talk;

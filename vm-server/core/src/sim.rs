@@ -1,18 +1,10 @@
 //! A model machine: frames with bytes, address spaces with translations, threads that touch memory,
-//! and a scripted pager. For tests of this crate and of others (feature `sim`).
+//! and a scripted pager. For this crate's own tests; `tests/sim` has one that is less kind.
 //!
 //! [`World::event`] does what the shell does: it hands an event to the core and carries out the
 //! effects in order. Afterwards it checks translation soundness: each translation is one that a
 //! look-up would give now without changing anything, with no more rights. Whole invariants are
 //! checked every [`World::check_every`] events.
-
-#![allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    clippy::missing_panics_doc,
-    reason = "a model of tests: what goes wrong here is to stop the test"
-)]
 
 extern crate std;
 
@@ -47,41 +39,41 @@ use crate::{Config, Core, Supplies, Turn};
 
 /// A translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Translation {
+pub(crate) struct Translation {
     /// The frame.
-    pub frame: Frame,
+    pub(crate) frame: Frame,
     /// Rights.
-    pub protection: Prot,
+    pub(crate) protection: Prot,
 }
 
 /// One address space.
 #[derive(Clone, Debug, Default)]
-pub struct Space {
+pub(crate) struct Space {
     /// Translations by page number.
-    pub pages: BTreeMap<u64, Translation>,
+    pub(crate) pages: BTreeMap<u64, Translation>,
     /// The epoch of the last revoke.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// Frames and address spaces.
 #[derive(Debug)]
-pub struct Model {
+pub(crate) struct Model {
     frames: Vec<Vec<u8>>,
     /// Spaces by the map's handle word.
-    pub spaces: BTreeMap<u64, Space>,
+    pub(crate) spaces: BTreeMap<u64, Space>,
     /// Frames zeroed and copied, elements revoked.
-    pub work: Work,
+    pub(crate) work: Work,
 }
 
 /// What the machine was made to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub(crate) struct Work {
     /// Frames filled with zeros.
-    pub zeroed: u64,
+    pub(crate) zeroed: u64,
     /// Frames copied.
-    pub copied: u64,
+    pub(crate) copied: u64,
     /// Elements of revokes.
-    pub revoked: u64,
+    pub(crate) revoked: u64,
 }
 
 impl Model {
@@ -146,7 +138,7 @@ impl Machine for Model {
                     keep,
                 } => {
                     let space = self.spaces.entry(map.to_word()).or_default();
-                    assert!(epoch > space.epoch, "a revoke raises the epoch");
+                    assert!(epoch >= space.epoch, "epochs do not go back");
                     space.epoch = epoch;
                     let page = page_of(address);
                     if space.pages.get(&page).is_some_and(|t| t.frame == frame) {
@@ -188,7 +180,7 @@ fn lower(space: &mut Space, page: u64, keep: Prot, seen: &mut Seen) {
 
 /// What became of a touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Touch {
+pub(crate) enum Touch {
     /// It is translated now: through this frame.
     Done(Frame),
     /// The thread waits, with this token.
@@ -198,35 +190,35 @@ pub enum Touch {
 }
 
 /// Core and machine, and whoever is around them.
-pub struct World {
+pub(crate) struct World {
     /// The core.
-    pub core: Core,
+    pub(crate) core: Core,
     /// The machine.
-    pub machine: Model,
+    pub(crate) machine: Model,
     /// The time.
-    pub now: Time,
+    pub(crate) now: Time,
     /// Answers to calls, by token.
-    pub answers: BTreeMap<u64, Answer>,
+    pub(crate) answers: BTreeMap<u64, Answer>,
     /// Ends of faults, by token: nothing, or the code of an exception.
-    pub resumed: BTreeMap<u64, Result<(), Kern>>,
+    pub(crate) resumed: BTreeMap<u64, Result<(), Kern>>,
     /// Ports that may have something said to them.
-    pub talks: BTreeSet<u32>,
+    pub(crate) talks: BTreeSet<u32>,
     /// References to foreign rights that the core has given back, less those it was given.
-    pub rights: BTreeMap<u32, i64>,
+    pub(crate) rights: BTreeMap<u32, i64>,
     /// Ports of the server that ended.
-    pub gone: Vec<PortOf>,
+    pub(crate) gone: Vec<PortOf>,
     /// Lines for the console.
-    pub reports: Vec<Report>,
+    pub(crate) reports: Vec<Report>,
     /// When the core wants to be woken.
-    pub wake: Option<Time>,
+    pub(crate) wake: Option<Time>,
     /// Frames given to the kernel.
-    pub donated: u32,
+    pub(crate) donated: u32,
     /// Whole invariants are checked after so many events; 0: never.
-    pub check_every: u32,
+    pub(crate) check_every: u32,
     /// Events so far.
-    pub events: u32,
+    pub(crate) events: u32,
     /// Faults that are not answered: whose.
-    pub faults: BTreeMap<u64, MapId>,
+    pub(crate) faults: BTreeMap<u64, MapId>,
     effects: Effects,
     supplies: Supplies,
     next_token: u64,
@@ -234,11 +226,7 @@ pub struct World {
 
 impl World {
     /// A world of `frames` frames, all but the first of which the core gets.
-    ///
-    /// # Panics
-    /// If the host has no memory.
-    #[must_use]
-    pub fn new(frames: u32) -> World {
+    pub(crate) fn new(frames: u32) -> World {
         World::with(Config {
             reserve: 0,
             ..Config::for_frames(frames)
@@ -246,11 +234,7 @@ impl World {
     }
 
     /// A world with other limits.
-    ///
-    /// # Panics
-    /// If the host has no memory.
-    #[must_use]
-    pub fn with(config: Config) -> World {
+    pub(crate) fn with(config: Config) -> World {
         let frames = config.frame_limit;
         let mut world = World {
             core: Core::new(config).unwrap_or_else(|code| panic!("{code}")),
@@ -279,25 +263,19 @@ impl World {
     }
 
     /// A new, empty map of the whole user half.
-    ///
-    /// # Panics
-    /// If there is no memory.
-    pub fn map(&mut self) -> MapId {
+    pub(crate) fn map(&mut self) -> MapId {
         let map = self.core.maps.insert(Map::new(USER_MIN, USER_MAX));
         map.unwrap_or_else(|code| panic!("{code}"))
     }
 
     /// A token that was not used yet.
-    pub fn token(&mut self) -> Token {
+    pub(crate) fn token(&mut self) -> Token {
         self.next_token += 1;
         Token(NonZeroU64::new(self.next_token).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Hands the core an event, carries out the effects, and checks.
-    ///
-    /// # Panics
-    /// If a rule is broken.
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         if let Event::TaskEnded(map) = event {
             self.machine.spaces.remove(&map.to_word());
         }
@@ -313,9 +291,6 @@ impl World {
         }
         if let Event::Cancelled(token) = event {
             self.faults.remove(&token.0.get());
-        }
-        if let Event::DeadName(id) = event {
-            *self.rights.entry(id.0).or_default() += 1;
         }
         let what = std::format!("{event:?}");
         let mut turn = Turn {
@@ -398,7 +373,7 @@ impl World {
             }
             for (page, translation) in &space.pages {
                 let address = page * PAGE_SIZE;
-                let granted = self.core.grant(map, address);
+                let granted = self.core.would_grant(map, *page);
                 let sound = granted.is_some_and(|(frame, rights)| {
                     frame == translation.frame && rights.contains(translation.protection)
                 });
@@ -412,10 +387,7 @@ impl World {
     }
 
     /// Steps until nothing is left to do.
-    ///
-    /// # Panics
-    /// If that does not end.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..1_000_000 {
             if !self.core.wants_step() {
                 return;
@@ -426,10 +398,7 @@ impl World {
     }
 
     /// A thread's touch: as the processor and the kernel do it, again until it is translated.
-    ///
-    /// # Panics
-    /// If faults are answered and the touch still fails.
-    pub fn touch(&mut self, map: MapId, address: u64, access: Prot) -> Touch {
+    pub(crate) fn touch(&mut self, map: MapId, address: u64, access: Prot) -> Touch {
         for _ in 0..8 {
             if let Some(frame) = self.translated(map, address, access) {
                 return Touch::Done(frame);
@@ -455,8 +424,8 @@ impl World {
         let translation = space.pages.get(&page_of(address))?;
         // Memory that can be written can be read.
         let rights = translation.protection;
-        let enough = rights.contains(access)
-            || access == Prot::READ && rights.contains(Prot::WRITE);
+        let enough =
+            rights.contains(access) || access == Prot::READ && rights.contains(Prot::WRITE);
         enough.then_some(translation.frame)
     }
 
@@ -464,7 +433,12 @@ impl World {
     ///
     /// # Errors
     /// The code of an exception; `None`: the thread waits.
-    pub fn read(&mut self, map: MapId, address: u64, bytes: &mut [u8]) -> Result<(), Option<Kern>> {
+    pub(crate) fn read(
+        &mut self,
+        map: MapId,
+        address: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), Option<Kern>> {
         let mut done = 0;
         while done < bytes.len() {
             let at = address + done as u64;
@@ -487,7 +461,12 @@ impl World {
     ///
     /// # Errors
     /// As [`World::read`].
-    pub fn write(&mut self, map: MapId, address: u64, bytes: &[u8]) -> Result<(), Option<Kern>> {
+    pub(crate) fn write(
+        &mut self,
+        map: MapId,
+        address: u64,
+        bytes: &[u8],
+    ) -> Result<(), Option<Kern>> {
         let mut done = 0;
         while done < bytes.len() {
             let at = address + done as u64;
@@ -495,7 +474,8 @@ impl World {
             let count = (PAGE_SIZE as usize - offset).min(bytes.len() - done);
             match self.touch(map, at, Prot::WRITE) {
                 Touch::Done(frame) => {
-                    self.machine.store(frame, offset, &bytes[done..done + count]);
+                    self.machine
+                        .store(frame, offset, &bytes[done..done + count]);
                 }
                 Touch::Fails(code) => return Err(Some(code)),
                 Touch::Waits(_) => return Err(None),
@@ -506,7 +486,7 @@ impl World {
     }
 
     /// Makes a call; gives its token.
-    pub fn send(&mut self, call: Call, rights: Rights) -> Token {
+    pub(crate) fn send(&mut self, call: Call, rights: Rights) -> Token {
         let token = self.token();
         self.event(Event::Call {
             call,
@@ -517,7 +497,7 @@ impl World {
     }
 
     /// The answer to a call, if it has come.
-    pub fn answer(&mut self, token: Token) -> Option<Answer> {
+    pub(crate) fn answer(&mut self, token: Token) -> Option<Answer> {
         self.answers.remove(&token.0.get())
     }
 
@@ -525,10 +505,7 @@ impl World {
     ///
     /// # Errors
     /// What it is refused with.
-    ///
-    /// # Panics
-    /// If it waits for something that steps do not bring.
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         map: MapId,
         request: vm_map::Request,
@@ -545,10 +522,7 @@ impl World {
     }
 
     /// `vm_allocate` anywhere.
-    ///
-    /// # Panics
-    /// If it is refused.
-    pub fn allocate(&mut self, map: MapId, size: u64) -> u64 {
+    pub(crate) fn allocate(&mut self, map: MapId, size: u64) -> u64 {
         let request = vm_map::Request::VmAllocate(vm_map::VmAllocate {
             address: 0,
             size,
@@ -564,20 +538,14 @@ impl World {
     }
 
     /// `vm_deallocate`.
-    ///
-    /// # Panics
-    /// If it is refused.
-    pub fn deallocate(&mut self, map: MapId, address: u64, size: u64) {
+    pub(crate) fn deallocate(&mut self, map: MapId, address: u64, size: u64) {
         let request = vm_map::VmDeallocate { address, size };
         let answer = self.call(map, vm_map::Request::VmDeallocate(request), NO_RIGHTS);
         assert!(answer.is_ok(), "{answer:?}");
     }
 
     /// Maps a memory object anywhere, read and write.
-    ///
-    /// # Panics
-    /// If it is refused.
-    pub fn map_object(&mut self, map: MapId, port: RightId, size: u64) -> u64 {
+    pub(crate) fn map_object(&mut self, map: MapId, port: RightId, size: u64) -> u64 {
         let mut rights = NO_RIGHTS;
         rights[vm_map::VmMap::OBJECT] = PortRef::Foreign(port);
         let request = vm_map::VmMap {
@@ -601,7 +569,7 @@ impl World {
     }
 
     /// Everything that is to be said to a port now; said.
-    pub fn said_to(&mut self, port: RightId) -> Vec<talk::Message> {
+    pub(crate) fn said_to(&mut self, port: RightId) -> Vec<talk::Message> {
         let mut said = Vec::new();
         while let Some(message) = self.core.next_message(port) {
             said.push(message);
@@ -614,39 +582,36 @@ impl World {
 }
 
 /// A pager with one memory object: bytes, and what it does when it is asked.
-pub struct Pager {
+pub(crate) struct Pager {
     /// Its task's map.
-    pub map: MapId,
+    pub(crate) map: MapId,
     /// Its object's port.
-    pub port: RightId,
+    pub(crate) port: RightId,
     /// The control port of the present life of the object.
-    pub control: Option<ControlId>,
+    pub(crate) control: Option<ControlId>,
     /// Its tray, the address of slot 0, and its slots.
-    pub tray: (TrayId, u64, u32),
+    pub(crate) tray: (TrayId, u64, u32),
     /// What it says when it is asked to open the object.
-    pub ready: MemoryObjectReady,
+    pub(crate) ready: MemoryObjectReady,
     /// The object's bytes; beyond them there is nothing.
-    pub data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     /// Slot to fill next.
-    pub slot: u32,
+    pub(crate) slot: u32,
     /// Offsets of pages that it fails to bring.
-    pub broken: BTreeSet<u64>,
+    pub(crate) broken: BTreeSet<u64>,
     /// Data is supplied with this lock, and as precious.
-    pub supply: (Prot, bool),
+    pub(crate) supply: (Prot, bool),
     /// Messages that it got and does not answer by itself.
-    pub inbox: VecDeque<ToPager>,
+    pub(crate) inbox: VecDeque<ToPager>,
     /// It stores what is returned.
-    pub stores: bool,
+    pub(crate) stores: bool,
     /// Pages that it supplied.
-    pub supplied: u64,
+    pub(crate) supplied: u64,
 }
 
 impl Pager {
     /// A pager task with a tray of `slots` slots that serves `data` under `port`.
-    ///
-    /// # Panics
-    /// If the tray is refused.
-    pub fn new(world: &mut World, port: RightId, slots: u32, data: Vec<u8>) -> Pager {
+    pub(crate) fn new(world: &mut World, port: RightId, slots: u32, data: Vec<u8>) -> Pager {
         let map = world.map();
         let request = vm_map::Request::PagerTrayCreate(vm_map::PagerTrayCreate { slots });
         let tray = match world.call(map, request, NO_RIGHTS) {
@@ -679,7 +644,7 @@ impl Pager {
     }
 
     /// Receives what is said to it and answers it, until nothing more is said.
-    pub fn serve(&mut self, world: &mut World) {
+    pub(crate) fn serve(&mut self, world: &mut World) {
         loop {
             let said = world.said_to(self.port);
             if said.is_empty() {
@@ -692,7 +657,7 @@ impl Pager {
     }
 
     /// Serves, and lets the core finish what it can, until both rest.
-    pub fn settle(&mut self, world: &mut World) {
+    pub(crate) fn settle(&mut self, world: &mut World) {
         for _ in 0..100_000 {
             self.serve(world);
             if !world.core.wants_step() {
@@ -742,17 +707,19 @@ impl Pager {
     }
 
     /// Says something on the control port.
-    pub fn say(&mut self, world: &mut World, request: ToServer, rights: Rights) -> Option<Answer> {
+    pub(crate) fn say(
+        &mut self,
+        world: &mut World,
+        request: ToServer,
+        rights: Rights,
+    ) -> Option<Answer> {
         let control = self.control?;
         let token = world.send(Call::Control(control, request), rights);
         world.answer(token)
     }
 
     /// Brings one page, through the next slot.
-    ///
-    /// # Panics
-    /// If the slot cannot be filled: a pager never waits for memory while it serves.
-    pub fn bring(&mut self, world: &mut World, offset: u64) {
+    pub(crate) fn bring(&mut self, world: &mut World, offset: u64) {
         let size = PAGE_SIZE;
         if self.broken.contains(&offset) {
             let error = MemoryObjectDataError {
@@ -765,7 +732,11 @@ impl Pager {
         }
         if offset >= self.data.len() as u64 {
             let missing = MemoryObjectDataUnavailable { offset, size };
-            self.say(world, ToServer::MemoryObjectDataUnavailable(missing), NO_RIGHTS);
+            self.say(
+                world,
+                ToServer::MemoryObjectDataUnavailable(missing),
+                NO_RIGHTS,
+            );
             return;
         }
         let slot = self.slot;

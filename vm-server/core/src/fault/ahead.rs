@@ -14,6 +14,9 @@ use crate::object::pages::Slot;
 use crate::range::{bytes_of, page_of};
 use crate::{Core, Turn};
 
+/// Bits of a page's number inside the window.
+const WINDOW: u64 = ENTER_MAX as u64 - 1;
+
 impl Core {
     /// Enters what lies beside page `index` of `object`, which is page `number` of `map` by the entry
     /// `link`. `again`: the page had been entered here before, so its neighbours may have gone too.
@@ -29,9 +32,9 @@ impl Core {
         };
         let copied = record.copy.is_some();
         let place = index & 63;
-        let base = place & !(ENTER_MAX as u64 - 1);
+        let base = place & !WINDOW;
         let window = record.pages.neighbours(&self.nodes, index) >> base & ((1 << ENTER_MAX) - 1);
-        let window = window & !(1 << (place & (ENTER_MAX as u64 - 1)));
+        let window = window & !(1 << (place & WINDOW));
         if window == 0 {
             return;
         }

@@ -9,6 +9,8 @@
 
 mod ahead;
 pub(crate) mod pagein;
+#[cfg(test)]
+mod tests;
 pub(crate) mod waiters;
 mod walk;
 

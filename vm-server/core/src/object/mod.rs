@@ -15,6 +15,8 @@ pub mod pages;
 mod shadow;
 pub(crate) mod strategy;
 pub(crate) mod supply;
+#[cfg(test)]
+mod tests;
 
 use ipc_abi::types::CopyStrategy;
 

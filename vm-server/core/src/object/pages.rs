@@ -107,7 +107,7 @@ impl Tree {
     }
 
     const fn reaches(&self, index: u64) -> bool {
-        self.levels >= LEVELS || index >> (SHIFT * self.levels) == 0
+        self.levels >= LEVELS || index >> bits(self.levels) == 0
     }
 
     #[inline]
@@ -119,7 +119,7 @@ impl Tree {
         let mut level = self.levels;
         while level > 1 {
             level = level.saturating_sub(1);
-            let place = (index >> (SHIFT * level) & MASK) as usize;
+            let place = (index >> bits(level) & MASK) as usize;
             let Some(node) = nodes.at(at) else {
                 return NIL;
             };
@@ -201,7 +201,7 @@ impl Tree {
 
     fn make_leaf(&mut self, nodes: &mut Nodes, index: u64) -> Result<u32, Kern> {
         let mut levels = self.levels.max(1);
-        while levels < LEVELS && index >> (SHIFT * levels) != 0 {
+        while levels < LEVELS && index >> bits(levels) != 0 {
             levels = levels.saturating_add(1);
         }
         let result = self.grow_to(nodes, levels, index);
@@ -226,7 +226,7 @@ impl Tree {
         let mut level = self.levels;
         while level > 1 {
             level = level.saturating_sub(1);
-            let place = (index >> (SHIFT * level) & MASK) as usize;
+            let place = (index >> bits(level) & MASK) as usize;
             let next = child(nodes, at, place);
             at = if next == NIL {
                 let node = insert(nodes)?;
@@ -245,7 +245,7 @@ impl Tree {
             let (mut parent, mut place, mut at, mut level) = (NIL, 0, self.root, self.levels);
             while level > 1 {
                 level = level.saturating_sub(1);
-                let next_place = (index >> (SHIFT * level) & MASK) as usize;
+                let next_place = (index >> bits(level) & MASK) as usize;
                 let next = child(nodes, at, next_place);
                 if next == NIL {
                     break;
@@ -290,12 +290,12 @@ impl Tree {
             let mut level = self.levels;
             loop {
                 level = level.saturating_sub(1);
-                let place = index >> (SHIFT * level) & MASK;
+                let place = index >> bits(level) & MASK;
                 let node = nodes.at(at)?;
                 let ahead = node.used >> place;
                 if ahead == 0 {
                     // Nothing in the rest of this node: go on behind it.
-                    let span = SHIFT * level.saturating_add(1);
+                    let span = bits(level.saturating_add(1));
                     if span >= 64 {
                         return None;
                     }
@@ -304,10 +304,10 @@ impl Tree {
                 }
                 let skip = u64::from(ahead.trailing_zeros());
                 if skip != 0 {
-                    let span = SHIFT * level;
+                    let span = bits(level);
                     index = (index >> span).saturating_add(skip) << span;
                 }
-                let place = (index >> (SHIFT * level) & MASK) as usize;
+                let place = (index >> bits(level) & MASK) as usize;
                 let word = node.words.get(place).copied().unwrap_or(0);
                 if level == 0 {
                     return Some((index, Slot::from_raw(word)));
@@ -318,33 +318,10 @@ impl Tree {
     }
 }
 
-impl Tree {
-    /// Nodes of the tree, counted one by one; and whether its counts are right.
-    #[must_use]
-    pub fn audit(&self, nodes: &Nodes) -> (u32, bool) {
-        let (mut found, mut used, mut pages) = (0u32, 0u32, 0u32);
-        // Indices of nodes to look at, with their level: a path has few siblings.
-        let mut open: heapless::Vec<(u32, u32), 640> = heapless::Vec::new();
-        let mut whole = self.levels == 0 || open.push((self.root, self.levels)).is_ok();
-        while let Some((at, level)) = open.pop() {
-            let Some(node) = nodes.at(at) else {
-                whole = false;
-                continue;
-            };
-            found = found.saturating_add(1);
-            if level == 1 {
-                used = used.saturating_add(node.used.count_ones());
-                pages = pages.saturating_add(node.pages.count_ones());
-                continue;
-            }
-            for (place, word) in node.words.iter().enumerate() {
-                if node.used >> place & 1 != 0 {
-                    whole &= open.push((*word, level.saturating_sub(1))).is_ok();
-                }
-            }
-        }
-        (found, whole && used == self.used && pages == self.pages)
-    }
+/// Bits of an index below a level.
+#[inline]
+const fn bits(level: u32) -> u32 {
+    SHIFT.saturating_mul(level)
 }
 
 fn insert(nodes: &mut Nodes) -> Result<u32, Kern> {
