@@ -48,7 +48,7 @@ pub(crate) fn vector_name(vector: u64) -> &'static str {
 fn panic(info: &PanicInfo<'_>) -> ! {
     once();
     say!("kernel panic: {info}");
-    exit(End::Failure)
+    exit(End::Failure(1))
 }
 
 /// Ends the machine because the kernel itself was interrupted by a trap that it never causes.
@@ -62,14 +62,14 @@ pub(crate) fn kernel_fault(context: &Context, address: u64) -> ! {
         context.rip,
     );
     registers(context);
-    exit(End::Failure)
+    exit(End::Failure(1))
 }
 
 /// Ends the machine with a reason that is no bug: the message says what is wrong.
 pub(crate) fn stop(why: core::fmt::Arguments<'_>) -> ! {
     once();
     say!("kernel stops: {why}");
-    exit(End::Failure)
+    exit(End::Failure(1))
 }
 
 /// Prints all general registers.
@@ -109,6 +109,6 @@ pub(crate) fn registers(context: &Context) {
 
 fn once() {
     if DYING.swap(true, Ordering::Relaxed) {
-        exit(End::Failure);
+        exit(End::Failure(1));
     }
 }

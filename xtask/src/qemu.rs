@@ -1,7 +1,7 @@
 //! The emulator: its command line, and what its end says.
 //!
 //! A guest ends by writing one byte to I/O port 0xF4, and QEMU then ends with `2 * byte + 1`:
-//! 0x10 says that all went well, 0x20 plus a code that it did not. Everything else (a guest that
+//! 0x10 says that all went well, 0x20 plus a code (1 to 95) that it did not. Everything else (a guest that
 //! powers off or resets by a triple fault, an emulator that is killed) is a failure as well.
 
 use std::ffi::OsString;
@@ -236,8 +236,8 @@ impl Outcome {
         match code {
             0 => Self::NoReport,
             SUCCESS => Self::Success,
-            0x41..=0x7f if code & 1 == 1 => {
-                Self::Failure(u8::try_from(code >> 1 & 0x1f).unwrap_or(u8::MAX))
+            0x41..=0xff if code & 1 == 1 => {
+                Self::Failure(u8::try_from((code >> 1) - 0x20).unwrap_or(u8::MAX))
             }
             _ => Self::Emulator(code),
         }
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(Outcome::from_code(33), Outcome::Success);
         assert_eq!(Outcome::from_code(2 * 0x20 + 1), Outcome::Failure(0));
         assert_eq!(Outcome::from_code(2 * (0x20 | 7) + 1), Outcome::Failure(7));
-        assert_eq!(Outcome::from_code(2 * 0x3f + 1), Outcome::Failure(31));
+        assert_eq!(Outcome::from_code(255), Outcome::Failure(95));
         assert_eq!(Outcome::from_code(0), Outcome::NoReport);
         assert_eq!(Outcome::from_code(1), Outcome::Emulator(1));
         assert_eq!(Outcome::Failure(0).exit_code(), 1);

@@ -9,23 +9,25 @@ pub(crate) fn has_port(port: u16) -> bool {
 }
 /// QEMU's exit status is twice this plus one: 33.
 const SUCCESS: u8 = 0x10;
-/// 67.
-const FAILURE: u8 = 0x21;
+/// Plus the code: QEMU's exit status is 65 and more.
+const FAILURE: u8 = 0x20;
+/// The largest code that fits QEMU's exit status.
+const LARGEST: u32 = 0x5F;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// All went well.
     Success,
-    /// Something failed; what, is on the console.
-    Failure,
+    /// Something failed; what, is on the console. The code is 1 or more; one over 95 becomes 95.
+    Failure(u32),
 }
 
 /// Ends the machine.
 pub(crate) fn exit(end: End) -> ! {
     let value = match end {
         End::Success => SUCCESS,
-        End::Failure => FAILURE,
+        End::Failure(code) => FAILURE + code.clamp(1, LARGEST) as u8,
     };
     write8(DEBUG_EXIT, value);
     if end == End::Success {

@@ -9,5 +9,5 @@ extern "C" fn rust_eh_personality() {}
 /// Would go on unwinding; nothing ever begins to.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    exit(End::Failure)
+    exit(End::Failure(1))
 }

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use ipc_abi::boot::FrameRange;
-use ipc_abi::layout::PAGE_SIZE;
+use ipc_abi::layout::{KERNEL_DEVICES, PAGE_SIZE};
 use kernel_core::addr::{Frame, LARGE_FRAMES};
 use kernel_core::memory_map::{self, FrameRanges};
 use kernel_core::owner::{FrameRecord, OwnerId, Owners};
@@ -213,7 +213,12 @@ pub(crate) fn init(
         .first_mut()
         .and_then(|piece| place_table(piece, table, limit))
         .ok_or("no memory in one piece for the table of frame owners")?;
-    let owners = Owners::new(records);
+    let mut owners = Owners::new(records);
+    for range in KERNEL_DEVICES {
+        if !Frame::new(range.first).is_some_and(|first| owners.keep_device(first, range.count)) {
+            return Err("no room to note the interrupt controllers");
+        }
+    }
     place_all(&owners, memory, OwnerId::NONE);
     place_all(&owners, usable, OwnerId::FIRST_SERVER);
     place_all(&owners, &[image], OwnerId::FIRST_SERVER);

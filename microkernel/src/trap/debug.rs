@@ -31,10 +31,9 @@ pub(super) fn console_write(world: &mut World, [length, ..]: Arguments) -> Answe
 pub(super) fn shutdown(world: &mut World, [host_control, status, ..]: Arguments) -> Answer {
     world.kernel.check_host_control(host_control)?;
     log::debug!("shutdown with status {status}");
-    exit(if status == 0 {
-        End::Success
-    } else {
-        End::Failure
+    exit(match status {
+        0 => End::Success,
+        status => End::Failure(u32::try_from(status).unwrap_or(u32::MAX)),
     })
 }
 
