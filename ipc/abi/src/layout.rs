@@ -1,5 +1,7 @@
 //! The user half of an address space: what lies where, and the size of a page.
 
+use crate::boot::FrameRange;
+
 /// log2 of the page size.
 pub const PAGE_SHIFT: u32 = 12;
 /// Bytes of a page.
@@ -17,6 +19,19 @@ pub const IPC_SLOTS: u64 = 0x3_FFFF;
 
 /// Where the VM server sees physical memory: frame `f` is at `PHYSICAL_WINDOW + f * PAGE_SIZE`.
 pub const PHYSICAL_WINDOW: u64 = 0x4000_0000_0000;
+
+/// Frames in which only the kernel may work, first frame and count: writing there makes interrupts.
+/// The local APIC with the addresses that message-signalled interrupts go to, and the I/O APICs.
+pub const KERNEL_DEVICES: [FrameRange; 2] = [
+    FrameRange {
+        first: 0xF_EE00,
+        count: 256,
+    },
+    FrameRange {
+        first: 0xF_EC00,
+        count: 256,
+    },
+];
 
 /// The address of the IPC buffer of thread `slot`, if there can be such a thread.
 #[must_use]

@@ -396,8 +396,8 @@ protocol! {
     /// Maps device registers: uncached, read and write allowed, inheritance none.
     ///
     /// In order: KERN_INVALID_HOST: no device port in the slot. KERN_INVALID_ARGUMENT: size 0,
-    /// `physical` not on a page, or the range overflows. KERN_NO_ACCESS: it holds memory.
-    /// KERN_NO_SPACE.
+    /// `physical` not on a page, or the range overflows. KERN_NO_ACCESS: it holds memory,
+    /// or the registers of an interrupt controller. KERN_NO_SPACE.
     3816 device_map DeviceMap in words {
         /// Physical address; a multiple of the page.
         physical: u64,

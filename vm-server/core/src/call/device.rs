@@ -2,6 +2,8 @@
 //! the counters.
 
 use ipc_abi::Kern;
+use ipc_abi::boot::FrameRange;
+use ipc_abi::layout::KERNEL_DEVICES;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{
     self, DeviceMap, DeviceMapReply, DeviceMemoryAllocate, DeviceMemoryAllocateReply,
@@ -53,6 +55,12 @@ impl Core {
             if page.is_some_and(|page| page.state != State::Foreign) {
                 return Err(Kern::NoAccess);
             }
+        }
+        let is_kernels = |kept: &FrameRange| {
+            first.0 < kept.first.saturating_add(kept.count) && last > kept.first
+        };
+        if KERNEL_DEVICES.iter().any(is_kernels) {
+            return Err(Kern::NoAccess);
         }
         let object = Object::new(Kind::Device { first }, size, Some(call.map));
         let object = self.objects.insert(object)?;
@@ -175,6 +183,49 @@ impl Core {
             objects: u64::from(self.objects.len()),
             copies: u64::from(self.copies.len()),
             waiters: u64::from(self.waiters.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{NO_RIGHTS, RightId};
+    use crate::sim::World;
+
+    const DEVICE: RightId = RightId(7);
+
+    fn device_map(world: &mut World, map: MapId, physical: u64, size: u64) -> Option<Kern> {
+        let mut rights = NO_RIGHTS;
+        rights[DeviceMap::DEVICE] = PortRef::Foreign(DEVICE);
+        let request = vm_map::Request::DeviceMap(DeviceMap { physical, size });
+        world.call(map, request, rights).err()
+    }
+
+    #[test]
+    fn registers_of_interrupt_controllers_and_memory_are_nobodys_to_map() {
+        let mut world = World::with(crate::Config {
+            reserve: 0,
+            device: Some(DEVICE),
+            ..crate::Config::for_frames(64)
+        });
+        let map = world.map();
+        let objects = world.core.objects.len();
+        for (physical, size) in [
+            (0xFEE0_0000, 0x1000),
+            (0xFEDF_F000, 0x2000),
+            (0xFEEF_F000, 1),
+            (0xFEC0_0000, 0x1000),
+            (0xFE00_0000, 0x0100_0000),
+            (0x1000, 0x1000),
+        ] {
+            let refused = device_map(&mut world, map, physical, size);
+            assert_eq!(refused, Some(Kern::NoAccess), "{physical:#x}");
+        }
+        assert_eq!(world.core.objects.len(), objects);
+        assert_eq!(world.core.entries.len(), 0);
+        for (physical, size) in [(0xFEF0_0000, 0x1000), (0xFEBF_F000, 0x1000)] {
+            assert_eq!(device_map(&mut world, map, physical, size), None);
         }
     }
 }
