@@ -237,6 +237,30 @@ impl Core {
         }
     }
 
+    /// The pager has answered for a range. That settles each request whose first page lies there: what
+    /// the answer leaves out is asked for again when it is needed (rule 153).
+    pub(crate) fn requests_answered(&mut self, pager: Id<Pager>, (first, end): (u64, u64)) {
+        let Some(record) = self.pagers.get(pager) else {
+            return;
+        };
+        let (object, mut at) = (record.object, record.requests);
+        while let Some(request) = self.requests.at(at) {
+            let (index, base, mut missing) = (at, request.first, request.missing);
+            at = request.next;
+            if base < first || base >= end {
+                continue;
+            }
+            while missing != 0 {
+                let page = base.saturating_add(u64::from(missing.trailing_zeros()));
+                missing &= missing.wrapping_sub(1);
+                if let Some(record) = self.objects.get_mut(object) {
+                    record.pages.clear(&mut self.nodes, page);
+                }
+                self.request_settle(index, page, false);
+            }
+        }
+    }
+
     /// A request is over; its record stays until all whom it woke have looked.
     fn request_close(&mut self, id: Id<Request>) {
         self.request_unlink(id);

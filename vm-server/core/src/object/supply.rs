@@ -83,6 +83,9 @@ impl Core {
             }
             reply.skipped_present = reply.skipped_present.saturating_add(1);
         }
+        let first = page_of(args.offset);
+        let end = first.saturating_add(u64::from(args.count));
+        self.requests_answered(id, (first, end));
         self.stats.page_ins = self.stats.page_ins.saturating_add(u64::from(reply.used));
         self.tray_wants_refill(tray, args.slot);
         self.wake_slots(tray);
@@ -188,6 +191,7 @@ impl Core {
             }
             at = next;
         }
+        self.requests_answered(id, (first, end));
         let tray = self.pagers.get(id).and_then(|pager| pager.tray);
         if let Some(tray) = tray {
             self.wake_slots(tray);
