@@ -213,10 +213,12 @@ impl World {
                 let Some(Waits::Fault(map)) = waits else {
                     panic!("resumed {token:?}, behind which is {waits:?}");
                 };
-                if let Ok(Some(enter)) = &result
-                    && !self.random.once_in(self.unkind.lost_enters)
-                {
-                    self.model.enter_one(map, enter);
+                if let Ok(Some(enter)) = &result {
+                    // What replaces a translation needs no page table: it cannot fail.
+                    let replaces = self.model.translation(map, enter.address >> 12).is_some();
+                    if replaces || !self.random.once_in(self.unkind.lost_enters) {
+                        self.model.enter_one(map, enter);
+                    }
                 }
                 self.arrivals
                     .push_back(Arrival::Resumed(token, result.map(|_| ())));
