@@ -64,8 +64,15 @@ impl Core {
         }
     }
 
-    /// Queues an object that nobody holds.
+    /// Queues an object that nobody holds. It gets no more pages of what it was a copy of, and is not
+    /// taken for a fresh copy of it again.
     fn object_dies(&mut self, object: ObjectId) {
+        let shadow = self.objects.get(object).and_then(|record| record.shadow);
+        if let Some(below) = shadow.and_then(|shadow| self.objects.get_mut(shadow))
+            && below.copy == Some(object)
+        {
+            below.copy = None;
+        }
         if let Some(record) = self.objects.get_mut(object)
             && record.dying_next == NOT_LISTED
         {
