@@ -27,6 +27,7 @@ use crate::map::remove::Remove;
 use crate::named_entry::{NamedEntry, NamedEntryId, Spans};
 use crate::op::{Progress, Verb};
 use crate::range::{PAGE_MASK, Span, round_page, trunc_page};
+use crate::slab::NIL;
 use crate::{Core, Turn};
 
 /// A range on its way into a copy, and from there to where it was wanted.
@@ -244,7 +245,13 @@ impl Core {
             then: Then::Nothing,
             hidden: [None, Some(copy.map)],
         };
-        self.call_begin(turn, call, Verb::Transfer(work))
+        self.call_begin(
+            turn,
+            call,
+            work,
+            |core, turn, work| core.transfer_step(turn, work, NIL),
+            Verb::Transfer,
+        )
     }
 
     pub(super) fn make_memory_entry<M: Machine>(
@@ -353,7 +360,7 @@ impl Core {
         }
         self.copyout_check(source, call.map)?;
         let work = mapping.copyout(source, window, range, Mode::Share);
-        self.call_begin(turn, call, Verb::CopyOut(work))
+        self.call_begin(turn, call, work, Core::copyout_step, Verb::CopyOut)
     }
 
     /// vm_map of a copy of an object: through a hidden map that holds it.

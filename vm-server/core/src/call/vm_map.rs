@@ -12,7 +12,7 @@ use ipc_protocol::vm_map::{self, Request};
 
 use crate::call::Reply;
 use crate::effect::{Answer, Effect};
-use crate::event::{MapId, PortOf, PortRef, ReplyTo, RightId, Rights};
+use crate::event::{MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights};
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
@@ -64,7 +64,12 @@ impl Core {
             None => Err(Kern::Terminated),
         };
         let wanted = ready.is_ok() && matches!(call.request, Request::VmMap(_));
-        for (slot, right) in call.rights.iter().enumerate() {
+        let rights = if call.rights == NO_RIGHTS {
+            &[]
+        } else {
+            &call.rights[..]
+        };
+        for (slot, right) in rights.iter().enumerate() {
             match *right {
                 // A memory object's port goes on to its object.
                 PortRef::Foreign(_) if wanted && slot == vm_map::VmMap::OBJECT => {}
@@ -117,15 +122,17 @@ impl Core {
 
     /// Begins work on a map's entries: the first step now, what is left over as an operation that
     /// holds the map's operation lock.
-    pub(super) fn call_begin<M: Machine>(
+    pub(super) fn call_begin<M: Machine, W>(
         &mut self,
         turn: &mut Turn<'_, M>,
         call: &MapCall,
-        mut verb: Verb,
+        mut work: W,
+        step: impl FnOnce(&mut Core, &mut Turn<'_, M>, &mut W) -> Progress,
+        verb: impl FnOnce(W) -> Verb,
     ) -> Outcome {
-        let progress = self.verb_step(turn, &mut verb);
+        let progress = step(self, turn, &mut work);
         if let Progress::More = progress {
-            self.op_start(verb, call.reply, Some(call.map), turn.now)?;
+            self.op_start(verb(work), call.reply, Some(call.map), turn.now)?;
         }
         Ok(progress)
     }
@@ -173,7 +180,7 @@ impl Core {
             None => done(reply),
             Some(range) => {
                 let work = Remove::new(call.map, range, Reply::map(reply));
-                self.call_begin(turn, call, Verb::Remove(work))
+                self.call_begin(turn, call, work, Core::remove_step, Verb::Remove)
             }
         }
     }
@@ -203,7 +210,13 @@ impl Core {
             false => Change::Protect(rights),
         };
         let work = SetAttributes::new(call.map, range, change);
-        self.call_begin(turn, call, Verb::SetAttributes(work))
+        self.call_begin(
+            turn,
+            call,
+            work,
+            Core::set_attributes_step,
+            Verb::SetAttributes,
+        )
     }
 
     fn vm_inherit<M: Machine>(
@@ -222,7 +235,13 @@ impl Core {
             None => done(reply),
             Some(range) => {
                 let work = SetAttributes::new(call.map, range, Change::Inherit(inherit));
-                self.call_begin(turn, call, Verb::SetAttributes(work))
+                self.call_begin(
+                    turn,
+                    call,
+                    work,
+                    Core::set_attributes_step,
+                    Verb::SetAttributes,
+                )
             }
         }
     }
@@ -252,7 +271,13 @@ impl Core {
             return Err(Kern::NoSpace);
         }
         let work = SetAttributes::new(call.map, range, Change::Behave(behavior));
-        self.call_begin(turn, call, Verb::SetAttributes(work))
+        self.call_begin(
+            turn,
+            call,
+            work,
+            Core::set_attributes_step,
+            Verb::SetAttributes,
+        )
     }
 
     fn vm_map<M: Machine>(
@@ -354,7 +379,7 @@ impl Core {
             && !flags.contains(MapFlags::ANYWHERE)
             && let Some(work) = Remove::replaced_by(entry, Reply::map(reply))
         {
-            return self.call_begin(turn, call, Verb::Remove(work));
+            return self.call_begin(turn, call, work, Core::remove_step, Verb::Remove);
         }
         match self.map_enter(entry) {
             Ok(()) => done(reply),

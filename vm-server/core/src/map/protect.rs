@@ -113,10 +113,12 @@ impl Core {
             }
         }
         let (mut low, mut high) = (u64::MAX, 0);
+        let mut link = self.walk_first(&work.walk);
         for _ in 0..BUDGET {
-            let Some(link) = self.walk_next(&mut work.walk) else {
+            if self.walk_entry(&work.walk, link).is_none() {
+                work.walk.cursor = work.walk.range.end();
                 break;
-            };
+            }
             let Some(entry) = self.entries.at_mut(link.0) else {
                 break;
             };
@@ -124,7 +126,10 @@ impl Core {
                 low = low.min(entry.start);
                 high = high.max(entry.end);
             }
+            work.walk.cursor = entry.end;
+            let next = entry.hooks.next;
             self.entry_simplify(link);
+            link = next;
         }
         let keep = match work.change {
             Change::Protect(rights) | Change::Maximum(rights) => rights,

@@ -129,35 +129,35 @@ impl Core {
     /// Removes up to [`BUDGET`] entries, the translations of all of them at once. `false`: the next
     /// entry's pages take more steps to free.
     fn remove_some<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &mut Walk) -> bool {
-        let mut ahead = *walk;
-        let mut count = 0;
-        let mut range = (u64::MAX, 0);
-        while count < BUDGET {
-            let Some(entry) = self
-                .walk_next(&mut ahead)
-                .and_then(|l| self.entries.at(l.0))
-            else {
-                break;
-            };
-            range = (entry.start.min(range.0), entry.end);
+        let first = self.walk_first(walk);
+        let (mut link, mut count) = (first, 0);
+        let (mut low, mut high) = (u64::MAX, 0);
+        while count < BUDGET
+            && let Some(entry) = self.walk_entry(walk, link)
+        {
+            low = low.min(entry.start);
+            high = entry.end;
+            link = entry.hooks.next;
             count = count.saturating_add(1);
         }
-        if let Some(range) = Span::exact(range.0, range.1) {
+        if let Some(range) = Span::exact(low, high) {
             self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
         }
+        let mut link = first;
         for _ in 0..count {
-            let mut here = *walk;
-            let Some(link) = self.walk_next(&mut here) else {
+            let Some(entry) = self.entries.at(link.0) else {
                 break;
             };
+            let (next, end) = (entry.hooks.next, entry.end);
             if !self.entry_trim(turn, link) {
                 return false;
             }
             self.entry_delete(turn, link);
-            *walk = here;
+            walk.cursor = end;
+            link = next;
         }
         // The end is seen in the step that removes the last entry, not in one after it.
-        if self.walk_next(&mut walk.clone()).is_none() {
+        if self.walk_entry(walk, link).is_none() {
             walk.cursor = walk.range.end();
         }
         true

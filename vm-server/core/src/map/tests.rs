@@ -101,7 +101,7 @@ impl Bench {
     }
 
     /// One event; what it said.
-    fn handle(&mut self, event: Event) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Effects::new().unwrap();
         let mut turn = Turn {
             now: Time(0),
@@ -121,7 +121,7 @@ impl Bench {
         }
     }
 
-    fn token(&mut self) -> Token {
+    pub(crate) fn token(&mut self) -> Token {
         self.tokens += 1;
         Token(NonZeroU64::new(self.tokens).unwrap())
     }

@@ -194,7 +194,6 @@ impl Tree {
                 parent,
                 prev,
                 next,
-                height: 1,
                 ..Hooks::FREE
             };
         }
@@ -202,10 +201,10 @@ impl Tree {
         self.thread(store, prev, new);
         self.thread(store, new, next);
         self.len = self.len.saturating_add(1);
-        // The new leaf hangs below both neighbours or next to one that does: one climb settles both.
+        // The new leaf hangs below its successor: one climb settles both holes.
         self.measure(store, new);
         self.measure(store, next);
-        self.climb(store, new);
+        self.climb(store, new, next);
     }
 
     /// Takes out the entry at `old`, which is in the tree.
@@ -217,7 +216,8 @@ impl Tree {
         let lowest = if left.is_nil() || right.is_nil() {
             let child = if left.is_nil() { right } else { left };
             self.replace(store, old, child);
-            if child.is_nil() { hooks.parent } else { child }
+            refresh(store, child);
+            hooks.parent
         } else {
             self.put_successor(store, old)
         };
@@ -227,7 +227,13 @@ impl Tree {
             entry.right = Link::NIL;
             entry.hooks = Hooks::FREE;
         }
-        self.climb(store, lowest);
+        // The successor is above the lowest change, unless it was the only child, and is settled.
+        let next = if hooks.next == right {
+            Link::NIL
+        } else {
+            hooks.next
+        };
+        self.climb(store, lowest, next);
     }
 
     /// Settles the holes beside an entry whose `start` or `end` was changed in place.
@@ -235,7 +241,7 @@ impl Tree {
         let next = store.at(link).map_or(Link::NIL, |entry| entry.hooks.next);
         for link in [link, next] {
             self.measure(store, link);
-            self.climb(store, link);
+            self.climb(store, link, Link::NIL);
         }
     }
 
@@ -356,6 +362,7 @@ impl Tree {
             return Link::NIL;
         };
         let (left, right) = (entry.left, entry.right);
+        let (height, max_gap) = (entry.hooks.height, entry.hooks.max_gap);
         let mut heir = right;
         while let Some(entry) = store.at(heir).filter(|entry| !entry.left.is_nil()) {
             heir = entry.left;
@@ -373,22 +380,35 @@ impl Tree {
         };
         self.set_child(store, heir, Side::Left, left);
         self.replace(store, old, heir);
+        // What the node above knows of this place, so that the climb sees what changes.
+        if let Some(entry) = store.at_mut(heir) {
+            entry.hooks.height = height;
+            entry.hooks.max_gap = max_gap;
+        }
         lowest
     }
 
-    /// Settles heights and largest holes from `link` to the root, rotating where heights differ by
-    /// two.
-    fn climb(&mut self, store: &mut impl Store, link: Link) {
+    /// Settles heights and largest holes from `link` upwards, rotating where heights differ by two: to
+    /// the first node that does not change, but not below `last`, which is on the way.
+    fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
         let mut at = link;
+        let mut passed = last.is_nil();
         while !at.is_nil() {
-            refresh(store, at);
-            let top = match balance(store, at) {
-                2.. => self.lean(store, at, Side::Left),
-                ..=-2 => self.lean(store, at, Side::Right),
-                _ => at,
+            passed |= at == last;
+            let node = refresh(store, at);
+            at = match node.lean {
+                2.. => self.lean_parent(store, at, Side::Left),
+                ..=-2 => self.lean_parent(store, at, Side::Right),
+                _ if passed && !node.changed => return,
+                _ => node.parent,
             };
-            at = store.at(top).map_or(Link::NIL, |entry| entry.hooks.parent);
         }
+    }
+
+    /// Rebalances a node. Returns what is above it now.
+    fn lean_parent(&mut self, store: &mut impl Store, at: Link, heavy: Side) -> Link {
+        let top = self.lean(store, at, heavy);
+        store.at(top).map_or(Link::NIL, |entry| entry.hooks.parent)
     }
 
     /// Rebalances a node whose `heavy` side is two levels higher. Returns the new top.
@@ -468,17 +488,45 @@ fn balance(store: &impl Store, at: Link) -> i64 {
     i64::from(left).saturating_sub(i64::from(right))
 }
 
+/// What a climb learns of a node.
+struct Refreshed {
+    /// Its height or largest hole is new.
+    changed: bool,
+    /// Height of its left subtree less that of the right.
+    lean: i32,
+    parent: Link,
+}
+
 /// Computes a node's height and largest hole from its children.
-fn refresh(store: &mut impl Store, at: Link) {
-    let Some(entry) = store.at(at) else { return };
-    let (left, right) = (store.at(entry.left), store.at(entry.right));
-    let of = |child: Option<&Entry>| child.map_or((0, 0), |e| (e.hooks.height, e.hooks.max_gap));
-    let ((left_height, left_gap), (right_height, right_gap)) = (of(left), of(right));
+#[inline]
+fn refresh(store: &mut impl Store, at: Link) -> Refreshed {
+    let Some(entry) = store.at(at) else {
+        return Refreshed {
+            changed: false,
+            lean: 0,
+            parent: Link::NIL,
+        };
+    };
+    let hooks = entry.hooks;
+    let of = |child: Link| {
+        let child = store.at(child);
+        child.map_or((0, 0), |e| (e.hooks.height, e.hooks.max_gap))
+    };
+    let ((left_height, left_gap), (right_height, right_gap)) = (of(entry.left), of(entry.right));
     let height = left_height.max(right_height).saturating_add(1);
-    let max_gap = entry.hooks.gap.max(left_gap).max(right_gap);
-    if let Some(entry) = store.at_mut(at) {
+    let max_gap = hooks.gap.max(left_gap).max(right_gap);
+    let changed = height != hooks.height || max_gap != hooks.max_gap;
+    if changed && let Some(entry) = store.at_mut(at) {
         entry.hooks.height = height;
         entry.hooks.max_gap = max_gap;
+    }
+    let lean = left_height
+        .cast_signed()
+        .saturating_sub(right_height.cast_signed());
+    Refreshed {
+        changed,
+        lean,
+        parent: hooks.parent,
     }
 }
 

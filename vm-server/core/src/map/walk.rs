@@ -30,6 +30,8 @@ pub(crate) struct Walk {
     /// Everything below this is done in this pass.
     pub(crate) cursor: u64,
     pub(crate) pass: Pass,
+    /// An entry crosses an end of the range.
+    cut: bool,
 }
 
 /// Whether entries need to touch each other.
@@ -49,6 +51,7 @@ impl Walk {
             range,
             cursor: range.start(),
             pass: Pass::Check,
+            cut: false,
         }
     }
 
@@ -92,26 +95,31 @@ impl Core {
                 return Err(Kern::InvalidAddress);
             }
             look(entry)?;
+            walk.cut |= entry.start < walk.range.start() || entry.end > walk.range.end();
             walk.cursor = entry.end;
             link = entry.hooks.next;
         }
         if walk.is_done() {
-            self.map_clip_range(walk.map, walk.range)?;
+            if walk.cut {
+                self.map_clip_range(walk.map, walk.range)?;
+            }
             walk.cursor = walk.range.start();
             walk.pass = Pass::Apply;
         }
         Ok(())
     }
 
-    /// The next entry of the second pass, which lies whole in the range; moves on behind it. Ends
-    /// with `None` when there is no more.
-    pub(crate) fn walk_next(&self, walk: &mut Walk) -> Option<Link> {
-        let found = self.maps.get(walk.map).and_then(|record| {
-            let link = record.tree.find_or_above(&self.entries, walk.cursor);
-            let entry = self.entries.at(link.0)?;
-            (entry.start < walk.range.end()).then_some((link, entry.end))
-        });
-        walk.cursor = found.map_or(walk.range.end(), |(_, end)| end);
-        found.map(|(link, _)| link)
+    /// The entry of the second pass at the cursor, or above it in the range.
+    pub(crate) fn walk_first(&self, walk: &Walk) -> Link {
+        match self.maps.get(walk.map) {
+            Some(record) => record.tree.find_or_above(&self.entries, walk.cursor),
+            None => Link::NIL,
+        }
+    }
+
+    /// The entry at `link`, if it lies in the range of a walk. In the second pass it lies there whole.
+    pub(crate) fn walk_entry(&self, walk: &Walk, link: Link) -> Option<&Entry> {
+        let entry = self.entries.at(link.0)?;
+        (entry.start < walk.range.end()).then_some(entry)
     }
 }

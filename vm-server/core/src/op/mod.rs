@@ -260,15 +260,6 @@ impl Core {
         Some(op)
     }
 
-    /// The first step of a verb that never waits.
-    pub(crate) fn verb_step<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        verb: &mut Verb,
-    ) -> Progress {
-        self.verb_go(turn, verb, NIL)
-    }
-
     fn verb_go<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,

@@ -3,8 +3,11 @@
 extern crate std;
 
 use super::*;
-use crate::event::{NO_RIGHTS, Rights};
+use crate::call::Call;
+use crate::effect::Effects;
+use crate::event::{Event, NO_RIGHTS, RightId, Rights};
 use crate::map::tests::{Bench, PAGE};
+use ipc_protocol::memory_object_control::{MemoryObjectReady, Request as ControlRequest};
 use ipc_protocol::vm_map::{Request, VmMap};
 
 const MIN: u64 = 16 * PAGE;
@@ -315,4 +318,167 @@ fn a_port_of_another_kind_is_not_mapped() {
     let own = PortOf::Map(bench.map);
     let said = map(&mut bench, own, anywhere(PAGE, RW));
     assert_eq!(said, Err(Kern::InvalidArgument));
+}
+
+const FILE: RightId = RightId(7);
+
+/// Sends a vm_map of the file's memory object, and does not wait for the answer.
+fn map_file(bench: &mut Bench, request: VmMap) -> std::vec::Vec<Effect> {
+    let mut rights = NO_RIGHTS;
+    rights[0] = PortRef::Foreign(FILE);
+    let event = Event::Call {
+        call: Call::Map(bench.map, Request::VmMap(request)),
+        rights,
+        reply: Some(bench.token()),
+    };
+    bench.handle(event)
+}
+
+fn answers(effects: &[Effect]) -> std::vec::Vec<Result<u64, Kern>> {
+    let address = |reply: &Reply| match reply.message {
+        Message::Map(vm_map::Reply::VmMap(reply)) => reply.address,
+        other => panic!("{other:?}"),
+    };
+    let answer = |effect: &Effect| match effect {
+        Effect::Reply { answer, .. } => Some(answer.as_ref().map(address).map_err(|code| *code)),
+        _ => None,
+    };
+    effects.iter().filter_map(answer).collect()
+}
+
+fn steps(bench: &mut Bench) -> std::vec::Vec<Effect> {
+    let mut effects = std::vec::Vec::new();
+    while bench.core.wants_step() {
+        effects.extend(bench.handle(Event::Step));
+    }
+    effects
+}
+
+/// The pager takes init and says that it is ready.
+fn pager_is_ready(bench: &mut Bench, strategy: u32) -> std::vec::Vec<Effect> {
+    let request = vm_map::PagerTrayCreate { slots: 4 };
+    let tray = bench.ask(Request::PagerTrayCreate(request), NO_RIGHTS);
+    let init = bench.core.next_message(FILE).unwrap();
+    let Some(PortOf::Control(control)) = init.right else {
+        panic!("{init:?}");
+    };
+    bench.core.sent(FILE, &mut Effects::new().unwrap());
+    let ready = MemoryObjectReady {
+        may_cache: false,
+        copy_strategy: strategy,
+        cluster_pages: 1,
+        serves_itself: false,
+    };
+    let event = Event::Call {
+        call: Call::Control(control, ControlRequest::MemoryObjectReady(ready)),
+        rights: with(tray.unwrap().right.unwrap()),
+        reply: None,
+    };
+    bench.handle(event)
+}
+
+#[test]
+fn a_refused_mapping_of_a_memory_object_gives_its_right_back_and_tells_nobody() {
+    let mut bench = bench();
+    let refused = [
+        VmMap {
+            size: 0,
+            ..anywhere(0, RW)
+        },
+        VmMap {
+            flags: 0,
+            address: A,
+            ..anywhere(PAGE, RW)
+        },
+    ];
+    for request in refused {
+        let effects = map_file(&mut bench, request);
+        assert!(effects.contains(&Effect::Release(FILE, 1)));
+        assert!(answers(&effects)[0].is_err());
+        assert!(bench.core.next_message(FILE).is_none());
+    }
+}
+
+#[test]
+fn one_port_is_one_object_in_every_mapping() {
+    let mut bench = bench();
+    let first = answers(&map_file(&mut bench, anywhere(PAGE, RW)))[0].unwrap();
+    let second = answers(&map_file(&mut bench, anywhere(2 * PAGE, RW)))[0].unwrap();
+    let object = |bench: &mut Bench, address| {
+        let link = bench.core.map_lookup(bench.map, address).unwrap();
+        bench.core.entries.at(link.0).unwrap().object
+    };
+    assert!(object(&mut bench, first).is_some());
+    assert_eq!(object(&mut bench, first), object(&mut bench, second));
+    let region = bench.region(first).unwrap();
+    assert!(region.external_pager && !region.needs_copy);
+    let private = VmMap {
+        flags: 1 | MapFlags::PRIVATE.bits(),
+        ..anywhere(PAGE, RW)
+    };
+    let third = answers(&map_file(&mut bench, private))[0].unwrap();
+    assert!(bench.region(third).unwrap().needs_copy);
+}
+
+#[test]
+fn a_copy_of_a_memory_object_waits_for_its_pager() {
+    let mut bench = bench();
+    let copy = VmMap {
+        copy: true,
+        ..anywhere(PAGE, RW)
+    };
+    let mut effects = map_file(&mut bench, copy);
+    effects.extend(steps(&mut bench));
+    assert_eq!(answers(&effects), []);
+    // Other calls on the map go on meanwhile.
+    assert!(bench.allocate(0, PAGE, 1).is_ok());
+    let mut effects = pager_is_ready(&mut bench, 2);
+    effects.extend(steps(&mut bench));
+    let address = answers(&effects)[0].unwrap();
+    assert!(bench.region(address).unwrap().needs_copy);
+}
+
+#[test]
+fn a_copy_of_a_memory_object_fails_with_its_pager() {
+    let mut bench = bench();
+    let copy = VmMap {
+        copy: true,
+        ..anywhere(PAGE, RW)
+    };
+    let mut effects = map_file(&mut bench, copy);
+    effects.extend(steps(&mut bench));
+    effects.extend(bench.handle(Event::DeadName(FILE)));
+    effects.extend(steps(&mut bench));
+    assert_eq!(answers(&effects), [Err(Kern::MemoryError)]);
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
+fn a_fork_lets_go_of_the_map_while_it_waits_for_a_pager() {
+    let mut bench = bench();
+    let file = answers(&map_file(&mut bench, anywhere(PAGE, RW)))[0].unwrap();
+    let fork = Request::TaskCreate(vm_map::TaskCreate { inherit: true });
+    let token = bench.token();
+    let mut effects = bench.handle(Event::Call {
+        call: Call::Map(bench.map, fork),
+        rights: NO_RIGHTS,
+        reply: Some(token),
+    });
+    effects.extend(steps(&mut bench));
+    let answered = |effect: &Effect| matches!(effect, Effect::Reply { .. });
+    assert!(!effects.iter().any(answered), "it waits");
+    bench.deallocate(B, 4 * PAGE).unwrap();
+    effects.extend(pager_is_ready(&mut bench, 2));
+    effects.extend(steps(&mut bench));
+    let child = effects.iter().find_map(|effect| match effect {
+        Effect::Reply { to, answer } if *to == Some(token) => answer.as_ref().unwrap().right,
+        _ => None,
+    });
+    let Some(PortOf::Map(child)) = child else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(bench.read(child, A), Ok(1));
+    assert_eq!(bench.read(child, B), Err(Kern::InvalidAddress));
+    bench.map = child;
+    assert!(bench.region(file).unwrap().needs_copy);
 }
