@@ -2,7 +2,8 @@
 //!
 //! A thread parks by receiving from a port of its own, and is unparked by a message to it. The port
 //! is made when a thread first waits; a mutex that nobody waits for is two atomic operations.
-//! [`RawLock`] is for what must not make a port, such as the heap: it yields until it is free.
+//! [`RawLock`] is for what every wait leans on, such as the heap: it tries until it is free, and pauses
+//! between, so that a holder of lower priority gets on.
 
 use crate::buffer;
 use crate::right::{ReceiveRight, SendRight, Untyped};
@@ -18,7 +19,7 @@ use talc::lock_api::{GuardSend, RawMutex};
 /// Message id of an unparking; the words are empty.
 const UNPARK: u32 = 1;
 
-/// A lock that yields the processor until it is free. Fair to nobody: hold it shortly.
+/// A lock that gives way until it is free. Fair to nobody: hold it shortly.
 #[derive(Debug)]
 pub struct RawLock(AtomicBool);
 
@@ -32,8 +33,10 @@ unsafe impl RawMutex for RawLock {
     type GuardMarker = GuardSend;
 
     fn lock(&self) {
+        let mut tries = 0;
         while !self.try_lock() {
-            trap::thread_yield();
+            give_way(tries);
+            tries += 1;
         }
     }
 
@@ -43,6 +46,49 @@ unsafe impl RawMutex for RawLock {
 
     unsafe fn unlock(&self) {
         self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Tries after which a waiter supposes that the holder is less important than itself.
+const YIELDS: u32 = 4;
+/// How long it then keeps out of the holder's way, in nanoseconds.
+const PAUSE: u64 = 20_000;
+
+/// A port that nobody can send to: receiving from it is to wait. 0: not made yet.
+static NOWHERE: AtomicU32 = AtomicU32::new(0);
+
+/// Lets others run: those of this priority at first, then all.
+#[cold]
+fn give_way(tries: u32) {
+    let nowhere = if tries < YIELDS { None } else { nowhere() };
+    let Some(nowhere) = nowhere else {
+        return trap::thread_yield();
+    };
+    // SAFETY: nothing ever comes from there, so that the buffer is not written, whoever borrows it.
+    let _ = unsafe {
+        trap::msg(&trap::Send {
+            options: option::RECEIVE,
+            destination: 0,
+            receive: nowhere,
+            info: Info::short(0),
+            send_deadline: FOREVER,
+            receive_deadline: crate::time::after(PAUSE),
+            notify: 0,
+            words: [0; 6],
+        })
+    };
+}
+
+/// The port of [`NOWHERE`], if the kernel has memory for one.
+fn nowhere() -> Option<Name> {
+    let made = NOWHERE.load(Ordering::Relaxed);
+    if made != 0 {
+        return Some(made);
+    }
+    let port = ReceiveRight::<Untyped>::new(0).ok()?;
+    match NOWHERE.compare_exchange(0, port.name(), Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => Some(port.into_name()),
+        Err(earlier) => Some(earlier),
     }
 }
 
