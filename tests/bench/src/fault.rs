@@ -42,7 +42,10 @@ fn resident_entry(pages: u64) -> Result<SendRight<MemoryEntry>, Kern> {
 pub(crate) fn resident(bench: &mut Bench) -> Result<(), Kern> {
     let entry = resident_entry(1)?;
     bench.repeat(|probe| {
-        let view = Options::new(PAGE_SIZE).entry(&entry).map()?;
+        let view = Options::new(PAGE_SIZE)
+            .entry(&entry)
+            .max_protection(Prot::DEFAULT)
+            .map()?;
         probe.time(|| read(view.address()));
         Ok(())
     })
@@ -54,6 +57,7 @@ pub(crate) fn around(bench: &mut Bench) -> Result<(), Kern> {
     bench.repeat(|probe| {
         let view = Options::new(16 * PAGE_SIZE)
             .entry(&entry)
+            .max_protection(Prot::DEFAULT)
             .near(0x4300_0000_0000)
             .mask(16 * PAGE_SIZE - 1)
             .map()?;

@@ -13,6 +13,13 @@ use crate::support::{filled, set_word, word};
 const READ: u32 = Prot::READ.bits() as u32;
 const BOTH: u32 = Prot::DEFAULT.bits() as u32;
 
+/// A mapping of the first bytes of an entry, with no more rights than it gives.
+fn view_of(entry: &SendRight<MemoryEntry>, size: u64) -> Options<'_> {
+    Options::new(size)
+        .entry(entry)
+        .max_protection(Prot::DEFAULT)
+}
+
 /// An entry of all of a mapping.
 fn entry_of(memory: &Mapping, permission: u32) -> Result<SendRight<MemoryEntry>, Kern> {
     let made = vm::own().memory_entry(memory.size(), memory.address(), permission, None);
@@ -23,9 +30,7 @@ pub(crate) fn two_tasks_see_each_others_writes() -> Outcome {
     let assistant = Assistant::start()?;
     let memory = filled(3, 60)?;
     let entry = entry_of(&memory, BOTH)?;
-    let theirs = Options::new(3 * PAGE_SIZE)
-        .entry(&entry)
-        .map_in(&assistant.started.map)?;
+    let theirs = view_of(&entry, 3 * PAGE_SIZE).map_in(&assistant.started.map)?;
     for page in 0..3 {
         let place = theirs + page * PAGE_SIZE;
         check_eq!(assistant.read(place)?, 60 + page);
@@ -41,9 +46,7 @@ pub(crate) fn pages_first_touched_by_either_side_are_the_same() -> Outcome {
     let assistant = Assistant::start()?;
     let memory = Mapping::allocate(2 * PAGE_SIZE)?;
     let entry = entry_of(&memory, BOTH)?;
-    let theirs = Options::new(2 * PAGE_SIZE)
-        .entry(&entry)
-        .map_in(&assistant.started.map)?;
+    let theirs = view_of(&entry, 2 * PAGE_SIZE).map_in(&assistant.started.map)?;
     assistant.write(theirs, 1)?;
     check_eq!(word(&memory, 0)?, 1);
     set_word(&memory, 1, 2)?;
@@ -55,7 +58,7 @@ pub(crate) fn an_entry_outlives_the_mapping_that_it_was_made_of() -> Outcome {
     let memory = filled(2, 5)?;
     let entry = entry_of(&memory, BOTH)?;
     drop(memory);
-    let view = Options::new(2 * PAGE_SIZE).entry(&entry).map()?;
+    let view = view_of(&entry, 2 * PAGE_SIZE).map()?;
     check_eq!((word(&view, 0)?, word(&view, 1)?), (5, 6));
     drop(entry);
     check_eq!(word(&view, 1)?, 6);
@@ -75,16 +78,25 @@ pub(crate) fn an_entry_says_what_it_is() -> Outcome {
 pub(crate) fn an_entry_allows_no_more_than_it_was_made_with() -> Outcome {
     let memory = filled(1, 5)?;
     let entry = entry_of(&memory, READ)?;
-    let writable = Options::new(PAGE_SIZE).entry(&entry).map();
+    let writable = view_of(&entry, PAGE_SIZE).map();
     check_eq!(writable.err(), Some(Kern::InvalidRight));
+    let later = view_of(&entry, PAGE_SIZE).protection(Prot::READ).map();
+    check_eq!(later.err(), Some(Kern::InvalidRight));
     let view = Options::new(PAGE_SIZE).entry(&entry).read_only().map()?;
     check_eq!(word(&view, 0)?, 5);
     let raised = view.protect(Prot::DEFAULT);
     check_eq!(raised, Err(Kern::ProtectionFailure));
-    // A private copy is one's own, and may be written.
-    let copy = Options::new(PAGE_SIZE).entry(&entry).copied().map()?;
+    Ok(())
+}
+
+pub(crate) fn a_private_copy_of_an_entry_is_ones_own() -> Outcome {
+    let memory = filled(1, 5)?;
+    let entry = entry_of(&memory, BOTH)?;
+    let copy = view_of(&entry, PAGE_SIZE).copied().map()?;
     set_word(&copy, 0, 6)?;
     check_eq!((word(&memory, 0)?, word(&copy, 0)?), (5, 6));
+    set_word(&memory, 0, 7)?;
+    check_eq!(word(&copy, 0)?, 6);
     Ok(())
 }
 
@@ -102,16 +114,13 @@ pub(crate) fn a_window_of_an_entry_is_an_entry() -> Outcome {
     let map = vm::own();
     let (window, size) = map.memory_entry(2 * PAGE_SIZE, PAGE_SIZE, BOTH, Some(&whole))?;
     check_eq!(size, 2 * PAGE_SIZE);
-    let view = Options::new(size).entry(&window).map()?;
+    let view = view_of(&window, size).map()?;
     check_eq!((word(&view, 0)?, word(&view, 1)?), (41, 42));
     set_word(&view, 0, 410)?;
     check_eq!(word(&memory, 1)?, 410);
     let leaves = map.memory_entry(2 * PAGE_SIZE, 3 * PAGE_SIZE, BOTH, Some(&whole));
     check_eq!(leaves.err(), Some(Kern::InvalidArgument));
-    let beyond = Options::new(PAGE_SIZE)
-        .entry(&window)
-        .offset(2 * PAGE_SIZE)
-        .map();
+    let beyond = view_of(&window, PAGE_SIZE).offset(2 * PAGE_SIZE).map();
     check_eq!(beyond.err(), Some(Kern::InvalidArgument));
     Ok(())
 }
@@ -128,10 +137,7 @@ pub(crate) fn an_entry_of_fresh_memory_reads_zero() -> Outcome {
     let flags = BOTH | MAP_MEM_NAMED_CREATE;
     let (entry, size) = vm::own().memory_entry(2 * PAGE_SIZE, 0, flags, None)?;
     check_eq!(size, 2 * PAGE_SIZE);
-    let (first, second) = (
-        Options::new(size).entry(&entry).map()?,
-        Options::new(size).entry(&entry).map()?,
-    );
+    let (first, second) = (view_of(&entry, size).map()?, view_of(&entry, size).map()?);
     check_eq!(word(&first, 1)?, 0);
     set_word(&second, 1, 3)?;
     check_eq!(word(&first, 1)?, 3);
@@ -142,7 +148,7 @@ pub(crate) fn an_entry_can_be_a_snapshot() -> Outcome {
     let memory = filled(2, 9)?;
     let entry = entry_of(&memory, BOTH | MAP_MEM_VM_COPY)?;
     set_word(&memory, 0, 90)?;
-    let view = Options::new(2 * PAGE_SIZE).entry(&entry).map()?;
+    let view = view_of(&entry, 2 * PAGE_SIZE).map()?;
     check_eq!((word(&view, 0)?, word(&view, 1)?), (9, 10));
     set_word(&view, 1, 100)?;
     check_eq!(word(&memory, 1)?, 10);
@@ -160,7 +166,7 @@ pub(crate) fn an_entry_can_span_several_mappings() -> Outcome {
     set_word(&memory, 0, 1)?;
     set_word(&memory, 1, 2)?;
     let entry = entry_of(&memory, BOTH | MAP_MEM_VM_SHARE)?;
-    let view = Options::new(2 * PAGE_SIZE).entry(&entry).map()?;
+    let view = view_of(&entry, 2 * PAGE_SIZE).map()?;
     check_eq!((word(&view, 0)?, word(&view, 1)?), (1, 2));
     set_word(&view, 1, 20)?;
     check_eq!(word(&memory, 1)?, 20);

@@ -65,7 +65,7 @@ pub(crate) fn unmapped_memory_is_an_invalid_address() -> Outcome {
     let thread = supervisor.run(|| touch::read(UNMAPPED))?;
     let caught = supervisor.expect_access(Kern::InvalidAddress, UNMAPPED)?;
     check!(caught.exception.ip != 0 && caught.exception.sp != 0);
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn an_exception_that_is_not_repaired_comes_again() -> Outcome {
         caught.resume()?;
     }
     let _caught = supervisor.next()?;
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn the_first_pages_are_never_mapped() -> Outcome {
     for address in [0, 8, PAGE_SIZE, 0xFFF8] {
         let thread = supervisor.run(move || touch::read(address))?;
         let _caught = supervisor.expect_access(Kern::InvalidAddress, address)?;
-        thread.end()?;
+        drop(thread);
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ pub(crate) fn the_stack_cannot_be_executed() -> Outcome {
         (Kind::BadAccess, code)
     );
     check_eq!(caught.exception.subcode, caught.exception.ip);
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -192,7 +192,7 @@ pub(crate) fn a_stack_that_overflows_hits_its_guard() -> Outcome {
         (Kind::BadAccess, code)
     );
     check!(depth.load(Ordering::Relaxed) > 100);
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn the_kernels_half_is_out_of_reach() -> Outcome {
     for address in [0xFFFF_8000_0000_0000, 0xFFFF_FFFF_8000_0000, u64::MAX - 7] {
         let thread = supervisor.run(move || touch::read(address))?;
         let _caught = supervisor.expect_access(Kern::InvalidAddress, address)?;
-        thread.end()?;
+        drop(thread);
     }
     Ok(())
 }
@@ -212,7 +212,7 @@ pub(crate) fn the_last_page_of_the_user_half_is_never_mapped() -> Outcome {
     check!(place > USER_MAX);
     let thread = supervisor.run(move || touch::read(place))?;
     let _caught = supervisor.expect_access(Kern::InvalidAddress, place)?;
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn a_jump_to_where_no_address_is_comes_as_an_exception() -> Outcome {
             kind == Kind::BadAccess || kind == Kind::BadInstruction,
             "a jump to {place:#x} came as {kind:?}"
         );
-        thread.end()?;
+        drop(thread);
     }
     Ok(())
 }
@@ -242,7 +242,7 @@ pub(crate) fn a_jump_to_the_kernel_comes_as_an_exception() -> Outcome {
     // SAFETY: ring 3 cannot execute it.
     let thread = supervisor.run(move || unsafe { touch::call(place) })?;
     let _caught = supervisor.expect_access(Kern::InvalidAddress, place)?;
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -251,7 +251,7 @@ fn instruction(run: fn(), kind: Kind, vector: u64) -> Outcome {
     let supervisor = Supervisor::new()?;
     let thread = supervisor.run(run)?;
     let _caught = supervisor.expect(kind, vector, 0)?;
-    thread.end()?;
+    drop(thread);
     Ok(())
 }
 
@@ -288,7 +288,7 @@ pub(crate) fn the_threads_port_comes_before_the_tasks() -> Outcome {
     caught.hand_on()?;
     let _caught = of_task.expect(Kind::Arithmetic, 0, 0)?;
     check!(of_thread.is_quiet());
-    thread.end()?;
+    drop(thread);
     ipc::task::set_exception_port::<ipc::Untyped>(&own, None)?;
     Ok(())
 }

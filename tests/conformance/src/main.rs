@@ -222,6 +222,7 @@ guest_test::suite! {
             an_entry_outlives_the_mapping_that_it_was_made_of,
             an_entry_says_what_it_is,
             an_entry_allows_no_more_than_it_was_made_with,
+            a_private_copy_of_an_entry_is_ones_own,
             an_entry_is_made_of_no_more_than_the_range_allows,
             a_window_of_an_entry_is_an_entry,
             a_window_gives_no_more_than_its_entry,

@@ -223,7 +223,8 @@ pub(crate) fn one_trap_sends_and_receives() -> Outcome {
 
 pub(crate) fn what_is_sent_stays_sent_if_nothing_is_received() -> Outcome {
     let (port, silent) = (port(0)?, port(0)?);
-    let sent = Msg::send(&port.make_send()?, 5).and_receive(&silent);
+    let right = port.make_send()?;
+    let sent = Msg::send(&right, 5).and_receive(&silent);
     let received = sent.until(after(MILLISECOND)).trap();
     check_eq!(received.outcome.code(), Kern::ReceiveTimedOut.raw());
     check!(received.outcome.was_sent());

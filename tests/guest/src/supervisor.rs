@@ -7,6 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use ipc::abi::exception::{EXCEPTION, EXCEPTION_REPLY, Exception, Kind};
 use ipc::abi::message::Info;
+use ipc::abi::notify::CANCELLED;
+use ipc::abi::right::Name;
 use ipc::thread::{self, JoinHandle};
 use ipc::{Kern, ReceiveRight, SendRight, Untyped, task, trap};
 
@@ -66,7 +68,11 @@ impl Supervisor {
         })?;
         self.thread(handle.thread())?;
         gate.store(true, Ordering::Release);
-        Ok(Supervised { handle })
+        let end = End {
+            thread: handle.thread().name(),
+            armed: true,
+        };
+        Ok(Supervised { end, handle })
     }
 
     /// The next exception.
@@ -75,9 +81,13 @@ impl Supervisor {
     /// None came, or something else did.
     #[track_caller]
     pub fn next(&self) -> Outcome<Caught> {
-        let received = match Msg::receive(&self.port).go() {
-            Ok(received) => received,
-            Err(code) => return Err(Failure::new(format!("no exception came: {code}"))),
+        let received = loop {
+            match Msg::receive(&self.port).go() {
+                // The thread of an earlier exception has ended without an answer.
+                Ok(received) if received.info.id() == CANCELLED && received.info.is_kernel() => {}
+                Ok(received) => break received,
+                Err(code) => return Err(Failure::new(format!("no exception came: {code}"))),
+            }
         };
         let exception = Exception::from_words(received.words);
         match exception {
@@ -168,29 +178,41 @@ impl Caught {
     }
 }
 
-/// A thread of this task under supervision.
+/// A thread of this task under supervision. Dropped, it is ended where it is; its stack stays.
 #[derive(Debug)]
 pub struct Supervised<T> {
+    // Dropped first, while the handle still holds the thread's port.
+    end: End,
     handle: JoinHandle<T>,
+}
+
+/// Ends a thread when dropped, unless it has ended by itself.
+#[derive(Debug)]
+struct End {
+    thread: Name,
+    armed: bool,
 }
 
 impl<T> Supervised<T> {
     /// Waits for its end, and gives its result.
     pub fn join(self) -> T {
-        self.handle.join()
-    }
-
-    /// Ends it where it is. Its stack is never freed.
-    ///
-    /// # Errors
-    /// KERN_INVALID_ARGUMENT: it has ended.
-    pub fn end(self) -> Result<(), Kern> {
-        trap::thread_terminate(self.handle.thread().name())
+        let Supervised { mut end, handle } = self;
+        end.armed = false;
+        handle.join()
     }
 
     /// Its control port.
     #[must_use]
     pub const fn thread(&self) -> &SendRight<Untyped> {
         self.handle.thread()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.armed {
+            // Fails if the thread has ended itself.
+            let _ = trap::thread_terminate(self.thread);
+        }
     }
 }
