@@ -55,12 +55,13 @@ impl Core {
 
     /// Whether there is work that only steps do.
     #[must_use]
-    pub const fn wants_step(&self) -> bool {
+    pub fn wants_step(&self) -> bool {
         !self.ready_faults.is_empty()
             || !self.ready_ops.is_empty()
             || self.dying_maps != NIL
             || self.dying_objects != NIL
             || self.trays_to_fill != NIL
+            || !self.collapsing.is_empty()
     }
 
     /// One step of unfinished work of each kind.
@@ -78,6 +79,7 @@ impl Core {
         if self.dying_objects != NIL {
             self.object_death_step(turn);
         }
+        self.collapse_step(turn);
     }
 
     /// Ends a map: nothing can be done with it any more, and steps remove its entries.

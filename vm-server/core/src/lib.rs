@@ -159,6 +159,8 @@ pub struct Core {
     pub(crate) dying_objects: u32,
     /// Maps whose entries are being removed.
     pub(crate) dying_maps: u32,
+    /// Objects whose shadow chains may be shortened.
+    pub(crate) collapsing: heapless::Deque<event::ObjectId, { object::collapse::HINTS }>,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
     /// The event is a fault, whose answer is carried out before anything else happens.
@@ -200,6 +202,7 @@ impl Core {
             newest_waiter: NIL,
             dying_objects: NIL,
             dying_maps: NIL,
+            collapsing: heapless::Deque::new(),
             trays_to_fill: NIL,
             answering: false,
             stats: stats::Stats::default(),

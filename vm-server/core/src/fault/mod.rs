@@ -389,14 +389,24 @@ impl Core {
         }
         turn.machine.copy(old, frame);
         self.stats.cow_breaks = self.stats.cow_breaks.saturating_add(1);
-        match self.push_to_copy(turn, look, frame) {
-            Ok(()) => self.settle_covered(turn, look, old),
-            Err(code) => {
-                self.revoke_covered(turn.machine, (look.top, look.index), old);
-                return Err(code);
-            }
-        }
+        self.hint_if_covered(look.top, below);
+        // First, while a copy object still shows the lower page through this one.
+        self.settle_covered(turn, look, old);
+        self.push_to_copy(turn, look, frame)?;
         Ok(self.writable(look, frame, How::Alone))
+    }
+
+    /// The top object has one page more of its own: perhaps enough to do without the one below.
+    fn hint_if_covered(&mut self, top: ObjectId, below: ObjectId) {
+        let pages = |id| {
+            self.objects
+                .get(id)
+                .map_or(0, |object| object.pages.pages())
+        };
+        let shadow = self.objects.get(top).and_then(|top| top.shadow);
+        if shadow == Some(below) && pages(below) <= pages(top) {
+            self.collapse_hint(top);
+        }
     }
 
     /// Whether the lower page can go up instead of being copied: the top object alone sees the

@@ -273,7 +273,8 @@ impl Core {
         }
     }
 
-    /// Fails everything that a pager was asked for: whoever waits gets KERN_MEMORY_ERROR.
+    /// Ends everything that a pager was asked for. Whoever waits looks again: of a dead pager that is
+    /// KERN_MEMORY_ERROR, and where the memory has gone, whatever is there now.
     pub(crate) fn close_requests(&mut self, pager: Id<Pager>) {
         let Some(object) = self.pagers.get(pager).map(|pager| pager.object) else {
             return;
@@ -294,7 +295,7 @@ impl Core {
             if let Some(record) = self.objects.get_mut(object) {
                 record.pages.clear(&mut self.nodes, page);
             }
-            self.request_settle(first, page, true);
+            self.request_settle(first, page, false);
         }
     }
 

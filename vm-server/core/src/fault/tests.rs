@@ -308,3 +308,61 @@ fn everything_goes_with_its_task() {
     world.settle();
     assert_eq!(world.core.census(), empty);
 }
+
+fn depth(world: &mut World, map: MapId, address: u64) -> u32 {
+    let request = Request::VmRegion(vm_map::VmRegion { address });
+    match call(world, map, request) {
+        Ok(vm_map::Reply::VmRegion(region)) => region.shadow_depth,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn chains_stay_short_however_often_a_task_forks() {
+    let mut world = World::new(256);
+    world.check_every = 64;
+    let map = world.map();
+    let at = world.allocate(map, 8 * PAGE);
+    world.write(map, at, &vec![1; 8 * PAGE as usize]).unwrap();
+    let objects = world.core.census().objects;
+    for round in 0..1000u64 {
+        let child = fork(&mut world, map);
+        world.write(child, at + round % 8 * PAGE, &[2]).unwrap();
+        world
+            .write(map, at + round % 5 * PAGE, &[round as u8])
+            .unwrap();
+        world.event(Event::TaskEnded(child));
+        world.settle();
+        assert!(depth(&mut world, map, at) <= 1, "round {round}");
+    }
+    assert!(world.core.census().objects <= objects + 1);
+    // The last round of its own that wrote page 4.
+    assert_eq!(byte(&mut world, map, at + 4 * PAGE), 999u64 as u8);
+}
+
+#[test]
+fn a_chain_of_generations_is_bypassed() {
+    let mut world = World::new(512);
+    let mut map = world.map();
+    let at = world.allocate(map, 4 * PAGE);
+    world.write(map, at, &vec![0; 4 * PAGE as usize]).unwrap();
+    let mut ancestors = vec![];
+    // Each generation writes everything; only the newest goes on, all stay alive.
+    for generation in 1..20u8 {
+        let child = fork(&mut world, map);
+        world
+            .write(child, at, &vec![generation; 4 * PAGE as usize])
+            .unwrap();
+        world.settle();
+        ancestors.push(map);
+        map = child;
+    }
+    assert!(
+        depth(&mut world, map, at) <= 2,
+        "{}",
+        depth(&mut world, map, at)
+    );
+    for (generation, ancestor) in ancestors.into_iter().enumerate() {
+        assert_eq!(byte(&mut world, ancestor, at), generation as u8);
+    }
+}

@@ -31,6 +31,9 @@ impl Core {
             debug_assert!(record.refs > 1, "the last reference");
             record.refs = record.refs.saturating_sub(1);
         }
+        if let Some(object) = object {
+            self.collapse_hint_below(object);
+        }
     }
 
     /// One holder less; the last takes the object along.
@@ -44,7 +47,7 @@ impl Core {
         };
         record.refs = record.refs.saturating_sub(1);
         if record.refs > 0 {
-            return;
+            return self.collapse_hint_below(object);
         }
         let resident = record.pages.pages() > 0;
         let Some(pager) = record.pager else {

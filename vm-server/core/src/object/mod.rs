@@ -5,6 +5,7 @@
 //! that every place that a page can be reached from is found. [`crate::Core::object_reference`] and
 //! [`crate::Core::object_deallocate`] are all that other parts need to hold one.
 
+pub(crate) mod collapse;
 mod contents;
 pub(crate) mod life;
 pub mod loan;
