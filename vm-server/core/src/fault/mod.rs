@@ -417,7 +417,12 @@ impl Core {
         top.is_some_and(|top| top.shadow == Some(below))
             && page.is_some_and(|page| page.state == State::Resident && page.wired == 0)
             && self.objects.get(below).is_some_and(|object| {
-                object.refs == 1 && object.is_internal() && object.copy.is_none()
+                // A copy object that misses a page is given it again.
+                let awaits = object.shadow.and_then(|shadow| self.objects.get(shadow));
+                object.refs == 1
+                    && object.is_internal()
+                    && object.copy.is_none()
+                    && awaits.is_none_or(|shadow| shadow.copy != Some(below))
             })
     }
 
