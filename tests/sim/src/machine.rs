@@ -209,9 +209,8 @@ impl Machine for Model {
                     frame,
                     keep,
                 } => {
-                    let Some(space) = self.spaces.get_mut(&map.to_word()) else {
-                        continue;
-                    };
+                    // Also a space in which nothing is entered yet has its epoch.
+                    let space = self.spaces.entry(map.to_word()).or_default();
                     space.epoch = space.epoch.max(epoch);
                     let page = address >> 12;
                     if let Some(found) = space.pages.get_mut(&page)
@@ -228,9 +227,8 @@ impl Machine for Model {
                     end,
                     keep,
                 } => {
-                    let Some(space) = self.spaces.get_mut(&map.to_word()) else {
-                        continue;
-                    };
+                    // Also a space in which nothing is entered yet has its epoch.
+                    let space = self.spaces.entry(map.to_word()).or_default();
                     space.epoch = space.epoch.max(epoch);
                     let range = start >> 12..end >> 12;
                     let mut gone = Vec::new();
