@@ -100,7 +100,8 @@ impl Core {
         batch.finish(machine);
     }
 
-    fn revoke_at<M: Machine>(
+    /// Removes or reduces the translation of a frame at one place: map index and page number.
+    pub(crate) fn revoke_at<M: Machine>(
         &mut self,
         machine: &mut M,
         batch: &mut Batch,

@@ -8,13 +8,14 @@
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
-use crate::effect::{ENTER_MAX, Effect, Enter};
-use crate::event::{ObjectId, TrayId};
+use crate::effect::{ENTER_MAX, Effect, Enter, Report};
+use crate::event::{ObjectId, Time, TrayId};
 use crate::id::Id;
 use crate::machine::Machine;
-use crate::object::page::{Flags, Frame, State};
-use crate::object::pager::Pager;
+use crate::object::page::{Flags, Frame, State as PageState};
+use crate::object::pager::{Pager, State};
 use crate::object::pages::Slot;
+use crate::op::BUDGET;
 use crate::op::wait::List;
 use crate::range::{PAGE_SIZE, bytes_of};
 use crate::slab::NIL;
@@ -55,6 +56,12 @@ pub struct Loan {
     pub waiting: List,
     /// Neighbour in the tray's list of loans.
     pub next: u32,
+    /// When it is taken back.
+    pub deadline: Time,
+    /// Neighbours in the list of all loans, by age.
+    pub older: u32,
+    /// See `older`.
+    pub newer: u32,
 }
 
 impl Core {
@@ -100,12 +107,17 @@ impl Core {
             flush: keep == Keep::Flush,
             waiting: List::EMPTY,
             next,
+            deadline: turn.now.after(self.config.pager_timeout),
+            older: NIL,
+            newer: NIL,
         };
         let id = self.loans.insert(loan).ok()?;
         if self.note(pager, Say::Return(id)).is_err() {
             self.loans.remove(id);
             return None;
         }
+        self.loan_age_link(id.index());
+        self.set_clock(turn);
         if let Some(tray) = self.trays.get_mut(tray) {
             tray.loans = id.index();
         }
@@ -123,7 +135,7 @@ impl Core {
             return None;
         };
         let page = self.pages.get(frame)?;
-        (page.state == State::Resident).then_some(page.flags.contains(Flags::DIRTY))
+        (page.state == PageState::Resident).then_some(page.flags.contains(Flags::DIRTY))
     }
 
     fn lend<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Loan>, tray: TrayId, count: u32) {
@@ -148,7 +160,7 @@ impl Core {
             }
             self.revoke_later(turn.machine, &mut batch, frame, keep);
             if let Some(page) = self.pages.get_mut(frame) {
-                page.state = State::Cleaning;
+                page.state = PageState::Cleaning;
                 page.flags.remove(Flags::DIRTY);
                 page.next = id.index();
             }
@@ -205,21 +217,35 @@ impl Core {
         let (object, slot, count) = (loan.object, loan.slot, loan.count);
         let (pager, flush, dirty) = (loan.pager, loan.flush, loan.dirty);
         let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
+        let mut batch = Batch::default();
+        let mut ended = heapless::Vec::<Frame, { RETURN_MAX as usize }>::new();
         for place in 0..count {
             let slot = slot.saturating_add(place);
             let Some(frame) = tray.and_then(|tray| self.tray_shown(tray, slot)) else {
                 continue;
             };
-            // In the pager's space too: its places know the slot.
-            self.revoke_page(turn.machine, frame, Prot::NONE);
+            // The pager's use of the slot ends. Others may go on reading a page that stays.
+            if let Some((tray, number)) = tray.and_then(|tray| {
+                let number = self.tray_page(tray, slot)?;
+                Some((self.trays.get(tray)?.map.index(), number))
+            }) {
+                let what = (frame, Prot::NONE);
+                self.revoke_at(turn.machine, &mut batch, (tray, number), what);
+            }
             if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
                 tray.lent.clear(&mut self.nodes, u64::from(slot));
             }
+            // A loan has no more pages than that.
+            let _ = ended.push(frame);
+        }
+        batch.finish(turn.machine);
+        for frame in ended {
             self.loan_page_ends(frame, (stored, flush, dirty));
         }
         self.loan_forget(id, tray, pager);
         self.object_dies_on(object);
         if let Some(tray) = tray {
+            self.tray_feed(tray);
             self.wake_slots(tray);
         }
     }
@@ -230,13 +256,13 @@ impl Core {
         };
         page.next = NIL;
         match page.state {
-            State::Loose => self.frame_free(frame),
-            State::Cleaning if stored && flush => {
+            PageState::Loose => self.frame_free(frame),
+            PageState::Cleaning if stored && flush => {
                 self.object_take_page(frame);
                 self.frame_free(frame);
             }
-            State::Cleaning => {
-                page.state = State::Resident;
+            PageState::Cleaning => {
+                page.state = PageState::Resident;
                 if !stored && dirty {
                     page.flags.insert(Flags::DIRTY);
                 }
@@ -258,11 +284,57 @@ impl Core {
         None
     }
 
+    fn loan_age_link(&mut self, index: u32) {
+        let older = self.newest_loan;
+        self.newest_loan = index;
+        match self.loans.at_mut(older) {
+            Some(older) => older.newer = index,
+            None => self.oldest_loan = index,
+        }
+        if let Some(loan) = self.loans.at_mut(index) {
+            loan.older = older;
+        }
+    }
+
+    fn loan_age_unlink(&mut self, (older, newer): (u32, u32)) {
+        match self.loans.at_mut(older) {
+            Some(older) => older.newer = newer,
+            None => self.oldest_loan = newer,
+        }
+        match self.loans.at_mut(newer) {
+            Some(newer) => newer.older = older,
+            None => self.newest_loan = older,
+        }
+    }
+
+    /// Takes back what was lent too long: the pages are dirty again. An object that only waits for
+    /// its pager to store them before it ends does without.
+    pub(crate) fn loans_expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        for _ in 0..BUDGET {
+            let due = self.loans.at(self.oldest_loan);
+            let Some(loan) = due.filter(|loan| loan.deadline <= turn.now) else {
+                return;
+            };
+            let (pager, first) = (loan.pager, loan.first);
+            let Some(id) = self.loans.id_at(self.oldest_loan) else {
+                return;
+            };
+            if let Some(record) = self.pagers.get_mut(pager) {
+                let port = record.port;
+                record.given_up |= record.state == State::Terminating;
+                turn.effects
+                    .push(Effect::Report(Report::PagerLate { port, page: first }));
+            }
+            self.loan_end(turn, id, false);
+        }
+    }
+
     fn loan_forget(&mut self, id: Id<Loan>, tray: Option<TrayId>, pager: Id<Pager>) {
         self.wake_all(|core| core.loans.get_mut(id).map(|loan| &mut loan.waiting));
         let Some(loan) = self.loans.remove(id) else {
             return;
         };
+        self.loan_age_unlink((loan.older, loan.newer));
         if let Some(pager) = self.pagers.get_mut(pager) {
             pager.loans = pager.loans.saturating_sub(1);
         }

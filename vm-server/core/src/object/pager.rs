@@ -14,6 +14,7 @@ use ipc_abi::types::CopyStrategy;
 
 use crate::effect::{Effect, Effects};
 use crate::event::{ControlId, ObjectId, PortOf, RightId, TrayId};
+use crate::fault::pagein::Settled;
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::pages::Slot;
@@ -83,6 +84,10 @@ pub struct Pager {
     pub say_end: bool,
     /// The port's queue was full.
     pub full: bool,
+    /// The port is dead, as opposed to its pager having withdrawn.
+    pub port_dead: bool,
+    /// It did not take back in time what was lent to it for the object's end: it gets no more.
+    pub given_up: bool,
     /// Loans that have not ended.
     pub loans: u32,
     /// The pager of the object's next life, while this one ends.
@@ -138,7 +143,7 @@ impl Core {
             .and_then(|id| self.pagers.get(id)?.successor)
             .or(known);
         if let Some(pager) = latest.and_then(|id| self.pagers.get(id))
-            && pager.state != State::Terminating
+            && !self.is_ending(pager)
         {
             let object = pager.object;
             self.object_reference(object);
@@ -173,6 +178,16 @@ impl Core {
         }
     }
 
+    /// Whether an object's life is over, so that mapping its port begins another.
+    fn is_ending(&self, pager: &Pager) -> bool {
+        let held = self.objects.get(pager.object).is_some_and(|o| o.refs > 0);
+        match pager.state {
+            State::Initialising | State::Ready => false,
+            State::Terminating => true,
+            State::Dead => !held,
+        }
+    }
+
     fn object_make_external(&mut self, port: RightId) -> Result<(ObjectId, Id<Pager>), Kern> {
         self.pagers.reserve_one()?;
         let object = self
@@ -196,6 +211,8 @@ impl Core {
             knows: false,
             say_end: false,
             full: false,
+            port_dead: false,
+            given_up: false,
             loans: 0,
             successor: None,
         })?;
@@ -276,6 +293,7 @@ impl Core {
             tray.users = tray.users.saturating_sub(1);
             tray.taken = tray.taken.saturating_sub(open);
         }
+        self.tray_feed(tray);
         // A step sees whether that was the end of it.
         self.tray_wants_refill(tray, u32::MAX);
     }
@@ -315,7 +333,7 @@ impl Core {
     /// The pager's port is dead, or it withdrew: waits for it fail, and what is resident stays
     /// (rules 174, 175, amendment A3).
     pub(crate) fn pager_dead<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
-        self.close_requests(id);
+        self.close_requests(id, Settled::Failed);
         self.loans_return(turn, id);
         self.pager_leaves_tray(id);
         self.drop_control(turn.effects, id);
@@ -365,6 +383,15 @@ impl Core {
         };
         let name = u64::from(pager.port.0);
         effects.push(Effect::Release(pager.port, 1));
+        if let Some(first) = self.pager_at(pager.port) {
+            // It ended before it spoke: the port is still that of the life before.
+            if let Some(first) = self.pagers.get_mut(first)
+                && first.successor == Some(id)
+            {
+                first.successor = pager.successor;
+            }
+            return;
+        }
         let Some(next) = pager.successor else {
             return self.ports.clear(&mut self.nodes, name);
         };
@@ -372,11 +399,12 @@ impl Core {
         let slot = Slot::Pending(next.index());
         let _ = self.ports.set(&mut self.nodes, name, slot);
         effects.push(Effect::Talk(pager.port));
-        if pager.state == State::Dead
+        if pager.port_dead
             && let Some(next) = self.pagers.get_mut(next)
         {
             // It never spoke, so there is nothing to undo.
             next.state = State::Dead;
+            next.port_dead = true;
             next.say_init = false;
         }
         self.wake_pager(next);
