@@ -1,12 +1,14 @@
 //! Copies: vm_copy, copy objects, and copy-on-write seen from both sides.
 
+use guest_test::assistant::Command;
 use guest_test::{Assistant, Outcome, Supervisor, check, check_eq, touch};
 use ipc::abi::layout::{PAGE_SIZE, USER_MAX};
-use ipc::abi::types::Prot;
+use ipc::abi::types::{CopyStrategy, Prot};
 use ipc::mapping::Options;
 use ipc::protocol::copy::CopyDescribe;
 use ipc::{Kern, Mapping, vm};
 
+use crate::pager::{PLAIN, Ready, Scripted};
 use crate::support::{filled, set_word, word};
 
 /// An address that nothing is ever mapped at.
@@ -356,5 +358,45 @@ pub(crate) fn many_copies_leave_no_long_chain() -> Outcome {
     check!(depth <= 4, "a chain of {depth} objects");
     check_eq!((word(&memory, 0)?, word(&memory, 1)?), (199, 2));
     check_eq!(word(&spare, 1)?, 199);
+    Ok(())
+}
+
+pub(crate) fn private_writes_do_not_reach_the_object() -> Outcome {
+    let assistant = Assistant::start()?;
+    let ready = Ready {
+        strategy: CopyStrategy::Delay,
+        ..PLAIN
+    };
+    let (pager, shared) = Scripted::mapped(&assistant, 1, ready)?;
+    let private = Options::new(PAGE_SIZE)
+        .object(&pager.right)
+        .private()
+        .map_in(&assistant.started.map)?;
+    let pending = assistant.ask(Command::Write, [private, 1])?;
+    pager.wanted(0)?;
+    pager.bring(0, 0, &[7])?;
+    check_eq!(pending.said()?.result, Ok(0));
+    check_eq!(assistant.read(private)?, 1);
+    check_eq!(assistant.read(shared)?, 7);
+    Ok(())
+}
+
+pub(crate) fn a_copied_mapping_is_a_snapshot() -> Outcome {
+    let assistant = Assistant::start()?;
+    let ready = Ready {
+        strategy: CopyStrategy::Delay,
+        ..PLAIN
+    };
+    let (pager, shared) = Scripted::mapped(&assistant, 2, ready)?;
+    pager.bring(0, 0, &[1, 2])?;
+    let copy = Options::new(2 * PAGE_SIZE)
+        .object(&pager.right)
+        .copied()
+        .map_in(&assistant.started.map)?;
+    assistant.write(shared, 10)?;
+    assistant.write(copy + PAGE_SIZE, 20)?;
+    check_eq!(assistant.read(copy)?, 1);
+    check_eq!(assistant.read(shared + PAGE_SIZE)?, 2);
+    check_eq!(assistant.read(copy + PAGE_SIZE)?, 20);
     Ok(())
 }

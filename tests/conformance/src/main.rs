@@ -215,6 +215,8 @@ guest_test::suite! {
             bytes_are_written_into_another_map,
             writing_more_than_a_copy_holds_is_refused,
             many_copies_leave_no_long_chain,
+            private_writes_do_not_reach_the_object,
+            a_copied_mapping_is_a_snapshot,
         ],
         entries: [
             two_tasks_see_each_others_writes,
@@ -264,8 +266,6 @@ guest_test::suite! {
             who_waits_for_a_pager_can_be_ended,
             a_request_can_be_for_several_pages,
             what_a_supply_leaves_out_is_asked_for_again,
-            private_writes_do_not_reach_the_object,
-            a_copied_mapping_is_a_snapshot,
             pages_that_are_flushed_are_asked_for_again,
             an_object_ends_with_its_last_mapping,
             a_tray_needs_slots,

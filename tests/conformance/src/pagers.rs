@@ -421,46 +421,6 @@ pub(crate) fn what_a_supply_leaves_out_is_asked_for_again() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn private_writes_do_not_reach_the_object() -> Outcome {
-    let assistant = Assistant::start()?;
-    let ready = Ready {
-        strategy: CopyStrategy::Delay,
-        ..PLAIN
-    };
-    let (pager, shared) = Scripted::mapped(&assistant, 1, ready)?;
-    let private = Options::new(PAGE_SIZE)
-        .object(&pager.right)
-        .private()
-        .map_in(&assistant.started.map)?;
-    let pending = assistant.ask(Command::Write, [private, 1])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[7])?;
-    check_eq!(pending.said()?.result, Ok(0));
-    check_eq!(assistant.read(private)?, 1);
-    check_eq!(assistant.read(shared)?, 7);
-    Ok(())
-}
-
-pub(crate) fn a_copied_mapping_is_a_snapshot() -> Outcome {
-    let assistant = Assistant::start()?;
-    let ready = Ready {
-        strategy: CopyStrategy::Delay,
-        ..PLAIN
-    };
-    let (pager, shared) = Scripted::mapped(&assistant, 2, ready)?;
-    pager.bring(0, 0, &[1, 2])?;
-    let copy = Options::new(2 * PAGE_SIZE)
-        .object(&pager.right)
-        .copied()
-        .map_in(&assistant.started.map)?;
-    assistant.write(shared, 10)?;
-    assistant.write(copy + PAGE_SIZE, 20)?;
-    check_eq!(assistant.read(copy)?, 1);
-    check_eq!(assistant.read(shared + PAGE_SIZE)?, 2);
-    check_eq!(assistant.read(copy + PAGE_SIZE)?, 20);
-    Ok(())
-}
-
 pub(crate) fn pages_that_are_flushed_are_asked_for_again() -> Outcome {
     let assistant = Assistant::start()?;
     let (pager, address) = Scripted::mapped(&assistant, 1, PLAIN)?;
