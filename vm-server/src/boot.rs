@@ -21,15 +21,17 @@ use vm_core::{Config, Core, Supplies, Turn};
 use crate::heap;
 use crate::pmap::Spaces;
 use crate::ports::Ports;
+use crate::receive::NOTICES;
 use crate::serve::{Hardware, Server};
+use crate::stepper;
 use crate::window::Window;
 
 /// Band and priority of the first client task: below the server, above pagers.
 const PRIORITY: u32 = 20;
 const STACK_TOP: u64 = 0x7000_0000_0000;
 const STACK_SIZE: u64 = 256 * 1024;
-/// Frames of the heap: this part of memory, and some more.
-const HEAP_SHARE: u32 = 24;
+/// Frames that the heap begins with: this part of memory, for the records of the pages, and some more.
+const HEAP_SHARE: u32 = 64;
 const HEAP_LEAST: u32 = 512;
 
 /// What is wrong, in words.
@@ -62,7 +64,8 @@ struct Given {
 /// # Errors
 /// What is wrong with the hand-over or the image, or that memory does not suffice.
 pub(crate) fn start(length: u64) -> Result<Server, Problem> {
-    let mut given = read(length).ok_or_else(|| Problem("the boot information is malformed".into()))?;
+    let mut given =
+        read(length).ok_or_else(|| Problem("the boot information is malformed".into()))?;
     take_heap(&mut given)?;
     let mut server = make_server(&given).map_err(because("cannot set up"))?;
     let free: Vec<FrameRange> = given.free.iter().copied().collect();
@@ -72,6 +75,7 @@ pub(crate) fn start(length: u64) -> Result<Server, Problem> {
         }
     }
     start_bootstrap(&mut server, &given)?;
+    stepper::start(server.notices).map_err(because("cannot start the stepper"))?;
     Ok(server)
 }
 
@@ -97,10 +101,15 @@ fn take_heap(given: &mut Given) -> Result<(), Problem> {
     let wanted = frames / HEAP_SHARE + HEAP_LEAST;
     let largest = given.free.iter_mut().max_by_key(|range| range.count);
     let Some(range) = largest.filter(|range| range.count > wanted) else {
-        return Err(Problem("there is not enough memory for the server's heap".into()));
+        return Err(Problem(
+            "there is not enough memory for the server's heap".into(),
+        ));
     };
     range.count -= wanted;
-    let heap = FrameRange { first: range.first + range.count, count: wanted };
+    let heap = FrameRange {
+        first: range.first + range.count,
+        count: wanted,
+    };
     // SAFETY: the kernel says that the frames are the server's, and the range above no longer
     // holds them.
     unsafe { heap::give(heap) };
@@ -109,11 +118,13 @@ fn take_heap(given: &mut Given) -> Result<(), Problem> {
 
 fn make_server(given: &Given) -> Result<Server, Kern> {
     let ports = Ports::new()?;
-    let notices = trap::port_allocate(0)?;
+    let notices = trap::port_allocate(NOTICES)?;
     trap::port_move_member(notices, ports.set())?;
     trap::host_set_memory_low(given.host_memory, notices)?;
-    let config =
-        Config { device: Some(RightId(given.device)), ..Config::for_frames(given.frame_limit) };
+    let config = Config {
+        device: Some(RightId(given.device)),
+        ..Config::for_frames(given.frame_limit)
+    };
     Ok(Server {
         core: Core::new(config)?,
         hardware: Hardware {
@@ -128,6 +139,8 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         notices,
         wake: Time::NEVER,
         later: Vec::new(),
+        refused: 0,
+        stepper: None,
     })
 }
 
@@ -149,7 +162,8 @@ fn start_bootstrap(server: &mut Server, given: &Given) -> Result<(), Problem> {
     let file = image
         .file(task.file)
         .ok_or_else(|| Problem(alloc::format!("the boot image has no {}", task.file)))?;
-    let plan = LoadPlan::parse(file, USER_MIN..STACK_TOP - STACK_SIZE).map_err(because(task.file))?;
+    let plan =
+        LoadPlan::parse(file, USER_MIN..STACK_TOP - STACK_SIZE).map_err(because(task.file))?;
     let mut arguments = Vec::new();
     arguments.resize(PAGE_SIZE as usize, 0);
     ipc::args::write(core::iter::once(task.name), &mut arguments)
@@ -179,18 +193,34 @@ fn fill(
             Protection::ReadExecute => Prot::READ.union(Prot::EXECUTE),
         };
         let size = segment.pages * PAGE_SIZE;
-        core.boot_memory(&mut turn, map, segment.address, size, protection, segment.data)?;
+        core.boot_memory(
+            &mut turn,
+            map,
+            segment.address,
+            size,
+            protection,
+            segment.data,
+        )?;
     }
     let bottom = STACK_TOP - STACK_SIZE;
     core.boot_memory(&mut turn, map, bottom, STACK_SIZE, Prot::DEFAULT, &[])?;
-    core.boot_memory(&mut turn, map, STACK_TOP, PAGE_SIZE, Prot::DEFAULT, arguments)
+    core.boot_memory(
+        &mut turn,
+        map,
+        STACK_TOP,
+        PAGE_SIZE,
+        Prot::DEFAULT,
+        arguments,
+    )
 }
 
 /// Makes the task, gives it the privileged ports and the image, and starts it.
 fn launch(server: &mut Server, map: MapId, plan: &LoadPlan<'_>, given: &Given) -> Result<(), Kern> {
     let (task, _) = server.create_task(map)?;
     let (start, size) = given.image;
-    let image = server.core.boot_image(Frame((start / PAGE_SIZE) as u32), size)?;
+    let image = server
+        .core
+        .boot_image(Frame((start / PAGE_SIZE) as u32), size)?;
     let entry = server.ports.get_or_make(image)?;
     trap::port_make_send(entry)?;
     trap::task_set_special_port(task, SpecialPort::Bootstrap, entry)?;

@@ -114,11 +114,25 @@ impl Server {
         }
     }
 
+    /// Answers the stepper's call.
+    pub(crate) fn resume_stepper(&self, token: Token) {
+        // Cannot fail: the stepper waits, and its call was ours to answer.
+        let _ = send(Pending {
+            token,
+            info: Info::short(FAULT_REPLY),
+            words: [0; WORDS],
+        });
+    }
+
     /// Refuses a call or fails a fault, with no more than a code.
     pub(crate) fn fail(&self, token: Token, code: Kern) {
         let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
         // Fails only if nobody waits any more.
-        let _ = send(Pending { token, info: Info::short(FAULT_REPLY), words });
+        let _ = send(Pending {
+            token,
+            info: Info::short(FAULT_REPLY),
+            words,
+        });
     }
 
     fn compose(&mut self, token: Token, answer: Answer) -> Option<Pending> {
@@ -126,7 +140,11 @@ impl Server {
             Ok(pending) => Some(pending),
             Err(code) => {
                 let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
-                Some(Pending { token, info: Info::short(FAULT_REPLY), words })
+                Some(Pending {
+                    token,
+                    info: Info::short(FAULT_REPLY),
+                    words,
+                })
             }
         }
     }
@@ -253,5 +271,9 @@ fn resume(
         Err(code) => (Err(code), None),
     };
     let words = FaultReply { result, enter }.to_words();
-    Some(Pending { token: to?, info: Info::short(FAULT_REPLY), words })
+    Some(Pending {
+        token: to?,
+        info: Info::short(FAULT_REPLY),
+        words,
+    })
 }

@@ -1,8 +1,11 @@
-//! The server's own heap: one run of frames, seen through the physical window.
+//! The server's own heap: runs of frames, seen through the physical window.
 //!
-//! All of the server's memory is resident, and it never faults on itself. The run is taken before
-//! the core gets the rest; when it is used up, allocations fail and the core answers
-//! KERN_RESOURCE_SHORTAGE.
+//! All of the server's memory is resident, and it never faults on itself. A first run is taken
+//! before the core gets the rest; when little is left, the loop takes another from the core, between
+//! two events. When there is none, allocations fail and the core answers KERN_RESOURCE_SHORTAGE.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use ipc::sync::RawLock;
 use ipc_abi::boot::FrameRange;
@@ -10,8 +13,41 @@ use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW};
 use talc::TalcLock;
 use talc::source::Manual;
 
+/// Bytes below which the heap wants more: what the steps of one event allocate, many times over.
+const LOW: usize = 512 * 1024;
+
+/// Frames that the heap is given at a time.
+pub(crate) const PIECE: u32 = 256;
+
+struct Heap {
+    talc: TalcLock<RawLock, Manual>,
+    /// Bytes that are not in use, more or less: what the allocator needs for itself is not counted.
+    free: AtomicUsize,
+}
+
 #[global_allocator]
-static HEAP: TalcLock<RawLock, Manual> = TalcLock::new(Manual);
+static HEAP: Heap = Heap {
+    talc: TalcLock::new(Manual),
+    free: AtomicUsize::new(0),
+};
+
+// SAFETY: hands everything to `talc`, which keeps the contract, and counts.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are those of `talc`.
+        let block = unsafe { self.talc.alloc(layout) };
+        if !block.is_null() {
+            self.free.fetch_sub(layout.size(), Ordering::Relaxed);
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { self.talc.dealloc(block, layout) }
+        self.free.fetch_add(layout.size(), Ordering::Relaxed);
+    }
+}
 
 /// Gives frames to the heap, for good.
 ///
@@ -19,8 +55,17 @@ static HEAP: TalcLock<RawLock, Manual> = TalcLock::new(Manual);
 /// The frames must be the server's, and nobody else's from now on.
 pub(crate) unsafe fn give(frames: FrameRange) {
     let start = PHYSICAL_WINDOW + u64::from(frames.first) * PAGE_SIZE;
-    let size = u64::from(frames.count) * PAGE_SIZE;
+    let size = (u64::from(frames.count) * PAGE_SIZE) as usize;
     let base = core::ptr::with_exposed_provenance_mut(start as usize);
     // SAFETY: the frames are mapped read-write in the window; the caller answers for the rest.
-    unsafe { HEAP.lock().claim(base, size as usize) };
+    if unsafe { HEAP.talc.lock().claim(base, size) }.is_some() {
+        HEAP.free.fetch_add(size, Ordering::Relaxed);
+    }
+}
+
+/// Whether the heap should be given more soon.
+pub(crate) fn is_low() -> bool {
+    // Fragments and the allocator's own needs may take it below 0.
+    let free = HEAP.free.load(Ordering::Relaxed);
+    free < LOW || free > isize::MAX as usize
 }

@@ -15,6 +15,7 @@ mod pmap;
 mod ports;
 mod receive;
 mod serve;
+mod stepper;
 mod window;
 
 ipc::bare_main!(main);

@@ -32,7 +32,9 @@ impl Spaces {
         let index = map.index() as usize;
         if index >= self.names.len() {
             let more = index + 1 - self.names.len();
-            self.names.try_reserve(more).map_err(|_| Kern::ResourceShortage)?;
+            self.names
+                .try_reserve(more)
+                .map_err(|_| Kern::ResourceShortage)?;
             self.names.resize(index + 1, NULL);
         }
         self.names[index] = space;
@@ -41,12 +43,17 @@ impl Spaces {
 
     /// The space of a map; 0: it has none, so nothing is mapped there.
     pub(crate) fn get(&self, map: MapId) -> Name {
-        self.names.get(map.index() as usize).copied().unwrap_or(NULL)
+        self.names
+            .get(map.index() as usize)
+            .copied()
+            .unwrap_or(NULL)
     }
 
     /// Forgets the space of a map, and gives it.
     pub(crate) fn take(&mut self, map: MapId) -> Name {
-        self.names.get_mut(map.index() as usize).map_or(NULL, core::mem::take)
+        self.names
+            .get_mut(map.index() as usize)
+            .map_or(NULL, core::mem::take)
     }
 }
 
@@ -59,7 +66,10 @@ struct Batch {
 
 impl Batch {
     fn new() -> Batch {
-        Batch { body: Body::borrow(), length: 0 }
+        Batch {
+            body: Body::borrow(),
+            length: 0,
+        }
     }
 
     /// Adds a run. `false`: it does not fit any more.
@@ -91,7 +101,16 @@ impl Batch {
 }
 
 fn run(space: Name, op: Op, protection: Prot, address: u64, epoch: u64, count: u32) -> Run {
-    Run { space, op, protection, uncached: false, address, epoch, count, done: 0 }
+    Run {
+        space,
+        op,
+        protection,
+        uncached: false,
+        address,
+        epoch,
+        count,
+        done: 0,
+    }
 }
 
 /// Enters pages. KERN_RESOURCE_SHORTAGE: the kernel has no frame for a page table.
@@ -107,7 +126,14 @@ pub(crate) fn enter(spaces: &Spaces, pages: &Enter) -> Result<(), Kern> {
         let room = 512 - (address >> 12 & 511) as usize;
         let (now, later) = frames.split_at(room.min(frames.len()));
         let count = now.len() as u32;
-        let mut element = run(space, Op::Enter, pages.protection, address, pages.epoch, count);
+        let mut element = run(
+            space,
+            Op::Enter,
+            pages.protection,
+            address,
+            pages.epoch,
+            count,
+        );
         element.uncached = pages.uncached;
         batch.push(element, now);
         address += u64::from(count) << 12;
@@ -142,14 +168,34 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
 
 fn push_revoke(batch: &mut Batch, spaces: &Spaces, element: &Revoke) -> bool {
     match *element {
-        Revoke::Page { map, epoch, address, frame, keep } => {
+        Revoke::Page {
+            map,
+            epoch,
+            address,
+            frame,
+            keep,
+        } => {
             let space = spaces.get(map);
-            let op = if keep.is_empty() { Op::Remove } else { Op::Lower };
+            let op = if keep.is_empty() {
+                Op::Remove
+            } else {
+                Op::Lower
+            };
             space == NULL || batch.push(run(space, op, keep, address, epoch, 1), &[frame])
         }
-        Revoke::Range { map, epoch, start, end, keep } => {
+        Revoke::Range {
+            map,
+            epoch,
+            start,
+            end,
+            keep,
+        } => {
             let space = spaces.get(map);
-            let op = if keep.is_empty() { Op::RemoveRange } else { Op::LowerRange };
+            let op = if keep.is_empty() {
+                Op::RemoveRange
+            } else {
+                Op::LowerRange
+            };
             push_range(batch, run(space, op, keep, start, epoch, 0), end)
         }
     }

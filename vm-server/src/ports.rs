@@ -39,7 +39,10 @@ impl Ports {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE, from the kernel.
     pub(crate) fn new() -> Result<Ports, Kern> {
-        Ok(Ports { set: trap::port_set_allocate()?, names: Default::default() })
+        Ok(Ports {
+            set: trap::port_set_allocate()?,
+            names: Default::default(),
+        })
     }
 
     /// The set that the server receives from.
@@ -56,7 +59,9 @@ impl Ports {
         let names = &mut self.names[kind];
         if index >= names.len() {
             let more = index + 1 - names.len();
-            names.try_reserve(more).map_err(|_| Kern::ResourceShortage)?;
+            names
+                .try_reserve(more)
+                .map_err(|_| Kern::ResourceShortage)?;
             names.resize(index + 1, NULL);
         }
         if names[index] == NULL {

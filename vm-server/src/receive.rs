@@ -14,6 +14,9 @@ use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map};
 use vm_core::call::Call;
 use vm_core::event::{Event, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
 
+/// Payload of the port for the kernel's notices. No other task has a right to it.
+pub(crate) const NOTICES: u64 = 0;
+
 /// A message, understood.
 #[derive(Debug)]
 pub(crate) enum Arrived {
@@ -21,6 +24,8 @@ pub(crate) enum Arrived {
     Event(Event),
     /// Malformed, or for nobody: to be refused with this code.
     Refused(ReplyTo, Kern),
+    /// The stepper: nobody else wants the processor.
+    Stepper(Token),
     /// Nothing that anybody waits for.
     Nothing,
 }
@@ -38,12 +43,19 @@ pub(crate) fn understand(received: &Received) -> Arrived {
     }
     let rights = take_rights(received.info.rights());
     let reply = token(received);
+    if let (NOTICES, Some(token)) = (received.payload, reply) {
+        return Arrived::Stepper(token);
+    }
     let decoded = match port {
         Some(port) => decode(received, port),
         None => Err(Kern::MigBadId),
     };
     match decoded {
-        Ok(call) => Arrived::Event(Event::Call { call, rights, reply }),
+        Ok(call) => Arrived::Event(Event::Call {
+            call,
+            rights,
+            reply,
+        }),
         Err(code) => {
             give_back(&rights);
             Arrived::Refused(reply, code)
@@ -55,11 +67,21 @@ fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
     let [first, ..] = received.words;
     let event = match (received.info.id(), port, token(received)) {
         (FAULT, Some(PortOf::Map(map)), Some(token)) => {
-            let Fault { address, access, .. } = Fault::from_words(received.words);
-            Event::Fault(vm_core::event::Fault { map, address, access, token })
+            let Fault {
+                address, access, ..
+            } = Fault::from_words(received.words);
+            Event::Fault(vm_core::event::Fault {
+                map,
+                address,
+                access,
+                token,
+            })
         }
         (notify::DEAD_NAME, ..) => Event::DeadName(RightId(first as Name)),
-        (notify::NO_SENDERS, Some(port), _) => Event::NoSenders { port, made: first as u32 },
+        (notify::NO_SENDERS, Some(port), _) => Event::NoSenders {
+            port,
+            made: first as u32,
+        },
         (notify::SEND_POSSIBLE, ..) => Event::Possible(RightId(first as Name)),
         (notify::CANCELLED, ..) => match core::num::NonZeroU64::new(first) {
             Some(token) => Event::Cancelled(Token(token)),
@@ -79,9 +101,10 @@ fn decode(received: &Received, port: PortOf) -> Result<Call, Kern> {
     let body = body.get(..received.info.body()).unwrap_or_default();
     Ok(match port {
         PortOf::Map(map) => Call::Map(map, vm_map::Request::decode(id, words, body, rights)?),
-        PortOf::Entry(entry) => {
-            Call::Entry(entry, memory_entry::Request::decode(id, words, body, rights)?)
-        }
+        PortOf::Entry(entry) => Call::Entry(
+            entry,
+            memory_entry::Request::decode(id, words, body, rights)?,
+        ),
         PortOf::Copy(of) => Call::Copy(of, copy::Request::decode(id, words, body, rights)?),
         PortOf::Control(control) => {
             let request = memory_object_control::Request::decode(id, words, body, rights)?;

@@ -3,15 +3,17 @@
 use alloc::vec::Vec;
 
 use ipc::trap;
+use ipc_abi::boot::FrameRange;
 use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::effect::Effects;
-use vm_core::event::{Event, Time};
+use vm_core::event::{Event, Time, Token};
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
 use crate::execute::{Pending, exchange};
+use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
 use crate::receive::{Arrived, understand};
@@ -19,6 +21,14 @@ use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
 const DONATION: u32 = 4;
+
+/// How long clients run between two steps of unfinished work, in nanoseconds.
+const PAUSE: u64 = 50_000;
+
+/// The time.
+fn now() -> Time {
+    Time(trap::clock_get().map_or(0, |(now, _)| now))
+}
 
 /// What takes effect at once: memory and page tables.
 #[derive(Debug)]
@@ -74,6 +84,10 @@ pub(crate) struct Server {
     pub(crate) wake: Time,
     /// Events that carrying out effects made, to be handled before the next message.
     pub(crate) later: Vec<Event>,
+    /// Free frames there were when the heap could not be given more; more of them are worth a try.
+    pub(crate) refused: u32,
+    /// The stepper's call, while there is no step to do.
+    pub(crate) stepper: Option<Token>,
 }
 
 impl Server {
@@ -81,11 +95,12 @@ impl Server {
     pub(crate) fn serve(&mut self) -> ! {
         let mut pending = None;
         loop {
-            let deadline = if self.core.wants_step() { 0 } else { self.wake.0 };
-            let received = exchange(pending, self.ports.set(), deadline);
+            self.feed_heap();
+            let deadline = self.deadline();
+            let received = exchange(pending, self.ports.set(), deadline.0);
             pending = match kern_return::from_raw(received.outcome.code()) {
                 Ok(()) => self.arrived(understand(&received)),
-                Err(Kern::ReceiveTimedOut) if self.core.wants_step() => self.handle(Event::Step),
+                Err(Kern::ReceiveTimedOut) if deadline < self.wake => self.handle(Event::Step),
                 Err(Kern::ReceiveTimedOut) => {
                     self.wake = Time::NEVER;
                     self.handle(Event::Tick)
@@ -104,6 +119,52 @@ impl Server {
         }
     }
 
+    /// Until when to wait for a message. If work is unfinished, clients get a while before its next
+    /// step, and the stepper is let go, in case that there is nobody else.
+    fn deadline(&mut self) -> Time {
+        let unfinished = self.core.wants_step();
+        if (unfinished || self.core.wants_idle())
+            && let Some(token) = self.stepper.take()
+        {
+            self.resume_stepper(token);
+        }
+        if unfinished {
+            now().after(PAUSE).min(self.wake)
+        } else {
+            self.wake
+        }
+    }
+
+    /// Nobody else wants the processor: a step, or something ahead of time.
+    fn idle(&mut self, stepper: Token) -> Option<Pending> {
+        self.stepper = Some(stepper);
+        self.handle(if self.core.wants_step() {
+            Event::Step
+        } else {
+            Event::Idle
+        })
+    }
+
+    /// Gives the heap more, if it has little and the core has a run of free frames.
+    fn feed_heap(&mut self) {
+        if !heap::is_low() || self.core.free_frames() <= self.refused {
+            return;
+        }
+        match self.core.take_frames(heap::PIECE) {
+            Some(Frame(first)) => {
+                // SAFETY: the core has given the frames away.
+                unsafe {
+                    heap::give(FrameRange {
+                        first,
+                        count: heap::PIECE,
+                    })
+                };
+                self.refused = 0;
+            }
+            None => self.refused = self.core.free_frames().saturating_add(heap::PIECE),
+        }
+    }
+
     fn arrived(&mut self, arrived: Arrived) -> Option<Pending> {
         match arrived {
             Arrived::Event(event) => self.handle(event),
@@ -111,6 +172,7 @@ impl Server {
                 self.fail(token, code);
                 None
             }
+            Arrived::Stepper(token) => self.idle(token),
             Arrived::Refused(None, _) | Arrived::Nothing => None,
         }
     }
@@ -133,9 +195,8 @@ impl Server {
     }
 
     fn turn(&mut self, event: Event) {
-        let now = Time(trap::clock_get().map_or(0, |(now, _)| now));
         let mut turn = Turn {
-            now,
+            now: now(),
             supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,

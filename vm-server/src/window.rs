@@ -27,12 +27,16 @@ impl Window {
     /// Where a frame is seen.
     fn page(&self, frame: Frame) -> *mut u64 {
         assert!(frame.0 < self.limit, "frame {} is beyond memory", frame.0);
-        ptr::with_exposed_provenance_mut((PHYSICAL_WINDOW + u64::from(frame.0) * PAGE_SIZE) as usize)
+        ptr::with_exposed_provenance_mut(
+            (PHYSICAL_WINDOW + u64::from(frame.0) * PAGE_SIZE) as usize,
+        )
     }
 
     /// Where a byte of a frame is seen; `offset + count` must stay inside the page.
     fn bytes(&self, (frame, offset): (Frame, usize), count: usize) -> *mut u8 {
-        let inside = offset.checked_add(count).is_some_and(|end| end <= PAGE_SIZE as usize);
+        let inside = offset
+            .checked_add(count)
+            .is_some_and(|end| end <= PAGE_SIZE as usize);
         assert!(inside, "{count} bytes at {offset} leave the page");
         self.page(frame).cast::<u8>().wrapping_add(offset)
     }

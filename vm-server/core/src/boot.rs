@@ -1,6 +1,7 @@
 //! What is there before anybody can ask for it: the first task's map and memory, and the boot image.
 //!
-//! Called by the shell before it serves, with all memory free; everything later goes by events.
+//! Called by the shell before it serves, with all memory free; everything later goes by events, but
+//! for the memory that the server itself needs.
 
 use ipc_abi::Kern;
 use ipc_abi::layout::{PAGE_SIZE, USER_MAX, USER_MIN};
@@ -67,6 +68,21 @@ impl Core {
             max_protection: protection,
             ..Entry::anonymous(map, range.start(), range.end())
         })
+    }
+
+    /// Gives a run of free frames away, for the server's own memory. `None`: there is none.
+    pub fn take_frames(&mut self, count: u32) -> Option<Frame> {
+        let first = self.frames_contiguous(count)?;
+        for number in first.0..first.0.saturating_add(count) {
+            self.pages.give_away(Frame(number));
+        }
+        Some(first)
+    }
+
+    /// Free frames.
+    #[must_use]
+    pub const fn free_frames(&self) -> u32 {
+        self.pages.free()
     }
 
     /// Takes over the frames of the boot image, of `size` bytes from `first` on, as a named entry that

@@ -31,7 +31,7 @@ pub(crate) enum Class {
 }
 
 impl Core {
-    const fn floor(&self, class: Class) -> u32 {
+    pub(crate) const fn floor(&self, class: Class) -> u32 {
         match class {
             Class::Client => self.config.reserve,
             Class::Pager => self.config.reserve / 2,
@@ -137,6 +137,12 @@ impl Core {
             self.pages.put(frame, State::Clean);
         }
         true
+    }
+
+    /// Whether `Event::Idle` would do something.
+    #[must_use]
+    pub const fn wants_idle(&self) -> bool {
+        self.pages.clean() < ZEROED_AHEAD && self.pages.free() > self.pages.clean()
     }
 
     /// Moves free frames to a caller's supplies; the caller zeroes those that come out of
