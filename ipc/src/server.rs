@@ -449,7 +449,8 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
             0 => Rights::NONE,
             _ => Rights::from_buffer(carried),
         },
-        caller: (received.token != 0).then_some(Caller {
+        // Made only if there is one: a caller that is dropped is answered.
+        caller: (received.token != 0).then(|| Caller {
             token: received.token,
             id: reply_id(id),
         }),
