@@ -40,6 +40,8 @@ pub struct Habits {
     pub refuse: u64,
     /// The pager comes with requests of its own; 0: never.
     pub initiative: u64,
+    /// The pager says what makes no sense; 0: never.
+    pub nonsense: u64,
     /// Data requests are never answered.
     pub silent: bool,
     /// Every fourth page is unavailable.
@@ -304,6 +306,7 @@ impl Pagers {
         let Some(file) = random.pick(&full) else {
             if let Some(file) = random.pick(&self.pagers[place].files) {
                 self.idea(place, random, file);
+                self.nonsense(place, random, file);
             }
             return;
         };
@@ -530,6 +533,67 @@ impl Pagers {
                 let request = lock(offset, pages * PAGE_SIZE, returns, flags, VM_PROT_NO_CHANGE);
                 Request::MemoryObjectLockRequest(request)
             }
+        };
+        self.say(place, file, request);
+    }
+}
+
+impl Pagers {
+    /// A message that must be refused, or has no effect. Who is asked for nothing in its range must not
+    /// notice.
+    fn nonsense(&mut self, place: usize, random: &mut Random, file: usize) {
+        if !self.feels(random, self.files[file].habits.nonsense) {
+            return;
+        }
+        let slots = self.pagers[place].slots;
+        let supply = MemoryObjectDataSupply {
+            offset: random.below(8) * PAGE_SIZE,
+            slot: 0,
+            count: 1,
+            lock_value: 0,
+            precious: false,
+        };
+        let far = (1000 + random.below(50)) * PAGE_SIZE;
+        let request = match random.below(14) {
+            0 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { offset: 5, ..supply }),
+            1 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { slot: slots, ..supply }),
+            2 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { count: 0, ..supply }),
+            3 => {
+                let count = [slots + 1, 65, u32::MAX][random.below(3) as usize];
+                Request::MemoryObjectDataSupply(MemoryObjectDataSupply { count, ..supply })
+            }
+            4 => {
+                let offset = u64::MAX - PAGE_SIZE + 1;
+                Request::MemoryObjectDataSupply(MemoryObjectDataSupply { offset, ..supply })
+            }
+            5 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
+                lock_value: 8,
+                ..supply
+            }),
+            6 => Request::MemoryObjectDataWritten(MemoryObjectDataWritten {
+                txn: random.word(),
+                result: 0,
+            }),
+            7 => Request::MemoryObjectDataUnavailable(MemoryObjectDataUnavailable {
+                offset: far,
+                size: PAGE_SIZE,
+            }),
+            8 => Request::MemoryObjectDataError(MemoryObjectDataError {
+                offset: far,
+                size: u64::MAX - far,
+                code: 1,
+            }),
+            9 => Request::MemoryObjectLockRequest(lock(0, PAGE_SIZE, 4, 0, 0)),
+            10 => Request::MemoryObjectLockRequest(lock(0, u64::MAX, 0, 4, 0)),
+            11 => Request::MemoryObjectLockRequest(lock(PAGE_SIZE, u64::MAX, 1, 1, 8)),
+            12 => Request::MemoryObjectReady(MemoryObjectReady {
+                copy_strategy: 9,
+                ..self.ready(file)
+            }),
+            _ => Request::MemoryObjectSynchronizeCompleted(MemoryObjectSynchronizeCompleted {
+                request: random.word(),
+                result: 0,
+            }),
         };
         self.say(place, file, request);
     }

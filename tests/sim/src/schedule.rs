@@ -512,6 +512,14 @@ impl Sim {
         self.world.post(Event::TaskEnded(map));
     }
 
+    /// A task that is in nobody's way ends, to make room.
+    fn end_one(&mut self) {
+        let alive = (0..self.clients.len()).rev().find(|client| self.clients[*client].alive);
+        if let Some(client) = alive {
+            self.end(client);
+        }
+    }
+
     /// Lets everything come to rest: pagers answer, calls and faults end.
     pub fn drain(&mut self) {
         for round in 0.. {
@@ -531,6 +539,9 @@ impl Sim {
             }
             if round > 20 && self.kind.faulty {
                 self.world.wait_for_clock();
+            }
+            if round > 20 && round % 20 == 0 && self.kind.pressure {
+                self.end_one();
             }
             assert!(
                 round < 500,
@@ -667,6 +678,7 @@ fn habits(random: &mut Random, faulty: bool) -> Habits {
         precious: odds(4),
         refuse: odds(8),
         initiative: odds(4),
+        nonsense: if faulty { odds(4) } else { 0 },
         silent: false,
         holes: odds(2) == 0,
         may_cache: odds(2) == 0,
