@@ -51,6 +51,7 @@ impl Core {
             }
         }
         self.run_ready_faults(turn);
+        self.set_clock(turn);
     }
 
     /// Whether there is work that only steps do.
@@ -60,7 +61,7 @@ impl Core {
             || !self.ready_ops.is_empty()
             || self.dying_maps != NIL
             || self.dying_objects != NIL
-            || self.trays_to_fill != NIL
+            || self.wants_refill()
             || !self.collapsing.is_empty()
     }
 
@@ -69,7 +70,7 @@ impl Core {
         if !self.ready_faults.is_empty() {
             return;
         }
-        if self.trays_to_fill != NIL {
+        if self.wants_refill() {
             self.tray_refill_step(turn);
         }
         self.run_ready_op(turn);
@@ -113,6 +114,9 @@ impl Core {
     /// A right's port is dead. What reference the notice may have brought is the shell's.
     fn dead_name<M: Machine>(&mut self, turn: &mut Turn<'_, M>, right: RightId) {
         if let Some(pager) = self.pager_at(right) {
+            if let Some(record) = self.pagers.get_mut(pager) {
+                record.port_dead = true;
+            }
             self.pager_dead(turn, pager);
         }
     }

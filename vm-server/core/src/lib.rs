@@ -155,6 +155,12 @@ pub struct Core {
     pub(crate) oldest_waiter: u32,
     /// See `oldest_waiter`.
     pub(crate) newest_waiter: u32,
+    /// The ends of the list of all loans by age.
+    pub(crate) oldest_loan: u32,
+    /// See `oldest_loan`.
+    pub(crate) newest_loan: u32,
+    /// When the shell was last asked to wake the core.
+    pub(crate) clock: Time,
     /// Objects that nobody holds, whose pages are being freed.
     pub(crate) dying_objects: u32,
     /// Maps whose entries are being removed.
@@ -200,6 +206,9 @@ impl Core {
             short: List::EMPTY,
             oldest_waiter: NIL,
             newest_waiter: NIL,
+            oldest_loan: NIL,
+            newest_loan: NIL,
+            clock: Time::NEVER,
             dying_objects: NIL,
             dying_maps: NIL,
             collapsing: heapless::Deque::new(),

@@ -51,6 +51,8 @@ pub struct Tray {
     pub lent: Tree,
     /// First of the loans through it.
     pub loans: u32,
+    /// First of the objects that end and wait for a slot to return pages, linked by `dying_next`.
+    pub hungry: u32,
     /// Where the search for slots to refill goes on; `slots` if none is known to be empty.
     pub hand: u32,
     /// Next tray to refill, or [`crate::object::life::NOT_LISTED`].
@@ -110,6 +112,7 @@ impl Core {
             taken: 0,
             lent: Tree::EMPTY,
             loans: NIL,
+            hungry: NIL,
             hand: 0,
             refill_next: crate::object::life::NOT_LISTED,
             waiting: List::EMPTY,
@@ -177,6 +180,20 @@ impl Core {
             }
         }
         (count > 0).then_some((first, count))
+    }
+
+    /// Slots for lending have become free: the objects that waited for them go on ending.
+    pub(crate) fn tray_feed(&mut self, id: TrayId) {
+        let Some(tray) = self.trays.get_mut(id) else {
+            return;
+        };
+        let mut at = core::mem::replace(&mut tray.hungry, NIL);
+        while let Some(object) = self.objects.at_mut(at) {
+            let next = object.dying_next;
+            object.dying_next = self.dying_objects;
+            self.dying_objects = at;
+            at = next;
+        }
     }
 
     /// A fault in a tray.
@@ -254,8 +271,16 @@ impl Core {
         }
     }
 
+    /// Whether there is a tray to work on, and something to fill it with.
+    pub(crate) fn wants_refill(&self) -> bool {
+        let frames = self.pages.free() > self.floor(Class::Pager);
+        self.trays
+            .at(self.trays_to_fill)
+            .is_some_and(|tray| frames || tray.gone && tray.users == 0)
+    }
+
     /// Fills empty slots of the first tray that has some, at most [`BUDGET`] looked at, and enters
-    /// them. Without frames it goes on when the tray is touched or used again.
+    /// them.
     pub(crate) fn tray_refill_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         let Some(id) = self.trays.id_at(self.trays_to_fill) else {
             self.trays_to_fill = NIL;
@@ -271,16 +296,18 @@ impl Core {
         let dead = tray.gone || self.maps.get(tray.map).is_none_or(|map| map.dying);
         let mut at = first;
         let mut run = (first, 0u32);
-        let mut short = dead;
+        let (mut short, mut starved) = (dead, false);
         for _ in 0..BUDGET / 2 {
             if at >= slots || short {
                 break;
             }
             if self.tray_ready(id, at).is_none() {
-                let filled = self
-                    .frame_zeroed(turn, Class::Pager)
-                    .is_some_and(|frame| self.tray_add(id, u64::from(at), frame).is_ok());
-                if !filled {
+                let Some(frame) = self.frame_zeroed(turn, Class::Pager) else {
+                    // It stays in the list: `wants_step` when there are frames.
+                    starved = true;
+                    break;
+                };
+                if self.tray_add(id, u64::from(at), frame).is_err() {
                     short = true;
                     break;
                 }
@@ -299,7 +326,7 @@ impl Core {
             return;
         };
         tray.hand = at;
-        if at >= slots || short {
+        if !starved && (at >= slots || short) {
             self.trays_to_fill = tray.refill_next;
             tray.refill_next = crate::object::life::NOT_LISTED;
         }

@@ -20,6 +20,15 @@ use crate::slab::NIL;
 use crate::talk::Say;
 use crate::{Core, Turn};
 
+/// How a page that was asked for is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Whoever waits for it looks again.
+    Changed,
+    /// It will not come: whoever still wants it gets KERN_MEMORY_ERROR.
+    Failed,
+}
+
 /// Most pages of a request: bits of a word.
 pub(crate) const REQUEST_MAX: u32 = 64;
 
@@ -211,7 +220,7 @@ impl Core {
 
     /// A page that was asked for is settled: it came, or will not. Its credit goes back; its waiters
     /// get their turn. The slot is the caller's to change.
-    pub(crate) fn request_settle(&mut self, index: u32, page: u64, failed: bool) {
+    pub(crate) fn request_settle(&mut self, index: u32, page: u64, how: Settled) {
         let Some(id) = self.requests.id_at(index) else {
             return;
         };
@@ -223,7 +232,7 @@ impl Core {
             return;
         }
         request.missing &= !bit;
-        if failed {
+        if how == Settled::Failed {
             request.failed |= bit;
         }
         let (pager, over) = (request.pager, request.missing == 0);
@@ -256,7 +265,7 @@ impl Core {
                 if let Some(record) = self.objects.get_mut(object) {
                     record.pages.clear(&mut self.nodes, page);
                 }
-                self.request_settle(index, page, false);
+                self.request_settle(index, page, Settled::Changed);
             }
         }
     }
@@ -295,7 +304,7 @@ impl Core {
             if let Some(record) = self.objects.get_mut(object) {
                 record.pages.clear(&mut self.nodes, page);
             }
-            self.request_settle(first, page, false);
+            self.request_settle(first, page, Settled::Changed);
         }
     }
 

@@ -9,9 +9,13 @@ use ipc_abi::Kern;
 use crate::effect::{Effect, Report};
 use crate::event::{Fault, Time, Token};
 use crate::fault::Resolved;
+use crate::id::Id;
 use crate::machine::Machine;
+use crate::object::pager::Pager;
+use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::op::wait::{List, WaitOn, Waiter, Waiters, What};
+use crate::range::page_of;
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -21,24 +25,19 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record.
     pub(crate) fn waiter_new(&mut self, what: What, now: Time) -> Result<u32, Kern> {
-        let older = self.newest_waiter;
         let waiter = Waiter {
             what,
             on: WaitOn::Nothing,
             failed: None,
             request: None,
             deadline: now.after(self.config.pager_timeout),
-            older,
+            older: NIL,
             newer: NIL,
             next: NIL,
             prev: NIL,
         };
         let index = self.waiters.insert(waiter)?.index();
-        match self.waiters.at_mut(older) {
-            Some(waiter) => waiter.newer = index,
-            None => self.oldest_waiter = index,
-        }
-        self.newest_waiter = index;
+        self.age_link(index);
         Ok(index)
     }
 
@@ -46,19 +45,37 @@ impl Core {
     pub(crate) fn waiter_free(&mut self, index: u32) {
         // Whoever goes does not care what came of it.
         let _ = self.request_looked(index);
-        let Some(id) = self.waiters.id_at(index) else {
-            return;
-        };
-        let Some(waiter) = self.waiters.remove(id) else {
-            return;
-        };
-        match self.waiters.at_mut(waiter.older) {
-            Some(older) => older.newer = waiter.newer,
-            None => self.oldest_waiter = waiter.newer,
+        self.age_unlink(index);
+        if let Some(id) = self.waiters.id_at(index) {
+            self.waiters.remove(id);
         }
-        match self.waiters.at_mut(waiter.newer) {
-            Some(newer) => newer.older = waiter.older,
-            None => self.newest_waiter = waiter.older,
+    }
+
+    fn age_link(&mut self, index: u32) {
+        let older = self.newest_waiter;
+        self.newest_waiter = index;
+        match self.waiters.at_mut(older) {
+            Some(older) => older.newer = index,
+            None => self.oldest_waiter = index,
+        }
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.older = older;
+            waiter.newer = NIL;
+        }
+    }
+
+    fn age_unlink(&mut self, index: u32) {
+        let Some(waiter) = self.waiters.at(index) else {
+            return;
+        };
+        let (older, newer) = (waiter.older, waiter.newer);
+        match self.waiters.at_mut(older) {
+            Some(older) => older.newer = newer,
+            None => self.oldest_waiter = newer,
+        }
+        match self.waiters.at_mut(newer) {
+            Some(newer) => newer.older = older,
+            None => self.newest_waiter = older,
         }
     }
 
@@ -76,13 +93,8 @@ impl Core {
                 request.lookers = request.lookers.saturating_add(1);
             }
         }
-        // The first sets the clock; each that ends sets it for the next.
-        if index == self.oldest_waiter
-            && let Some(waiter) = self.waiters.at(index)
-        {
-            turn.effects.push(Effect::WakeAt(waiter.deadline));
-        }
         self.list_of(on, index, |list, waiters| list.push(waiters, index));
+        self.set_clock(turn);
     }
 
     fn list_of(&mut self, on: WaitOn, index: u32, act: impl FnOnce(&mut List, &mut Waiters)) {
@@ -169,14 +181,45 @@ impl Core {
         };
         request.lookers = request.lookers.saturating_sub(1);
         let failed = request.failed & request.bit(page) != 0;
+        let pager = request.pager;
         if request.closed && request.lookers == 0 {
             self.requests.remove(id);
         }
-        if failed {
+        if failed && self.still_wants(index, pager, page) {
             Err(Kern::MemoryError)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether what a waiter wants still depends on a page of a pager's object. A fault's map may have
+    /// changed while it waited; an operation decides for itself.
+    fn still_wants(&self, index: u32, pager: Id<Pager>, page: u64) -> bool {
+        let Some(What::Fault { map, address, .. }) = self.waiters.at(index).map(|w| w.what) else {
+            return true;
+        };
+        let Some(object) = self.pagers.get(pager).map(|pager| pager.object) else {
+            return false;
+        };
+        let entry = self
+            .maps
+            .get(map)
+            .map(|map| map.tree.find(&self.entries, address))
+            .and_then(|link| self.entries.at(link.0));
+        let Some((entry, top)) = entry.and_then(|entry| Some((entry, entry.object?))) else {
+            return false;
+        };
+        let (mut at, mut number) = (top, page_of(entry.offset_of(address)));
+        while (at, number) != (object, page) {
+            if matches!(self.slot(at, number), Slot::Page(_)) {
+                return false;
+            }
+            match self.below(at, number) {
+                Some(below) => (at, number) = below,
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Ends a waiter's wait with a failure: a fault is answered, an operation learns it at its turn.
@@ -274,30 +317,53 @@ impl Core {
         }
     }
 
-    /// Fails those who have waited too long for a pager, oldest first, and sets the clock for the
-    /// next (amendment A2).
+    /// Asks to be woken when the oldest waiter or loan has had its time.
+    pub(crate) fn set_clock<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        let waiter = self.waiters.at(self.oldest_waiter).map(|w| w.deadline);
+        let loan = self.loans.at(self.oldest_loan).map(|loan| loan.deadline);
+        let next = waiter.into_iter().chain(loan).min().unwrap_or(Time::NEVER);
+        if next != self.clock {
+            self.clock = next;
+            turn.effects.push(Effect::WakeAt(next));
+        }
+    }
+
+    /// Fails those who have waited too long for a pager, oldest first, and takes back what was lent
+    /// too long (amendment A2).
     pub(crate) fn expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         let mut index = self.oldest_waiter;
         for _ in 0..BUDGET {
-            let Some(waiter) = self.waiters.at(index) else {
-                return;
+            let waiter = self.waiters.at(index);
+            let due = waiter.filter(|waiter| waiter.deadline <= turn.now);
+            let Some(waiter) = due.filter(|_| turn.effects.has_room()) else {
+                break;
             };
-            if waiter.deadline > turn.now || !turn.effects.has_room() {
-                turn.effects.push(Effect::WakeAt(waiter.deadline));
-                return;
-            }
             let (on, newer) = (waiter.on, waiter.newer);
-            // The others wait for the server's own work, which ends.
-            if matches!(
-                on,
-                WaitOn::Request(..) | WaitOn::Pager(_) | WaitOn::Slots(_) | WaitOn::Loan(_)
-            ) {
-                self.report_late(turn, on);
-                self.waiter_fail(turn, index, Kern::MemoryError);
+            match on {
+                WaitOn::Request(..) | WaitOn::Pager(_) | WaitOn::Slots(_) | WaitOn::Loan(_) => {
+                    self.report_late(turn, on);
+                    self.waiter_fail(turn, index, Kern::MemoryError);
+                }
+                // These wait for the server's own work, which ends.
+                WaitOn::Nothing | WaitOn::Turn | WaitOn::MapOp(_) | WaitOn::Frames => {
+                    self.waiter_renew(index, turn.now);
+                }
             }
             index = newer;
         }
-        turn.effects.push(Effect::WakeAt(turn.now.after(1)));
+        self.loans_expire(turn);
+        // What is left over is due at once.
+        self.clock = Time::NEVER;
+    }
+
+    /// Gives a waiter as much time again: it becomes the newest.
+    fn waiter_renew(&mut self, index: u32, now: Time) {
+        self.age_unlink(index);
+        let deadline = now.after(self.config.pager_timeout);
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.deadline = deadline;
+        }
+        self.age_link(index);
     }
 
     fn report_late<M: Machine>(&self, turn: &mut Turn<'_, M>, on: WaitOn) {

@@ -6,7 +6,9 @@
 
 use crate::effect::{Effect, Report};
 use crate::event::ObjectId;
+use crate::id::Id;
 use crate::machine::Machine;
+use crate::object::loan::Keep;
 use crate::object::page::{Flags, State};
 use crate::object::pager;
 use crate::object::pages::Slot;
@@ -108,10 +110,12 @@ impl Core {
         &mut self,
         turn: &mut Turn<'_, M>,
         id: ObjectId,
-        pager: crate::id::Id<pager::Pager>,
+        pager: Id<pager::Pager>,
     ) {
         let state = self.pagers.get(pager).map(|pager| pager.state);
+        let given_up = self.pagers.get(pager).is_some_and(|pager| pager.given_up);
         let alive = state == Some(pager::State::Terminating);
+        let returns = alive && !given_up;
         let mut from = 0;
         let mut dropped = 0u32;
         for _ in 0..BUDGET {
@@ -134,9 +138,13 @@ impl Core {
             }
             let flags = page.flags;
             let wanted = flags.intersects(Flags::DIRTY | Flags::PRECIOUS);
-            if wanted && alive && self.return_run(turn, id, index, crate::object::loan::Keep::Flush)
-            {
-                continue;
+            if wanted && returns {
+                if self.return_run(turn, id, index, Keep::Flush) {
+                    continue;
+                }
+                if self.waits_for_slot(id, pager) {
+                    return;
+                }
             }
             dropped = dropped.saturating_add(u32::from(flags.contains(Flags::DIRTY)));
             self.object_take_page(frame);
@@ -150,16 +158,50 @@ impl Core {
         if rest == 0 && loans == 0 {
             self.pager_ends(turn.effects, pager, alive);
             self.object_gone(turn, id);
-        } else if loans > 0 {
+        } else if loans > 0 && self.all_lent(id) {
             // Nothing to do until a loan ends: it queues the object again.
             self.dying_drop_first();
         }
     }
 
+    /// Whether an object has no page that is not lent: looks at as many as can be.
+    fn all_lent(&self, id: ObjectId) -> bool {
+        let mut from = 0;
+        while let Some((index, slot)) = self.next_slot(id, from, u64::MAX) {
+            let Slot::Page(frame) = slot else {
+                return false;
+            };
+            if self
+                .pages
+                .get(frame)
+                .is_none_or(|p| p.state != State::Cleaning)
+            {
+                return false;
+            }
+            from = index.saturating_add(1);
+        }
+        true
+    }
+
+    /// Whether a page could not be returned only because all slots are in use: the object, first in
+    /// the list, waits for one.
+    fn waits_for_slot(&mut self, id: ObjectId, pager: Id<pager::Pager>) -> bool {
+        let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
+        let Some(tray) = tray.filter(|tray| self.tray_empty_slots(*tray, 1).is_none()) else {
+            return false;
+        };
+        self.dying_drop_first();
+        if let (Some(tray), Some(object)) = (self.trays.get_mut(tray), self.objects.get_mut(id)) {
+            object.dying_next = tray.hungry;
+            tray.hungry = id.index();
+        }
+        true
+    }
+
     fn report_dropped<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
-        pager: crate::id::Id<pager::Pager>,
+        pager: Id<pager::Pager>,
         pages: u32,
     ) {
         if let Some(pager) = self.pagers.get(pager) {

@@ -14,7 +14,6 @@ use ipc_abi::types::CopyStrategy;
 
 use crate::effect::{Effect, Effects};
 use crate::event::{ControlId, ObjectId, PortOf, RightId, TrayId};
-use crate::fault::pagein::Settled;
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::pages::Slot;
@@ -333,7 +332,7 @@ impl Core {
     /// The pager's port is dead, or it withdrew: waits for it fail, and what is resident stays
     /// (rules 174, 175, amendment A3).
     pub(crate) fn pager_dead<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
-        self.close_requests(id, Settled::Failed);
+        self.close_requests(id);
         self.loans_return(turn, id);
         self.pager_leaves_tray(id);
         self.drop_control(turn.effects, id);

@@ -8,7 +8,7 @@ use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::{MemoryObjectDataSupply, MemoryObjectDataSupplyReply};
 
 use crate::event::{ObjectId, TrayId};
-use crate::fault::pagein::{REQUEST_MAX, whole_pages};
+use crate::fault::pagein::{REQUEST_MAX, Settled, whole_pages};
 use crate::id::Id;
 use crate::machine::{Machine, Revoke};
 use crate::object::page::{Flags, Frame};
@@ -145,7 +145,7 @@ impl Core {
             page.lock = lock;
         }
         if let Slot::Pending(request) = slot {
-            self.request_settle(request, index, false);
+            self.request_settle(request, index, Settled::Changed);
         }
         true
     }
@@ -187,7 +187,11 @@ impl Core {
                         Missing::Error => record.pages.clear(&mut self.nodes, page),
                     }
                 }
-                self.request_settle(index, page, what == Missing::Error);
+                let how = match what {
+                    Missing::Unavailable => Settled::Changed,
+                    Missing::Error => Settled::Failed,
+                };
+                self.request_settle(index, page, how);
             }
             at = next;
         }
