@@ -164,8 +164,7 @@ fn start_bootstrap(server: &mut Server, given: &Given) -> Result<(), Problem> {
         .ok_or_else(|| Problem(alloc::format!("the boot image has no {}", task.file)))?;
     let plan =
         LoadPlan::parse(file, USER_MIN..STACK_TOP - STACK_SIZE).map_err(because(task.file))?;
-    let mut arguments = Vec::new();
-    arguments.resize(PAGE_SIZE as usize, 0);
+    let mut arguments = alloc::vec![0; PAGE_SIZE as usize];
     ipc::args::write(core::iter::once(task.name), &mut arguments)
         .ok_or_else(|| Problem("the arguments of bootstrap do not fit".to_string()))?;
     let map = server.core.boot_map().map_err(because("bootstrap"))?;

@@ -23,6 +23,12 @@ ipc::bare_main!(main);
 fn main(length: u64) -> ! {
     match boot::start(length) {
         Ok(mut server) => server.serve(),
-        Err(problem) => panic!("the VM server cannot start: {problem}"),
+        Err(problem) => stop(format_args!("cannot start: {problem}")),
     }
+}
+
+/// Ends the server, and with it the machine: nothing that a client can do leads here.
+fn stop(why: core::fmt::Arguments<'_>) -> ! {
+    ipc::println!("vm-server: {why}");
+    ipc::exit(1)
 }

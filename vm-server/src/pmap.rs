@@ -158,7 +158,9 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
         let length = batch.length;
         // A batch that only takes away needs no memory, and names only spaces of the server.
         if let Err(code) = batch.run() {
-            panic!("the kernel refuses to take translations back: {code}");
+            crate::stop(format_args!(
+                "the kernel refuses to take translations back: {code}"
+            ));
         }
         collect(length, &mut seen);
         rest = &rest[pushed..];
