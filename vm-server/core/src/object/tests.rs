@@ -496,3 +496,83 @@ fn a_synchronous_msync_ends_when_the_pager_has_everything() {
     assert!(matches!(world.answer(token), Some(Ok(_))));
     assert_eq!(pager.data[0], 55);
 }
+
+#[test]
+fn a_loan_that_is_never_ended_comes_back_dirty_by_its_deadline() {
+    let (mut world, mut pager, map, at) = mapped(2);
+    touch(&mut world, &mut pager, map, at, Prot::WRITE);
+    world.write(map, at, &[1]).unwrap();
+    pager.stores = false;
+    let clean = lock(2, Return::Dirty, 0, VM_PROT_NO_CHANGE);
+    pager.say(&mut world, clean, NO_RIGHTS);
+    pager.settle(&mut world);
+    let Some(ToPager::MemoryObjectDataReturn(back)) = pager.inbox.pop_front() else {
+        panic!("nothing came back")
+    };
+    world.now = world.wake.unwrap();
+    world.event(Event::Tick);
+    assert_eq!((world.reports.len(), world.core.census().loans), (1, 0));
+    let slot = pager.tray.1 + u64::from(back.slot) * PAGE;
+    assert_eq!(
+        world.touch(pager.map, slot, Prot::READ),
+        Touch::Fails(Kern::MemoryError)
+    );
+    // It is dirty again, and goes back when it can.
+    pager.stores = true;
+    world.deallocate(map, at, 2 * PAGE);
+    pager.settle(&mut world);
+    assert_eq!(pager.data[0], 1);
+}
+
+#[test]
+fn an_object_ends_although_its_pager_never_stores_it() {
+    let (mut world, mut pager, map, at) = mapped(2);
+    touch(&mut world, &mut pager, map, at, Prot::WRITE);
+    world.write(map, at, &[1]).unwrap();
+    pager.stores = false;
+    world.deallocate(map, at, 2 * PAGE);
+    pager.settle(&mut world);
+    assert_eq!(world.core.census().loans, 1);
+    world.now = world.wake.unwrap();
+    world.event(Event::Tick);
+    pager.settle(&mut world);
+    let census = world.core.census();
+    assert_eq!((census.pagers, census.loans), (0, 0));
+    assert_eq!(world.reports.len(), 2, "late, and what was lost with it");
+}
+
+#[test]
+fn more_written_pages_than_slots_all_come_back() {
+    let mut world = World::new(1024);
+    let mut pager = Pager::new(&mut world, PORT, 4, file(200));
+    let map = world.map();
+    let at = world.map_object(map, PORT, 200 * PAGE);
+    for page in 0..200 {
+        touch(&mut world, &mut pager, map, at + page * PAGE, Prot::WRITE);
+        world.write(map, at + page * PAGE, &[page as u8]).unwrap();
+    }
+    world.deallocate(map, at, 200 * PAGE);
+    pager.settle(&mut world);
+    for page in 0..200u64 {
+        assert_eq!(pager.data[(page * PAGE) as usize], page as u8);
+    }
+    assert_eq!(world.core.census().pagers, 0);
+    assert!(world.reports.is_empty(), "nothing is lost");
+}
+
+#[test]
+fn a_tray_that_found_no_frames_is_filled_when_there_are_some() {
+    let mut world = World::new(65);
+    let map = world.map();
+    let at = world.allocate(map, 64 * PAGE);
+    for page in 0..60 {
+        world.write(map, at + page * PAGE, &[1]).unwrap();
+    }
+    let pager = Pager::new(&mut world, PORT, 16, file(1));
+    let ready = |world: &World| world.core.tray_credits(pager.tray.0);
+    assert!(ready(&world) < 16);
+    assert!(!world.core.wants_step(), "it does not spin");
+    world.deallocate(map, at, 64 * PAGE);
+    world.settle();
+    assert_eq!(ready(&world), 16);
+}
