@@ -357,3 +357,6 @@ impl Fork {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The tree against a sorted list, and the hole sizes against a search.
+
+extern crate std;
+
+use super::*;
+use std::vec::Vec;
+
+const PAGE: u64 = 4096;
+const MIN: u64 = PAGE;
+const MAX: u64 = PAGE << 20;
+
+impl Store for Vec<Entry> {
+    fn at(&self, link: Link) -> Option<&Entry> {
+        self.get(link.0 as usize)
+    }
+    fn at_mut(&mut self, link: Link) -> Option<&mut Entry> {
+        self.get_mut(link.0 as usize)
+    }
+}
+
+fn entry(start: u64, end: u64) -> Entry {
+    Entry::anonymous(
+        crate::event::MapId::new(0, core::num::NonZeroU32::MIN),
+        start,
+        end,
+    )
+}
+
+/// A tree beside the sorted list of ranges that it should equal.
+struct Pair {
+    tree: Tree,
+    store: Vec<Entry>,
+    free: Vec<Link>,
+    model: Vec<(u64, u64, Link)>,
+    seed: u64,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Pair {
+        Pair {
+            tree: Tree::new(MIN, MAX),
+            store: Vec::new(),
+            free: Vec::new(),
+            model: Vec::new(),
+            seed,
+        }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % below
+    }
+
+    fn add(&mut self, start: u64, end: u64) -> bool {
+        if start < MIN || end > MAX || self.model.iter().any(|m| m.0 < end && start < m.1) {
+            return false;
+        }
+        let entry = entry(start, end);
+        let link = self.free.pop().unwrap_or_else(|| {
+            self.store.push(entry);
+            Link(self.store.len() as u32 - 1)
+        });
+        self.store[link.0 as usize] = entry;
+        self.tree.insert(&mut self.store, link);
+        let at = self.model.partition_point(|m| m.0 < start);
+        self.model.insert(at, (start, end, link));
+        true
+    }
+
+    fn drop_nth(&mut self, n: usize) {
+        let (_, _, link) = self.model.remove(n);
+        self.tree.remove(&mut self.store, link);
+        self.free.push(link);
+    }
+
+    fn naive_space(&self, want: Want) -> Option<u64> {
+        let mut low = want.hint.max(MIN);
+        for m in self.model.iter().chain([&(MAX, MAX, Link::NIL)]) {
+            let start = low.checked_add(want.mask)? & !want.mask;
+            if start.checked_add(want.size)? <= m.0 {
+                return Some(start);
+            }
+            low = low.max(m.1);
+        }
+        None
+    }
+
+    fn compare(&mut self) {
+        assert!(self.tree.is_sound(&self.store));
+        assert_eq!(self.tree.len() as usize, self.model.len());
+        for _ in 0..8 {
+            let address = self.random(MAX + PAGE);
+            let find = self.model.iter().find(|m| m.0 <= address && address < m.1);
+            let above = self.model.iter().find(|m| address < m.1);
+            let floor = self.model.iter().rev().find(|m| m.0 <= address);
+            let link = |m: Option<&(u64, u64, Link)>| m.map_or(Link::NIL, |m| m.2);
+            assert_eq!(self.tree.find(&self.store, address), link(find));
+            assert_eq!(self.tree.find_or_above(&self.store, address), link(above));
+            assert_eq!(self.tree.floor(&self.store, address), link(floor));
+            let want = Want {
+                hint: self.random(MAX * 5 / 4) & !(PAGE - 1),
+                size: (1 + self.random(64)) * PAGE,
+                mask: (PAGE << self.random(6)) - 1,
+            };
+            assert_eq!(
+                self.tree.find_space(&self.store, want),
+                self.naive_space(want)
+            );
+        }
+    }
+}
+
+#[test]
+fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
+    for seed in 1..=24u64 {
+        let mut pair = Pair::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        for step in 0..1500 {
+            let n = pair.model.len();
+            match pair.random(8) {
+                0..=3 => {
+                    let start = pair.random(MAX / PAGE) * PAGE;
+                    let pages = 1 + pair.random(if seed % 2 == 0 { 4096 } else { 32 });
+                    pair.add(start, start + pages * PAGE);
+                }
+                4 | 5 if n > 0 => {
+                    let at = pair.random(n as u64) as usize;
+                    pair.drop_nth(at);
+                }
+                6 if n > 0 => {
+                    // Shrink at either end, as a clip or a partial deallocation does.
+                    let at = pair.random(n as u64) as usize;
+                    let (start, end, link) = pair.model[at];
+                    if end - start > PAGE {
+                        let entry = &mut pair.store[link.0 as usize];
+                        if step % 2 == 0 {
+                            entry.start += PAGE;
+                        } else {
+                            entry.end -= PAGE;
+                        }
+                        pair.model[at] = (entry.start, entry.end, link);
+                        pair.tree.moved(&mut pair.store, link);
+                    }
+                }
+                _ => {}
+            }
+            if step % 10 == 0 {
+                pair.compare();
+            }
+        }
+        while !pair.model.is_empty() {
+            let at = pair.random(pair.model.len() as u64) as usize;
+            pair.drop_nth(at);
+        }
+        pair.compare();
+    }
+}
+
+#[test]
+fn sixty_thousand_entries_stay_balanced_and_are_searched_by_depth() {
+    const N: u64 = 60_000;
+    let mut store: Vec<Entry> = (0..N)
+        .map(|n| entry(MIN + n * 3 * PAGE, MIN + (n * 3 + 2) * PAGE))
+        .collect();
+    let mut tree = Tree::new(MIN, MAX);
+    for n in 0..N {
+        tree.insert(&mut store, Link((n * 7919 % N) as u32));
+    }
+    assert!(tree.is_sound(&store));
+    assert!(store.at(tree.root).unwrap().hooks.height <= 20);
+    let want = Want {
+        hint: 0,
+        size: 2 * PAGE,
+        mask: PAGE - 1,
+    };
+    // Every hole has one page, so only the one above the last entry fits.
+    assert_eq!(
+        tree.find_space(&store, want),
+        Some(MIN + (N * 3 - 1) * PAGE)
+    );
+    tree.remove(&mut store, Link(777));
+    assert_eq!(
+        tree.find_space(&store, want),
+        Some(MIN + (777 * 3 - 1) * PAGE)
+    );
+    for n in 0..N {
+        if n != 777 {
+            tree.remove(&mut store, Link((n) as u32));
+        }
+    }
+    assert_eq!(tree.len(), 0);
+    assert!(tree.is_sound(&store));
+}
+
+#[test]
+fn an_aligned_search_gives_up_exactness_but_still_finds_a_sure_hole() {
+    // 2000 holes of one page at odd pages, then a large one: alignment to two pages.
+    let mut pair = Pair::new(1);
+    for n in 0..2000 {
+        assert!(pair.add((2 * n + 2) * PAGE, (2 * n + 3) * PAGE));
+    }
+    let want = Want {
+        hint: 0,
+        size: PAGE,
+        mask: 2 * PAGE - 1,
+    };
+    let found = pair.tree.find_space(&pair.store, want);
+    assert_eq!(found, pair.naive_space(want));
+    let strange = Want {
+        mask: u64::MAX,
+        ..want
+    };
+    assert_eq!(pair.tree.find_space(&pair.store, strange), None);
+}
