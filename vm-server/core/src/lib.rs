@@ -23,6 +23,10 @@
 //! | [`op`] | work in steps, and who waits for what |
 #![no_std]
 #![forbid(unsafe_code)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "this documentation is for whoever works on the crate"
+)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![cfg_attr(
     test,

@@ -4,7 +4,7 @@
 //! asked for is a [`crate::object::pages::Slot::Pending`] of its object, not a page.
 //!
 //! [`Places`] remembers where translations of the page may exist. It may name places that are gone,
-//! never miss one; more than it can hold makes it [`Places::MANY`], and then the object's entries
+//! never miss one; more than it can hold makes it *many*, and then the object's entries
 //! and shadows are searched.
 
 use alloc::vec::Vec;
