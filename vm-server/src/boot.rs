@@ -141,6 +141,7 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         later: Vec::new(),
         refused: 0,
         stepper: None,
+        step: Time::NEVER,
     })
 }
 

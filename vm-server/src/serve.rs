@@ -82,6 +82,8 @@ pub(crate) struct Server {
     pub(crate) notices: Name,
     /// When the core wants to know the time.
     pub(crate) wake: Time,
+    /// When the next step of unfinished work is due, however many messages come until then.
+    pub(crate) step: Time,
     /// Events that carrying out effects made, to be handled before the next message.
     pub(crate) later: Vec<Event>,
     /// Free frames there were when the heap could not be given more; more of them are worth a try.
@@ -99,8 +101,11 @@ impl Server {
             let deadline = self.deadline();
             let received = exchange(pending, self.ports.set(), deadline.0);
             pending = match kern_return::from_raw(received.outcome.code()) {
-                Ok(()) => self.arrived(understand(&received)),
-                Err(Kern::ReceiveTimedOut) if deadline < self.wake => self.handle(Event::Step),
+                Ok(()) => {
+                    let answer = self.arrived(understand(&received));
+                    self.pay(answer)
+                }
+                Err(Kern::ReceiveTimedOut) if deadline < self.wake => self.next_step(),
                 Err(Kern::ReceiveTimedOut) => {
                     self.wake = Time::NEVER;
                     self.handle(Event::Tick)
@@ -119,8 +124,21 @@ impl Server {
         }
     }
 
+    /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make
+    /// work faster than it is done.
+    fn pay(&mut self, answer: Option<Pending>) -> Option<Pending> {
+        if !self.core.wants_step() {
+            return answer;
+        }
+        if let Some(answer) = answer {
+            self.answer_now(answer);
+        }
+        self.handle(Event::Step)
+    }
+
     /// Until when to wait for a message. If work is unfinished, clients get a while before its next
-    /// step, and the stepper is let go, in case that there is nobody else.
+    /// step, and the stepper is let go, in case that there is nobody else. Clients that keep asking
+    /// do not put the step off.
     fn deadline(&mut self) -> Time {
         let unfinished = self.core.wants_step();
         if (unfinished || self.core.wants_idle())
@@ -128,21 +146,28 @@ impl Server {
         {
             self.resume_stepper(token);
         }
-        if unfinished {
-            now().after(PAUSE).min(self.wake)
-        } else {
-            self.wake
+        if !unfinished {
+            self.step = Time::NEVER;
+        } else if self.step == Time::NEVER {
+            self.step = now().after(PAUSE);
         }
+        self.step.min(self.wake)
     }
 
     /// Nobody else wants the processor: a step, or something ahead of time.
     fn idle(&mut self, stepper: Token) -> Option<Pending> {
         self.stepper = Some(stepper);
-        self.handle(if self.core.wants_step() {
-            Event::Step
+        if self.core.wants_step() {
+            self.next_step()
         } else {
-            Event::Idle
-        })
+            self.handle(Event::Idle)
+        }
+    }
+
+    /// The next step of unfinished work; the one after it is due later.
+    fn next_step(&mut self) -> Option<Pending> {
+        self.step = Time::NEVER;
+        self.handle(Event::Step)
     }
 
     /// Gives the heap more, if it has little and the core has a run of free frames.
