@@ -18,7 +18,7 @@ use crate::suite::{Case, Event, Suite, Verdict};
 use crate::{install, run};
 
 /// Guest programs that are suites.
-pub const SUITES: [&str; 1] = ["conformance"];
+pub const SUITES: [&str; 2] = ["conformance", "hostile"];
 
 /// Time after which a suite is stopped, in seconds.
 const SUITE_LIMIT: u64 = 300;
