@@ -7,7 +7,8 @@ use ipc_abi::types::Prot;
 
 use crate::Core;
 use crate::event::{MapId, ObjectId};
-use crate::object::Kind;
+use crate::map::entry::Entry;
+use crate::object::{Kind, Object};
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
 use crate::range::{bytes_of, page_of};
@@ -121,7 +122,11 @@ impl Core {
                 && page.flags.contains(Flags::DIRTY)
                 && !entry.needs_copy
                 && !self.owes_push(top, index);
-            let rights = if writable { entry.protection } else { read_only };
+            let rights = if writable {
+                entry.protection
+            } else {
+                read_only
+            };
             return self.grant(frame, rights);
         }
         let (mut at, mut index) = (top, index);
@@ -135,6 +140,31 @@ impl Core {
             }
             (at, index) = self.below(at, index)?;
         }
+    }
+
+    /// The entry that a look-up of page number `page` of a map finds.
+    #[must_use]
+    pub fn entry_at(&self, map: MapId, page: u64) -> Option<&Entry> {
+        let link = self.maps.get(map)?.tree.find(&self.entries, bytes_of(page));
+        self.entries.at(link.0)
+    }
+
+    /// The objects that a look-up of page number `page` of a map passes, from the top down to the one
+    /// that decides, each with the page's number in it and what it has there.
+    pub fn chain(&self, map: MapId, page: u64) -> impl Iterator<Item = (&Object, u64, Slot)> {
+        let entry = self.entry_at(map, page);
+        let top = entry.and_then(|e| Some((e.object?, page_of(e.offset_of(bytes_of(page))))));
+        let mut at = top;
+        core::iter::from_fn(move || {
+            let (id, index) = at?;
+            let object = self.objects.get(id)?;
+            let slot = object.pages.get(&self.nodes, index);
+            at = match slot {
+                Slot::Page(_) | Slot::Pending(_) => None,
+                Slot::Empty | Slot::Unavailable => self.below(id, index),
+            };
+            Some((object, index, slot))
+        })
     }
 
     /// A found page, if it may be seen at all.

@@ -63,21 +63,40 @@ impl Core {
                 size = size.saturating_add(entry.size());
                 at = entry.hooks.next;
             }
-            must(size == map.size, index, "a map's size is that of its entries")?;
+            must(
+                size == map.size,
+                index,
+                "a map's size is that of its entries",
+            )?;
             entries = entries.saturating_add(map.entries());
-            let holders = self.ops.iter().filter(|(_, op)| op.holds == Some(id)).count();
-            must(holders == usize::from(map.locked), index, "who holds a map's lock")?;
+            let holders = self
+                .ops
+                .iter()
+                .filter(|(_, op)| op.holds == Some(id))
+                .count();
+            must(
+                holders == usize::from(map.locked),
+                index,
+                "who holds a map's lock",
+            )?;
             let charged = self.pages_charged_to(id);
             must(charged == map.pages, index, "a map pays for what is there")?;
         }
-        must(entries == self.entries.len(), NIL, "every entry is in a map")
+        must(
+            entries == self.entries.len(),
+            NIL,
+            "every entry is in a map",
+        )
     }
 
     fn pages_charged_to(&self, map: crate::event::MapId) -> u32 {
-        let paid = self.objects.iter().filter(|(_, object)| {
-            object.payer == Some(map) && object.pager.is_none()
-        });
-        paid.fold(0u32, |sum, (_, object)| sum.saturating_add(object.pages.pages()))
+        let paid = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.payer == Some(map) && object.pager.is_none());
+        paid.fold(0u32, |sum, (_, object)| {
+            sum.saturating_add(object.pages.pages())
+        })
     }
 
     fn check_objects(&self) -> Check {
@@ -88,16 +107,32 @@ impl Core {
             let mut at = object.entries;
             let mut prev = NIL;
             while let Some(entry) = self.entries.at(at) {
-                must(entry.object == Some(id), at, "a listed entry maps the object")?;
-                must(entry.object_prev == prev, at, "entries are linked both ways")?;
+                must(
+                    entry.object == Some(id),
+                    at,
+                    "a listed entry maps the object",
+                )?;
+                must(
+                    entry.object_prev == prev,
+                    at,
+                    "entries are linked both ways",
+                )?;
                 held = held.saturating_add(1);
                 (prev, at) = (at, entry.object_next);
             }
             linked = linked.saturating_add(held as usize);
             let (mut at, mut prev) = (object.shadows, NIL);
             while let Some(above) = self.objects.at(at) {
-                must(above.shadow == Some(id), at, "a listed object shadows this one")?;
-                must(above.shadow_prev == prev, at, "shadows are linked both ways")?;
+                must(
+                    above.shadow == Some(id),
+                    at,
+                    "a listed object shadows this one",
+                )?;
+                must(
+                    above.shadow_prev == prev,
+                    at,
+                    "shadows are linked both ways",
+                )?;
                 held = held.saturating_add(1);
                 (prev, at) = (at, above.shadow_next);
             }
@@ -105,16 +140,22 @@ impl Core {
             let exact = object.refs == held || !self.ops.is_empty();
             must(exact, index, "nobody else holds an object")?;
             let copied = object.copy.is_none_or(|copy| {
-                self.objects.get(copy).is_some_and(|copy| {
-                    copy.shadow == Some(id) && copy.shadow_offset == 0
-                })
+                self.objects
+                    .get(copy)
+                    .is_some_and(|copy| copy.shadow == Some(id) && copy.shadow_offset == 0)
             });
             must(copied, index, "a copy object shadows its source")?;
-            let below = object.shadow.is_none_or(|below| self.objects.get(below).is_some());
+            let below = object
+                .shadow
+                .is_none_or(|below| self.objects.get(below).is_some());
             must(below, index, "an object's shadow is there")?;
             self.check_slots(id)?;
         }
-        let mapped = self.entries.iter().filter(|(_, entry)| entry.object.is_some()).count();
+        let mapped = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.object.is_some())
+            .count();
         must(linked == mapped, NIL, "every entry is in its object's list")
     }
 
@@ -142,8 +183,16 @@ impl Core {
             }
             from = index.saturating_add(1);
         }
-        must(used == object.pages.used(), id.index(), "an object counts its slots")?;
-        must(pages == object.pages.pages(), id.index(), "an object counts its pages")
+        must(
+            used == object.pages.used(),
+            id.index(),
+            "an object counts its slots",
+        )?;
+        must(
+            pages == object.pages.pages(),
+            id.index(),
+            "an object counts its pages",
+        )
     }
 
     fn check_page(&self, object: ObjectId, index: u64, frame: Frame) -> Check {
@@ -163,9 +212,9 @@ impl Core {
                 State::Free => free = free.saturating_add(1),
                 State::Clean => clean = clean.saturating_add(1),
                 State::Resident | State::Cleaning => {
-                    let there = page.object.is_some_and(|object| {
-                        self.slot(object, page.index) == Slot::Page(frame)
-                    });
+                    let there = page
+                        .object
+                        .is_some_and(|object| self.slot(object, page.index) == Slot::Page(frame));
                     must(there, frame.0, "a resident page is in its object")?;
                 }
                 State::Taken | State::Loose => {}
@@ -177,7 +226,11 @@ impl Core {
             total = total.saturating_add(1);
         }
         must(total == self.pages.total(), NIL, "frames are counted")?;
-        must(clean == self.pages.clean(), NIL, "zeroed frames are counted")?;
+        must(
+            clean == self.pages.clean(),
+            NIL,
+            "zeroed frames are counted",
+        )?;
         let both = free.saturating_add(clean);
         must(both == self.pages.free(), NIL, "free frames are counted")
     }
@@ -185,9 +238,17 @@ impl Core {
     fn check_pagers(&self) -> Check {
         for (id, request) in self.requests.iter() {
             let closed = request.missing == 0;
-            must(closed == request.closed, id.index(), "a request is open while pages are missing")?;
+            must(
+                closed == request.closed,
+                id.index(),
+                "a request is open while pages are missing",
+            )?;
             let owner = self.pagers.get(request.pager);
-            must(request.closed || owner.is_some(), id.index(), "an open request has a pager")?;
+            must(
+                request.closed || owner.is_some(),
+                id.index(),
+                "an open request has a pager",
+            )?;
             let mut missing = request.missing;
             while missing != 0 {
                 let place = u64::from(missing.trailing_zeros());
@@ -198,23 +259,36 @@ impl Core {
                 });
                 must(marked, id.index(), "a page that was asked for is pending")?;
             }
-            let lookers = self.waiters.iter().filter(|(_, waiter)| {
-                waiter.request.is_some_and(|(request, _)| request == id)
-            });
+            let lookers = self
+                .waiters
+                .iter()
+                .filter(|(_, waiter)| waiter.request.is_some_and(|(request, _)| request == id));
             let counted = lookers.count() == request.lookers as usize;
             must(counted, id.index(), "a request counts who looks at it")?;
         }
         let mut notes = 0u32;
         for (id, pager) in self.pagers.iter() {
-            let loans = self.loans.iter().filter(|(_, loan)| loan.pager == id).count();
-            must(loans == pager.loans as usize, id.index(), "a pager counts its loans")?;
+            let loans = self
+                .loans
+                .iter()
+                .filter(|(_, loan)| loan.pager == id)
+                .count();
+            must(
+                loans == pager.loans as usize,
+                id.index(),
+                "a pager counts its loans",
+            )?;
             let mut at = pager.notes.0;
             while let Some(note) = self.notes.at(at) {
                 notes = notes.saturating_add(1);
                 at = note.next;
             }
         }
-        must(notes == self.notes.len(), NIL, "every note is in a pager's list")?;
+        must(
+            notes == self.notes.len(),
+            NIL,
+            "every note is in a pager's list",
+        )?;
         for (id, tray) in self.trays.iter() {
             let mine = self.requests.iter().filter(|(_, request)| {
                 let pager = self.pagers.get(request.pager);
@@ -223,9 +297,20 @@ impl Core {
             let taken = mine.fold(0u32, |sum, (_, request)| {
                 sum.saturating_add(request.missing.count_ones())
             });
-            must(taken == tray.taken, id.index(), "a tray counts the credits taken")?;
-            let users = self.pagers.iter().filter(|(_, pager)| pager.tray == Some(id));
-            must(users.count() == tray.users as usize, id.index(), "a tray counts its users")?;
+            must(
+                taken == tray.taken,
+                id.index(),
+                "a tray counts the credits taken",
+            )?;
+            let users = self
+                .pagers
+                .iter()
+                .filter(|(_, pager)| pager.tray == Some(id));
+            must(
+                users.count() == tray.users as usize,
+                id.index(),
+                "a tray counts its users",
+            )?;
         }
         Ok(())
     }
@@ -242,20 +327,39 @@ impl Core {
         count(self.ready_faults);
         count(self.ready_ops);
         count(self.short);
-        self.requests.iter().for_each(|(_, request)| count(request.waiting));
-        self.pagers.iter().for_each(|(_, pager)| count(pager.waiting));
+        self.requests
+            .iter()
+            .for_each(|(_, request)| count(request.waiting));
+        self.pagers
+            .iter()
+            .for_each(|(_, pager)| count(pager.waiting));
         self.loans.iter().for_each(|(_, loan)| count(loan.waiting));
         self.trays.iter().for_each(|(_, tray)| count(tray.waiting));
         self.maps.iter().for_each(|(_, map)| count(map.waiting));
-        must(listed == self.waiters.len(), NIL, "every waiter is in one list")?;
+        must(
+            listed == self.waiters.len(),
+            NIL,
+            "every waiter is in one list",
+        )?;
         for (id, waiter) in self.waiters.iter() {
-            must(waiter.on != WaitOn::Nothing, id.index(), "a waiter waits for something")?;
+            must(
+                waiter.on != WaitOn::Nothing,
+                id.index(),
+                "a waiter waits for something",
+            )?;
             if let What::Op(op) = waiter.what {
                 let mine = self.ops.get(op).is_some_and(|op| op.waiter == id.index());
                 must(mine, id.index(), "an operation's waiter is its own")?;
             }
         }
-        let ops = self.waiters.iter().filter(|(_, waiter)| matches!(waiter.what, What::Op(_)));
-        must(ops.count() == self.ops.len() as usize, NIL, "every operation waits")
+        let ops = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| matches!(waiter.what, What::Op(_)));
+        must(
+            ops.count() == self.ops.len() as usize,
+            NIL,
+            "every operation waits",
+        )
     }
 }

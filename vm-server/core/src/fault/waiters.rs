@@ -185,16 +185,28 @@ impl Core {
         if request.closed && request.lookers == 0 {
             self.requests.remove(id);
         }
-        if failed && self.still_wants(index, pager, page) {
+        if failed && self.still_wants(index, pager, Some(page)) {
             Err(Kern::MemoryError)
         } else {
             Ok(())
         }
     }
 
-    /// Whether what a waiter wants still depends on a page of a pager's object. A fault's map may have
-    /// changed while it waited; an operation decides for itself.
-    fn still_wants(&self, index: u32, pager: Id<Pager>, page: u64) -> bool {
+    /// Whether a waiter waits for a pager that it does not depend on any more.
+    fn is_stale(&self, index: u32, on: WaitOn) -> bool {
+        match on {
+            WaitOn::Request(request, page) => {
+                let request = self.requests.get(request);
+                request.is_none_or(|r| !self.still_wants(index, r.pager, Some(page)))
+            }
+            WaitOn::Pager(pager) => !self.still_wants(index, pager, None),
+            _ => false,
+        }
+    }
+
+    /// Whether what a waiter wants still depends on a page, or any page, of a pager's object. A fault's
+    /// map may have changed while it waited; an operation decides for itself.
+    fn still_wants(&self, index: u32, pager: Id<Pager>, page: Option<u64>) -> bool {
         let Some(What::Fault { map, address, .. }) = self.waiters.at(index).map(|w| w.what) else {
             return true;
         };
@@ -210,7 +222,7 @@ impl Core {
             return false;
         };
         let (mut at, mut number) = (top, page_of(entry.offset_of(address)));
-        while (at, number) != (object, page) {
+        while at != object || page.is_some_and(|page| page != number) {
             if matches!(self.slot(at, number), Slot::Page(_)) {
                 return false;
             }
@@ -341,8 +353,15 @@ impl Core {
             let (on, newer) = (waiter.on, waiter.newer);
             match on {
                 WaitOn::Request(..) | WaitOn::Pager(_) | WaitOn::Slots(_) | WaitOn::Loan(_) => {
-                    self.report_late(turn, on);
-                    self.waiter_fail(turn, index, Kern::MemoryError);
+                    if self.is_stale(index, on) {
+                        // It is no more this pager's affair: it looks again, with as much time.
+                        self.waiter_renew(index, turn.now);
+                        self.list_remove(index);
+                        self.make_ready(index);
+                    } else {
+                        self.report_late(turn, on);
+                        self.waiter_fail(turn, index, Kern::MemoryError);
+                    }
                 }
                 // These wait for the server's own work, which ends.
                 WaitOn::Nothing | WaitOn::Turn | WaitOn::MapOp(_) | WaitOn::Frames => {

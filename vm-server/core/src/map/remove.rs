@@ -201,6 +201,9 @@ impl Core {
         if !record.is_internal() || record.refs < 2 || record.pages.pages() == 0 {
             return false;
         }
+        if self.awaits_pages(object) {
+            return false;
+        }
         let mut others = 0u32;
         let mut at = record.entries;
         for _ in 0..NEIGHBOURS {

@@ -75,10 +75,7 @@ impl Core {
         let end = above.shadow_offset.saturating_add(above.size);
         let wide = below.shadow.is_none() || end <= below.size;
         // Old pages are pushed to it: it has to stay where it is (rule 41).
-        let awaited = below
-            .shadow
-            .and_then(|shadow| self.objects.get(shadow))
-            .is_some_and(|shadow| shadow.copy == Some(backing));
+        let awaited = self.awaits_pages(backing);
         below.is_internal() && wide && !awaited
     }
 

@@ -161,17 +161,22 @@ impl Core {
     /// sees it, and it does not stand for what another object was.
     fn needs_no_shadow(&self, id: ObjectId, size: u64, offset: u64) -> bool {
         self.objects.get(id).is_some_and(|object| {
-            let is_copy = object
-                .shadow
-                .and_then(|below| self.objects.get(below))
-                .is_some_and(|below| below.copy == Some(id));
             object.is_internal()
                 && object.refs == 1
                 && object.size == size
                 && offset == 0
                 && !object.true_share
                 && object.copy.is_none()
-                && !is_copy
+                && !self.awaits_pages(id)
         })
+    }
+
+    /// Whether an object is the copy object of its shadow: a page that it misses is given it before
+    /// the shadow's is written, so it may not lose one that it has.
+    pub(crate) fn awaits_pages(&self, id: ObjectId) -> bool {
+        self.objects
+            .get(id)
+            .and_then(|object| self.objects.get(object.shadow?))
+            .is_some_and(|shadow| shadow.copy == Some(id))
     }
 }
