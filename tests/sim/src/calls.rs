@@ -224,14 +224,37 @@ fn pages(address: u64, size: u64) -> (u64, u64) {
 }
 
 impl Call {
+    /// vm_allocate of pages at a page.
+    #[must_use]
+    pub const fn allocate_at(start: u64, count: u64) -> Call {
+        Call::Allocate(Place {
+            start: Some(start),
+            count,
+            ..Place::DEFAULT
+        })
+    }
+
+    /// vm_map of a pager's object at a page.
+    #[must_use]
+    pub const fn map_at(start: u64, count: u64, from: (usize, u64)) -> Call {
+        let place = Place {
+            start: Some(start),
+            count,
+            ..Place::DEFAULT
+        };
+        Call::Map(place, Some(from))
+    }
+
     /// Any call that a client may make now.
     pub fn random(sim: &mut Sim, client: usize) -> Call {
-        let (start, count) = sim.random_range();
-        let address = start * BYTES + sim.random_offset();
-        let size = sim.random_size(count);
+        let (start, count) = sim.random_range(client, Prot::READ);
+        let offset = sim.random_offset();
+        let address = start * BYTES + offset;
+        let size = sim.random_size(count * BYTES - offset);
         match sim.random.below(100) {
             0..14 => Call::Allocate(sim.random_place(false)),
-            14..22 => Call::Deallocate(start, count),
+            14..18 => Call::Deallocate(start, count),
+            18..22 => Call::CopyIn(address, size, true),
             22..30 => {
                 let prots = [Prot::NONE, Prot::READ, Prot::DEFAULT, Prot::DEFAULT, Prot::ALL];
                 let to = sim.random.pick(&prots).unwrap();
@@ -252,21 +275,19 @@ impl Call {
                 Call::Map(place, Some((file, sim.random.below(10))))
             }
             50..63 => {
-                let (to, _) = sim.random_range();
-                let to = to * BYTES + sim.random_offset();
+                let to = sim.random_target(client, size);
                 Call::Copy(address, to, size)
             }
             63..67 => {
-                let (to, _) = sim.random_range();
                 let other = sim.random.below(sim.clients.len() as u64) as usize;
-                let to = to * BYTES + sim.random_offset();
+                let to = sim.random_target(other, size);
                 match sim.clients[other].alive {
                     true => Call::ReadOverwrite(address, other, to, size),
                     false => Call::Region(start),
                 }
             }
             67..74 => Call::CopyIn(address, size, sim.random.once_in(4)),
-            74..82 => sim.random_use_of_copy(address),
+            74..82 => sim.random_use_of_copy(client, address),
             82..88 => {
                 let kinds = [Kind::One, Kind::Share, Kind::Copy, Kind::Create];
                 let prots = [Prot::READ, Prot::DEFAULT, Prot::DEFAULT];
@@ -442,11 +463,44 @@ fn copied(cells: &[Cell]) -> Vec<Cell> {
 }
 
 impl Sim {
-    fn random_range(&mut self) -> (u64, u64) {
+    /// Any pages.
+    fn random_pages(&mut self) -> (u64, u64) {
         let pages = self.kind().pages;
         let most = if self.random.once_in(4) { 12 } else { 4 };
         let count = 1 + self.random.below(most);
         (BASE + self.random.below(pages), count)
+    }
+
+    /// Pages of a client that are mapped side by side, mostly.
+    fn random_range(&mut self, client: usize, rights: Prot) -> (u64, u64) {
+        let (start, count) = self.random_pages();
+        if self.random.once_in(8) {
+            return (start, count);
+        }
+        let good = |page: u64| {
+            let mapped = self.space(client).get(page);
+            mapped.is_some_and(|mapped| mapped.protection.contains(rights))
+        };
+        let pages = self.kind().pages;
+        let from_here = (start..BASE + pages).chain(BASE..start);
+        match from_here.into_iter().find(|page| good(*page)) {
+            None => (start, count),
+            Some(first) => {
+                let run = (first..first + count).take_while(|page| good(*page));
+                (first, run.count() as u64)
+            }
+        }
+    }
+
+    /// As many pages, writable, mostly.
+    fn random_target(&mut self, client: usize, size: u64) -> u64 {
+        for _ in 0..6 {
+            let (start, count) = self.random_range(client, Prot::WRITE);
+            if count * BYTES >= size {
+                return start * BYTES + (count * BYTES - size) * self.random.below(2);
+            }
+        }
+        self.random_pages().0 * BYTES + self.random_offset()
     }
 
     fn random_offset(&mut self) -> u64 {
@@ -456,15 +510,15 @@ impl Sim {
         }
     }
 
-    fn random_size(&mut self, count: u64) -> u64 {
+    fn random_size(&mut self, most: u64) -> u64 {
         match self.random.below(3) {
-            0 => 1 + self.random.below(count * BYTES),
-            _ => count * BYTES,
+            0 => 1 + self.random.below(most),
+            _ => most,
         }
     }
 
     fn random_place(&mut self, any_rights: bool) -> Place {
-        let (start, count) = self.random_range();
+        let (start, count) = self.random_pages();
         let mut place = Place {
             start: (!self.random.once_in(4)).then_some(start),
             count,
@@ -486,7 +540,7 @@ impl Sim {
         place
     }
 
-    fn random_use_of_copy(&mut self, address: u64) -> Call {
+    fn random_use_of_copy(&mut self, client: usize, address: u64) -> Call {
         let place = self.random.below(self.copies.len().max(1) as u64) as usize;
         let Some(held) = self.copies.get(place) else {
             return Call::CopyIn(address, BYTES, false);
@@ -498,10 +552,13 @@ impl Sim {
                 Call::CopyOut(number, self.random.once_in(2).then_some(start))
             }
             1 => Call::MapCopy(number, self.random.below(2), self.random_place(true)),
-            _ => match self.random.once_in(2) || size == 0 {
-                true => Call::Write(number, address, size),
-                false => Call::Write(number, address, 1 + self.random.below(size)),
-            },
+            _ => {
+                let size = match self.random.once_in(2) {
+                    true => size,
+                    false => 1 + self.random.below(size),
+                };
+                Call::Write(number, self.random_target(client, size), size)
+            }
         }
     }
 
@@ -702,6 +759,8 @@ impl Sim {
 
     /// An answer: is it right, and what has changed?
     pub fn apply(&mut self, plan: Pending, answer: Answer) {
+        let name = plan.call.request(self).name();
+        self.count(name, answer.map(|_| ()));
         match (plan.expect, answer) {
             (Ok(()), Ok(reply)) => {
                 let Message::Map(message) = reply.message else {

@@ -133,12 +133,14 @@ impl Pagers {
             panic!("{reply:?}");
         };
         let first = self.files.len();
+        // One object that is never answered for may keep all slots of the tray waiting.
+        let silent = habits.iter().any(|habits| habits.silent);
         self.files.extend(habits.iter().enumerate().map(|(place, habits)| {
             let number = first + place;
             File {
                 port: RightId(100 + number as u32),
                 habits: *habits,
-                faulty: habits.silent,
+                faulty: silent,
                 store: BTreeMap::new(),
                 control: None,
                 asked: 0,

@@ -484,8 +484,11 @@ impl World {
                 });
                 assert!(
                     sound,
-                    "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants {granted:?}",
-                    self.events
+                    "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants \
+                     {granted:?}\n{:#?}\n{:#?}",
+                    self.events,
+                    self.core.entry_at(map, page),
+                    self.core.chain(map, page).collect::<Vec<_>>(),
                 );
             }
         }

@@ -1,6 +1,7 @@
 //! Runs one seed and prints every event, effect and message: `replay KIND SEED`. Given two seeds, runs
 //! all from the first to below the second, quietly, and says which fail.
 
+use std::collections::BTreeMap;
 use std::panic;
 use std::process::ExitCode;
 
@@ -26,9 +27,22 @@ fn main() -> ExitCode {
 }
 
 fn many(kind: Kind, seeds: std::ops::Range<u64>) -> ExitCode {
-    let failed: Vec<u64> = seeds
-        .filter(|seed| panic::catch_unwind(|| Sim::new(*seed, kind).run()).is_err())
-        .collect();
+    let mut tally: BTreeMap<String, u64> = BTreeMap::new();
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let run = panic::catch_unwind(|| {
+            let mut sim = Sim::new(seed, kind);
+            sim.run();
+            std::mem::take(&mut sim.tally)
+        });
+        match run {
+            Ok(done) => done.into_iter().for_each(|(what, count)| *tally.entry(what).or_default() += count),
+            Err(_) => failed.push(seed),
+        }
+    }
+    for (what, count) in tally {
+        println!("{count:>8} {what}");
+    }
     println!("{} failed: {failed:?}", failed.len());
     match failed.is_empty() {
         true => ExitCode::SUCCESS,
