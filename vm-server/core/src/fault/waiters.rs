@@ -7,7 +7,7 @@
 use ipc_abi::Kern;
 
 use crate::effect::{Effect, Report};
-use crate::event::{Fault, Time, Token};
+use crate::event::{Fault, ObjectId, Time, Token};
 use crate::fault::Resolved;
 use crate::id::Id;
 use crate::machine::Machine;
@@ -185,53 +185,63 @@ impl Core {
         if request.closed && request.lookers == 0 {
             self.requests.remove(id);
         }
-        if failed && self.still_wants(index, pager, Some(page)) {
+        if failed && self.still_wants(index, pager, page) {
             Err(Kern::MemoryError)
         } else {
             Ok(())
         }
     }
 
-    /// Whether a waiter waits for a pager that it does not depend on any more.
+    /// Whether a waiter waits for a pager that what it wants does not depend on any more.
     fn is_stale(&self, index: u32, on: WaitOn) -> bool {
-        match on {
+        let object = match on {
             WaitOn::Request(request, page) => {
                 let request = self.requests.get(request);
-                request.is_none_or(|r| !self.still_wants(index, r.pager, Some(page)))
+                return request.is_none_or(|r| !self.still_wants(index, r.pager, page));
             }
-            WaitOn::Pager(pager) => !self.still_wants(index, pager, None),
-            _ => false,
-        }
+            WaitOn::Pager(pager) => self.pagers.get(pager).map(|pager| pager.object),
+            WaitOn::Loan(loan) => self.loans.get(loan).map(|loan| loan.object),
+            WaitOn::Slots(tray) => {
+                return !self.still_passes(index, |core, object, _| {
+                    let pager = core.pager_of(object);
+                    pager.is_some_and(|(_, pager)| pager.tray == Some(tray))
+                });
+            }
+            WaitOn::Nothing | WaitOn::Turn | WaitOn::MapOp(_) | WaitOn::Frames => return false,
+        };
+        !self.still_passes(index, |_, at, _| Some(at) == object)
     }
 
-    /// Whether what a waiter wants still depends on a page, or any page, of a pager's object. A fault's
-    /// map may have changed while it waited; an operation decides for itself.
-    fn still_wants(&self, index: u32, pager: Id<Pager>, page: Option<u64>) -> bool {
+    /// Whether what a waiter wants still depends on a page of a pager's object.
+    fn still_wants(&self, index: u32, pager: Id<Pager>, page: u64) -> bool {
+        let object = self.pagers.get(pager).map(|pager| pager.object);
+        self.still_passes(index, |_, at, number| Some(at) == object && number == page)
+    }
+
+    /// Whether the look-up of a fault still comes to an object, and there to a page number, of which
+    /// `wanted` holds, and to no page before. A fault's map may have changed while it waited; an
+    /// operation decides for itself.
+    fn still_passes(&self, index: u32, wanted: impl Fn(&Core, ObjectId, u64) -> bool) -> bool {
         let Some(What::Fault { map, address, .. }) = self.waiters.at(index).map(|w| w.what) else {
             return true;
-        };
-        let Some(object) = self.pagers.get(pager).map(|pager| pager.object) else {
-            return false;
         };
         let entry = self
             .maps
             .get(map)
             .map(|map| map.tree.find(&self.entries, address))
             .and_then(|link| self.entries.at(link.0));
-        let Some((entry, top)) = entry.and_then(|entry| Some((entry, entry.object?))) else {
-            return false;
-        };
-        let (mut at, mut number) = (top, page_of(entry.offset_of(address)));
-        while at != object || page.is_some_and(|page| page != number) {
-            if matches!(self.slot(at, number), Slot::Page(_)) {
+        let top = entry.and_then(|entry| Some((entry.object?, page_of(entry.offset_of(address)))));
+        let mut place = top;
+        while let Some((object, number)) = place {
+            if wanted(self, object, number) {
+                return true;
+            }
+            if matches!(self.slot(object, number), Slot::Page(_)) {
                 return false;
             }
-            match self.below(at, number) {
-                Some(below) => (at, number) = below,
-                None => return false,
-            }
+            place = self.below(object, number);
         }
-        true
+        false
     }
 
     /// Ends a waiter's wait with a failure: a fault is answered, an operation learns it at its turn.
