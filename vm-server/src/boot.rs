@@ -6,6 +6,7 @@ use core::fmt;
 
 use bootimg::{Image, Level, LoadPlan, Protection};
 use ipc::buffer::Body;
+use ipc::time::Clock;
 use ipc::trap;
 use ipc_abi::Kern;
 use ipc_abi::boot::{BootInfo, FrameRange, RANGES_MAX};
@@ -137,6 +138,7 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         host_memory: given.host_memory,
         host_control: given.host_control,
         notices,
+        clock: Clock::set(),
         wake: Time::NEVER,
         later: Vec::new(),
         refused: 0,

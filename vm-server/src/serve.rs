@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ipc::trap;
+use ipc::time::Clock;
 use ipc_abi::boot::FrameRange;
 use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
@@ -24,11 +24,6 @@ const DONATION: u32 = 4;
 
 /// How long clients run between two steps of unfinished work, in nanoseconds.
 const PAUSE: u64 = 50_000;
-
-/// The time.
-fn now() -> Time {
-    Time(trap::clock_get().map_or(0, |(now, _)| now))
-}
 
 /// What takes effect at once: memory and page tables.
 #[derive(Debug)]
@@ -80,7 +75,9 @@ pub(crate) struct Server {
     pub(crate) host_control: Name,
     /// Where the kernel's notices about other ports go.
     pub(crate) notices: Name,
-    /// When the core wants to know the time.
+    /// The time.
+    pub(crate) clock: Clock,
+    /// When the core wants to know it.
     pub(crate) wake: Time,
     /// When the next step of unfinished work is due, however many messages come until then.
     pub(crate) step: Time,
@@ -149,7 +146,7 @@ impl Server {
         if !unfinished {
             self.step = Time::NEVER;
         } else if self.step == Time::NEVER {
-            self.step = now().after(PAUSE);
+            self.step = Time(self.clock.now()).after(PAUSE);
         }
         self.step.min(self.wake)
     }
@@ -221,7 +218,7 @@ impl Server {
 
     fn turn(&mut self, event: Event) {
         let mut turn = Turn {
-            now: now(),
+            now: Time(self.clock.now()),
             supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
