@@ -99,8 +99,12 @@ pub enum Call {
     Write(u64, u64, u64),
     /// mach_make_memory_entry of pages.
     MakeEntry(u64, u64, Prot, Kind),
+    /// mach_make_memory_entry of pages of a named entry.
+    MakeWindow(u64, u64, u64, Prot, Kind),
     /// vm_map of a named entry from a page on.
     MapEntry(u64, u64, Place),
+    /// vm_msync of pages, with flags.
+    Msync(u64, u64, u32),
     /// task_create, with inheritance or without.
     Fork(bool),
     /// vm_region at a page.
@@ -117,6 +121,8 @@ pub struct Pending {
     expect: Result<(), Kern>,
     reads: Vec<Cell>,
     writes: Vec<Cell>,
+    /// Pages whose pagers have something to do with it.
+    asks: Vec<Cell>,
     /// Addresses that it looks at: client, first page, pages.
     looks: Vec<(usize, u64, u64)>,
     /// Addresses that it changes.
@@ -147,6 +153,7 @@ impl Pending {
             expect: Ok(()),
             reads: Vec::new(),
             writes: Vec::new(),
+            asks: Vec::new(),
             looks: Vec::new(),
             changes: Vec::new(),
             anywhere: false,
@@ -264,8 +271,9 @@ impl Call {
                 let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
                 Call::Inherit(start, count, sim.random.pick(&kinds).unwrap())
             }
-            35..37 => Call::Behave(start, count, sim.random.below(4) as u32),
-            37..50 => {
+            35..36 => Call::Behave(start, count, sim.random.below(4) as u32),
+            36..39 => Call::Msync(start, count, sim.random_sync()),
+            39..50 => {
                 let files = sim.pagers.files.len() as u64;
                 let place = sim.random_place(true);
                 if files == 0 {
@@ -292,7 +300,14 @@ impl Call {
                 let kinds = [Kind::One, Kind::Share, Kind::Copy, Kind::Create];
                 let prots = [Prot::READ, Prot::DEFAULT, Prot::DEFAULT];
                 let kind = sim.random.pick(&kinds).unwrap();
-                Call::MakeEntry(start, count, sim.random.pick(&prots).unwrap(), kind)
+                let rights = sim.random.pick(&prots).unwrap();
+                match sim.random_entry() {
+                    Some(number) if sim.random.once_in(4) => {
+                        let (index, count) = (sim.random.below(4), 1 + sim.random.below(3));
+                        Call::MakeWindow(number, index, count, rights, kind)
+                    }
+                    _ => Call::MakeEntry(start, count, rights, kind),
+                }
             }
             88..94 => {
                 let place = sim.random_place(true);
@@ -368,7 +383,8 @@ impl Call {
                 flags: anywhere(start).bits(),
             }),
             Call::Write(_, address, size) => Request::VmWrite(vm_map::VmWrite { address, size }),
-            Call::MakeEntry(start, count, protection, kind) => {
+            Call::MakeEntry(start, count, protection, kind)
+            | Call::MakeWindow(_, start, count, protection, kind) => {
                 let flags = match kind {
                     Kind::One => 0,
                     Kind::Share => vm_map::MAP_MEM_VM_SHARE,
@@ -381,6 +397,11 @@ impl Call {
                     permission: u32::from(protection.bits()) | flags,
                 })
             }
+            Call::Msync(start, count, flags) => Request::VmMsync(vm_map::VmMsync {
+                address: start * BYTES,
+                size: count * BYTES,
+                flags,
+            }),
             Call::Fork(inherit) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion {
                 address: page * BYTES,
@@ -400,7 +421,9 @@ impl Call {
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 PortRef::Own(sim.held(number).port)
             }
-            Call::MapEntry(number, ..) => PortRef::Own(sim.entry(number).port),
+            Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) => {
+                PortRef::Own(sim.entry(number).port)
+            }
             _ => PortRef::None,
         }
     }
@@ -562,6 +585,12 @@ impl Sim {
         }
     }
 
+    fn random_sync(&mut self) -> u32 {
+        let how = [vm_map::VM_SYNC_ASYNCHRONOUS, vm_map::VM_SYNC_SYNCHRONOUS];
+        let also = [0, 0, vm_map::VM_SYNC_INVALIDATE, vm_map::VM_SYNC_CONTIGUOUS];
+        self.random.pick(&how).unwrap() | self.random.pick(&also).unwrap()
+    }
+
     fn random_entry(&mut self) -> Option<u64> {
         let place = self.random.below(self.entries.len().max(1) as u64) as usize;
         self.entries.get(place).map(|entry| entry.number)
@@ -656,6 +685,17 @@ impl Sim {
             }
             Call::MakeEntry(start, count, protection, kind) => {
                 self.plan_entry(&mut plan, (start, count), protection, kind);
+            }
+            Call::MakeWindow(number, index, count, protection, kind) => {
+                self.plan_window_of_entry(&mut plan, number, (index, count), protection, kind);
+            }
+            Call::Msync(start, count, flags) => {
+                let space = self.space(client);
+                plan.asks = space.cells(start, count);
+                plan.looks.push((client, start, count));
+                if flags & vm_map::VM_SYNC_CONTIGUOUS != 0 && !space.is_full(start, count) {
+                    plan.expect = Err(Kern::InvalidAddress);
+                }
             }
             Call::MapEntry(number, index, place) => {
                 let entry = self.entry(number).clone();
@@ -755,6 +795,29 @@ impl Sim {
         }
     }
 
+    fn plan_window_of_entry(
+        &self,
+        plan: &mut Pending,
+        number: u64,
+        (index, count): (u64, u64),
+        protection: Prot,
+        kind: Kind,
+    ) {
+        if kind == Kind::Create {
+            return;
+        }
+        plan.held = Some(number);
+        let entry = self.entry(number);
+        let end = (index + count) as usize;
+        match entry.cells.get(index as usize..end) {
+            None => plan.expect = Err(Kern::InvalidArgument),
+            Some(_) if !entry.protection.contains(protection) => {
+                plan.expect = Err(Kern::ProtectionFailure);
+            }
+            Some(window) => plan.reads = window.to_vec(),
+        }
+    }
+
     // Answers.
 
     /// An answer: is it right, and what has changed?
@@ -771,7 +834,10 @@ impl Sim {
             (Err(expected), Err(code)) if expected == code => {}
             (_, Err(code)) => {
                 let failed = code == Kern::MemoryError
-                    && plan.reads.iter().chain(&plan.writes).any(|c| self.may_fail(c));
+                    && [&plan.reads, &plan.writes, &plan.asks]
+                        .into_iter()
+                        .flatten()
+                        .any(|cell| self.may_fail(cell));
                 let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..)
                     if !self.clients[other].alive);
                 let short = code == Kern::ResourceShortage && self.kind().pressure;
@@ -810,7 +876,7 @@ impl Sim {
             (Call::Inherit(start, count, to), _) => {
                 self.clients[client].space.inherit(start, count, to);
             }
-            (Call::Behave(..), _) => {}
+            (Call::Behave(..) | Call::Msync(..), _) => {}
             (Call::Map(place, file), vm_map::Reply::VmMap(reply)) => {
                 let cells = match (file, place.copy) {
                     (None, _) => fresh(place.count),
@@ -873,6 +939,24 @@ impl Sim {
                     _ => self.space(client).cells(start, size),
                 };
                 assert_eq!(cells.len() as u64, size, "the entry has a hole");
+                let number = self.held_number();
+                self.entries.push(Entry {
+                    number,
+                    port: right.unwrap(),
+                    cells,
+                    protection,
+                });
+            }
+            (
+                Call::MakeWindow(_, _, count, protection, kind),
+                vm_map::Reply::MachMakeMemoryEntry(reply),
+            ) => {
+                let cells = match kind {
+                    Kind::Create => fresh(count),
+                    Kind::Copy => copied(&plan.reads),
+                    _ => plan.reads.clone(),
+                };
+                assert_eq!(reply.size, count * BYTES);
                 let number = self.held_number();
                 self.entries.push(Entry {
                     number,

@@ -11,7 +11,8 @@ use ipc_abi::Kern;
 use ipc_abi::types::{CopyStrategy, Prot};
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
-use vm_core::event::{Event, MapId, PortOf, Token};
+use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
+use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 use crate::Random;
 use crate::calls::{Call, Entry, Held, Pending};
@@ -641,6 +642,7 @@ impl Sim {
         self.drain();
         self.world.return_frames();
         self.drain();
+        self.count_statistics();
         self.world.post(Event::TaskEnded(self.host));
         self.drain();
         let left = self.world.core.census();
@@ -649,6 +651,27 @@ impl Sim {
         assert!(left.is_empty(), "something is left: {left:?}");
         for (port, state) in &self.world.ports {
             assert_eq!(state.held, 0, "rights to port {port} are left");
+        }
+    }
+
+    /// Counts what the core says that it did.
+    fn count_statistics(&mut self) {
+        let ask = Request::VmStatistics(VmStatistics {});
+        let (_, reply) = self.world.call_now(self.host, ask, PortRef::None);
+        let Some(Reply::VmStatistics(now)) = reply else {
+            panic!("{reply:?}");
+        };
+        for (what, count) in [
+            ("zero fills", now.zero_fills),
+            ("copies on write", now.cow_breaks),
+            ("copy pushes", now.copy_pushes),
+            ("data requests", now.data_requests),
+            ("pages in", now.page_ins),
+            ("pages out", now.page_outs),
+            ("pages copied", now.pages_copied),
+            ("collapses", now.collapses),
+        ] {
+            *self.tally.entry(what.to_string()).or_default() += count;
         }
     }
 
