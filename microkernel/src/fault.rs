@@ -16,6 +16,7 @@ use crate::world;
 
 /// Bits of the processor's error code.
 const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
 const RESERVED: u64 = 1 << 3;
 const FETCH: u64 = 1 << 4;
 
@@ -38,11 +39,18 @@ pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
         world.hardware.counters.faults += 1;
         trace::fault(world, thread, address, access);
         let kernel = &mut world.kernel;
-        let raised = if address < USER_HALF_END {
-            kernel.raise_fault(&mut world.hardware, address, access)
-        } else {
-            let code = u64::from(Kern::InvalidAddress.raw());
+        let mut refuse = |code: Kern| {
+            let code = u64::from(code.raw());
             kernel.raise_exception(&mut world.hardware, Kind::BadAccess, code, address)
+        };
+        let raised = if address >= USER_HALF_END {
+            refuse(Kern::InvalidAddress)
+        } else if error & USER == 0 {
+            // The processor's own access for an instruction (a descriptor; with some emulators a
+            // far return). SMAP forbids it whatever is entered, so nobody could resolve it.
+            refuse(Kern::ProtectionFailure)
+        } else {
+            kernel.raise_fault(&mut world.hardware, address, access)
         };
         exception::check(raised, thread, address);
         schedule::next(world)

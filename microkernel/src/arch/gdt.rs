@@ -121,6 +121,8 @@ pub(crate) fn init() {
             null(SegmentSelector::new(0, PrivilegeLevel::Ring0));
         }
         tables::load_tss(SegmentSelector(TSS_SELECTOR));
+        // After reset the LDT is the first 64 KiB of whatever address space is loaded.
+        core::arch::asm!("lldt {:x}", in(reg) 0_u16, options(nomem, nostack, preserves_flags));
     }
 }
 
