@@ -40,6 +40,8 @@ pub struct Kind {
     pub faulty: bool,
     /// Memory may run out.
     pub pressure: bool,
+    /// Pagers act most of the time, much of it of their own accord.
+    pub paging: bool,
 }
 
 impl Kind {
@@ -52,6 +54,14 @@ impl Kind {
         events: 300,
         faulty: false,
         pressure: false,
+        paging: false,
+    };
+    /// Few pages of pagers that take them back all the time.
+    pub const PAGING: Kind = Kind {
+        pages: 12,
+        pagers: 1,
+        paging: true,
+        ..Kind::PLAIN
     };
     /// Anonymous memory alone.
     pub const ANONYMOUS: Kind = Kind {
@@ -70,13 +80,19 @@ impl Kind {
         ..Kind::PLAIN
     };
     /// Names of the kinds.
-    pub const NAMES: [&str; 4] = ["plain", "anonymous", "faulty", "pressure"];
+    pub const NAMES: [&str; 5] = ["plain", "anonymous", "paging", "faulty", "pressure"];
 
     /// A kind by its name.
     #[must_use]
     pub fn named(name: &str) -> Option<Kind> {
         let place = Kind::NAMES.iter().position(|known| *known == name)?;
-        let kinds = [Kind::PLAIN, Kind::ANONYMOUS, Kind::FAULTY, Kind::PRESSURE];
+        let kinds = [
+            Kind::PLAIN,
+            Kind::ANONYMOUS,
+            Kind::PAGING,
+            Kind::FAULTY,
+            Kind::PRESSURE,
+        ];
         kinds.get(place).copied()
     }
 }
@@ -168,7 +184,7 @@ impl Sim {
         for _ in 0..kind.pagers {
             let slots = 1 + random.below(12) as u32;
             let habits: Vec<Habits> = (0..1 + random.below(3))
-                .map(|_| habits(&mut random, kind.faulty))
+                .map(|_| habits(&mut random, &kind))
                 .collect();
             pagers.start(&mut world, host, slots, &habits);
         }
@@ -239,6 +255,12 @@ impl Sim {
 
     /// Something happens.
     pub fn event(&mut self) {
+        if self.kind.paging {
+            for _ in 0..self.random.below(8) {
+                self.pager_acts();
+                self.arrive();
+            }
+        }
         match self.random.below(100) {
             0..40 => self.thread_acts(),
             40..58 => self.call_something(),
@@ -735,7 +757,8 @@ impl Sim {
     }
 }
 
-fn habits(random: &mut Random, faulty: bool) -> Habits {
+fn habits(random: &mut Random, kind: &Kind) -> Habits {
+    let faulty = kind.faulty;
     let mut odds = |most: u64| match random.below(3) {
         0 => 0,
         _ => 1 + random.below(most),
@@ -747,7 +770,7 @@ fn habits(random: &mut Random, faulty: bool) -> Habits {
         locked: odds(4),
         precious: odds(4),
         refuse: odds(8),
-        initiative: odds(4),
+        initiative: if kind.paging { 1 } else { odds(4) },
         nonsense: if faulty { odds(4) } else { 0 },
         silent: false,
         holes: odds(2) == 0,
