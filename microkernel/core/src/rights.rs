@@ -428,6 +428,10 @@ impl Kernel {
         let record = self.ports.at_mut(port);
         record.sends = record.sends.saturating_sub(1);
         if record.sends > 0 {
+            // A task may be left with nobody but itself.
+            if record.sends <= 2 && matches!(record.object, Object::Task(_)) {
+                self.add_work(port);
+            }
             return;
         }
         if record.is_dead() {

@@ -17,7 +17,11 @@ use crate::{
     task::Life,
     thread::State,
 };
-use ipc_abi::{Kern, notify, right::SpecialPort};
+use ipc_abi::{
+    Kern,
+    notify::{self, ExitStatus},
+    right::SpecialPort,
+};
 
 /// Items of work that a step does, about.
 const STEP: u32 = 64;
@@ -123,6 +127,12 @@ impl Kernel {
                 }
                 machine.space_free(space);
                 self.kill_port(port);
+                Progress::Done
+            }
+            (Place::Kernel, Object::Task(task)) => {
+                if self.is_forsaken(task) {
+                    self.end_task(task, ExitStatus::Exited(0).to_word());
+                }
                 Progress::Done
             }
             (Place::Kernel, _) => Progress::Done,
@@ -294,7 +304,12 @@ impl Kernel {
         let task = self.tasks.at_mut(task);
         task.threads.remove(&mut self.threads, thread);
         task.slots.give(slot);
+        let control = task.port;
+        let was_last = task.threads.is_empty() && task.life == Life::Alive;
         self.threads.remove(thread);
+        if was_last {
+            self.add_work(control);
+        }
         if notice_out {
             self.messages.at_mut(notice).role = Role::Spent;
         } else {
@@ -307,6 +322,15 @@ impl Kernel {
     }
 
     // Tasks.
+
+    /// Whether a task has no thread, and nobody can give it one: no right to it is left but its own.
+    fn is_forsaken(&self, task: TaskId) -> bool {
+        let record = self.tasks.at(task);
+        let own = 1 + u32::from(record.names.find(record.port).is_some());
+        record.life == Life::Alive
+            && record.threads.is_empty()
+            && self.ports.at(record.port).sends <= own
+    }
 
     /// Begins the end of a task. The threads of a small task are gone at once.
     pub(crate) fn end_task(&mut self, task: TaskId, status: u64) {
