@@ -29,7 +29,7 @@ use crate::random::Random;
 use crate::traps::DISPOSITIONS;
 
 /// The role of an attacker. Its numbers: seed, messages, and to what it sends them.
-pub(crate) const ROLE: &str = "messages";
+pub(crate) const ROLE: &str = "attack:messages";
 
 /// Messages of one attacker.
 const MESSAGES: u64 = 6000;
@@ -175,6 +175,12 @@ pub(crate) fn attack(seed: u64, count: u64, target: u64) -> Result<u32, Kern> {
         0,
         0x1234,
     ];
+    let names = if target == target::BOOTSTRAP {
+        // What it registers it keeps as long as the port lives: only ports of this task.
+        alloc::vec![port, object.name(), 0, 0x1234]
+    } else {
+        names
+    };
     let mut attacker = Attacker {
         random: Random::new(seed),
         targets,

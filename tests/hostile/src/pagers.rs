@@ -30,7 +30,7 @@ use crate::helper::{DONE, Helper};
 use crate::random::Random;
 
 /// The role of a pager that lies. Its argument says how.
-pub(crate) const ROLE: &str = "pagers";
+pub(crate) const ROLE: &str = "attack:pagers";
 
 /// Slots of a tray.
 const SLOTS: u32 = 8;

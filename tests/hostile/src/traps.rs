@@ -20,7 +20,7 @@ use crate::helper::{DONE, Helper};
 use crate::random::Random;
 
 /// The role of an attacker. Its numbers: seed, traps, and 1 if it may do what ends it.
-pub(crate) const ROLE: &str = "traps";
+pub(crate) const ROLE: &str = "attack:traps";
 
 /// Traps of one attacker.
 const TRAPS: u64 = 60_000;
