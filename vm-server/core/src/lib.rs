@@ -64,10 +64,13 @@ pub mod talk;
 mod translation;
 pub mod tray;
 
+use alloc::vec::Vec;
+
 use ipc_abi::Kern;
 
 use crate::effect::Effects;
 use crate::event::{RightId, Time};
+use crate::machine::Revoke;
 use crate::object::page::{Frame, Pages};
 use crate::object::pages::{Nodes, Tree};
 use crate::op::wait::{List, Waiters};
@@ -147,8 +150,12 @@ pub struct Core {
     pub(crate) notes: Slab<talk::Note>,
     pub(crate) nodes: Nodes,
     pub(crate) pages: Pages,
+    /// Where a batch of revocations gathers; empty between two.
+    pub(crate) revokes: Vec<Revoke>,
     /// Memory object ports: name to index of the pager, as a pending slot.
     pub(crate) ports: Tree,
+    /// The pager that was told something last: the next thing to say is most likely its too.
+    pub(crate) told: Option<id::Id<object::pager::Pager>>,
     /// Woken faults and operations, in order.
     pub(crate) ready_faults: List,
     /// See `ready_faults`.
@@ -204,7 +211,9 @@ impl Core {
             notes: Slab::new(RECORDS),
             nodes: Slab::new(RECORDS),
             pages: Pages::new(config.frame_limit)?,
+            revokes: translation::list()?,
             ports: Tree::EMPTY,
+            told: None,
             ready_faults: List::EMPTY,
             ready_ops: List::EMPTY,
             short: List::EMPTY,

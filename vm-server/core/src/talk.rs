@@ -64,6 +64,7 @@ impl Core {
     /// [`Core::sent`]; after `Event::Full` there is nothing until `Event::Possible`.
     pub fn next_message(&mut self, port: RightId) -> Option<Message> {
         let id = self.pager_at(port)?;
+        self.told = Some(id);
         let pager = self.pagers.get(id)?;
         if pager.full {
             return None;
@@ -167,6 +168,12 @@ impl Core {
 
     /// The pager that speaks through a memory object port now.
     pub(crate) fn pager_at(&self, port: RightId) -> Option<Id<Pager>> {
+        // It speaks through its port as long as it lives.
+        if let Some(id) = self.told
+            && self.pagers.get(id).is_some_and(|pager| pager.port == port)
+        {
+            return Some(id);
+        }
         match self.ports.get(&self.nodes, u64::from(port.0)) {
             Slot::Pending(index) => self.pagers.id_at(index),
             _ => None,

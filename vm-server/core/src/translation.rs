@@ -6,6 +6,9 @@
 //! the entries of its object are searched, and those of the objects that shadow it and have no page of
 //! their own in between. Each element names the frame that it expects, so a place too many is harmless.
 
+use alloc::vec::Vec;
+
+use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::Core;
@@ -16,41 +19,68 @@ use crate::object::pages::Slot;
 use crate::range::{bytes_of, page_of};
 use crate::slab::NIL;
 
-/// Elements on their way to the machine.
-#[derive(Default)]
+/// Elements on their way to the machine, in the list that the core keeps for them.
 pub(crate) struct Batch {
-    elements: heapless::Vec<Revoke, REVOKE_MAX>,
+    elements: Vec<Revoke>,
     seen: Seen,
 }
 
 impl Batch {
     /// Adds an element; a full batch goes out first.
     pub(crate) fn push<M: Machine>(&mut self, machine: &mut M, element: Revoke) {
-        if self.elements.is_full() {
+        if self.elements.len() == self.elements.capacity() {
             self.flush(machine);
         }
-        // There is room now.
-        let _ = self.elements.push(element);
+        if self.elements.capacity() == 0 {
+            // Another batch is open and has the list.
+            self.see(machine.revoke(&[element]));
+        } else {
+            self.elements.push(element);
+        }
     }
 
     fn flush<M: Machine>(&mut self, machine: &mut M) {
-        if self.elements.is_empty() {
-            return;
+        if !self.elements.is_empty() {
+            self.see(machine.revoke(&self.elements));
+            self.elements.clear();
         }
-        let seen = machine.revoke(&self.elements);
-        self.elements.clear();
+    }
+
+    fn see(&mut self, seen: Seen) {
         self.seen.referenced |= seen.referenced;
         self.seen.dirty |= seen.dirty;
     }
+}
 
-    /// Carries out what is left. Only now is it done.
-    pub(crate) fn finish<M: Machine>(mut self, machine: &mut M) -> Seen {
-        self.flush(machine);
-        self.seen
-    }
+/// The list of a [`Batch`].
+///
+/// # Errors
+/// `KERN_RESOURCE_SHORTAGE`: no memory for it.
+pub(crate) fn list() -> Result<Vec<Revoke>, Kern> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(REVOKE_MAX)
+        .map_err(|_| Kern::ResourceShortage)?;
+    Ok(list)
 }
 
 impl Core {
+    /// A batch that is empty.
+    pub(crate) fn batch(&mut self) -> Batch {
+        Batch {
+            elements: core::mem::take(&mut self.revokes),
+            seen: Seen::default(),
+        }
+    }
+
+    /// Carries out what is left in a batch. Only now is it done.
+    pub(crate) fn batch_end<M: Machine>(&mut self, mut batch: Batch, machine: &mut M) -> Seen {
+        batch.flush(machine);
+        if batch.elements.capacity() != 0 {
+            self.revokes = batch.elements;
+        }
+        batch.seen
+    }
+
     /// Reduces every translation of a page to `keep`; none at all: removes them.
     pub(crate) fn revoke_page<M: Machine>(
         &mut self,
@@ -58,9 +88,9 @@ impl Core {
         frame: Frame,
         keep: Prot,
     ) -> Seen {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         self.revoke_later(machine, &mut batch, frame, keep);
-        batch.finish(machine)
+        self.batch_end(batch, machine)
     }
 
     /// As [`Core::revoke_page`], but done only when the batch is finished.
@@ -95,9 +125,9 @@ impl Core {
         place: (ObjectId, u64),
         old: Frame,
     ) {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         self.revoke_reached(machine, &mut batch, place, (old, Prot::NONE));
-        batch.finish(machine);
+        self.batch_end(batch, machine);
     }
 
     /// Removes or reduces the translation of a frame at one place: map index and page number.

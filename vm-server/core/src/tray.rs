@@ -259,7 +259,21 @@ impl Core {
         }
     }
 
-    /// Slots from `slot` on have become empty.
+    /// Slots from `slot` on have been emptied by a supply. While half of them are ready there is no
+    /// hurry: it costs less to fill many at once.
+    pub(crate) fn tray_emptied(&mut self, id: TrayId, slot: u32) {
+        let Some(tray) = self.trays.get_mut(id) else {
+            return;
+        };
+        tray.hand = tray.hand.min(slot);
+        let (object, slots) = (tray.object, tray.slots);
+        let ready = self.objects.get(object).map_or(0, |o| o.pages.pages());
+        if ready <= slots / 2 {
+            self.tray_wants_refill(id, slot);
+        }
+    }
+
+    /// Slots from `slot` on are to be filled.
     pub(crate) fn tray_wants_refill(&mut self, id: TrayId, slot: u32) {
         let first = self.trays_to_fill;
         if let Some(tray) = self.trays.get_mut(id) {

@@ -20,7 +20,6 @@ use crate::op::wait::List;
 use crate::range::{PAGE_SIZE, bytes_of};
 use crate::slab::NIL;
 use crate::talk::Say;
-use crate::translation::Batch;
 use crate::{Core, Turn};
 
 /// Most pages of one return (rule 170).
@@ -143,7 +142,7 @@ impl Core {
             return;
         };
         let (object, first, slot, flush) = (loan.object, loan.first, loan.slot, loan.flush);
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         let keep = if flush {
             Prot::NONE
         } else {
@@ -166,7 +165,7 @@ impl Core {
             }
             lent = lent.saturating_add(1);
         }
-        batch.finish(turn.machine);
+        self.batch_end(batch, turn.machine);
         if let Some(loan) = self.loans.get_mut(id) {
             loan.count = lent;
         }
@@ -217,7 +216,7 @@ impl Core {
         let (object, slot, count) = (loan.object, loan.slot, loan.count);
         let (pager, flush, dirty) = (loan.pager, loan.flush, loan.dirty);
         let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         let mut ended = heapless::Vec::<Frame, { RETURN_MAX as usize }>::new();
         for place in 0..count {
             let slot = slot.saturating_add(place);
@@ -238,7 +237,7 @@ impl Core {
             // A loan has no more pages than that.
             let _ = ended.push(frame);
         }
-        batch.finish(turn.machine);
+        self.batch_end(batch, turn.machine);
         for frame in ended {
             self.loan_page_ends(frame, (stored, flush, dirty));
         }

@@ -15,7 +15,6 @@ use crate::object::page::{Flags, Frame};
 use crate::object::pager::Pager;
 use crate::object::pages::Slot;
 use crate::range::{bytes_of, is_aligned, page_of};
-use crate::translation::Batch;
 use crate::{Core, Turn};
 
 /// What a range of missing pages is.
@@ -87,7 +86,7 @@ impl Core {
         let end = first.saturating_add(u64::from(args.count));
         self.requests_answered(id, (first, end));
         self.stats.page_ins = self.stats.page_ins.saturating_add(u64::from(reply.used));
-        self.tray_wants_refill(tray, args.slot);
+        self.tray_emptied(tray, args.slot);
         self.wake_slots(tray);
         Ok(reply)
     }
@@ -107,7 +106,7 @@ impl Core {
         };
         record.epoch = record.epoch.saturating_add(1);
         let epoch = record.epoch;
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         for slot in slot..slot.saturating_add(count) {
             let (Some(frame), Some(page)) =
                 (self.tray_ready(tray, slot), self.tray_page(tray, slot))
@@ -123,7 +122,7 @@ impl Core {
             };
             batch.push(turn.machine, element);
         }
-        batch.finish(turn.machine);
+        self.batch_end(batch, turn.machine);
     }
 
     /// Puts a supplied page where it belongs, unless there is something already. Says whether it did.
