@@ -211,9 +211,7 @@ impl Pending {
                 other.reads(name) || other.writes(name)
             })
         };
-        let moves = |one: &Pending, other: &Pending| {
-            one.anywhere && other.concerns(one.client)
-        };
+        let moves = |one: &Pending, other: &Pending| one.anywhere && other.concerns(one.client);
         meet(&self.changes, &other.changes)
             || meet(&self.changes, &other.looks)
             || meet(&self.looks, &other.changes)
@@ -263,7 +261,13 @@ impl Call {
             14..18 => Call::Deallocate(start, count),
             18..22 => Call::CopyIn(address, size, true),
             22..30 => {
-                let prots = [Prot::NONE, Prot::READ, Prot::DEFAULT, Prot::DEFAULT, Prot::ALL];
+                let prots = [
+                    Prot::NONE,
+                    Prot::READ,
+                    Prot::DEFAULT,
+                    Prot::DEFAULT,
+                    Prot::ALL,
+                ];
                 let to = sim.random.pick(&prots).unwrap();
                 Call::Protect(start, count, sim.random.once_in(12), to)
             }
@@ -349,13 +353,11 @@ impl Call {
                 size: count * BYTES,
                 inheritance: to as u32,
             }),
-            Call::Behave(start, count, behavior) => {
-                Request::VmBehaviorSet(vm_map::VmBehaviorSet {
-                    address: start * BYTES,
-                    size: count * BYTES,
-                    behavior,
-                })
-            }
+            Call::Behave(start, count, behavior) => Request::VmBehaviorSet(vm_map::VmBehaviorSet {
+                address: start * BYTES,
+                size: count * BYTES,
+                behavior,
+            }),
             Call::Map(place, None) => place.request(0),
             Call::Map(place, Some((_, index))) => place.request(index),
             Call::MapCopy(_, index, place) | Call::MapEntry(_, index, place) => {
@@ -415,9 +417,7 @@ impl Call {
                 let port = sim.pagers.files[file].port;
                 sim.world.right_to(port)
             }
-            Call::ReadOverwrite(_, other, ..) => {
-                PortRef::Own(PortOf::Map(sim.clients[other].map))
-            }
+            Call::ReadOverwrite(_, other, ..) => PortRef::Own(PortOf::Map(sim.clients[other].map)),
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 PortRef::Own(sim.held(number).port)
             }
@@ -634,12 +634,18 @@ impl Sim {
                 plan.changes.push((client, start, count));
             }
             Call::Protect(start, count, _, to) => {
-                plan.expect = self.space(client).check(start, count, |m| m.max.contains(to));
+                plan.expect = self
+                    .space(client)
+                    .check(start, count, |m| m.max.contains(to));
                 plan.changes.push((client, start, count));
             }
             Call::Map(place, Some((file, index))) => {
                 let port = self.pagers.files[file].port;
-                let dead = self.world.ports.get(&port.0).is_some_and(|port| port.is_dead());
+                let dead = self
+                    .world
+                    .ports
+                    .get(&port.0)
+                    .is_some_and(|port| port.is_dead());
                 self.plan_place(&mut plan, place);
                 if dead {
                     plan.expect = Err(Kern::InvalidArgument);
@@ -885,7 +891,10 @@ impl Sim {
                 };
                 self.map(plan, (place, reply.address), cells);
             }
-            (Call::MapCopy(_, _, place) | Call::MapEntry(_, _, place), vm_map::Reply::VmMap(reply)) => {
+            (
+                Call::MapCopy(_, _, place) | Call::MapEntry(_, _, place),
+                vm_map::Reply::VmMap(reply),
+            ) => {
                 let cells = match place.copy {
                     true => copied(&plan.reads),
                     false => plan.reads.clone(),
@@ -1002,14 +1011,20 @@ impl Sim {
         let (start, count) = (reply.address / BYTES, reply.size / BYTES);
         let space = self.space(client);
         let first = start.max(page);
-        assert!(space.is_free(page, first - page), "{reply:?} is not the next");
+        assert!(
+            space.is_free(page, first - page),
+            "{reply:?} is not the next"
+        );
         for page in start..start + count {
             let agrees = space.get(page).is_some_and(|mapped| {
                 u32::from(mapped.protection.bits()) == reply.protection
                     && u32::from(mapped.max.bits()) == reply.max_protection
                     && mapped.inherit as u32 == reply.inheritance
             });
-            assert!(agrees, "page {page:#x} of client {client} is not as {reply:?} says");
+            assert!(
+                agrees,
+                "page {page:#x} of client {client} is not as {reply:?} says"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@
 //!   schedule --- events ---> world --- Event ---> vm_core::Core
 //!      |  \                    |  <-- Effect ---     |
 //!      |   pager (scripts) ----+                     | Machine
-//!      +--- flat (what is right)          machine (frames, translations) 
+//!      +--- flat (what is right)          machine (frames, translations)
 //! ```
 //! [`world`] carries out effects and checks the core after each event; [`schedule`] chooses what
 //! happens and compares what tasks see with [`flat`]. A run is a function of its seed.

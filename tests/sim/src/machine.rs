@@ -119,7 +119,9 @@ impl Model {
 
     /// The maps that have an address space here.
     pub fn maps(&self) -> impl Iterator<Item = MapId> + '_ {
-        self.spaces.keys().filter_map(|word| MapId::from_word(*word))
+        self.spaces
+            .keys()
+            .filter_map(|word| MapId::from_word(*word))
     }
 
     /// The translation of a page.

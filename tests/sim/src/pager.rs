@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::{CopyStrategy, Prot};
-use ipc_protocol::memory_object::{MemoryObjectDataRequest, MemoryObjectDataReturn, Request as Said};
+use ipc_protocol::memory_object::{
+    MemoryObjectDataRequest, MemoryObjectDataReturn, Request as Said,
+};
 use ipc_protocol::memory_object_control::{
     MEMORY_OBJECT_DATA_FLUSH, MemoryObjectChangeAttributes, MemoryObjectDataError,
     MemoryObjectDataSupply, MemoryObjectDataUnavailable, MemoryObjectDataWritten,
@@ -135,17 +137,18 @@ impl Pagers {
         let first = self.files.len();
         // One object that is never answered for may keep all slots of the tray waiting.
         let silent = habits.iter().any(|habits| habits.silent);
-        self.files.extend(habits.iter().enumerate().map(|(place, habits)| {
-            let number = first + place;
-            File {
-                port: RightId(100 + number as u32),
-                habits: *habits,
-                faulty: silent,
-                store: BTreeMap::new(),
-                control: None,
-                asked: 0,
-            }
-        }));
+        self.files
+            .extend(habits.iter().enumerate().map(|(place, habits)| {
+                let number = first + place;
+                File {
+                    port: RightId(100 + number as u32),
+                    habits: *habits,
+                    faulty: silent,
+                    store: BTreeMap::new(),
+                    control: None,
+                    asked: 0,
+                }
+            }));
         self.pagers.push(Pager {
             map,
             tray,
@@ -339,11 +342,7 @@ impl Pagers {
                     request: wanted.request,
                     result: 0,
                 };
-                self.say(
-                    place,
-                    file,
-                    Request::MemoryObjectSynchronizeCompleted(done),
-                );
+                self.say(place, file, Request::MemoryObjectSynchronizeCompleted(done));
             }
             Said::MemoryObjectLockCompleted(_) | Said::MemoryObjectChangeCompleted(_) => {}
         }
@@ -360,7 +359,9 @@ impl Pagers {
     }
 
     fn say(&mut self, place: usize, file: usize, request: Request) {
-        self.pagers[place].acts.push_back(Act::Say { file, request });
+        self.pagers[place]
+            .acts
+            .push_back(Act::Say { file, request });
     }
 
     /// Whether a habit with these odds shows now.
@@ -463,7 +464,11 @@ impl Pagers {
             offset: first * PAGE_SIZE,
             slot,
             count,
-            lock_value: if locked { u32::from(Prot::WRITE.bits()) } else { 0 },
+            lock_value: if locked {
+                u32::from(Prot::WRITE.bits())
+            } else {
+                0
+            },
             precious: self.feels(random, habits.precious),
         };
         self.say(place, file, Request::MemoryObjectDataSupply(supply));
@@ -557,8 +562,14 @@ impl Pagers {
         };
         let far = (1000 + random.below(50)) * PAGE_SIZE;
         let request = match random.below(14) {
-            0 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { offset: 5, ..supply }),
-            1 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { slot: slots, ..supply }),
+            0 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
+                offset: 5,
+                ..supply
+            }),
+            1 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
+                slot: slots,
+                ..supply
+            }),
             2 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { count: 0, ..supply }),
             3 => {
                 let count = [slots + 1, 65, u32::MAX][random.below(3) as usize];
@@ -601,7 +612,13 @@ impl Pagers {
     }
 }
 
-fn lock(offset: u64, size: u64, returns: u32, flags: u32, lock_value: u32) -> MemoryObjectLockRequest {
+fn lock(
+    offset: u64,
+    size: u64,
+    returns: u32,
+    flags: u32,
+    lock_value: u32,
+) -> MemoryObjectLockRequest {
     MemoryObjectLockRequest {
         offset,
         size,

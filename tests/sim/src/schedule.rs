@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use ipc_abi::Kern;
 use ipc_abi::types::{CopyStrategy, Prot};
+use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
-use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
 use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 use crate::Random;
@@ -514,7 +514,10 @@ impl Sim {
         let file = self.file_of(port);
         // What is cached for nobody goes with its pager.
         let last = self.clients.iter().all(|client| !client.alive);
-        assert!(self.kind.faulty || last, "data of object {file} was dropped");
+        assert!(
+            self.kind.faulty || last,
+            "data of object {file} was dropped"
+        );
         for (_, cell) in self.cells.range((file, 0)..(file + 1, 0)) {
             cell.borrow_mut().lost = true;
         }
@@ -527,7 +530,11 @@ impl Sim {
         let busy = |number| self.pending.values().any(|call| call.uses(number));
         if self.random.once_in(2) {
             let place = self.random.below(self.copies.len().max(1) as u64) as usize;
-            if self.copies.get(place).is_some_and(|held| !busy(held.number)) {
+            if self
+                .copies
+                .get(place)
+                .is_some_and(|held| !busy(held.number))
+            {
                 let port = self.copies[place].port;
                 self.world.no_senders(port, late);
                 if !late {
@@ -536,7 +543,11 @@ impl Sim {
             }
         } else {
             let place = self.random.below(self.entries.len().max(1) as u64) as usize;
-            if self.entries.get(place).is_some_and(|held| !busy(held.number)) {
+            if self
+                .entries
+                .get(place)
+                .is_some_and(|held| !busy(held.number))
+            {
                 let port = self.entries[place].port;
                 self.world.no_senders(port, late);
                 if !late {
@@ -562,7 +573,8 @@ impl Sim {
         }
         for thread in &mut self.threads {
             if thread.client == client
-                && let Touch::Waits(token, ..) = std::mem::replace(&mut thread.touch, Touch::Nothing)
+                && let Touch::Waits(token, ..) =
+                    std::mem::replace(&mut thread.touch, Touch::Nothing)
             {
                 self.world.cancel(token);
             }
@@ -581,7 +593,9 @@ impl Sim {
 
     /// A task that is in nobody's way ends, to make room.
     fn end_one(&mut self) {
-        let alive = (0..self.clients.len()).rev().find(|client| self.clients[*client].alive);
+        let alive = (0..self.clients.len())
+            .rev()
+            .find(|client| self.clients[*client].alive);
         if let Some(client) = alive {
             self.end(client);
         }
@@ -717,7 +731,10 @@ impl Sim {
     /// Reads one page through faults.
     fn read_page(&mut self, place: usize, page: u64) {
         let map = self.clients[place].map;
-        let thread = self.threads.iter().position(|thread| thread.client == place);
+        let thread = self
+            .threads
+            .iter()
+            .position(|thread| thread.client == place);
         let thread = thread.unwrap();
         for round in 0..50 {
             let cell = &self.clients[place].space.get(page).unwrap().cell;

@@ -122,7 +122,10 @@ fn a_large_map_is_forked_changed_and_ended_in_small_steps() {
     ];
     for request in requests {
         let token = world.call(map, request, PortRef::None);
-        assert!(serve(&mut world, other, Some(token)) >= ENTRIES / 64, "{request:?}");
+        assert!(
+            serve(&mut world, other, Some(token)) >= ENTRIES / 64,
+            "{request:?}"
+        );
         answer(&mut world, token);
     }
     for ending in [map, child] {
@@ -130,7 +133,10 @@ fn a_large_map_is_forked_changed_and_ended_in_small_steps() {
         serve(&mut world, other, None);
     }
     let worst = world.worst;
-    assert!(worst.machine <= MACHINE_MAX && worst.effects <= 96, "{worst:?}");
+    assert!(
+        worst.machine <= MACHINE_MAX && worst.effects <= 96,
+        "{worst:?}"
+    );
     world.check();
     world.post(Event::TaskEnded(other));
     world.settle();

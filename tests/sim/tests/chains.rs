@@ -38,7 +38,9 @@ fn write(world: &mut World, map: MapId, page: u64, value: u8) {
 }
 
 fn read(world: &mut World, map: MapId, page: u64) -> u8 {
-    world.touch_now(map, USER_MIN + page * PAGE_SIZE, None).unwrap()
+    world
+        .touch_now(map, USER_MIN + page * PAGE_SIZE, None)
+        .unwrap()
 }
 
 fn fork(world: &mut World, map: MapId) -> MapId {

@@ -36,7 +36,9 @@ fn many(kind: Kind, seeds: std::ops::Range<u64>) -> ExitCode {
             std::mem::take(&mut sim.tally)
         });
         match run {
-            Ok(done) => done.into_iter().for_each(|(what, count)| *tally.entry(what).or_default() += count),
+            Ok(done) => done
+                .into_iter()
+                .for_each(|(what, count)| *tally.entry(what).or_default() += count),
             Err(_) => failed.push(seed),
         }
     }
