@@ -4,8 +4,6 @@
 //! ([`Core::frame_any`]): nobody ever sees what lay in it before. Clients leave a reserve for those
 //! who free frames, and pagers half of it for the kernel.
 
-use ipc_abi::Kern;
-
 use crate::effect::Effect;
 use crate::event::MapId;
 use crate::machine::Machine;
@@ -76,21 +74,6 @@ impl Core {
         if !self.short.is_empty() && self.pages.free() > self.config.reserve {
             self.wake_all(|core| Some(&mut core.short));
         }
-    }
-
-    /// Counts one more page against a map.
-    ///
-    /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: its limit is reached.
-    pub(crate) fn charge_page(&mut self, payer: Option<MapId>) -> Result<(), Kern> {
-        let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) else {
-            return Ok(());
-        };
-        if map.pages >= map.page_limit {
-            return Err(Kern::ResourceShortage);
-        }
-        map.pages = map.pages.saturating_add(1);
-        Ok(())
     }
 
     /// Counts one page less against a map.

@@ -30,50 +30,58 @@ impl Core {
         let Some(record) = self.objects.get(object) else {
             return;
         };
-        let copied = record.copy.is_some();
+        let Some(leaf) = record.pages.leaf_at(&self.nodes, index) else {
+            return;
+        };
         let place = index & 63;
         let base = place & !WINDOW;
-        let window = record.pages.neighbours(&self.nodes, index) >> base & ((1 << ENTER_MAX) - 1);
-        let window = window & !(1 << (place & WINDOW));
-        if window == 0 {
+        let window = leaf.pages() >> base & ((1 << ENTER_MAX) - 1);
+        let mut rest = window & !(1 << (place & WINDOW));
+        if rest == 0 {
             return;
         }
         let Some(entry) = self.entries.at(link) else {
             return;
         };
-        let top = entry.object == Some(object);
         let rights = entry.protection;
-        let may_write = top && !copied && !entry.needs_copy;
+        let read_only = rights.difference(Prot::WRITE);
+        // A dirty page of the entry's own object may be entered as it may be written.
+        let own = entry.object == Some(object) && record.copy.is_none() && !entry.needs_copy;
+        let writable = if own { rights } else { read_only };
         let (low, high) = (page_of(entry.start), page_of(entry.end));
-        let epoch = self.maps.get(map).map_or(0, |map| map.epoch);
         let mut run = Enter {
             map,
-            epoch,
+            epoch: self.maps.get(map).map_or(0, |map| map.epoch),
             address: 0,
             protection: Prot::NONE,
             uncached: false,
             count: 0,
             frames: [Frame(0); ENTER_MAX],
         };
-        let mut rest = window;
+        let first = number.wrapping_add(base).wrapping_sub(place);
+        let mut next = 0;
         while rest != 0 {
             let offset = u64::from(rest.trailing_zeros());
             rest &= rest.wrapping_sub(1);
-            let page = (index & !63).saturating_add(base).saturating_add(offset);
-            let at = number.wrapping_add(page).wrapping_sub(index);
+            let at = first.wrapping_add(offset);
             if at < low || at >= high {
                 continue;
             }
-            let Some((frame, dirty)) = self.neighbour(object, page, (map, at), again) else {
+            let Slot::Page(frame) = leaf.slot(base.wrapping_add(offset)) else {
                 continue;
             };
-            let protection = if dirty && may_write {
-                rights
-            } else {
-                rights.difference(Prot::WRITE)
+            let Some(page) = self.pages.get_mut(frame) else {
+                continue;
             };
-            let next = run.address.wrapping_add(bytes_of(u64::from(run.count)));
-            if run.count != 0 && (run.protection != protection || next != bytes_of(at)) {
+            if page.state != State::Resident || !page.lock.is_empty() {
+                continue;
+            }
+            if !page.places.add(map.index(), at) && !again {
+                continue;
+            }
+            let dirty = page.flags.contains(Flags::DIRTY);
+            let protection = if dirty { writable } else { read_only };
+            if run.count != 0 && (run.protection != protection || next != at) {
                 turn.effects.push(Effect::Enter(run));
                 run.count = 0;
             }
@@ -81,38 +89,14 @@ impl Core {
                 run.address = bytes_of(at);
                 run.protection = protection;
             }
+            next = at.wrapping_add(1);
             if let Some(place) = run.frames.get_mut(usize::from(run.count)) {
                 *place = frame;
-                run.count = run.count.saturating_add(1);
+                run.count = run.count.wrapping_add(1);
             }
         }
         if run.count != 0 {
             turn.effects.push(Effect::Enter(run));
         }
-    }
-
-    /// A neighbour that can be entered at page `number` of a map, and whether it is dirty.
-    fn neighbour(
-        &mut self,
-        object: ObjectId,
-        index: u64,
-        (map, number): (MapId, u64),
-        again: bool,
-    ) -> Option<(Frame, bool)> {
-        let Slot::Page(frame) = self.slot(object, index) else {
-            return None;
-        };
-        let page = self.pages.get_mut(frame)?;
-        if page.state != State::Resident || !page.lock.is_empty() {
-            return None;
-        }
-        if page.places.holds(map.index(), number) {
-            if !again {
-                return None;
-            }
-        } else {
-            page.places.add(map.index(), number);
-        }
-        Some((frame, page.flags.contains(Flags::DIRTY)))
     }
 }

@@ -162,20 +162,15 @@ impl Core {
         let address = trunc_page(fault.address);
         let number = page_of(address);
         let map = fault.map.index();
-        let mut stale = false;
-        if let Some(page) = self.pages.get_mut(mapped.frame) {
-            stale = page.places.holds(map, number);
-            if !stale {
-                page.places.add(map, number);
-            }
-        }
+        let page = self.pages.get_mut(mapped.frame);
+        let again = page.is_some_and(|page| !page.places.add(map, number));
         if let How::Resident {
             link,
             object,
             index,
         } = mapped.how
         {
-            self.enter_around(turn, (fault.map, number, link), (object, index), stale);
+            self.enter_around(turn, (fault.map, number, link), (object, index), again);
         }
         translation::Enter {
             address,
@@ -245,6 +240,7 @@ impl Core {
         let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
         let top = entry.object.ok_or(Kern::InvalidAddress)?;
         let index = page_of(entry.offset_of(trunc_page(address)));
+        let object = self.objects.get(top).ok_or(Kern::InvalidAddress)?;
         let look = Look {
             map,
             link,
@@ -253,8 +249,8 @@ impl Core {
             access,
             rights: entry.protection,
             needs_copy: entry.needs_copy,
+            copied: object.copy.is_some(),
         };
-        let object = self.objects.get(top).ok_or(Kern::InvalidAddress)?;
         match object.kind {
             Kind::Internal | Kind::External => {}
             Kind::Device { first } => return device(&look, first, object.size),
@@ -262,7 +258,7 @@ impl Core {
         }
         match object.pages.get(&self.nodes, index) {
             Slot::Page(frame) => self.found_in_top(turn, &look, frame),
-            _ => self.resolve_below(turn, &look, asker),
+            slot => self.resolve_below(turn, &look, (slot, object.pages.used() == 0), asker),
         }
     }
 
@@ -275,7 +271,6 @@ impl Core {
         frame: Frame,
     ) -> Result<Resolved, Kern> {
         let page = self.pages.get(frame).ok_or(Kern::MemoryError)?;
-        let copied = self.objects.get(look.top).is_some_and(|o| o.copy.is_some());
         if page.lock.intersects(look.access) {
             return self.ask_unlock(turn, look, frame);
         }
@@ -284,7 +279,7 @@ impl Core {
             if !plain {
                 return self.write_lent(turn, look, frame);
             }
-            if copied {
+            if look.copied {
                 self.push_to_copy(turn, look, frame)?;
             }
             self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
@@ -295,7 +290,7 @@ impl Core {
         }
         let page = self.pages.get(frame).ok_or(Kern::MemoryError)?;
         let dirty = page.flags.contains(Flags::DIRTY) && plain;
-        let rights = if dirty && !copied && !look.needs_copy {
+        let rights = if dirty && !look.copied && !look.needs_copy {
             look.rights
         } else {
             look.rights.difference(Prot::WRITE)
@@ -417,12 +412,10 @@ impl Core {
         top.is_some_and(|top| top.shadow == Some(below))
             && page.is_some_and(|page| page.state == State::Resident && page.wired == 0)
             && self.objects.get(below).is_some_and(|object| {
-                // A copy object that misses a page is given it again.
-                let awaits = object.shadow.and_then(|shadow| self.objects.get(shadow));
                 object.refs == 1
                     && object.is_internal()
                     && object.copy.is_none()
-                    && awaits.is_none_or(|shadow| shadow.copy != Some(below))
+                    && !self.awaits_pages(below)
             })
     }
 
@@ -457,6 +450,9 @@ impl Core {
         look: &Look,
         frame: Frame,
     ) -> Result<(), Kern> {
+        if !look.copied {
+            return Ok(());
+        }
         self.object_push(turn, (look.top, look.index), frame)
     }
 
@@ -517,6 +513,8 @@ pub(crate) struct Look {
     pub(crate) rights: Prot,
     /// The entry is copy-on-write, and this is a read.
     pub(crate) needs_copy: bool,
+    /// The object has a copy object.
+    pub(crate) copied: bool,
 }
 
 impl Look {

@@ -13,18 +13,19 @@ use crate::talk::Say;
 use crate::{Core, Turn};
 
 impl Core {
-    /// The top object has no page: look below, fill, or ask.
+    /// The top object has no page (but this slot, and perhaps no other used): look below, fill, or
+    /// ask.
     pub(crate) fn resolve_below<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         look: &Look,
+        (slot, bare): (Slot, bool),
         asker: Asker,
     ) -> Result<Resolved, Kern> {
         let (mut at, mut index) = (look.top, look.index);
-        let mut bare = true;
+        let (mut slot, mut bare) = (slot, bare);
         loop {
-            let object = self.objects.get(at).ok_or(Kern::InvalidAddress)?;
-            match object.pages.get(&self.nodes, index) {
+            match slot {
                 Slot::Page(frame) => {
                     let how = if bare && !look.write() {
                         How::Resident {
@@ -42,18 +43,20 @@ impl Core {
                     return Ok(Resolved::Wait(WaitOn::Request(request, index)));
                 }
                 Slot::Empty => {
-                    if let Some(pager) = object.pager {
+                    if let Some(pager) = self.objects.get(at).and_then(|object| object.pager) {
                         let wait = self.ask_pager(turn, look, (at, pager), index)?;
                         return Ok(Resolved::Wait(wait));
                     }
                 }
                 Slot::Unavailable => {}
             }
-            bare &= object.pages.used() == 0;
             match self.below(at, index) {
                 Some(below) => (at, index) = below,
                 None => return self.zero_fill(turn, look, asker),
             }
+            let object = self.objects.get(at).ok_or(Kern::InvalidAddress)?;
+            slot = object.pages.get(&self.nodes, index);
+            bare &= matches!(slot, Slot::Page(_)) || object.pages.used() == 0;
         }
     }
 

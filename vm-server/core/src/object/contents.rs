@@ -33,9 +33,14 @@ impl Core {
         frame: Frame,
         flags: Flags,
     ) -> Result<(), Kern> {
-        let payer = self.payer_of(object);
-        self.charge_page(payer)?;
         let record = self.objects.get_mut(object).ok_or(Kern::MemoryError)?;
+        let payer = record.payer.filter(|_| record.pager.is_none());
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            if map.pages >= map.page_limit {
+                return Err(Kern::ResourceShortage);
+            }
+            map.pages = map.pages.saturating_add(1);
+        }
         if let Err(code) = record.pages.set(&mut self.nodes, index, Slot::Page(frame)) {
             self.uncharge_page(payer);
             return Err(code);

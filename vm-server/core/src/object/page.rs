@@ -70,20 +70,25 @@ impl Places {
         (map as u64).saturating_add(1) << PAGE_BITS | page & ((1 << PAGE_BITS) - 1)
     }
 
-    /// Remembers that the page may be mapped by map number `map` at page number `page`.
+    /// Remembers that the page may be mapped by map number `map` at page number `page`. Says whether
+    /// that is news, or cannot be told.
     #[inline]
-    pub fn add(&mut self, map: u32, page: u64) {
+    pub fn add(&mut self, map: u32, page: u64) -> bool {
         let word = Places::word(map, page);
         for place in &mut self.0 {
-            if *place == word || *place == MANY {
-                return;
+            if *place == word {
+                return false;
+            }
+            if *place == MANY {
+                return true;
             }
             if *place == 0 {
                 *place = word;
-                return;
+                return true;
             }
         }
         self.0 = [MANY; PLACES];
+        true
     }
 
     /// Whether the page may be mapped there; certain only if not [`Places::is_many`].

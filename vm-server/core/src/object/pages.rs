@@ -64,6 +64,23 @@ pub struct Node {
     pages: u64,
 }
 
+impl Node {
+    /// Of a leaf: which slots hold a page, as a bit each.
+    #[inline]
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Of a leaf: the slot at a place below 64.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, place: u64) -> Slot {
+        let word = self.words.get((place & MASK) as usize);
+        word.map_or(Slot::Empty, |word| Slot::from_raw(*word))
+    }
+}
+
 /// The nodes of all trees.
 pub type Nodes = Slab<Node>;
 
@@ -142,13 +159,11 @@ impl Tree {
         word.map_or(Slot::Empty, |word| Slot::from_raw(*word))
     }
 
-    /// The 64 aligned slots around a page: which hold a page, as a bit each.
+    /// The leaf with the 64 aligned slots around a page.
     #[inline]
     #[must_use]
-    pub fn neighbours(&self, nodes: &Nodes, index: u64) -> u64 {
-        nodes
-            .at(self.leaf(nodes, index))
-            .map_or(0, |node| node.pages)
+    pub fn leaf_at<'a>(&self, nodes: &'a Nodes, index: u64) -> Option<&'a Node> {
+        nodes.at(self.leaf(nodes, index))
     }
 
     /// Puts something into a slot; `Empty` takes it out.
@@ -171,22 +186,19 @@ impl Tree {
         if let Some(word) = node.words.get_mut(place) {
             *word = slot.to_raw();
         }
-        if node.used & bit != 0 {
-            self.used = self.used.saturating_sub(1);
-        }
-        if node.pages & bit != 0 {
-            self.pages = self.pages.saturating_sub(1);
-        }
-        node.used &= !bit;
-        node.pages &= !bit;
-        if slot != Slot::Empty {
-            node.used |= bit;
-            self.used = self.used.saturating_add(1);
-        }
-        if matches!(slot, Slot::Page(_)) {
-            node.pages |= bit;
-            self.pages = self.pages.saturating_add(1);
-        }
+        let used = u64::from(slot != Slot::Empty);
+        let page = u64::from(matches!(slot, Slot::Page(_)));
+        let (was_used, was_page) = (node.used >> place & 1, node.pages >> place & 1);
+        node.used = node.used & !bit | used << place;
+        node.pages = node.pages & !bit | page << place;
+        self.used = self
+            .used
+            .wrapping_add(used as u32)
+            .wrapping_sub(was_used as u32);
+        self.pages = self
+            .pages
+            .wrapping_add(page as u32)
+            .wrapping_sub(was_page as u32);
         if node.used == 0 {
             self.prune(nodes, index);
         }
@@ -418,7 +430,9 @@ mod tests {
             tree.set(&mut nodes, index, slot).unwrap();
             assert_eq!(tree.get(&nodes, index), slot);
         }
-        assert_eq!(tree.neighbours(&nodes, 60), 1 << 3);
+        let leaf = tree.leaf_at(&nodes, 60).unwrap();
+        assert_eq!(leaf.pages(), 1 << 3);
+        assert_eq!(leaf.slot(5), Slot::Pending(4));
         assert_eq!((tree.used(), tree.pages()), (3, 1));
         assert_eq!(tree.get(&nodes, 64), Slot::Empty);
     }
