@@ -46,7 +46,10 @@ impl Balance {
         loop {
             let found = Balance::now()?;
             let near = |(found, before): (&u64, &u64)| *found <= before + SLACK;
-            if found.exact == self.exact && found.nearly.iter().zip(&self.nearly).all(near) {
+            let exact = found.exact.iter().zip(&self.exact);
+            if exact.into_iter().all(|(found, before)| found <= before)
+                && found.nearly.iter().zip(&self.nearly).all(near)
+            {
                 return Ok(());
             }
             if now() >= deadline {

@@ -39,7 +39,7 @@ mod what {
 }
 
 /// The most that is taken: an end, should there be none.
-const MOST: u64 = 20_000;
+const MOST: u64 = 8_000;
 
 fn take_all(what: u64) -> Outcome {
     // The kernel keeps what its tables have grown by, and uses it the next time.

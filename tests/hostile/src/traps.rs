@@ -28,9 +28,13 @@ const TRAPS: u64 = 60_000;
 const POOL: usize = 48;
 
 pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
-    let before = Balance::now()?;
+    let mut before = Balance::now()?;
     let mut done = 0;
     for seed in 1..=5 {
+        if seed == 2 {
+            // The kernel keeps what its tables have grown by.
+            before = Balance::now()?;
+        }
         let helper = Helper::start(ROLE, &[seed, TRAPS, 0])?;
         done += u32::from(helper.wait()? == ExitStatus::Exited(DONE));
         all_is_well()?;
