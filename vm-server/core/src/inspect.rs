@@ -142,6 +142,29 @@ impl Core {
         }
     }
 
+    /// Lets the core make no more than `limit` records of each kind from now on; `None`: as many as
+    /// there is memory for. For tests of what happens when there is none.
+    pub const fn limit_records(&mut self, limit: Option<u32>) {
+        let limit = match limit {
+            Some(limit) => limit,
+            None => crate::RECORDS,
+        };
+        self.maps.set_limit(limit);
+        self.entries.set_limit(limit);
+        self.objects.set_limit(limit);
+        self.pagers.set_limit(limit);
+        self.controls.set_limit(limit);
+        self.requests.set_limit(limit);
+        self.trays.set_limit(limit);
+        self.copies.set_limit(limit);
+        self.named.set_limit(limit);
+        self.ops.set_limit(limit);
+        self.waiters.set_limit(limit);
+        self.loans.set_limit(limit);
+        self.notes.set_limit(limit);
+        self.nodes.set_limit(limit);
+    }
+
     /// The entry that a look-up of page number `page` of a map finds.
     #[must_use]
     pub fn entry_at(&self, map: MapId, page: u64) -> Option<&Entry> {

@@ -49,6 +49,11 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Holds no more than `limit` records in places that were never used, from now on.
+    pub const fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// Records in it.
     #[must_use]
     pub const fn len(&self) -> u32 {

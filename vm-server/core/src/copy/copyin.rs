@@ -113,8 +113,11 @@ impl Core {
             if let Slow::Done = progress {
                 let done = *slow;
                 work.slow = None;
-                self.copyin_enter(work, done.range, Some(done.target), 0, false)?;
-                return Ok(Slow::More);
+                let entered = self.copyin_enter(work, done.range, Some(done.target), 0, false);
+                if entered.is_err() {
+                    self.object_deallocate(turn, done.target);
+                }
+                return entered.map(|()| Slow::More);
             }
             return Ok(progress);
         }

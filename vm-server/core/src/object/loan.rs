@@ -124,6 +124,11 @@ impl Core {
             pager.loans = pager.loans.saturating_add(1);
         }
         self.lend(turn, id, tray, count);
+        if self.loans.get(id).is_none_or(|loan| loan.count == 0) {
+            // There was no node for a slot. The note loses its meaning with the loan.
+            self.loan_forget(id, Some(tray), pager);
+            return None;
+        }
         turn.effects.push(Effect::Talk(port));
         Some(id)
     }
