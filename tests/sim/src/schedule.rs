@@ -42,6 +42,8 @@ pub struct Kind {
     pub pressure: bool,
     /// Pagers act most of the time, much of it of their own accord.
     pub paging: bool,
+    /// Now and then the server can make no more records.
+    pub starved: bool,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
         faulty: false,
         pressure: false,
         paging: false,
+        starved: false,
     };
     /// Few pages of pagers that take them back all the time.
     pub const PAGING: Kind = Kind {
@@ -79,8 +82,22 @@ impl Kind {
         pressure: true,
         ..Kind::PLAIN
     };
+    /// A server without memory for its own records, now and then.
+    pub const STARVED: Kind = Kind {
+        pressure: true,
+        faulty: true,
+        starved: true,
+        ..Kind::PLAIN
+    };
     /// Names of the kinds.
-    pub const NAMES: [&str; 5] = ["plain", "anonymous", "paging", "faulty", "pressure"];
+    pub const NAMES: [&str; 6] = [
+        "plain",
+        "anonymous",
+        "paging",
+        "faulty",
+        "pressure",
+        "starved",
+    ];
 
     /// A kind by its name.
     #[must_use]
@@ -92,6 +109,7 @@ impl Kind {
             Kind::PAGING,
             Kind::FAULTY,
             Kind::PRESSURE,
+            Kind::STARVED,
         ];
         kinds.get(place).copied()
     }
@@ -255,6 +273,10 @@ impl Sim {
 
     /// Something happens.
     pub fn event(&mut self) {
+        if self.kind.starved {
+            let limit = self.random.once_in(3).then_some(0);
+            self.world.core.limit_records(limit);
+        }
         if self.kind.paging {
             for _ in 0..self.random.below(8) {
                 self.pager_acts();
@@ -654,6 +676,7 @@ impl Sim {
 
     /// Reads every page of every task, ends everything, and looks for what is left.
     pub fn finish(&mut self) {
+        self.world.core.limit_records(None);
         self.pagers.honest = true;
         self.drain();
         self.world.return_frames();

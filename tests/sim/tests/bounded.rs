@@ -1,4 +1,9 @@
 //! No event does more than a bounded amount of work, however large the maps are (law: work in steps).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_abi::types::Prot;

@@ -1,4 +1,9 @@
 //! No workload grows a shadow chain without bound (rules 40 to 48), and every frame comes back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
 
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_protocol::vm_map::{Reply, Request, TaskCreate, VmAllocate, VmCopy, VmRegion};
