@@ -72,7 +72,7 @@ pub(crate) fn start(length: u64) -> Result<Server, Problem> {
     let free: Vec<FrameRange> = given.free.iter().copied().collect();
     for FrameRange { first, count } in free {
         if let Some(answer) = server.handle(Event::AddFrames { first, count }) {
-            server.answer_now(answer);
+            server.send_now(answer);
         }
     }
     start_bootstrap(&mut server, &given)?;

@@ -16,16 +16,31 @@ use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
 use crate::pmap;
 use crate::serve::Server;
 
-/// An answer that is in words and buffer, and has only to be sent.
+/// A message that is in words and buffer, and has only to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
-    token: Token,
+    pub(crate) to: To,
     info: Info,
     words: [u64; WORDS],
 }
 
-/// Receives from `set` until `deadline`, after sending what is pending.
-pub(crate) fn exchange(pending: Option<Pending>, set: Name, deadline: u64) -> Received {
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To {
+    /// Who waits for an answer.
+    Caller(Token),
+    /// A memory object port, to which there is no more to say for now.
+    Pager(RightId),
+}
+
+/// Receives from `set` until `deadline`, after sending what is pending. `notices` hears when a full
+/// queue has room again.
+pub(crate) fn exchange(
+    pending: Option<Pending>,
+    set: Name,
+    deadline: u64,
+    notices: Name,
+) -> Received {
     let mut send = Send {
         options: option::RECEIVE,
         destination: 0,
@@ -36,27 +51,36 @@ pub(crate) fn exchange(pending: Option<Pending>, set: Name, deadline: u64) -> Re
         notify: NULL,
         words: [0; WORDS],
     };
-    if let Some(answer) = pending {
-        send.options |= option::REPLY;
-        send.destination = answer.token.0.get();
-        send.info = answer.info;
-        send.words = answer.words;
+    if let Some(message) = pending {
+        match message.to {
+            To::Caller(token) => {
+                send.options |= option::REPLY;
+                send.destination = token.0.get();
+            }
+            To::Pager(right) => {
+                send.options |= option::SEND | option::NOTIFY;
+                send.destination = u64::from(right.0);
+                send.notify = notices;
+            }
+        }
+        send.info = message.info;
+        send.words = message.words;
     }
     // SAFETY: nobody holds the body between two events.
     unsafe { trap::msg(&send) }
 }
 
 /// Sends an answer. Fails if nobody waits for it any more, or the kernel refuses it.
-fn send(answer: Pending) -> Result<(), Kern> {
+fn reply(token: Token, info: Info, words: [u64; WORDS]) -> Result<(), Kern> {
     let send = Send {
         options: option::REPLY,
-        destination: answer.token.0.get(),
+        destination: token.0.get(),
         receive: NULL,
-        info: answer.info,
+        info,
         send_deadline: POLL,
         receive_deadline: FOREVER,
         notify: NULL,
-        words: answer.words,
+        words,
     };
     // SAFETY: nobody holds the body while effects are carried out.
     kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code())
@@ -67,10 +91,13 @@ impl Server {
     pub(crate) fn carry_out(&mut self) -> Option<Pending> {
         let mut pending = None;
         while let Some(effect) = self.effects.pop_front() {
-            if let Some(answer) = pending.take() {
-                self.answer_now(answer);
+            // What needs no trap does not come in the way of what is pending.
+            if !matches!(effect, Effect::WakeAt(_))
+                && let Some(answer) = pending.take()
+            {
+                self.send_now(answer);
             }
-            pending = self.carry_out_one(effect);
+            pending = self.carry_out_one(effect).or(pending);
         }
         pending
     }
@@ -96,7 +123,7 @@ impl Server {
                     let _ = trap::port_deallocate(space, 1);
                 }
             }
-            Effect::Talk(right) => self.talk(right),
+            Effect::Talk(right) => return self.talk(right),
             Effect::WakeAt(time) => self.wake = time,
             Effect::Donate { first, count } => self.donate(first.0, count),
             Effect::Report(report) => ipc::println!("vm-server: {report}"),
@@ -104,12 +131,20 @@ impl Server {
         None
     }
 
-    /// Sends an answer by itself. The kernel being short of frames for page tables is mended, once.
-    pub(crate) fn answer_now(&mut self, answer: Pending) {
-        if send(answer) == Err(Kern::ResourceShortage) {
+    /// Sends a message by itself. The kernel being short of frames for page tables is mended, once.
+    pub(crate) fn send_now(&mut self, message: Pending) {
+        let Pending { to, info, words } = message;
+        let token = match to {
+            To::Caller(token) => token,
+            To::Pager(right) => {
+                self.say(right, info, words);
+                return;
+            }
+        };
+        if reply(token, info, words) == Err(Kern::ResourceShortage) {
             self.kernel_is_short();
-            if send(answer) == Err(Kern::ResourceShortage) {
-                self.fail(answer.token, Kern::ResourceShortage);
+            if reply(token, info, words) == Err(Kern::ResourceShortage) {
+                self.fail(token, Kern::ResourceShortage);
             }
         }
     }
@@ -117,22 +152,14 @@ impl Server {
     /// Answers the stepper's call.
     pub(crate) fn resume_stepper(&self, token: Token) {
         // Cannot fail: the stepper waits, and its call was ours to answer.
-        let _ = send(Pending {
-            token,
-            info: Info::short(FAULT_REPLY),
-            words: [0; WORDS],
-        });
+        let _ = reply(token, Info::short(FAULT_REPLY), [0; WORDS]);
     }
 
     /// Refuses a call or fails a fault, with no more than a code.
     pub(crate) fn fail(&self, token: Token, code: Kern) {
         let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
         // Fails only if nobody waits any more.
-        let _ = send(Pending {
-            token,
-            info: Info::short(FAULT_REPLY),
-            words,
-        });
+        let _ = reply(token, Info::short(FAULT_REPLY), words);
     }
 
     fn compose(&mut self, token: Token, answer: Answer) -> Option<Pending> {
@@ -141,7 +168,7 @@ impl Server {
             Err(code) => {
                 let words = [u64::from(code.raw()), 0, 0, 0, 0, 0];
                 Some(Pending {
-                    token,
+                    to: To::Caller(token),
                     info: Info::short(FAULT_REPLY),
                     words,
                 })
@@ -160,7 +187,11 @@ impl Server {
             Message::Control(message) => (message.id(), message.encode(&mut words, &mut *body)?),
         };
         let info = Info::new(id, length, rights).ok_or(Kern::MigBadArguments)?;
-        Ok(Pending { token, info, words })
+        Ok(Pending {
+            to: To::Caller(token),
+            info,
+            words,
+        })
     }
 
     /// Puts the rights of an answer into the buffer; says how many.
@@ -211,8 +242,9 @@ impl Server {
         }
     }
 
-    /// Says to a port what there is to say, as long as its queue has room.
-    fn talk(&mut self, right: RightId) {
+    /// Says to a port what there is to say, as long as its queue has room. The last message is left
+    /// to ride on the next receive.
+    fn talk(&mut self, right: RightId) -> Option<Pending> {
         while let Some(message) = self.core.next_message(right) {
             let mut words = [0; WORDS];
             let mut body = Body::borrow();
@@ -228,29 +260,46 @@ impl Server {
                     buffer::set_right(0, name, Disposition::MakeSend);
                     1
                 }
-                Some(Err(_)) => return self.later.push(Event::Full(right)),
+                Some(Err(_)) => {
+                    self.later.push(Event::Full(right));
+                    return None;
+                }
             };
-            let Some(info) = Info::new(message.wording.id(), length, rights) else {
-                return;
-            };
-            let send = Send {
-                options: option::SEND | option::NOTIFY,
-                destination: u64::from(right.0),
-                receive: NULL,
-                info,
-                send_deadline: POLL,
-                receive_deadline: POLL,
-                notify: self.notices,
-                words,
-            };
-            // SAFETY: the body is not borrowed.
-            match kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code()) {
-                Ok(()) => self.core.sent(right, &mut self.effects),
-                Err(Kern::WouldBlock) => return self.later.push(Event::Full(right)),
-                // The port is dead or dying; its notice says so.
-                Err(_) => return,
+            let info = Info::new(message.wording.id(), length, rights)?;
+            if self.core.is_last(right) {
+                let to = To::Pager(right);
+                return Some(Pending { to, info, words });
+            }
+            if !self.say(right, info, words) {
+                return None;
             }
         }
+        None
+    }
+
+    /// Sends to a memory object port; says whether it took the message.
+    fn say(&mut self, right: RightId, info: Info, words: [u64; WORDS]) -> bool {
+        let send = Send {
+            options: option::SEND | option::NOTIFY,
+            destination: u64::from(right.0),
+            receive: NULL,
+            info,
+            send_deadline: POLL,
+            receive_deadline: POLL,
+            notify: self.notices,
+            words,
+        };
+        // SAFETY: the body is not borrowed.
+        match kern_return::from_raw(unsafe { trap::msg(&send) }.outcome.code()) {
+            Ok(()) => {
+                self.core.sent(right, &mut self.effects);
+                return true;
+            }
+            Err(Kern::WouldBlock) => self.later.push(Event::Full(right)),
+            // The port is dead or dying; its notice says so.
+            Err(_) => {}
+        }
+        false
     }
 
     /// Gives frames to the kernel.
@@ -272,7 +321,7 @@ fn resume(
     };
     let words = FaultReply { result, enter }.to_words();
     Some(Pending {
-        token: to?,
+        to: To::Caller(to?),
         info: Info::short(FAULT_REPLY),
         words,
     })

@@ -12,7 +12,7 @@ use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
-use crate::execute::{Pending, exchange};
+use crate::execute::{Pending, To, exchange};
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
@@ -96,7 +96,12 @@ impl Server {
         loop {
             self.feed_heap();
             let deadline = self.deadline();
-            let received = exchange(pending, self.ports.set(), deadline.0);
+            let received = exchange(pending, self.ports.set(), deadline.0, self.notices);
+            if let Some(To::Pager(right)) = pending.map(|message| message.to)
+                && received.outcome.was_sent()
+            {
+                self.core.sent(right, &mut self.effects);
+            }
             pending = match kern_return::from_raw(received.outcome.code()) {
                 Ok(()) => {
                     let answer = self.arrived(understand(&received));
@@ -110,10 +115,14 @@ impl Server {
                 Err(Kern::ResourceShortage) if !received.outcome.was_sent() => {
                     if let Some(answer) = pending {
                         self.kernel_is_short();
-                        self.answer_now(answer);
+                        self.send_now(answer);
                     }
                     None
                 }
+                Err(Kern::WouldBlock) => match pending.map(|message| message.to) {
+                    Some(To::Pager(right)) => self.handle(Event::Full(right)),
+                    _ => None,
+                },
                 // The caller has gone, or a port moved: go on. The half that failed is the only one
                 // that was tried.
                 Err(_) => None,
@@ -128,7 +137,7 @@ impl Server {
             return answer;
         }
         if let Some(answer) = answer {
-            self.answer_now(answer);
+            self.send_now(answer);
         }
         self.handle(Event::Step)
     }
@@ -204,7 +213,7 @@ impl Server {
         let mut pending = self.handle_one(event);
         while let Some(event) = self.later.pop() {
             if let Some(answer) = pending {
-                self.answer_now(answer);
+                self.send_now(answer);
             }
             pending = self.handle_one(event);
         }

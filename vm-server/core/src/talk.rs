@@ -94,6 +94,17 @@ impl Core {
         })
     }
 
+    /// Whether what [`Core::next_message`] gave for this port is a note and the only one, so that
+    /// [`Core::sent`] has no effects and nothing more to say is left.
+    #[must_use]
+    pub fn is_last(&self, port: RightId) -> bool {
+        let pager = self.pager_at(port).and_then(|id| self.pagers.get(id));
+        pager.is_some_and(|pager| {
+            let (first, last) = pager.notes;
+            !pager.say_init && !pager.say_end && first != NIL && first == last
+        })
+    }
+
     /// What [`Core::next_message`] gave for this port has been sent.
     pub fn sent(&mut self, port: RightId, effects: &mut Effects) {
         let Some(id) = self.pager_at(port) else {

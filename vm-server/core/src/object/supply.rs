@@ -55,10 +55,13 @@ impl Core {
         {
             return Err(Kern::InvalidArgument);
         }
+        let mut frames = heapless::Vec::<Frame, { REQUEST_MAX as usize }>::new();
         for slot in args.slot..args.slot.saturating_add(args.count) {
-            self.tray_ready(tray, slot).ok_or(Kern::InvalidArgument)?;
+            let frame = self.tray_ready(tray, slot).ok_or(Kern::InvalidArgument)?;
+            // There are no more than that.
+            let _ = frames.push(frame);
         }
-        self.tray_close(turn, tray, (args.slot, args.count));
+        self.tray_close(turn, tray, (args.slot, &frames));
         let mut flags = Flags::empty();
         flags.set(Flags::PRECIOUS, args.precious);
         let mut reply = MemoryObjectDataSupplyReply {
@@ -66,11 +69,7 @@ impl Core {
             skipped_present: 0,
             first_present: 0,
         };
-        for place in 0..args.count {
-            let index = page_of(args.offset).saturating_add(u64::from(place));
-            let Some(frame) = self.tray_ready(tray, args.slot.saturating_add(place)) else {
-                continue;
-            };
+        for (index, &frame) in (page_of(args.offset)..).zip(&frames) {
             self.object_take_page(frame);
             if self.supply_one((object, index), frame, flags, lock) {
                 reply.used = reply.used.saturating_add(1);
@@ -96,9 +95,12 @@ impl Core {
         &mut self,
         turn: &mut Turn<'_, M>,
         tray: TrayId,
-        (slot, count): (u32, u32),
+        (slot, frames): (u32, &[Frame]),
     ) {
-        let Some(map) = self.trays.get(tray).map(|tray| tray.map) else {
+        let (Some(map), Some(first)) = (
+            self.trays.get(tray).map(|tray| tray.map),
+            self.tray_page(tray, slot),
+        ) else {
             return;
         };
         let Some(record) = self.maps.get_mut(map) else {
@@ -107,12 +109,7 @@ impl Core {
         record.epoch = record.epoch.saturating_add(1);
         let epoch = record.epoch;
         let mut batch = self.batch();
-        for slot in slot..slot.saturating_add(count) {
-            let (Some(frame), Some(page)) =
-                (self.tray_ready(tray, slot), self.tray_page(tray, slot))
-            else {
-                continue;
-            };
+        for (page, &frame) in (first..).zip(frames) {
             let element = Revoke::Page {
                 map,
                 epoch,
