@@ -128,8 +128,8 @@ fn threads() -> Result<Option<Kern>, Kern> {
     let task = trap::task_get_special_port(SpecialPort::TaskSelf)?;
     let port = u64::from(trap::port_allocate(0)?);
     let code = wait_for_ever as *const () as u64;
-    // SAFETY: the code uses no stack.
     Ok(many(|_| {
+        // SAFETY: the code uses no stack.
         unsafe { trap::thread_create(task, code, 0, port, 31) }.map(drop)
     }))
 }

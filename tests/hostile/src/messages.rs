@@ -210,10 +210,10 @@ impl Attacker {
             self.request(entry);
         }
         // What the server tells a pager is taken, mostly.
-        if !self.random.once_in(8) {
-            if let Ok(received) = Msg::receive(&self.object).until(0).go() {
-                give_back(&received);
-            }
+        if !self.random.once_in(8)
+            && let Ok(received) = Msg::receive(&self.object).until(0).go()
+        {
+            give_back(&received);
         }
     }
 
@@ -295,10 +295,10 @@ impl Attacker {
             .body(&body)
             .rights(rights.get(..slots).unwrap_or_default())
             .until(after(2 * MILLISECOND));
-        if let Ok(received) = message.go() {
-            if call {
-                give_back(&received);
-            }
+        if let Ok(received) = message.go()
+            && call
+        {
+            give_back(&received);
         }
     }
 
