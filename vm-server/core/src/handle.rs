@@ -80,7 +80,7 @@ impl Core {
         if self.dying_objects != NIL {
             self.object_death_step(turn);
         }
-        self.collapse_step(turn);
+        self.collapse_step();
     }
 
     /// Ends a map: nothing can be done with it any more, and steps remove its entries.
@@ -101,7 +101,7 @@ impl Core {
             self.dying_maps = NIL;
             return;
         };
-        if !self.map_teardown_step(turn, map) {
+        if !self.map_teardown_step(map) {
             return;
         }
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));

@@ -8,9 +8,9 @@ use ipc_abi::types::Prot;
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::map::entry::Entry;
-use crate::object::{Kind, Object};
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
+use crate::object::{Kind, Object};
 use crate::range::{bytes_of, page_of};
 
 /// How many records of each kind there are.

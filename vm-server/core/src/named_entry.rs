@@ -67,9 +67,8 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`.
-    pub(crate) fn named_create<M: Machine>(
+    pub(crate) fn named_create(
         &mut self,
-        turn: &mut Turn<'_, M>,
         payer: MapId,
         size: u64,
         protection: Prot,
@@ -81,7 +80,7 @@ impl Core {
         let map = match self.hidden_map(payer, size) {
             Ok(map) => map,
             Err(code) => {
-                self.object_deallocate(turn, object);
+                self.object_deallocate(object);
                 return Err(code);
             }
         };
@@ -92,7 +91,7 @@ impl Core {
             ..Entry::anonymous(map, 0, size)
         };
         if let Err(code) = self.entry_insert(entry) {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
             self.map_end(map);
             return Err(code);
         }
@@ -179,7 +178,7 @@ impl Core {
                 )
             };
             if let Err(code) = self.entry_insert(entry) {
-                self.object_deallocate(turn, object);
+                self.object_deallocate(object);
                 return Err(code);
             }
             cursor = found.end;

@@ -381,7 +381,7 @@ impl Core {
                 .is_some_and(|e| e.object == Some(object))
         {
             self.map_revoke(turn.machine, map, range, Prot::NONE);
-            self.entry_delete(turn, link);
+            self.entry_delete(link);
             self.map_changed(map);
         }
     }

@@ -146,7 +146,7 @@ impl Core {
         }
         // A cached object that is not to be kept any more ends now (rule 173).
         self.object_reference(object);
-        self.object_deallocate(turn, object);
+        self.object_deallocate(object);
         Ok(())
     }
 

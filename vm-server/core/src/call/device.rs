@@ -33,12 +33,7 @@ impl Core {
         }
     }
 
-    pub(super) fn device_map<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        args: DeviceMap,
-    ) -> Outcome {
+    pub(super) fn device_map(&mut self, call: &MapCall, args: DeviceMap) -> Outcome {
         let [right, ..] = call.rights;
         self.check_device(right)?;
         let size = round_page(args.size).filter(|size| *size > 0);
@@ -64,7 +59,7 @@ impl Core {
         }
         let object = Object::new(Kind::Device { first }, size, Some(call.map));
         let object = self.objects.insert(object)?;
-        let range = self.device_enter(turn, call.map, object, size)?;
+        let range = self.device_enter(call.map, object, size)?;
         done(vm_map::Reply::DeviceMap(DeviceMapReply {
             address: range.start(),
         }))
@@ -88,7 +83,7 @@ impl Core {
         object.strategy = ipc_abi::types::CopyStrategy::None;
         let object = self.objects.insert(object)?;
         let Some(first) = self.frames_contiguous(count) else {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
             return Err(Kern::ResourceShortage);
         };
         let mut added = Ok(());
@@ -104,10 +99,10 @@ impl Core {
             }
         }
         if let Err(code) = added {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
             return Err(code);
         }
-        let range = self.device_enter(turn, call.map, object, size)?;
+        let range = self.device_enter(call.map, object, size)?;
         done(vm_map::Reply::DeviceMemoryAllocate(
             DeviceMemoryAllocateReply {
                 address: range.start(),
@@ -117,13 +112,7 @@ impl Core {
     }
 
     /// Maps an object anywhere, read and write, never inherited. Takes over its reference.
-    fn device_enter<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        map: MapId,
-        object: ObjectId,
-        size: u64,
-    ) -> Result<Span, Kern> {
+    fn device_enter(&mut self, map: MapId, object: ObjectId, size: u64) -> Result<Span, Kern> {
         let place = Place {
             address: 0,
             size,
@@ -140,7 +129,7 @@ impl Core {
             Ok(range)
         });
         if entered.is_err() {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
         entered
     }

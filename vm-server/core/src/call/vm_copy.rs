@@ -235,6 +235,7 @@ impl Core {
             mode: Mode::Move,
             attributes,
             clear: None,
+            staged: None,
             cursor: 0,
             reply: Reply::map(copied_out(range.start().saturating_add(copy.offset))),
         };
@@ -275,7 +276,7 @@ impl Core {
         let [parent, ..] = call.rights;
         if flags == MAP_MEM_NAMED_CREATE {
             let size = round_page(args.size).ok_or(Kern::InvalidArgument)?;
-            let id = self.named_create(turn, call.map, size, protection)?;
+            let id = self.named_create(call.map, size, protection)?;
             return self.named(id);
         }
         let (source, window) = match parent {
@@ -372,7 +373,7 @@ impl Core {
         object: ObjectId,
     ) -> Outcome {
         let size = mapping.place.size;
-        let hidden = self.hide(turn, call.map, object, (mapping.offset, size))?;
+        let hidden = self.hide(call.map, object, (mapping.offset, size))?;
         let work = self
             .copyin(hidden, 0, size)
             .inspect_err(|_| self.map_end(hidden))?;
@@ -393,7 +394,7 @@ impl Core {
         match self.op_start(Verb::Transfer(work), call.reply, None, turn.now) {
             Ok(_) => Ok(Progress::More),
             Err(code) => {
-                self.transfer_end(turn, &mut work);
+                self.transfer_end(&mut work);
                 Err(code)
             }
         }
@@ -411,15 +412,15 @@ impl Core {
             Err(code) => Progress::Done(Some(Err(code))),
         };
         if let Progress::Done(_) = progress {
-            self.transfer_end(turn, work);
+            self.transfer_end(work);
         }
         progress
     }
 
     /// Gives up what a transfer still holds.
-    pub(crate) fn transfer_end<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut Transfer) {
+    pub(crate) fn transfer_end(&mut self, work: &mut Transfer) {
         if let Stage::In(copyin) = &mut work.stage {
-            self.copyin_abandon(turn, copyin);
+            self.copyin_abandon(copyin);
         }
         work.stage = Stage::Ended;
         for map in work.hidden.iter_mut().filter_map(Option::take) {
@@ -528,9 +529,8 @@ impl Core {
     }
 
     /// A hidden map that holds a window of an object, whose reference it takes over.
-    fn hide<M: Machine>(
+    fn hide(
         &mut self,
-        turn: &mut Turn<'_, M>,
         payer: MapId,
         object: ObjectId,
         (offset, size): (u64, u64),
@@ -551,7 +551,7 @@ impl Core {
             }
         });
         if hidden.is_err() {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
         hidden
     }
@@ -602,6 +602,7 @@ impl Mapping {
                 tag: tag_of(self.place.flags),
             },
             clear,
+            staged: None,
             cursor: window.start(),
             reply,
         }

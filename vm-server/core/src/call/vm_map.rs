@@ -114,7 +114,7 @@ impl Core {
             Request::VmStatistics(_) => done(vm_map::Reply::VmStatistics(self.statistics())),
             Request::TaskCreate(args) => self.task_create(turn, call, args),
             Request::PagerTrayCreate(args) => self.pager_tray_create(turn, call, args),
-            Request::DeviceMap(args) => self.device_map(turn, call, args),
+            Request::DeviceMap(args) => self.device_map(call, args),
             Request::DeviceMemoryAllocate(args) => self.device_memory(turn, call, args),
             Request::VmMsync(args) => self.vm_msync(turn, call, args),
         }
@@ -385,7 +385,7 @@ impl Core {
             Ok(()) => done(reply),
             Err(code) => {
                 if let Some(object) = entry.object {
-                    self.object_deallocate(turn, object);
+                    self.object_deallocate(object);
                 }
                 Err(code)
             }

@@ -88,16 +88,16 @@ impl Core {
                 size: work.size,
             }),
             Err(code) => {
-                self.copyin_abandon(turn, work);
+                self.copyin_abandon(work);
                 Copying::Failed(code)
             }
         }
     }
 
     /// Gives up a copy that is being made.
-    pub(crate) fn copyin_abandon<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut CopyIn) {
+    pub(crate) fn copyin_abandon(&mut self, work: &mut CopyIn) {
         if let Some(slow) = work.slow.take() {
-            self.object_deallocate(turn, slow.target);
+            self.object_deallocate(slow.target);
         }
         self.map_end(work.target);
     }
@@ -115,7 +115,7 @@ impl Core {
                 work.slow = None;
                 let entered = self.copyin_enter(work, done.range, Some(done.target), 0, false);
                 if entered.is_err() {
-                    self.object_deallocate(turn, done.target);
+                    self.object_deallocate(done.target);
                 }
                 return entered.map(|()| Slow::More);
             }
@@ -140,7 +140,7 @@ impl Core {
                     }
                     if let Err(code) = self.copyin_enter(work, range, object, offset, needs_copy) {
                         if let Some(object) = object {
-                            self.object_deallocate(turn, object);
+                            self.object_deallocate(object);
                         }
                         return Err(code);
                     }

@@ -45,8 +45,11 @@ pub struct CopyOut {
     pub(crate) address: u64,
     pub(crate) mode: Mode,
     pub(crate) attributes: Attributes,
-    /// What has to go from there first.
+    /// What has to go from there first. Sharing, which can fail, is done before that: into a hidden
+    /// map, from which the entries are then moved.
     pub(crate) clear: Option<Remove>,
+    /// That hidden map.
+    pub(crate) staged: Option<MapId>,
     /// Everything of the window below this is mapped.
     pub(crate) cursor: u64,
     pub(crate) reply: Reply,
@@ -66,15 +69,39 @@ impl Core {
         Ok(())
     }
 
-    /// One step: up to [`BUDGET`] entries.
+    /// One step: up to [`BUDGET`] entries, and as many removed to make room.
     ///
     /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`; the destination is as it was, but for what had to be cleared.
+    /// `KERN_TERMINATED`: the destination has ended. `KERN_RESOURCE_SHORTAGE`: it is as it was. An
+    /// error uses up a source that was to be moved.
     pub(crate) fn copyout_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut CopyOut,
     ) -> Progress {
+        let progress = self.copyout_go(turn, work);
+        if let Progress::Done(Some(result)) = &progress {
+            if result.is_ok() {
+                self.map_changed(work.target);
+            }
+            if work.mode == Mode::Move {
+                self.map_end(work.source);
+            }
+            if let Some(staged) = work.staged.take() {
+                self.map_end(staged);
+            }
+        }
+        progress
+    }
+
+    fn copyout_go<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut CopyOut) -> Progress {
+        if work.clear.is_some() && work.mode == Mode::Share {
+            match self.copyout_stage(turn, work) {
+                Ok(true) => {}
+                Ok(false) => return Progress::More,
+                Err(code) => return Progress::Done(Some(Err(code))),
+            }
+        }
         if let Some(clear) = &mut work.clear {
             match self.remove_step(turn, clear) {
                 Progress::Done(Some(Ok(_))) => work.clear = None,
@@ -83,18 +110,40 @@ impl Core {
         }
         match self.copyout_some(turn, work) {
             Ok(false) => Progress::More,
-            Ok(true) => {
-                if work.mode == Mode::Move {
-                    self.map_end(work.source);
-                }
-                self.map_changed(work.target);
-                Progress::Done(Some(Ok(work.reply)))
-            }
+            Ok(true) => Progress::Done(Some(Ok(work.reply))),
             Err(code) => {
                 self.copyout_undo(turn, work);
                 Progress::Done(Some(Err(code)))
             }
         }
+    }
+
+    /// Shares into a hidden map what is then to be moved. Says whether all of it is there.
+    fn copyout_stage<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut CopyOut,
+    ) -> Result<bool, Kern> {
+        let size = work.window.size();
+        let staged = match work.staged {
+            Some(map) => map,
+            None => self.hidden_map(work.target, size)?,
+        };
+        work.staged = Some(staged);
+        let mut inner = CopyOut {
+            target: staged,
+            address: 0,
+            ..*work
+        };
+        let whole = self.copyout_some(turn, &mut inner)?;
+        work.cursor = inner.cursor;
+        if whole {
+            work.mode = Mode::Move;
+            work.source = staged;
+            work.window = Span::exact(0, size).ok_or(Kern::Failure)?;
+            work.cursor = 0;
+        }
+        Ok(whole)
     }
 
     fn copyout_some<M: Machine>(
@@ -147,7 +196,7 @@ impl Core {
                 )
             };
             if let Err(code) = self.entry_insert(placed) {
-                self.copyout_drop(turn, object);
+                self.copyout_drop(object);
                 return Err(code);
             }
             work.cursor = entry.end;
@@ -155,9 +204,9 @@ impl Core {
         Ok(work.cursor >= work.window.end())
     }
 
-    fn copyout_drop<M: Machine>(&mut self, turn: &mut Turn<'_, M>, object: Option<ObjectId>) {
+    fn copyout_drop(&mut self, object: Option<ObjectId>) {
         if let Some(object) = object {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
     }
 
@@ -177,7 +226,7 @@ impl Core {
             if range.is_empty() || !inside {
                 return;
             }
-            self.entry_delete(turn, link);
+            self.entry_delete(link);
         }
     }
 }

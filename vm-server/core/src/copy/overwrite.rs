@@ -134,7 +134,7 @@ impl Core {
         self.map_revoke(turn.machine, work.target, range, Prot::NONE);
         let old = self.entry_set_object(link.0, object, offset, needs_copy);
         if let Some(old) = old {
-            self.object_deallocate(turn, old);
+            self.object_deallocate(old);
         }
         Ok(Some(size))
     }

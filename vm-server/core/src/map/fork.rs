@@ -96,17 +96,17 @@ impl Core {
             }
             Ok(progress) => progress,
             Err(code) => {
-                self.fork_end(turn, work);
+                self.fork_end(work);
                 Progress::Done(Some(Err(code)))
             }
         }
     }
 
     /// Gives up a fork: the child is torn down.
-    pub(crate) fn fork_end<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut Fork) {
+    pub(crate) fn fork_end(&mut self, work: &mut Fork) {
         if let Some(slow) = work.slow.take() {
             self.map_end(slow.hidden);
-            self.object_deallocate(turn, slow.copying.target);
+            self.object_deallocate(slow.copying.target);
         }
         self.map_end(work.child);
     }
@@ -193,7 +193,7 @@ impl Core {
                 child.offset = offset;
                 child.needs_copy = false;
                 child.is_shared = true;
-                self.fork_insert(turn, child)?;
+                self.fork_insert(child)?;
                 Ok(Forked::Done(false))
             }
             // What can never be read cannot be copied either (rule 123).
@@ -223,7 +223,7 @@ impl Core {
                 child.offset = offset;
                 child.needs_copy = needs_copy;
                 child.is_shared = false;
-                if let Err(code) = self.fork_insert(turn, child) {
+                if let Err(code) = self.fork_insert(child) {
                     // The mark stays in the parent, and what it promises must hold.
                     let parent = Entry {
                         map: work.parent,
@@ -237,7 +237,7 @@ impl Core {
                 ))
             }
             Ok(Copied::Slowly) => {
-                work.slow = Some(self.fork_slowly(turn, child)?);
+                work.slow = Some(self.fork_slowly(child)?);
                 Ok(Forked::Slowly)
             }
             Ok(Copied::Wait(pager)) => {
@@ -251,11 +251,7 @@ impl Core {
     }
 
     /// Begins to copy the pages of one entry. `entry` is the child's, with the parent's object.
-    fn fork_slowly<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        entry: Entry,
-    ) -> Result<ForkSlowly, Kern> {
+    fn fork_slowly(&mut self, entry: Entry) -> Result<ForkSlowly, Kern> {
         let size = entry.size();
         let range = Span::exact(0, size).ok_or(Kern::InvalidAddress)?;
         let hidden = self.hidden_map(entry.map, size)?;
@@ -269,7 +265,7 @@ impl Core {
         if let Some(object) = entry.object {
             self.object_reference(object);
         }
-        let copying = match self.fork_insert(turn, source) {
+        let copying = match self.fork_insert(source) {
             Ok(()) => self.slowly(hidden, range),
             Err(code) => Err(code),
         };
@@ -309,14 +305,14 @@ impl Core {
                     is_shared: false,
                     ..slow.entry
                 };
-                self.fork_insert(turn, entry)?;
+                self.fork_insert(entry)?;
                 return Ok(Progress::More);
             }
             Ok(Slow::More) => Progress::More,
             Ok(Slow::Wait) => Progress::Wait,
             Err(code) => {
                 self.map_end(slow.hidden);
-                self.object_deallocate(turn, slow.copying.target);
+                self.object_deallocate(slow.copying.target);
                 return Err(code);
             }
         };
@@ -325,14 +321,10 @@ impl Core {
     }
 
     /// Puts an entry into its map; its reference ends with a failure.
-    fn fork_insert<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        entry: Entry,
-    ) -> Result<(), Kern> {
+    fn fork_insert(&mut self, entry: Entry) -> Result<(), Kern> {
         let inserted = self.entry_insert(entry);
         if let (Err(_), Some(object)) = (inserted, entry.object) {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
         inserted.map(|_| ())
     }

@@ -68,7 +68,7 @@ impl Core {
                 false => Ok(()),
             };
             match self.walk_check(&mut work.walk, Holes::Skipped, look) {
-                Err(code) => return self.remove_refused(turn, work, code),
+                Err(code) => return self.remove_refused(work, code),
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
             }
@@ -76,7 +76,7 @@ impl Core {
         let from = work.walk.cursor;
         let whole = self.remove_some(turn, &mut work.walk);
         if let Err(code) = self.enter_piece(work, from) {
-            return self.remove_refused(turn, work, code);
+            return self.remove_refused(work, code);
         }
         self.map_changed(work.walk.map);
         if !whole || !work.walk.is_done() {
@@ -84,7 +84,7 @@ impl Core {
         }
         // Its pieces hold the successor's object now.
         if let Some(object) = work.then.and_then(|entry| entry.object) {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
         Progress::Done(Some(Ok(work.answer)))
     }
@@ -114,14 +114,9 @@ impl Core {
         Ok(())
     }
 
-    fn remove_refused<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        work: &Remove,
-        code: Kern,
-    ) -> Progress {
+    fn remove_refused(&mut self, work: &Remove, code: Kern) -> Progress {
         if let Some(object) = work.then.and_then(|entry| entry.object) {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
         Progress::Done(Some(Err(code)))
     }
@@ -149,10 +144,10 @@ impl Core {
                 break;
             };
             let (next, end) = (entry.hooks.next, entry.end);
-            if !self.entry_trim(turn, link) {
+            if !self.entry_trim(link) {
                 return false;
             }
-            self.entry_delete(turn, link);
+            self.entry_delete(link);
             walk.cursor = end;
             link = next;
         }
@@ -164,16 +159,16 @@ impl Core {
     }
 
     /// Takes an entry out of its map for good, with its reference.
-    pub(crate) fn entry_delete<M: Machine>(&mut self, turn: &mut Turn<'_, M>, link: Link) {
+    pub(crate) fn entry_delete(&mut self, link: Link) {
         let entry = self.entry_remove(link);
         if let Some(object) = entry.and_then(|entry| entry.object) {
-            self.object_deallocate(turn, object);
+            self.object_deallocate(object);
         }
     }
 
     /// Frees pages of an entry's object that only this entry can reach. Says whether that is done:
     /// a step frees [`BUDGET`] pages.
-    fn entry_trim<M: Machine>(&mut self, turn: &mut Turn<'_, M>, link: Link) -> bool {
+    fn entry_trim(&mut self, link: Link) -> bool {
         let Some(entry) = self.entries.at(link.0) else {
             return true;
         };
@@ -189,7 +184,7 @@ impl Core {
         if !self.is_only_reached_by(object, link, window) {
             return true;
         }
-        self.object_free_pages(turn, object, page_of(window.start()), page_of(window.end()))
+        self.object_free_pages(object, page_of(window.start()), page_of(window.end()))
     }
 
     /// Whether it is certain that a window of an object, of which there is more, is reached by
@@ -222,11 +217,7 @@ impl Core {
     }
 
     /// Removes up to [`BUDGET`] entries of a map whose task has ended. Says whether it is empty.
-    pub(crate) fn map_teardown_step<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        map: MapId,
-    ) -> bool {
+    pub(crate) fn map_teardown_step(&mut self, map: MapId) -> bool {
         for _ in 0..BUDGET {
             let Some(record) = self.maps.get(map) else {
                 return true;
@@ -235,7 +226,7 @@ impl Core {
             if first == Link::NIL {
                 return true;
             }
-            self.entry_delete(turn, first);
+            self.entry_delete(first);
         }
         self.maps.get(map).is_none_or(|map| map.entries() == 0)
     }

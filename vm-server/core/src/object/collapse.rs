@@ -8,13 +8,12 @@
 //! Candidates are hints in a short queue. One that is lost costs nothing but length: the next write
 //! fault, or the next holder that goes, gives it again.
 
+use crate::Core;
 use crate::event::ObjectId;
-use crate::machine::Machine;
 use crate::object::Object;
 use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::range::page_of;
-use crate::{Core, Turn};
 
 /// Candidates that are remembered.
 pub(crate) const HINTS: usize = 32;
@@ -41,7 +40,7 @@ impl Core {
     }
 
     /// One step for the first candidate: up to [`BUDGET`] pages.
-    pub(crate) fn collapse_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+    pub(crate) fn collapse_step(&mut self) {
         let Some(&parent) = self.collapsing.front() else {
             return;
         };
@@ -57,9 +56,9 @@ impl Core {
         let going = if !self.can_go(parent, backing, below) {
             false
         } else if below.refs == 1 {
-            self.collapse(turn, parent, backing)
+            self.collapse(parent, backing)
         } else {
-            self.bypass(turn, parent, backing)
+            self.bypass(parent, backing)
         };
         if !going {
             self.collapsing.pop_front();
@@ -80,12 +79,7 @@ impl Core {
     }
 
     /// Moves pages up. Says whether to go on.
-    fn collapse<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        parent: ObjectId,
-        backing: ObjectId,
-    ) -> bool {
+    fn collapse(&mut self, parent: ObjectId, backing: ObjectId) -> bool {
         let Some((offset, size)) = self
             .objects
             .get(parent)
@@ -95,7 +89,7 @@ impl Core {
         };
         for _ in 0..BUDGET {
             let Some((index, slot)) = self.next_slot(backing, 0, u64::MAX) else {
-                self.splice(turn, parent, backing);
+                self.splice(parent, backing);
                 return true;
             };
             let Slot::Page(frame) = slot else {
@@ -125,12 +119,7 @@ impl Core {
     }
 
     /// Skips an object that shows the parent nothing of its own. Says whether to go on.
-    fn bypass<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        parent: ObjectId,
-        backing: ObjectId,
-    ) -> bool {
+    fn bypass(&mut self, parent: ObjectId, backing: ObjectId) -> bool {
         let (Some(above), Some(below)) = (self.objects.get(parent), self.objects.get(backing))
         else {
             return false;
@@ -149,12 +138,12 @@ impl Core {
             }
             from = index.saturating_add(1);
         }
-        self.splice(turn, parent, backing);
+        self.splice(parent, backing);
         true
     }
 
     /// Takes `backing` out from between `parent` and what lies below.
-    fn splice<M: Machine>(&mut self, turn: &mut Turn<'_, M>, parent: ObjectId, backing: ObjectId) {
+    fn splice(&mut self, parent: ObjectId, backing: ObjectId) {
         let offset = self.objects.get(parent).map_or(0, |o| o.shadow_offset);
         let below = self.objects.get(backing);
         let next = below.and_then(|object| Some((object.shadow?, object.shadow_offset)));
@@ -163,7 +152,7 @@ impl Core {
             self.object_reference(shadow);
             self.shadow_link(parent, shadow, offset.saturating_add(further));
         }
-        self.object_deallocate(turn, backing);
+        self.object_deallocate(backing);
         self.stats.collapses = self.stats.collapses.saturating_add(1);
     }
 }

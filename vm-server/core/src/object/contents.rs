@@ -141,13 +141,7 @@ impl Core {
 
     /// Frees up to [`BUDGET`] pages of an internal object in `[from, to)`, whose translations are
     /// gone. Says whether none is left there.
-    pub(crate) fn object_free_pages<M: Machine>(
-        &mut self,
-        _turn: &mut Turn<'_, M>,
-        object: ObjectId,
-        from: u64,
-        to: u64,
-    ) -> bool {
+    pub(crate) fn object_free_pages(&mut self, object: ObjectId, from: u64, to: u64) -> bool {
         for _ in 0..BUDGET {
             match self.next_slot(object, from, to) {
                 None => return true,

@@ -16,6 +16,9 @@ use crate::op::BUDGET;
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
+/// Pages of an object, and objects of a chain, that are freed at once.
+const SMALL: u32 = 8;
+
 /// No place in a list; distinct from its end.
 pub(crate) const NOT_LISTED: u32 = NIL - 1;
 
@@ -38,25 +41,51 @@ impl Core {
         }
     }
 
-    /// One holder less; the last takes the object along.
-    pub(crate) fn object_deallocate<M: Machine>(
-        &mut self,
-        _turn: &mut Turn<'_, M>,
-        object: ObjectId,
-    ) {
+    /// One holder less; the last takes the object along. A short chain of small objects ends at once,
+    /// whatever is larger by steps.
+    pub(crate) fn object_deallocate(&mut self, object: ObjectId) {
+        let mut next = Some(object);
+        for _ in 0..SMALL {
+            let Some(object) = next else {
+                return;
+            };
+            if !self.object_drop(object) {
+                return;
+            }
+            if self
+                .objects
+                .get(object)
+                .is_none_or(|o| o.pages.used() > SMALL)
+            {
+                return self.object_dies(object);
+            }
+            self.object_free_pages(object, 0, u64::MAX);
+            next = self.shadow_unlink(object);
+            self.objects.remove(object);
+        }
+        if let Some(object) = next
+            && self.object_drop(object)
+        {
+            self.object_dies(object);
+        }
+    }
+
+    /// Takes a reference off. Says whether an object that no pager has to do with ends.
+    fn object_drop(&mut self, object: ObjectId) -> bool {
         let Some(record) = self.objects.get_mut(object) else {
-            return;
+            return false;
         };
         record.refs = record.refs.saturating_sub(1);
         if record.refs > 0 {
-            return self.collapse_hint_below(object);
+            self.collapse_hint_below(object);
+            return false;
         }
         let resident = record.pages.pages() > 0;
         let Some(pager) = record.pager else {
-            return self.object_dies(object);
+            return true;
         };
         let Some(attached) = self.pagers.get_mut(pager) else {
-            return self.object_dies(object);
+            return true;
         };
         match attached.state {
             pager::State::Ready if attached.may_cache && resident => {}
@@ -67,6 +96,7 @@ impl Core {
                 self.object_dies(object);
             }
         }
+        false
     }
 
     /// Queues an object that nobody holds. It gets no more pages of what it was a copy of, and is not
@@ -98,8 +128,8 @@ impl Core {
         match object.pager {
             Some(pager) => self.external_death_step(turn, id, pager),
             None => {
-                if self.object_free_pages(turn, id, 0, u64::MAX) {
-                    self.object_gone(turn, id);
+                if self.object_free_pages(id, 0, u64::MAX) {
+                    self.object_gone(id);
                 }
             }
         }
@@ -157,7 +187,7 @@ impl Core {
         let loans = self.pagers.get(pager).map_or(0, |pager| pager.loans);
         if rest == 0 && loans == 0 {
             self.pager_ends(turn.effects, pager, alive);
-            self.object_gone(turn, id);
+            self.object_gone(id);
         } else if loans > 0 && self.all_lent(id) {
             // Nothing to do until a loan ends: it queues the object again.
             self.dying_drop_first();
@@ -213,10 +243,10 @@ impl Core {
 
     /// An object without pages leaves: its shadow loses a holder, and whoever stood behind it comes
     /// first in the list.
-    fn object_gone<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: ObjectId) {
+    fn object_gone(&mut self, id: ObjectId) {
         self.dying_drop_first();
         if let Some(shadow) = self.shadow_unlink(id) {
-            self.object_deallocate(turn, shadow);
+            self.object_deallocate(shadow);
         }
         self.objects.remove(id);
     }

@@ -317,7 +317,7 @@ impl Core {
                 if self.objects.get(object).is_some_and(|o| o.refs == 0) {
                     // Cached, and nobody is there to keep it for.
                     self.object_reference(object);
-                    self.object_deallocate(turn, object);
+                    self.object_deallocate(object);
                 }
             }
             State::Terminating => {
@@ -352,7 +352,7 @@ impl Core {
             (State::Terminating, _) => self.object_dies_on(object),
             (_, Some(0)) => {
                 self.object_reference(object);
-                self.object_deallocate(turn, object);
+                self.object_deallocate(object);
             }
             _ => {}
         }

@@ -215,7 +215,7 @@ impl Core {
         if let (Progress::Wait, Some(code)) = (progress, failed) {
             // It has waited long enough.
             self.list_remove(op.waiter);
-            self.verb_abandon(turn, &mut verb);
+            self.verb_abandon(&mut verb);
             progress = Progress::Done(Some(Err(code)));
         }
         if let Some(op) = self.ops.get_mut(id) {
@@ -279,10 +279,10 @@ impl Core {
     }
 
     /// Gives up a verb that waited in vain.
-    fn verb_abandon<M: Machine>(&mut self, turn: &mut Turn<'_, M>, verb: &mut Verb) {
+    fn verb_abandon(&mut self, verb: &mut Verb) {
         match verb {
-            Verb::Transfer(work) => self.transfer_end(turn, work),
-            Verb::Fork(work) => self.fork_end(turn, work),
+            Verb::Transfer(work) => self.transfer_end(work),
+            Verb::Fork(work) => self.fork_end(work),
             // These never wait for a pager, or go on without what they waited for.
             Verb::Call(_)
             | Verb::Remove(_)
