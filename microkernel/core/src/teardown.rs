@@ -326,7 +326,11 @@ impl Kernel {
     /// Whether a task has no thread, and nobody can give it one: no right to it is left but its own.
     fn is_forsaken(&self, task: TaskId) -> bool {
         let record = self.tasks.at(task);
-        let own = 1 + u32::from(record.names.find(record.port).is_some());
+        let own = if record.names.find(record.port).is_some() {
+            2
+        } else {
+            1
+        };
         record.life == Life::Alive
             && record.threads.is_empty()
             && self.ports.at(record.port).sends <= own
