@@ -55,6 +55,14 @@ impl Core {
         }
         let credits = self.tray_credits(tray);
         if credits == 0 {
+            let ready = self
+                .objects
+                .get(record.object)
+                .map_or(0, |o| o.pages.pages());
+            if ready < record.slots {
+                // Filling it may have been given up for want of records.
+                self.tray_wants_refill(tray, 0);
+            }
             return Ok(WaitOn::Slots(tray));
         }
         let (first, count) = self.cluster(look, (at, id), index, credits);
