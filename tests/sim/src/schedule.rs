@@ -89,14 +89,22 @@ impl Kind {
         starved: true,
         ..Kind::PLAIN
     };
+    /// Everything that can go wrong, at once, with little of anything.
+    pub const STORM: Kind = Kind {
+        frames: 72,
+        pages: 12,
+        paging: true,
+        ..Kind::STARVED
+    };
     /// Names of the kinds.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 7] = [
         "plain",
         "anonymous",
         "paging",
         "faulty",
         "pressure",
         "starved",
+        "storm",
     ];
 
     /// A kind by its name.
@@ -110,6 +118,7 @@ impl Kind {
             Kind::FAULTY,
             Kind::PRESSURE,
             Kind::STARVED,
+            Kind::STORM,
         ];
         kinds.get(place).copied()
     }
@@ -351,6 +360,8 @@ impl Sim {
         let (pager, lost) = (cell.borrow().pager, cell.borrow().lost);
         let mut files = self.pagers.files.iter();
         match pager {
+            // Without records the server cannot say, or do, what a pager waits for.
+            Some(_) if self.kind.starved => true,
             // Half an operation may have put anybody's memory there.
             _ if lost => files.any(|file| file.faulty),
             Some(number) => files.nth(number as usize).is_some_and(|file| file.faulty),
