@@ -22,6 +22,16 @@ pub(crate) struct Pending {
     pub(crate) to: To,
     info: Info,
     words: [u64; WORDS],
+    /// What was made for the answer, and nobody has a right to if it cannot be sent.
+    pub(crate) made: Option<Made>,
+}
+
+/// A record whose first right goes out with an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    port: PortOf,
+    /// The control port of its task, if it is the map of one.
+    task: Name,
 }
 
 /// Whom a message is for.
@@ -133,7 +143,12 @@ impl Server {
 
     /// Sends a message by itself. The kernel being short of frames for page tables is mended, once.
     pub(crate) fn send_now(&mut self, message: Pending) {
-        let Pending { to, info, words } = message;
+        let Pending {
+            to,
+            info,
+            words,
+            made,
+        } = message;
         let token = match to {
             To::Caller(token) => token,
             To::Pager(right) => {
@@ -141,12 +156,31 @@ impl Server {
                 return;
             }
         };
-        if reply(token, info, words) == Err(Kern::ResourceShortage) {
+        let mut sent = reply(token, info, words);
+        if sent == Err(Kern::ResourceShortage) {
             self.kernel_is_short();
-            if reply(token, info, words) == Err(Kern::ResourceShortage) {
-                self.fail(token, Kern::ResourceShortage);
-            }
+            sent = reply(token, info, words);
         }
+        if let Err(code) = sent {
+            // Whoever still waits hears why; whoever has gone does not.
+            self.fail(token, code);
+            self.undelivered(made);
+        }
+    }
+
+    /// Ends what was made for an answer that nobody got: no right to it is left that could go away.
+    pub(crate) fn undelivered(&mut self, made: Option<Made>) {
+        let Some(Made { port, task }) = made else {
+            return;
+        };
+        if task != NULL {
+            // The right was to move with the answer, so it is still here.
+            let _ = trap::port_deallocate(task, 1);
+        }
+        self.later.push(Event::NoSenders {
+            port,
+            made: u32::MAX,
+        });
     }
 
     /// Answers the stepper's call.
@@ -171,13 +205,14 @@ impl Server {
                     to: To::Caller(token),
                     info: Info::short(FAULT_REPLY),
                     words,
+                    made: None,
                 })
             }
         }
     }
 
     fn compose_reply(&mut self, token: Token, reply: &Reply) -> Result<Pending, Kern> {
-        let rights = self.put_rights(reply)?;
+        let (rights, made) = self.put_rights(reply)?;
         let mut words = [0; WORDS];
         let mut body = Body::borrow();
         let (id, length) = match &reply.message {
@@ -191,25 +226,30 @@ impl Server {
             to: To::Caller(token),
             info,
             words,
+            made,
         })
     }
 
-    /// Puts the rights of an answer into the buffer; says how many.
-    fn put_rights(&mut self, reply: &Reply) -> Result<usize, Kern> {
-        let Some(right) = reply.right else {
-            return Ok(0);
+    /// Puts the rights of an answer into the buffer; says how many, and to what.
+    fn put_rights(&mut self, reply: &Reply) -> Result<(usize, Option<Made>), Kern> {
+        let Some(port) = reply.right else {
+            return Ok((0, None));
         };
         if let (Message::Map(vm_map::Reply::TaskCreate(_)), PortOf::Map(map)) =
-            (&reply.message, right)
+            (&reply.message, port)
         {
-            let (task, port) = self.create_task(map).inspect_err(|_| self.unmake(map))?;
+            let (task, name) = self.create_task(map).inspect_err(|_| self.unmake(map))?;
             buffer::set_right(vm_map::TaskCreateReply::TASK, task, Disposition::MoveSend);
-            buffer::set_right(vm_map::TaskCreateReply::MAP, port, Disposition::MakeSend);
-            return Ok(2);
+            buffer::set_right(vm_map::TaskCreateReply::MAP, name, Disposition::MakeSend);
+            return Ok((2, Some(Made { port, task })));
         }
-        let name = self.ports.get_or_make(right)?;
+        let made = Some(Made { port, task: NULL });
+        let name = self
+            .ports
+            .get_or_make(port)
+            .inspect_err(|_| self.undelivered(made))?;
         buffer::set_right(0, name, Disposition::MakeSend);
-        Ok(1)
+        Ok((1, made))
     }
 
     /// Makes the task of a map: its space, its map port, its control port (first of the two).
@@ -268,7 +308,12 @@ impl Server {
             let info = Info::new(message.wording.id(), length, rights)?;
             if self.core.is_last(right) {
                 let to = To::Pager(right);
-                return Some(Pending { to, info, words });
+                return Some(Pending {
+                    to,
+                    info,
+                    words,
+                    made: None,
+                });
             }
             if !self.say(right, info, words) {
                 return None;
@@ -324,5 +369,6 @@ fn resume(
         to: To::Caller(to?),
         info: Info::short(FAULT_REPLY),
         words,
+        made: None,
     })
 }

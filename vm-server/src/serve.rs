@@ -123,8 +123,12 @@ impl Server {
                     Some(To::Pager(right)) => self.handle(Event::Full(right)),
                     _ => None,
                 },
-                // The caller has gone, or a port moved: go on. The half that failed is the only one
-                // that was tried.
+                // The caller has gone: the receive half was not tried.
+                Err(_) if !received.outcome.was_sent() => {
+                    self.undelivered(pending.and_then(|answer| answer.made));
+                    self.handle_rest(None)
+                }
+                // A port moved.
                 Err(_) => None,
             };
         }
@@ -210,7 +214,13 @@ impl Server {
 
     /// Handles one event, and what its effects made.
     pub(crate) fn handle(&mut self, event: Event) -> Option<Pending> {
-        let mut pending = self.handle_one(event);
+        let pending = self.handle_one(event);
+        self.handle_rest(pending)
+    }
+
+    /// Handles what carrying out effects made.
+    fn handle_rest(&mut self, pending: Option<Pending>) -> Option<Pending> {
+        let mut pending = pending;
         while let Some(event) = self.later.pop() {
             if let Some(answer) = pending {
                 self.send_now(answer);
