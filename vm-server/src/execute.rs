@@ -10,7 +10,7 @@ use ipc_abi::notify::Request;
 use ipc_abi::right::{Disposition, NULL, Name};
 use ipc_protocol::vm_map;
 use vm_core::call::{Message, Reply};
-use vm_core::effect::{Answer, Effect};
+use vm_core::effect::{Answer, Effect, FaultResult};
 use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
 
 use crate::pmap;
@@ -99,6 +99,9 @@ fn reply(token: Token, info: Info, words: [u64; WORDS]) -> Result<(), Kern> {
 impl Server {
     /// Carries out all effects of an event. The last answer is left to ride on the next receive.
     pub(crate) fn carry_out(&mut self) -> Option<Pending> {
+        if let Some((to, result)) = self.effects.take_only_resume() {
+            return resume(to, result);
+        }
         let mut pending = None;
         while let Some(effect) = self.effects.pop_front() {
             // What needs no trap does not come in the way of what is pending.
@@ -356,10 +359,7 @@ impl Server {
     }
 }
 
-fn resume(
-    to: ReplyTo,
-    result: Result<Option<ipc_abi::translation::Enter>, Kern>,
-) -> Option<Pending> {
+fn resume(to: ReplyTo, result: FaultResult) -> Option<Pending> {
     let (result, enter) = match result {
         Ok(enter) => (Ok(()), enter),
         Err(code) => (Err(code), None),

@@ -57,7 +57,7 @@ pub enum Effect {
         /// Whom.
         to: ReplyTo,
         /// What becomes of the thread.
-        result: Result<Option<ipc_abi::translation::Enter>, Kern>,
+        result: FaultResult,
     },
     /// Answer a call.
     Reply {
@@ -170,6 +170,19 @@ impl Effects {
         self.list.get(self.taken..).unwrap_or(&[])
     }
 
+    /// Takes out the only effect, if it is the answer to a fault: the common case, in which nothing
+    /// need be moved about.
+    #[inline]
+    pub fn take_only_resume(&mut self) -> Option<(ReplyTo, FaultResult)> {
+        let [Effect::Resume { to, result }] = self.as_slice() else {
+            return None;
+        };
+        let answer = (*to, *result);
+        self.list.clear();
+        self.taken = 0;
+        Some(answer)
+    }
+
     /// Takes the first out.
     pub fn pop_front(&mut self) -> Option<Effect> {
         let first = self.list.get(self.taken).copied();
@@ -182,5 +195,7 @@ impl Effects {
     }
 }
 
+/// What a fault is answered with: a translation, no more than to try again, or a code.
+pub type FaultResult = Result<Option<ipc_abi::translation::Enter>, Kern>;
 /// What a call is answered with.
 pub type Answer = Result<crate::call::Reply, Kern>;

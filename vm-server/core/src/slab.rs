@@ -72,13 +72,22 @@ impl<T> Slab<T> {
     /// `KERN_RESOURCE_SHORTAGE`: the limit is reached, or there is no memory for a chunk.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Id<T>, Kern> {
+        self.insert_with(|| value)
+    }
+
+    /// As [`Slab::insert`], for a large record that is made where it lies.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Result<Id<T>, Kern> {
         let index = self.free;
         if index == NIL {
-            return self.insert_fresh(value);
+            return self.insert_fresh(make());
         }
         let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
         self.free = cell.next;
-        cell.value = Some(value);
+        cell.value = Some(make());
         self.used = self.used.saturating_add(1);
         Ok(Id::new(index, cell.generation))
     }

@@ -337,12 +337,12 @@ const fn bits(level: u32) -> u32 {
 }
 
 fn insert(nodes: &mut Nodes) -> Result<u32, Kern> {
-    let node = Node {
+    let node = nodes.insert_with(|| Node {
         words: [0; 64],
         used: 0,
         pages: 0,
-    };
-    nodes.insert(node).map(crate::id::Id::index)
+    });
+    node.map(crate::id::Id::index)
 }
 
 fn child(nodes: &Nodes, at: u32, place: usize) -> u32 {
