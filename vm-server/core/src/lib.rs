@@ -21,6 +21,8 @@
 //! | [`copy`], [`named_entry`] | memory that has a port |
 //! | [`fault`] | what a fault decides, in order |
 //! | [`op`] | work in steps, and who waits for what |
+//! | [`talk`] | what pagers are still to be told |
+//! | [`inspect`], [`invariants`] | looking at the state from outside, and the rules that it keeps |
 #![no_std]
 #![forbid(unsafe_code)]
 #![allow(
