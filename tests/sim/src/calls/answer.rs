@@ -1,0 +1,223 @@
+//! An answer: whether it is right, and what it changes in the flat model.
+
+use ipc_abi::Kern;
+use ipc_protocol::vm_map;
+use vm_core::call::Message;
+use vm_core::effect::Answer;
+use vm_core::event::PortOf;
+
+use super::{BYTES, Call, Entry, Held, Kind, Pending, Place, pages};
+use crate::flat::{self, Bytes, Cell, PAGE, Space};
+use crate::schedule::{BASE, Sim};
+
+fn fresh(count: u64) -> Vec<Cell> {
+    (0..count).map(|_| flat::cell(Bytes::Zero)).collect()
+}
+
+fn copied(cells: &[Cell]) -> Vec<Cell> {
+    cells.iter().map(flat::snapshot).collect()
+}
+
+impl Sim {
+    /// An answer: is it right, and what has changed?
+    pub fn apply(&mut self, plan: Pending, answer: Answer) {
+        let name = plan.call.request(self).name();
+        self.count(name, answer.map(|_| ()));
+        match (plan.expect, answer) {
+            (Ok(()), Ok(reply)) => {
+                let Message::Map(message) = reply.message else {
+                    panic!("{:?} is answered {reply:?}", plan.call);
+                };
+                self.done(&plan, message, reply.right);
+            }
+            (Err(expected), Err(code)) if expected == code => {}
+            (_, Err(code)) => {
+                let failed = code == Kern::MemoryError
+                    && [&plan.reads, &plan.writes, &plan.asks]
+                        .into_iter()
+                        .flatten()
+                        .any(|cell| self.may_fail(cell));
+                let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..)
+                    if !self.clients[other].alive);
+                let short = code == Kern::ResourceShortage && self.kind().pressure;
+                assert!(
+                    failed || ended || short,
+                    "client {}: {:?} is answered {code:?}, not {:?}",
+                    plan.client,
+                    plan.call,
+                    plan.expect
+                );
+                // A part may have been written.
+                for cell in &plan.writes {
+                    cell.borrow_mut().lost = true;
+                }
+            }
+            (Err(expected), Ok(_)) => panic!(
+                "client {}: {:?} succeeds instead of {expected:?}",
+                plan.client, plan.call
+            ),
+        }
+    }
+
+    fn done(&mut self, plan: &Pending, reply: vm_map::Reply, right: Option<PortOf>) {
+        let client = plan.client;
+        match (plan.call, reply) {
+            (Call::Allocate(place), vm_map::Reply::VmAllocate(reply)) => {
+                self.map(plan, (place, reply.address), fresh(place.count));
+            }
+            (Call::Deallocate(start, count), _) => {
+                self.clients[client].space.unmap(start, count);
+            }
+            (Call::Protect(start, count, set_maximum, to), _) => {
+                let space = &mut self.clients[client].space;
+                assert!(space.protect(start, count, set_maximum, to));
+            }
+            (Call::Inherit(start, count, to), _) => {
+                self.clients[client].space.inherit(start, count, to);
+            }
+            (Call::Behave(..) | Call::Msync(..), _) => {}
+            (Call::Map(place, file), vm_map::Reply::VmMap(reply)) => {
+                let cells = match (file, place.copy) {
+                    (None, _) => fresh(place.count),
+                    (Some(_), true) => copied(&plan.reads),
+                    (Some(_), false) => plan.reads.clone(),
+                };
+                self.map(plan, (place, reply.address), cells);
+            }
+            (
+                Call::MapCopy(_, _, place) | Call::MapEntry(_, _, place),
+                vm_map::Reply::VmMap(reply),
+            ) => {
+                let cells = match place.copy {
+                    true => copied(&plan.reads),
+                    false => plan.reads.clone(),
+                };
+                self.map(plan, (place, reply.address), cells);
+            }
+            (Call::Copy(from, to, size) | Call::ReadOverwrite(from, _, to, size), _) => {
+                let (at, start) = (to as usize % PAGE, from as usize % PAGE);
+                flat::overwrite(&plan.writes, at, &plan.reads, start, size as usize);
+            }
+            (Call::CopyIn(address, size, destroy), _) => {
+                let number = self.held_number();
+                self.copies.push(Held {
+                    number,
+                    port: right.unwrap(),
+                    cells: copied(&plan.reads),
+                    offset: address as usize % PAGE,
+                    size,
+                });
+                if destroy {
+                    let (start, count) = pages(address, size);
+                    self.clients[client].space.unmap(start, count);
+                }
+            }
+            (Call::CopyOut(number, start), vm_map::Reply::VmCopyout(reply)) => {
+                let held = self.held(number).clone();
+                let place = Place {
+                    start,
+                    count: held.cells.len() as u64,
+                    ..Place::DEFAULT
+                };
+                assert_eq!(reply.address as usize % PAGE, held.offset);
+                let address = reply.address - held.offset as u64;
+                self.map(plan, (place, address), held.cells);
+                self.forget_copy(held.port);
+            }
+            (Call::Write(number, address, size), _) => {
+                let start = self.held(number).offset;
+                let at = address as usize % PAGE;
+                flat::overwrite(&plan.writes, at, &plan.reads, start, size as usize);
+            }
+            (
+                Call::MakeEntry(start, count, protection, kind),
+                vm_map::Reply::MachMakeMemoryEntry(reply),
+            ) => {
+                let size = reply.size / BYTES;
+                assert!(size >= 1 && size <= count && reply.size.is_multiple_of(BYTES));
+                let cells = match kind {
+                    Kind::Create => fresh(size),
+                    Kind::Copy => copied(&plan.reads),
+                    _ => self.space(client).cells(start, size),
+                };
+                assert_eq!(cells.len() as u64, size, "the entry has a hole");
+                let number = self.held_number();
+                self.entries.push(Entry {
+                    number,
+                    port: right.unwrap(),
+                    cells,
+                    protection,
+                });
+            }
+            (
+                Call::MakeWindow(_, _, count, protection, kind),
+                vm_map::Reply::MachMakeMemoryEntry(reply),
+            ) => {
+                let cells = match kind {
+                    Kind::Create => fresh(count),
+                    Kind::Copy => copied(&plan.reads),
+                    _ => plan.reads.clone(),
+                };
+                assert_eq!(reply.size, count * BYTES);
+                let number = self.held_number();
+                self.entries.push(Entry {
+                    number,
+                    port: right.unwrap(),
+                    cells,
+                    protection,
+                });
+            }
+            (Call::Fork(inherit), vm_map::Reply::TaskCreate(_)) => {
+                let Some(PortOf::Map(map)) = right else {
+                    panic!("a task has a map");
+                };
+                let space = match inherit {
+                    true => self.space(client).fork(),
+                    false => Space::default(),
+                };
+                self.add_client(map, space);
+            }
+            (Call::Region(page), vm_map::Reply::VmRegion(reply)) => {
+                self.compare_region(client, page, &reply);
+            }
+            (call, reply) => panic!("{call:?} is answered {reply:?}"),
+        }
+    }
+
+    fn map(&mut self, plan: &Pending, (place, address): (Place, u64), cells: Vec<Cell>) {
+        let start = address / BYTES;
+        let space = &mut self.clients[plan.client].space;
+        match place.start {
+            Some(wanted) => assert_eq!(start, wanted, "{:?}", plan.call),
+            // What is being unmapped may be free already.
+            None => assert!(
+                space.is_free(start, place.count) && start == space.first_fit(BASE, place.count),
+                "{:?} is put at page {start:#x}",
+                plan.call
+            ),
+        }
+        assert_eq!(cells.len() as u64, place.count);
+        space.map(start, cells, &place.like());
+    }
+
+    fn compare_region(&self, client: usize, page: u64, reply: &vm_map::VmRegionReply) {
+        let (start, count) = (reply.address / BYTES, reply.size / BYTES);
+        let space = self.space(client);
+        let first = start.max(page);
+        assert!(
+            space.is_free(page, first - page),
+            "{reply:?} is not the next"
+        );
+        for page in start..start + count {
+            let agrees = space.get(page).is_some_and(|mapped| {
+                u32::from(mapped.protection.bits()) == reply.protection
+                    && u32::from(mapped.max.bits()) == reply.max_protection
+                    && mapped.inherit as u32 == reply.inheritance
+            });
+            assert!(
+                agrees,
+                "page {page:#x} of client {client} is not as {reply:?} says"
+            );
+        }
+    }
+}

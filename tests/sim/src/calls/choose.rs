@@ -1,0 +1,202 @@
+//! Which call comes next: mostly one that can succeed, sometimes any.
+
+use ipc_abi::types::{Inherit, Prot};
+use ipc_protocol::vm_map;
+
+use super::{BYTES, Call, Kind, Place};
+use crate::schedule::{BASE, Sim};
+
+impl Call {
+    /// Any call that a client may make now.
+    pub fn random(sim: &mut Sim, client: usize) -> Call {
+        let (start, count) = sim.random_range(client, Prot::READ);
+        let offset = sim.random_offset();
+        let address = start * BYTES + offset;
+        let size = sim.random_size(count * BYTES - offset);
+        match sim.random.below(100) {
+            0..14 => Call::Allocate(sim.random_place(false)),
+            14..18 => Call::Deallocate(start, count),
+            18..22 => Call::CopyIn(address, size, true),
+            22..30 => {
+                let prots = [
+                    Prot::NONE,
+                    Prot::READ,
+                    Prot::DEFAULT,
+                    Prot::DEFAULT,
+                    Prot::ALL,
+                ];
+                let to = sim.random.pick(&prots).unwrap();
+                Call::Protect(start, count, sim.random.once_in(12), to)
+            }
+            30..35 => {
+                let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
+                Call::Inherit(start, count, sim.random.pick(&kinds).unwrap())
+            }
+            35..36 => Call::Behave(start, count, sim.random.below(4) as u32),
+            36..39 => Call::Msync(start, count, sim.random_sync()),
+            39..50 => {
+                let files = sim.pagers.files.len() as u64;
+                let place = sim.random_place(true);
+                if files == 0 {
+                    return Call::Map(place, None);
+                }
+                let file = sim.random.below(files) as usize;
+                Call::Map(place, Some((file, sim.random.below(10))))
+            }
+            50..63 => {
+                let to = sim.random_target(client, size);
+                Call::Copy(address, to, size)
+            }
+            63..67 => {
+                let other = sim.random.below(sim.clients.len() as u64) as usize;
+                let to = sim.random_target(other, size);
+                match sim.clients[other].alive {
+                    true => Call::ReadOverwrite(address, other, to, size),
+                    false => Call::Region(start),
+                }
+            }
+            67..74 => Call::CopyIn(address, size, sim.random.once_in(4)),
+            74..82 => sim.random_use_of_copy(client, address),
+            82..88 => {
+                let kinds = [Kind::One, Kind::Share, Kind::Copy, Kind::Create];
+                let prots = [Prot::READ, Prot::DEFAULT, Prot::DEFAULT];
+                let kind = sim.random.pick(&kinds).unwrap();
+                let rights = sim.random.pick(&prots).unwrap();
+                match sim.random_entry() {
+                    Some(number) if sim.random.once_in(4) => {
+                        let (index, count) = (sim.random.below(4), 1 + sim.random.below(3));
+                        Call::MakeWindow(number, index, count, rights, kind)
+                    }
+                    _ => Call::MakeEntry(start, count, rights, kind),
+                }
+            }
+            88..94 => {
+                let place = sim.random_place(true);
+                match sim.random_entry() {
+                    Some(number) => Call::MapEntry(number, sim.random.below(3), place),
+                    None => Call::Map(place, None),
+                }
+            }
+            94..98 => {
+                let alive = sim.clients.iter().filter(|c| c.alive).count();
+                match alive < sim.kind().tasks {
+                    true => Call::Fork(!sim.random.once_in(8)),
+                    false => Call::Region(start),
+                }
+            }
+            _ => Call::Region(if client == 0 { BASE } else { start }),
+        }
+    }
+}
+
+impl Sim {
+    /// Any pages.
+    fn random_pages(&mut self) -> (u64, u64) {
+        let pages = self.kind().pages;
+        let most = if self.random.once_in(4) { 12 } else { 4 };
+        let count = 1 + self.random.below(most);
+        (BASE + self.random.below(pages), count)
+    }
+
+    /// Pages of a client that are mapped side by side, mostly.
+    fn random_range(&mut self, client: usize, rights: Prot) -> (u64, u64) {
+        let (start, count) = self.random_pages();
+        if self.random.once_in(8) {
+            return (start, count);
+        }
+        let good = |page: u64| {
+            let mapped = self.space(client).get(page);
+            mapped.is_some_and(|mapped| mapped.protection.contains(rights))
+        };
+        let pages = self.kind().pages;
+        let from_here = (start..BASE + pages).chain(BASE..start);
+        match from_here.into_iter().find(|page| good(*page)) {
+            None => (start, count),
+            Some(first) => {
+                let run = (first..first + count).take_while(|page| good(*page));
+                (first, run.count() as u64)
+            }
+        }
+    }
+
+    /// As many pages, writable, mostly.
+    fn random_target(&mut self, client: usize, size: u64) -> u64 {
+        for _ in 0..6 {
+            let (start, count) = self.random_range(client, Prot::WRITE);
+            if count * BYTES >= size {
+                return start * BYTES + (count * BYTES - size) * self.random.below(2);
+            }
+        }
+        self.random_pages().0 * BYTES + self.random_offset()
+    }
+
+    fn random_offset(&mut self) -> u64 {
+        match self.random.below(3) {
+            0 => self.random.below(BYTES),
+            _ => 0,
+        }
+    }
+
+    fn random_size(&mut self, most: u64) -> u64 {
+        match self.random.below(3) {
+            0 => 1 + self.random.below(most),
+            _ => most,
+        }
+    }
+
+    fn random_place(&mut self, any_rights: bool) -> Place {
+        let (start, count) = self.random_pages();
+        let mut place = Place {
+            start: (!self.random.once_in(4)).then_some(start),
+            count,
+            ..Place::DEFAULT
+        };
+        place.overwrite = place.start.is_some() && self.random.once_in(3);
+        if any_rights {
+            place.copy = self.random.once_in(3);
+            let rights = [
+                (Prot::READ, Prot::READ),
+                (Prot::READ, Prot::ALL),
+                (Prot::DEFAULT, Prot::DEFAULT),
+                (Prot::DEFAULT, Prot::ALL),
+            ];
+            (place.protection, place.max) = self.random.pick(&rights).unwrap();
+            let kinds = [Inherit::Share, Inherit::Copy, Inherit::Copy, Inherit::None];
+            place.inherit = self.random.pick(&kinds).unwrap();
+        }
+        place
+    }
+
+    fn random_use_of_copy(&mut self, client: usize, address: u64) -> Call {
+        let place = self.random.below(self.copies.len().max(1) as u64) as usize;
+        let Some(held) = self.copies.get(place) else {
+            return Call::CopyIn(address, BYTES, false);
+        };
+        let (number, size) = (held.number, held.size);
+        match self.random.below(4) {
+            0 => {
+                let start = address / BYTES;
+                Call::CopyOut(number, self.random.once_in(2).then_some(start))
+            }
+            1 => Call::MapCopy(number, self.random.below(2), self.random_place(true)),
+            _ => {
+                let size = match self.random.once_in(2) {
+                    true => size,
+                    false => 1 + self.random.below(size),
+                };
+                Call::Write(number, self.random_target(client, size), size)
+            }
+        }
+    }
+
+    fn random_sync(&mut self) -> u32 {
+        let how = [vm_map::VM_SYNC_ASYNCHRONOUS, vm_map::VM_SYNC_SYNCHRONOUS];
+        let also = [0, 0, vm_map::VM_SYNC_INVALIDATE, vm_map::VM_SYNC_CONTIGUOUS];
+        self.random.pick(&how).unwrap() | self.random.pick(&also).unwrap()
+    }
+
+    fn random_entry(&mut self) -> Option<u64> {
+        let place = self.random.below(self.entries.len().max(1) as u64) as usize;
+        self.entries.get(place).map(|entry| entry.number)
+    }
+}

@@ -1,0 +1,212 @@
+//! What a call will read, write and change, and which answer is right.
+
+use ipc_abi::Kern;
+use ipc_abi::types::{Inherit, Prot};
+use ipc_protocol::vm_map;
+
+use super::{BYTES, Call, Kind, Pending, Place, pages};
+use crate::flat::Cell;
+use crate::schedule::Sim;
+
+impl Sim {
+    pub(super) fn plan(&mut self, client: usize, call: Call) -> Pending {
+        let mut plan = Pending::new(client, call);
+        match call {
+            Call::Allocate(place) | Call::Map(place, None) => self.plan_place(&mut plan, place),
+            Call::Deallocate(start, count) => plan.changes.push((client, start, count)),
+            Call::Inherit(start, count, _) => plan.changes.push((client, start, count)),
+            Call::Behave(start, count, _) => {
+                plan.expect = self.space(client).check(start, count, |_| true);
+                plan.changes.push((client, start, count));
+            }
+            Call::Protect(start, count, _, to) => {
+                plan.expect = self
+                    .space(client)
+                    .check(start, count, |m| m.max.contains(to));
+                plan.changes.push((client, start, count));
+            }
+            Call::Map(place, Some((file, index))) => {
+                let port = self.pagers.files[file].port;
+                let dead = self
+                    .world
+                    .ports
+                    .get(&port.0)
+                    .is_some_and(|port| port.is_dead());
+                self.plan_place(&mut plan, place);
+                if dead {
+                    plan.expect = Err(Kern::InvalidArgument);
+                } else {
+                    let pages = index..index + place.count;
+                    let cells = pages.map(|index| self.file_cell(file, index)).collect();
+                    plan.reads = cells;
+                }
+            }
+            Call::Copy(from, to, size) => {
+                self.plan_source(&mut plan, from, size);
+                self.plan_target(&mut plan, client, to, size);
+            }
+            Call::ReadOverwrite(from, other, to, size) => {
+                self.plan_source(&mut plan, from, size);
+                self.plan_target(&mut plan, other, to, size);
+            }
+            Call::CopyIn(address, size, destroy) => {
+                self.plan_source(&mut plan, address, size);
+                if destroy {
+                    let (start, count) = pages(address, size);
+                    plan.changes.push((client, start, count));
+                }
+            }
+            Call::CopyOut(number, start) => {
+                let count = self.held(number).cells.len() as u64;
+                plan.held = Some(number);
+                let place = Place {
+                    start,
+                    count,
+                    ..Place::DEFAULT
+                };
+                self.plan_place(&mut plan, place);
+            }
+            Call::MapCopy(number, index, place) => {
+                let cells = self.held(number).cells.clone();
+                self.plan_window(&mut plan, number, (index, place), &cells);
+            }
+            Call::Write(number, address, size) => {
+                plan.held = Some(number);
+                plan.reads = self.held(number).cells.clone();
+                self.plan_target(&mut plan, client, address, size);
+            }
+            Call::MakeEntry(start, count, protection, kind) => {
+                self.plan_entry(&mut plan, (start, count), protection, kind);
+            }
+            Call::MakeWindow(number, index, count, protection, kind) => {
+                self.plan_window_of_entry(&mut plan, number, (index, count), protection, kind);
+            }
+            Call::Msync(start, count, flags) => {
+                let space = self.space(client);
+                plan.asks = space.cells(start, count);
+                plan.looks.push((client, start, count));
+                if flags & vm_map::VM_SYNC_CONTIGUOUS != 0 && !space.is_full(start, count) {
+                    plan.expect = Err(Kern::InvalidAddress);
+                }
+            }
+            Call::MapEntry(number, index, place) => {
+                let entry = self.entry(number).clone();
+                self.plan_window(&mut plan, number, (index, place), &entry.cells);
+                let inside = plan.expect != Err(Kern::InvalidArgument);
+                if inside && !entry.protection.contains(place.max) {
+                    plan.expect = Err(Kern::InvalidRight);
+                }
+            }
+            Call::Fork(inherit) => {
+                if inherit {
+                    plan.looks.push((client, 0, u64::MAX / 2));
+                    let space = self.space(client);
+                    let copies = space.iter().filter(|(_, m)| m.inherit == Inherit::Copy);
+                    plan.reads = copies.map(|(_, mapped)| mapped.cell.clone()).collect();
+                }
+            }
+            Call::Region(page) => {
+                plan.looks.push((client, 0, u64::MAX / 2));
+                let space = self.space(client);
+                if !space.iter().any(|(number, _)| number >= page) {
+                    plan.expect = Err(Kern::InvalidAddress);
+                }
+            }
+        }
+        plan
+    }
+
+    fn plan_place(&self, plan: &mut Pending, place: Place) {
+        match place.start {
+            None => plan.anywhere = true,
+            Some(start) => {
+                plan.changes.push((plan.client, start, place.count));
+                if !place.overwrite && !self.space(plan.client).is_free(start, place.count) {
+                    plan.expect = Err(Kern::NoSpace);
+                }
+            }
+        }
+    }
+
+    fn plan_source(&self, plan: &mut Pending, address: u64, size: u64) {
+        let (start, count) = pages(address, size);
+        let space = self.space(plan.client);
+        plan.expect = space.check(start, count, |m| m.protection.contains(Prot::READ));
+        plan.looks.push((plan.client, start, count));
+        plan.reads = space.cells(start, count);
+    }
+
+    fn plan_target(&self, plan: &mut Pending, client: usize, address: u64, size: u64) {
+        let (start, count) = pages(address, size);
+        let space = self.space(client);
+        let check = space.check(start, count, |m| m.protection.contains(Prot::WRITE));
+        plan.expect = plan.expect.and(check);
+        plan.looks.push((client, start, count));
+        plan.writes = space.cells(start, count);
+    }
+
+    fn plan_window(
+        &self,
+        plan: &mut Pending,
+        number: u64,
+        (index, place): (u64, Place),
+        cells: &[Cell],
+    ) {
+        plan.held = Some(number);
+        self.plan_place(plan, place);
+        let end = (index + place.count) as usize;
+        match cells.get(index as usize..end) {
+            Some(window) => plan.reads = window.to_vec(),
+            None => plan.expect = Err(Kern::InvalidArgument),
+        }
+    }
+
+    fn plan_entry(
+        &self,
+        plan: &mut Pending,
+        (start, count): (u64, u64),
+        protection: Prot,
+        kind: Kind,
+    ) {
+        let client = plan.client;
+        let space = self.space(client);
+        match kind {
+            Kind::Create => {}
+            Kind::Copy => self.plan_source(plan, start * BYTES, count * BYTES),
+            Kind::One | Kind::Share => {
+                plan.looks.push((client, start, count));
+                let most = match kind {
+                    Kind::One => 1,
+                    _ => count,
+                };
+                // The range ends at a hole; before it, all must allow as much.
+                let mapped = (start..start + most).take_while(|page| space.get(*page).is_some());
+                let mapped = (mapped.count() as u64).max(1);
+                plan.expect = space.check(start, mapped, |m| m.max.contains(protection));
+            }
+        }
+    }
+
+    fn plan_window_of_entry(
+        &self,
+        plan: &mut Pending,
+        number: u64,
+        (index, count): (u64, u64),
+        protection: Prot,
+        kind: Kind,
+    ) {
+        if kind == Kind::Create {
+            return;
+        }
+        plan.held = Some(number);
+        let entry = self.entry(number);
+        let end = (index + count) as usize;
+        match entry.cells.get(index as usize..end) {
+            None => plan.expect = Err(Kern::InvalidArgument),
+            Some(_) if !entry.protection.contains(protection) => {
+                plan.expect = Err(Kern::ProtectionFailure);
+            }
+            Some(window) => plan.reads = window.to_vec(),
+        }
+    }
+}

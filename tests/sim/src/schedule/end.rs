@@ -1,0 +1,244 @@
+//! Ends: of rights, of tasks, and of the run, which reads everything and looks for what is left.
+
+use ipc_abi::types::Prot;
+use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
+use vm_core::event::{Event, PortRef, Token};
+
+use super::{Sim, Thread, Touch};
+use crate::calls::Pending;
+use crate::flat::{PAGE, Space};
+
+impl Sim {
+    pub(super) fn drop_right(&mut self) {
+        let late = self.random.once_in(4);
+        let busy = |number| self.pending.values().any(|call| call.uses(number));
+        if self.random.once_in(2) {
+            let place = self.random.below(self.copies.len().max(1) as u64) as usize;
+            if self
+                .copies
+                .get(place)
+                .is_some_and(|held| !busy(held.number))
+            {
+                let port = self.copies[place].port;
+                self.world.no_senders(port, late);
+                if !late {
+                    self.copies.swap_remove(place);
+                }
+            }
+        } else {
+            let place = self.random.below(self.entries.len().max(1) as u64) as usize;
+            if self
+                .entries
+                .get(place)
+                .is_some_and(|held| !busy(held.number))
+            {
+                let port = self.entries[place].port;
+                self.world.no_senders(port, late);
+                if !late {
+                    self.entries.swap_remove(place);
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_task(&mut self) {
+        let client = self.random.below(self.clients.len() as u64) as usize;
+        let alive = self.clients.iter().filter(|client| client.alive).count();
+        let busy = |call: &Pending| call.concerns(client) && !call.is_harmless();
+        if alive > 1 && !self.pending.values().any(busy) {
+            self.end(client);
+        }
+    }
+
+    /// A task ends: its threads' calls and faults are void, its map's entries go.
+    pub fn end(&mut self, client: usize) {
+        if !std::mem::replace(&mut self.clients[client].alive, false) {
+            return;
+        }
+        for thread in &mut self.threads {
+            if thread.client == client
+                && let Touch::Waits(token, ..) =
+                    std::mem::replace(&mut thread.touch, Touch::Nothing)
+            {
+                self.world.cancel(token);
+            }
+        }
+        let calls: Vec<u64> = self.pending.keys().copied().collect();
+        for token in calls {
+            if self.pending[&token].client == client {
+                self.pending.remove(&token);
+                self.world.cancel(Token(token.try_into().unwrap()));
+            }
+        }
+        self.clients[client].space = Space::default();
+        let map = self.clients[client].map;
+        self.world.post(Event::TaskEnded(map));
+    }
+
+    /// A task that is in nobody's way ends, to make room.
+    fn end_one(&mut self) {
+        let alive = (0..self.clients.len())
+            .rev()
+            .find(|client| self.clients[*client].alive);
+        if let Some(client) = alive {
+            self.end(client);
+        }
+    }
+
+    /// Lets everything come to rest: pagers answer, calls and faults end.
+    pub fn drain(&mut self) {
+        for round in 0.. {
+            self.arrive();
+            self.world.settle();
+            self.arrive();
+            for place in 0..self.pagers.pagers.len() {
+                for _ in 0..64 {
+                    self.pagers.act(&mut self.world, &mut self.random, place);
+                    self.arrive();
+                }
+            }
+            let waits = |thread: &Thread| matches!(thread.touch, Touch::Waits(..));
+            let rest = self.pending.is_empty() && !self.threads.iter().any(waits);
+            if rest && !self.world.core.wants_step() && !self.pagers.is_busy(&self.world) {
+                return;
+            }
+            if round > 20 && self.kind.faulty {
+                self.world.wait_for_clock();
+            }
+            if round > 20 && round % 20 == 0 && self.kind.pressure {
+                self.end_one();
+            }
+            assert!(
+                round < 500,
+                "no end: {:?}, {:?}",
+                self.pending,
+                self.threads.iter().filter(|t| waits(t)).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    /// Compares every page that is resident, or reads zero, with what it must be.
+    pub fn compare_resident(&mut self) {
+        for (place, client) in self.clients.iter().enumerate() {
+            for (page, mapped) in client.space.iter() {
+                if !client.alive || self.is_uncertain(place, page, false) {
+                    continue;
+                }
+                let content = mapped.cell.borrow();
+                let Some((frame, _)) = self.world.core.would_grant(client.map, page) else {
+                    continue;
+                };
+                assert!(
+                    content.lost || content.bytes.agrees(self.world.model.frame(frame)),
+                    "client {place} would see something else at page {page:#x}, {frame:?}"
+                );
+            }
+        }
+    }
+
+    /// Reads every page of every task, ends everything, and looks for what is left.
+    pub fn finish(&mut self) {
+        self.world.core.limit_records(None);
+        self.pagers.honest = true;
+        self.drain();
+        self.world.return_frames();
+        self.compare_resident();
+        if !self.kind.pressure {
+            self.read_everything();
+        }
+        for client in 0..self.clients.len() {
+            self.end(client);
+        }
+        self.drain();
+        for held in std::mem::take(&mut self.copies) {
+            self.world.no_senders(held.port, false);
+        }
+        for held in std::mem::take(&mut self.entries) {
+            self.world.no_senders(held.port, false);
+        }
+        self.drain();
+        for place in 0..self.pagers.pagers.len() {
+            self.pagers.kill(&mut self.world, place);
+        }
+        self.drain();
+        self.world.return_frames();
+        self.drain();
+        self.count_statistics();
+        self.world.post(Event::TaskEnded(self.host));
+        self.drain();
+        let left = self.world.core.census();
+        let used = left.frames - left.free - self.world.supplied() as u32;
+        assert_eq!(used, 0, "frames are lost: {left:?}");
+        assert!(left.is_empty(), "something is left: {left:?}");
+        for (port, state) in &self.world.ports {
+            assert_eq!(state.held, 0, "rights to port {port} are left");
+        }
+    }
+
+    /// Counts what the core says that it did.
+    fn count_statistics(&mut self) {
+        let ask = Request::VmStatistics(VmStatistics {});
+        let (_, reply) = self.world.call_now(self.host, ask, PortRef::None);
+        let Some(Reply::VmStatistics(now)) = reply else {
+            panic!("{reply:?}");
+        };
+        for (what, count) in [
+            ("zero fills", now.zero_fills),
+            ("copies on write", now.cow_breaks),
+            ("copy pushes", now.copy_pushes),
+            ("data requests", now.data_requests),
+            ("pages in", now.page_ins),
+            ("pages out", now.page_outs),
+            ("pages copied", now.pages_copied),
+            ("collapses", now.collapses),
+        ] {
+            *self.tally.entry(what.to_string()).or_default() += count;
+        }
+    }
+
+    fn read_everything(&mut self) {
+        for place in 0..self.clients.len() {
+            if !self.clients[place].alive {
+                continue;
+            }
+            let pages: Vec<u64> = self.clients[place]
+                .space
+                .iter()
+                .filter(|(_, mapped)| mapped.protection.contains(Prot::READ))
+                .map(|(page, _)| page)
+                .collect();
+            for page in pages {
+                self.read_page(place, page);
+            }
+        }
+    }
+
+    /// Reads one page through faults.
+    fn read_page(&mut self, place: usize, page: u64) {
+        let map = self.clients[place].map;
+        let thread = self
+            .threads
+            .iter()
+            .position(|thread| thread.client == place);
+        let thread = thread.unwrap();
+        for round in 0..50 {
+            let cell = &self.clients[place].space.get(page).unwrap().cell;
+            if round > 2 && self.may_fail(cell) {
+                return;
+            }
+            if let Some(bytes) = self.world.model.page(map, page, Prot::READ) {
+                let content = self.clients[place].space.get(page).unwrap().cell.borrow();
+                assert!(
+                    content.lost || content.bytes.agrees(bytes),
+                    "client {place} reads something else in page {page:#x}"
+                );
+                return;
+            }
+            let address = page * PAGE as u64;
+            let token = self.world.fault(map, address, Prot::READ);
+            self.threads[thread].touch = Touch::Waits(token, address, None);
+            self.drain();
+        }
+        panic!("page {page:#x} of client {place} never comes");
+    }
+}
