@@ -5,6 +5,7 @@
 //! unchecked twins [`Slab::at`] and [`Slab::at_mut`] are for links between records, where the
 //! link itself keeps the record alive.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
@@ -26,9 +27,12 @@ struct Cell<T> {
     value: Option<T>,
 }
 
+type Chunk<T> = Box<[Cell<T>; CHUNK]>;
+
 /// Records of one type.
 pub struct Slab<T> {
-    chunks: Vec<Vec<Cell<T>>>,
+    /// The length of a chunk is part of its type, so that a look-up checks only which chunk it is.
+    chunks: Vec<Chunk<T>>,
     free: u32,
     used: u32,
     /// Places that were ever used.
@@ -96,13 +100,9 @@ impl<T> Slab<T> {
     fn insert_fresh(&mut self, value: T) -> Result<Id<T>, Kern> {
         self.grow()?;
         let index = self.top;
-        let generation = NonZeroU32::MIN;
-        let chunk = self.chunks.get_mut((index >> SHIFT) as usize);
-        chunk.ok_or(Kern::ResourceShortage)?.push(Cell {
-            generation,
-            next: NIL,
-            value: Some(value),
-        });
+        let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
+        let generation = cell.generation;
+        cell.value = Some(value);
         self.top = index.saturating_add(1);
         self.used = self.used.saturating_add(1);
         Ok(Id::new(index, generation))
@@ -126,14 +126,10 @@ impl<T> Slab<T> {
             return Err(Kern::ResourceShortage);
         }
         if (self.top >> SHIFT) as usize == self.chunks.len() {
-            let mut chunk = Vec::new();
-            chunk
-                .try_reserve_exact(CHUNK)
-                .map_err(|_| Kern::ResourceShortage)?;
             self.chunks
                 .try_reserve(1)
                 .map_err(|_| Kern::ResourceShortage)?;
-            self.chunks.push(chunk);
+            self.chunks.push(new_chunk()?);
         }
         Ok(())
     }
@@ -203,18 +199,31 @@ impl<T> Slab<T> {
     }
 }
 
-#[inline]
-fn cell<T>(chunks: &[Vec<Cell<T>>], index: u32) -> Option<&Cell<T>> {
-    chunks
-        .get((index >> SHIFT) as usize)?
-        .get((index & MASK) as usize)
+/// A chunk of free places.
+fn new_chunk<T>() -> Result<Chunk<T>, Kern> {
+    let mut cells = Vec::new();
+    cells
+        .try_reserve_exact(CHUNK)
+        .map_err(|_| Kern::ResourceShortage)?;
+    cells.resize_with(CHUNK, || Cell {
+        generation: NonZeroU32::MIN,
+        next: NIL,
+        value: None,
+    });
+    // It has just that length.
+    Chunk::try_from(cells.into_boxed_slice()).map_err(|_| Kern::ResourceShortage)
 }
 
 #[inline]
-fn cell_mut<T>(chunks: &mut [Vec<Cell<T>>], index: u32) -> Option<&mut Cell<T>> {
-    chunks
-        .get_mut((index >> SHIFT) as usize)?
-        .get_mut((index & MASK) as usize)
+fn cell<T>(chunks: &[Chunk<T>], index: u32) -> Option<&Cell<T>> {
+    let chunk = chunks.get((index >> SHIFT) as usize)?;
+    chunk.get((index & MASK) as usize)
+}
+
+#[inline]
+fn cell_mut<T>(chunks: &mut [Chunk<T>], index: u32) -> Option<&mut Cell<T>> {
+    let chunk = chunks.get_mut((index >> SHIFT) as usize)?;
+    chunk.get_mut((index & MASK) as usize)
 }
 
 #[cfg(test)]
