@@ -2,7 +2,8 @@
 //!
 //! Only pages of the same leaf and the same aligned window of [`ENTER_MAX`] are looked at, and only
 //! where the objects above have no pages at all, so that nothing can lie over them. A page is entered
-//! read-only unless it is dirty already and may be written.
+//! read-only unless it is dirty already and may be written. If the nearest on both sides were entered
+//! before, the others are not looked at.
 
 use ipc_abi::types::Prot;
 
@@ -59,6 +60,24 @@ impl Core {
             frames: [Frame(0); ENTER_MAX],
         };
         let first = number.wrapping_add(base).wrapping_sub(place);
+        // All of a window are entered together, so the nearest tell for the rest.
+        let middle = place & WINDOW;
+        let below = (rest & (1u64 << middle).wrapping_sub(1)).checked_ilog2();
+        let above = (rest >> middle != 0).then(|| {
+            let distance = (rest >> middle).trailing_zeros();
+            distance.wrapping_add(middle as u32)
+        });
+        let entered = |offset: u32| {
+            let offset = u64::from(offset);
+            let Slot::Page(frame) = leaf.slot(base.wrapping_add(offset)) else {
+                return false;
+            };
+            let page = self.pages.get(frame);
+            page.is_some_and(|page| page.places.holds(map.index(), first.wrapping_add(offset)))
+        };
+        if !again && below.is_none_or(entered) && above.is_none_or(entered) {
+            return;
+        }
         let mut next = 0;
         while rest != 0 {
             let offset = u64::from(rest.trailing_zeros());
