@@ -206,6 +206,13 @@ impl Pending {
         self.writes.is_empty()
     }
 
+    /// Whether a copy is written over memory that was mapped from it: where the bytes read are the
+    /// bytes written, no order is promised.
+    fn eats_itself(&self) -> bool {
+        let written = |cell: &Cell| self.writes(flat::name(cell));
+        matches!(self.call, Call::Write(..)) && self.reads.iter().any(written)
+    }
+
     fn conflicts(&self, other: &Pending) -> bool {
         let cells = |writes: &[Cell], other: &Pending| {
             writes.iter().any(|cell| {
@@ -416,7 +423,7 @@ impl Sim {
     /// Makes a call, unless it is at odds with one that is on its way.
     pub fn begin(&mut self, client: usize, call: Call) {
         let plan = self.plan(client, call);
-        if self.pending.values().any(|other| plan.conflicts(other)) {
+        if self.pending.values().any(|other| plan.conflicts(other)) || plan.eats_itself() {
             return;
         }
         let request = call.request(self);

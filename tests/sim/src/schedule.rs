@@ -275,7 +275,7 @@ impl Sim {
     pub fn run(&mut self) {
         for step in 1..=self.kind.events {
             self.event();
-            if step % 256 == 0 {
+            if step % 256 == 0 || self.world.verbose {
                 self.compare_resident();
             }
         }

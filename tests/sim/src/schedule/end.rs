@@ -128,9 +128,12 @@ impl Sim {
                 let Some((frame, _)) = self.world.core.would_grant(client.map, page) else {
                     continue;
                 };
+                let shown = self.world.model.frame(frame);
+                let wrong = (0..PAGE).find(|at| content.bytes.at(*at) != shown[*at]);
                 assert!(
-                    content.lost || content.bytes.agrees(self.world.model.frame(frame)),
-                    "client {place} would see something else at page {page:#x}, {frame:?}"
+                    content.lost || wrong.is_none(),
+                    "client {place} would see something else at page {page:#x}, {frame:?}, from byte \
+                     {wrong:?} on"
                 );
             }
         }
