@@ -102,6 +102,8 @@ impl Kind {
             "-Clink-arg=--no-eh-frame-hdr",
             "-Clink-arg=--build-id=none",
             "-Cforce-frame-pointers=no",
+            // A fault goes through many small functions, each of which has few callers.
+            "-Cllvm-args=-inline-threshold=1000",
         ]
         .map(String::from)
         .into();

@@ -17,7 +17,7 @@ use ipc_abi::{
     Kern,
     exception::{Exception, Kind},
     fault::Fault,
-    message::{Info, POLL},
+    message::{Info, POLL, WORDS},
     notify::ExitStatus,
     right::SpecialPort,
     types::Prot,
@@ -127,13 +127,15 @@ impl Kernel {
         }
     }
 
-    /// Sends a call that the kernel makes for a thread, which is in no queue, to a live port.
+    /// Sends a call that the kernel makes for a thread, which is in no queue, to a live port. `words`
+    /// are those of [`Kernel::kernel_words`].
     fn kernel_call(
         &mut self,
         machine: &mut impl Machine,
         thread: ThreadId,
         port: PortId,
         call: Call,
+        words: [u64; WORDS],
     ) {
         if self.threads.at(thread).notice_out {
             self.wait(thread, State::Noticed);
@@ -145,9 +147,7 @@ impl Kernel {
             return;
         };
         let server = self.actor(receiver);
-        if let Some(words) = self.kernel_words(thread, call) {
-            machine.set_words(server.context, words);
-        }
+        machine.set_words(server.context, words);
         let token = self.issue(thread, server, port, call);
         self.deliver(machine, server, port, info, &EMPTY, token);
     }
@@ -173,7 +173,7 @@ impl Kernel {
                 thread: u64::from(me.thread.index()),
             };
             self.threads.at_mut(me.thread).fault = fault;
-            self.kernel_call(machine, me.thread, port, Call::Fault);
+            self.kernel_call(machine, me.thread, port, Call::Fault, fault.to_words());
             Raised::Handled
         } else {
             self.bad_access(machine, me.thread, Kern::MemoryError, address)
@@ -255,7 +255,8 @@ impl Kernel {
                 && self.ports.at(port).takes_messages()
             {
                 self.threads.at_mut(thread).exception = exception;
-                self.kernel_call(machine, thread, port, Call::Exception(level));
+                let words = exception.to_words();
+                self.kernel_call(machine, thread, port, Call::Exception(level), words);
                 return Raised::Handled;
             }
         }

@@ -12,7 +12,6 @@ use crate::{
 use ipc_abi::{
     Kern,
     exception::Exception,
-    fault::Fault,
     kern_return,
     message::{Info, option},
 };
@@ -39,8 +38,7 @@ impl Kernel {
         match call {
             Call::Message => self.answer_call(machine, me, caller, info)?,
             Call::Fault => {
-                let fault = self.threads.at(caller).fault;
-                let flow = self.answer_fault(machine, me, caller, fault, info)?;
+                let flow = self.answer_fault(machine, me, caller, info)?;
                 if flow == Flow::Again {
                     return Ok(Flow::Again);
                 }
@@ -97,7 +95,6 @@ impl Kernel {
         machine: &mut impl Machine,
         me: Running,
         caller: ThreadId,
-        fault: Fault,
         info: Info,
     ) -> Result<Flow, Kern> {
         let words = machine.words(me.context);
@@ -126,7 +123,8 @@ impl Kernel {
         match result {
             Ok(()) => self.wake(caller),
             Err(code) => {
-                let _ = self.bad_access(machine, caller, code, fault.address);
+                let address = self.threads.at(caller).fault.address;
+                let _ = self.bad_access(machine, caller, code, address);
             }
         }
         Ok(Flow::Next)
