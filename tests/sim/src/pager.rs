@@ -1,6 +1,6 @@
 //! Scripted pagers: tasks with a tray that answer late, out of order, in part, twice or not at all.
 //!
-//! A pager is one thread. It takes a message, turns it into a list of [`Act`]s, and does one at a
+//! A pager is one thread. It takes a message, turns it into a list of acts, and does one at a
 //! time; filling a slot and reading a lent one are touches of the tray, which may fault like any
 //! other. What an object holds is [`flat::file_byte`] until dirty pages come back.
 
@@ -120,6 +120,26 @@ pub fn is_hole(habits: &Habits, index: u64) -> bool {
     habits.holes && index % 4 == 2
 }
 
+impl Pager {
+    /// Says that the data which it was about to supply cannot be brought.
+    fn give_up(&mut self) {
+        while let Some(act) = self.acts.pop_front() {
+            if let Act::Say { file, request } = act {
+                if let Request::MemoryObjectDataSupply(supply) = request {
+                    let error = MemoryObjectDataError {
+                        offset: supply.offset,
+                        size: u64::from(supply.count) * PAGE_SIZE,
+                        code: 6,
+                    };
+                    let request = Request::MemoryObjectDataError(error);
+                    self.acts.push_front(Act::Say { file, request });
+                }
+                return;
+            }
+        }
+    }
+}
+
 impl Pagers {
     /// A task with a tray and objects of these habits.
     pub fn start(&mut self, world: &mut World, host: MapId, slots: u32, habits: &[Habits]) {
@@ -206,8 +226,15 @@ impl Pagers {
                 matches!(act, Some(Act::Store { .. })) || code == Kern::ResourceShortage,
                 "a pager gets {code:?} for {act:?}"
             );
-            if let Some(Act::Store { .. }) = act {
-                pager.acts.pop_front();
+            match act {
+                Some(Act::Fill { file, .. }) => {
+                    // There is no page for it: this answer is given up, in as many words.
+                    self.files[file].faulty = true;
+                    pager.give_up();
+                }
+                _ => {
+                    pager.acts.pop_front();
+                }
             }
         }
         true
