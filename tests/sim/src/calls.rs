@@ -206,6 +206,13 @@ impl Pending {
         self.writes.is_empty()
     }
 
+    /// Nobody knows any more what it writes.
+    pub fn lose(&self) {
+        for cell in &self.writes {
+            cell.borrow_mut().lost = true;
+        }
+    }
+
     /// Whether a copy is written over memory that was mapped from it: where the bytes read are the
     /// bytes written, no order is promised.
     fn eats_itself(&self) -> bool {

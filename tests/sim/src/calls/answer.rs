@@ -48,9 +48,7 @@ impl Sim {
                     plan.expect
                 );
                 // A part may have been written.
-                for cell in &plan.writes {
-                    cell.borrow_mut().lost = true;
-                }
+                plan.lose();
             }
             (Err(expected), Ok(_)) => panic!(
                 "client {}: {:?} succeeds instead of {expected:?}",
