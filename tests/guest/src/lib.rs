@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`suite!`], [`suite`] | the list of cases, and how they are run and reported |
+//! | [`suite!`], [`mod@suite`] | the list of cases, and how they are run and reported |
 //! | [`check!`], [`check_eq!`], [`Failure`] | what a case says that does not hold |
 //! | [`assistant`] | another task, which does on request what a well-behaved task would not |
 //! | [`supervisor`] | receives the exceptions of threads and tasks |
