@@ -134,6 +134,7 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         },
         ports,
         effects: Effects::new()?,
+        urgent: Effects::new()?,
         supplies: Supplies::default(),
         host_memory: given.host_memory,
         host_control: given.host_control,

@@ -351,7 +351,7 @@ impl Server {
     }
 
     /// Gives frames to the kernel.
-    fn donate(&self, first: u32, count: u32) {
+    pub(crate) fn donate(&self, first: u32, count: u32) {
         // SAFETY: the core has given the frames away, and nothing else of the server uses them.
         if let Err(code) = unsafe { trap::frame_donate(self.host_memory, first, count) } {
             ipc::println!("vm-server: the kernel refuses {count} frames at {first}: {code}");

@@ -6,7 +6,7 @@ use ipc::time::Clock;
 use ipc_abi::boot::FrameRange;
 use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
-use vm_core::effect::Effects;
+use vm_core::effect::{Effect, Effects};
 use vm_core::event::{Event, Time, Token};
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) hardware: Hardware,
     pub(crate) ports: Ports,
     pub(crate) effects: Effects,
+    /// Effects of an event in the midst of carrying out another's.
+    pub(crate) urgent: Effects,
     pub(crate) supplies: Supplies,
     pub(crate) host_memory: Name,
     pub(crate) host_control: Name,
@@ -93,9 +95,10 @@ impl Server {
     /// Serves for ever.
     pub(crate) fn serve(&mut self) -> ! {
         let mut pending = None;
+        let mut unfinished = self.core.wants_step();
         loop {
             self.feed_heap();
-            let deadline = self.deadline();
+            let deadline = self.deadline(unfinished);
             let received = exchange(pending, self.ports.set(), deadline.0, self.notices);
             if let Some(To::Pager(right)) = pending.map(|message| message.to)
                 && received.outcome.was_sent()
@@ -105,6 +108,11 @@ impl Server {
             pending = match kern_return::from_raw(received.outcome.code()) {
                 Ok(()) => {
                     let answer = self.arrived(understand(&received));
+                    unfinished = self.core.wants_step();
+                    if !unfinished {
+                        pending = answer;
+                        continue;
+                    }
                     self.pay(answer)
                 }
                 Err(Kern::ReceiveTimedOut) if deadline < self.wake => self.next_step(),
@@ -131,15 +139,13 @@ impl Server {
                 // A port moved.
                 Err(_) => None,
             };
+            unfinished = self.core.wants_step();
         }
     }
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make
     /// work faster than it is done.
     fn pay(&mut self, answer: Option<Pending>) -> Option<Pending> {
-        if !self.core.wants_step() {
-            return answer;
-        }
         if let Some(answer) = answer {
             self.send_now(answer);
         }
@@ -149,8 +155,7 @@ impl Server {
     /// Until when to wait for a message. If work is unfinished, clients get a while before its next
     /// step, and the stepper is let go, in case that there is nobody else. Clients that keep asking
     /// do not put the step off.
-    fn deadline(&mut self) -> Time {
-        let unfinished = self.core.wants_step();
+    fn deadline(&mut self, unfinished: bool) -> Time {
         if (unfinished || self.core.wants_idle())
             && let Some(token) = self.stepper.take()
         {
@@ -245,8 +250,15 @@ impl Server {
         self.core.handle(event, &mut turn);
     }
 
-    /// The kernel has no frame for a page table: it gets some now.
+    /// The kernel has no frame for a page table: it gets some now, before whatever effects are left.
     pub(crate) fn kernel_is_short(&mut self) {
+        core::mem::swap(&mut self.effects, &mut self.urgent);
         self.turn(Event::KernelShort(DONATION));
+        while let Some(effect) = self.effects.pop_front() {
+            if let Effect::Donate { first, count } = effect {
+                self.donate(first.0, count);
+            }
+        }
+        core::mem::swap(&mut self.effects, &mut self.urgent);
     }
 }

@@ -4,6 +4,7 @@
 //! core, which knows only frames that the kernel listed as the server's; the bound is checked all
 //! the same, so that a mistake is a report and not a stray write.
 
+use core::arch::asm;
 use core::ptr;
 
 use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW};
@@ -43,9 +44,39 @@ impl Window {
 
     /// Fills a frame with zeros.
     pub(crate) fn zero(&self, frame: Frame) {
-        // SAFETY: `page` is a whole frame of the server's window, mapped read-write; nothing in
-        // the server keeps a reference into a frame of the core.
-        unsafe { ptr::write_bytes(self.page(frame), 0, WORDS) }
+        let page = self.page(frame);
+        // SAFETY: `page` is a whole frame of the server's window, mapped read-write and aligned;
+        // nothing in the server keeps a reference into a frame of the core. Sixteen bytes a store:
+        // half the instructions of a string store of words.
+        unsafe {
+            asm!(
+                "xorps {zero}, {zero}",
+                "2:",
+                "movaps [{at}], {zero}",
+                "movaps [{at} + 16], {zero}",
+                "movaps [{at} + 32], {zero}",
+                "movaps [{at} + 48], {zero}",
+                "movaps [{at} + 64], {zero}",
+                "movaps [{at} + 80], {zero}",
+                "movaps [{at} + 96], {zero}",
+                "movaps [{at} + 112], {zero}",
+                "movaps [{at} + 128], {zero}",
+                "movaps [{at} + 144], {zero}",
+                "movaps [{at} + 160], {zero}",
+                "movaps [{at} + 176], {zero}",
+                "movaps [{at} + 192], {zero}",
+                "movaps [{at} + 208], {zero}",
+                "movaps [{at} + 224], {zero}",
+                "movaps [{at} + 240], {zero}",
+                "add {at}, 256",
+                "cmp {at}, {end}",
+                "jne 2b",
+                at = inout(reg) page => _,
+                end = in(reg) page.wrapping_add(WORDS),
+                zero = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
     }
 
     /// Copies a whole frame.
