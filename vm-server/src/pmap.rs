@@ -17,10 +17,11 @@ use vm_core::event::MapId;
 use vm_core::machine::{Revoke, Seen};
 use vm_core::object::page::Frame;
 
-/// The address spaces of maps, by index of the map.
+/// The address spaces of maps, by index of the map. An index is used again when its map has ended,
+/// perhaps before the effect that ends the space is carried out, so the map's generation is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Spaces {
-    names: Vec<Name>,
+    names: Vec<(u32, Name)>,
 }
 
 impl Spaces {
@@ -35,25 +36,28 @@ impl Spaces {
             self.names
                 .try_reserve(more)
                 .map_err(|_| Kern::ResourceShortage)?;
-            self.names.resize(index + 1, NULL);
+            self.names.resize(index + 1, (0, NULL));
         }
-        self.names[index] = space;
+        self.names[index] = (map.generation().get(), space);
         Ok(())
     }
 
     /// The space of a map; 0: it has none, so nothing is mapped there.
     pub(crate) fn get(&self, map: MapId) -> Name {
-        self.names
-            .get(map.index() as usize)
-            .copied()
-            .unwrap_or(NULL)
+        match self.names.get(map.index() as usize) {
+            Some((generation, space)) if *generation == map.generation().get() => *space,
+            _ => NULL,
+        }
     }
 
     /// Forgets the space of a map, and gives it.
     pub(crate) fn take(&mut self, map: MapId) -> Name {
-        self.names
-            .get_mut(map.index() as usize)
-            .map_or(NULL, core::mem::take)
+        match self.names.get_mut(map.index() as usize) {
+            Some((generation, space)) if *generation == map.generation().get() => {
+                core::mem::take(space)
+            }
+            _ => NULL,
+        }
     }
 }
 

@@ -20,8 +20,22 @@ const QUEUE_LIMIT: u32 = 64;
 pub(crate) struct Ports {
     /// The set that the server receives from.
     set: Name,
-    names: [Vec<Name>; 5],
+    /// By kind and index of the record. A place is used again when its record has ended, perhaps
+    /// before the effect that ends the port is carried out, so it says whose port it holds.
+    held: [Vec<Held>; 5],
 }
+
+/// A port, and the payload of the record that it stands for.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    payload: u64,
+    name: Name,
+}
+
+const NOTHING: Held = Held {
+    payload: 0,
+    name: NULL,
+};
 
 const fn place(port: PortOf) -> (usize, usize) {
     match port {
@@ -41,7 +55,7 @@ impl Ports {
     pub(crate) fn new() -> Result<Ports, Kern> {
         Ok(Ports {
             set: trap::port_set_allocate()?,
-            names: Default::default(),
+            held: Default::default(),
         })
     }
 
@@ -56,35 +70,43 @@ impl Ports {
     /// KERN_RESOURCE_SHORTAGE; nothing has changed.
     pub(crate) fn get_or_make(&mut self, port: PortOf) -> Result<Name, Kern> {
         let (kind, index) = place(port);
-        let names = &mut self.names[kind];
-        if index >= names.len() {
-            let more = index + 1 - names.len();
-            names
-                .try_reserve(more)
-                .map_err(|_| Kern::ResourceShortage)?;
-            names.resize(index + 1, NULL);
+        let held = &mut self.held[kind];
+        if index >= held.len() {
+            let more = index + 1 - held.len();
+            held.try_reserve(more).map_err(|_| Kern::ResourceShortage)?;
+            held.resize(index + 1, NOTHING);
         }
-        if names[index] == NULL {
-            names[index] = make(port, self.set)?;
+        let payload = port.to_payload();
+        if held[index].payload != payload {
+            let name = make(payload, self.set)?;
+            let before = core::mem::replace(&mut held[index], Held { payload, name });
+            destroy(before);
         }
-        Ok(names[index])
+        Ok(held[index].name)
     }
 
     /// The record has ended: its port goes, if it has one.
     pub(crate) fn gone(&mut self, port: PortOf) {
         let (kind, index) = place(port);
-        if let Some(name) = self.names[kind].get_mut(index)
-            && *name != NULL
+        if let Some(held) = self.held[kind].get_mut(index)
+            && held.payload == port.to_payload()
         {
-            // The name is a receive right of ours, so this cannot fail.
-            let _ = trap::port_destroy(core::mem::take(name));
+            destroy(core::mem::replace(held, NOTHING));
         }
     }
 }
 
-fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
-    let name = trap::port_allocate(port.to_payload())?;
-    let ready = trap::port_set_attributes(name, port.to_payload(), QUEUE_LIMIT)
+/// Ends a port, if there is one.
+fn destroy(held: Held) {
+    if held.name != NULL {
+        // The name is a receive right of ours, so this cannot fail.
+        let _ = trap::port_destroy(held.name);
+    }
+}
+
+fn make(payload: u64, set: Name) -> Result<Name, Kern> {
+    let name = trap::port_allocate(payload)?;
+    let ready = trap::port_set_attributes(name, payload, QUEUE_LIMIT)
         .and_then(|()| trap::port_move_member(name, set))
         .and_then(|()| trap::port_request_notification(name, Request::NoSenders, name));
     if let Err(code) = ready {
