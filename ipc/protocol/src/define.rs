@@ -22,6 +22,9 @@
 //! the protocol's `Request` and `Reply`, and the row of its `CATALOGUE`, from which reference pages
 //! and fuzzers are made. The marker type is what typed rights carry: `SendRight<Marker>`.
 //!
+//! A protocol with many messages is told in several files: its own header names the `parts`, each of
+//! which is a variant of its `Request` and `Reply` and says `part of vm_map::Map` in its own.
+//!
 //! Ids are written out, not counted: a reader can search for the number that a trace shows, and a
 //! removed message leaves a gap instead of renumbering its successors.
 
@@ -166,20 +169,22 @@ pub struct Catalogue {
     pub entries: &'static [Entry],
 }
 
+impl Catalogue {
+    /// Whether an id is one that a request of this table may have.
+    #[must_use]
+    pub const fn covers(&self, id: u32) -> bool {
+        id > self.base && id < self.base.saturating_add(100)
+    }
+}
+
+/// The two headers of a table: a protocol, with the parts of it that other files tell, or a part.
 macro_rules! protocol {
     (
         $(#[doc = $about:literal])+
         #[derive $traits:tt]
-        protocol $Marker:ident $title:literal at $base:literal, $from:literal to $to:literal;
-        $(
-            $(#[doc = $doc:literal])+
-            $id:literal $name:ident $Request:ident in $form:ident {
-                $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty,)*
-            }
-            $(rights { $($(#[doc = $idoc:literal])+ $IN:ident,)+ })?
-            $(reply $Reply:ident { $($(#[doc = $rdoc:literal])+ $rfield:ident: $rtype:ty,)* })?
-            $(reply rights { $($(#[doc = $odoc:literal])+ $OUT:ident,)+ })?;
-        )+
+        protocol $Marker:ident $title:literal at $base:literal, $from:literal to $to:literal
+        $(, parts { $($(#[doc = $pdoc:literal])+ $Part:ident: $part:ident,)+ })?;
+        $($rows:tt)+
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +196,49 @@ macro_rules! protocol {
             const CATALOGUE: &'static $crate::define::Catalogue = &CATALOGUE;
         }
 
+        $crate::define::messages! {
+            $(#[doc = $about])+
+            #[derive $traits]
+            $Marker $title at $base, $from to $to;
+            parts { $($($(#[doc = $pdoc])+ $Part: $part,)+)? }
+            $($rows)+
+        }
+    };
+    (
+        $(#[doc = $about:literal])+
+        #[derive $traits:tt]
+        part of $home:ident::$Marker:ident $title:literal at $base:literal, $from:literal to $to:literal;
+        $($rows:tt)+
+    ) => {
+        use super::$home::$Marker;
+
+        $crate::define::messages! {
+            $(#[doc = $about])+
+            #[derive $traits]
+            $Marker $title at $base, $from to $to;
+            parts {}
+            $($rows)+
+        }
+    };
+}
+
+/// What is made from the rows of a table.
+macro_rules! messages {
+    (
+        $(#[doc = $about:literal])+
+        #[derive $traits:tt]
+        $Marker:ident $title:literal at $base:literal, $from:literal to $to:literal;
+        parts { $($(#[doc = $pdoc:literal])+ $Part:ident: $part:ident,)* }
+        $(
+            $(#[doc = $doc:literal])+
+            $id:literal $name:ident $Request:ident in $form:ident {
+                $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty,)*
+            }
+            $(rights { $($(#[doc = $idoc:literal])+ $IN:ident,)+ })?
+            $(reply $Reply:ident { $($(#[doc = $rdoc:literal])+ $rfield:ident: $rtype:ty,)* })?
+            $(reply rights { $($(#[doc = $odoc:literal])+ $OUT:ident,)+ })?;
+        )+
+    ) => {
         $(
             $(#[doc = $doc])+
             #[derive $traits]
@@ -240,6 +288,7 @@ macro_rules! protocol {
         #[allow(clippy::large_enum_variant, reason = "decoded, looked at and dropped on the stack")]
         pub enum Request {
             $($(#[doc = $doc])+ $Request($Request),)+
+            $($(#[doc = $pdoc])+ $Part(super::$part::Request),)*
         }
 
         impl Request {
@@ -261,6 +310,9 @@ macro_rules! protocol {
                         $crate::codec::expect_rights(rights, $Request::RIGHTS.len())?;
                         Ok(Request::$Request($Request::get(words, body)?))
                     })+
+                    $(id if super::$part::CATALOGUE.covers(id) => {
+                        super::$part::Request::decode(id, words, body, rights).map(Request::$Part)
+                    })*
                     _ => Err(ipc_abi::Kern::MigBadId),
                 }
             }
@@ -278,19 +330,26 @@ macro_rules! protocol {
                     $(Request::$Request(request) => {
                         $crate::codec::Payload::put(request, words, body)
                     })+
+                    $(Request::$Part(request) => request.encode(words, body),)*
                 }
             }
 
             /// The message id.
             #[must_use]
             pub const fn id(&self) -> u32 {
-                match self { $(Request::$Request(_) => $id,)+ }
+                match self {
+                    $(Request::$Request(_) => $id,)+
+                    $(Request::$Part(request) => request.id(),)*
+                }
             }
 
             /// Name, as in Mach.
             #[must_use]
             pub const fn name(&self) -> &'static str {
-                match self { $(Request::$Request(_) => stringify!($name),)+ }
+                match self {
+                    $(Request::$Request(_) => stringify!($name),)+
+                    $(Request::$Part(request) => request.name(),)*
+                }
             }
         }
 
@@ -303,13 +362,17 @@ macro_rules! protocol {
                 #[doc = concat!("Answers [`", stringify!($Request), "`].")]
                 $Request($crate::define::reply_type!($($Reply)?)),
             )+
+            $($(#[doc = $pdoc])+ $Part(super::$part::Reply),)*
         }
 
         impl Reply {
             /// The message id of the answer.
             #[must_use]
             pub const fn id(&self) -> u32 {
-                match self { $(Reply::$Request(_) => $crate::define::reply_id($id),)+ }
+                match self {
+                    $(Reply::$Request(_) => $crate::define::reply_id($id),)+
+                    $(Reply::$Part(reply) => reply.id(),)*
+                }
             }
 
             /// Writes the answer, code included; says how many bytes of `body` it takes.
@@ -325,6 +388,7 @@ macro_rules! protocol {
                     $(Reply::$Request(reply) => {
                         $crate::define::put_reply::<$Request>(reply, words, body)
                     })+
+                    $(Reply::$Part(reply) => reply.encode(words, body),)*
                 }
             }
         }
@@ -338,7 +402,10 @@ macro_rules! protocol {
         impl $crate::define::AnyReply for Reply {
             fn rights(&self) -> usize {
                 use $crate::define::Message;
-                match self { $(Reply::$Request(_) => $Request::REPLY_RIGHTS.len(),)+ }
+                match self {
+                    $(Reply::$Request(_) => $Request::REPLY_RIGHTS.len(),)+
+                    $(Reply::$Part(reply) => $crate::define::AnyReply::rights(reply),)*
+                }
             }
 
             fn encode(
@@ -468,7 +535,7 @@ macro_rules! reply_slots {
     };
 }
 
-pub(crate) use {form, payload, protocol, reply_slots, reply_type, slots};
+pub(crate) use {form, messages, payload, protocol, reply_slots, reply_type, slots};
 
 /// Writes a successful answer to `M`, code included; says how many bytes of `body` it takes.
 ///

@@ -3,6 +3,7 @@
 //! | protocol | file | requests go to |
 //! |---|---|---|
 //! | address map | [`vm_map`] | the VM server, on the map port of a task |
+//! | its parts | [`vm_wire`], [`vm_share`], [`vm_inspect`], [`vm_advice`] | the same |
 //! | memory entry | [`memory_entry`] | the VM server, on the port of a named entry |
 //! | copy | [`copy`] | the VM server, on the port of a copy |
 //! | memory object control | [`memory_object_control`] | the VM server, on the control port of an object |
@@ -39,7 +40,11 @@ pub mod files;
 pub mod memory_entry;
 pub mod memory_object;
 pub mod memory_object_control;
+pub mod vm_advice;
+pub mod vm_inspect;
 pub mod vm_map;
+pub mod vm_share;
+pub mod vm_wire;
 
 pub use define::{Catalogue, Message, Protocol, reply_id};
 
@@ -52,6 +57,10 @@ pub const CATALOGUES: &[Catalogue] = &[
     copy::CATALOGUE,
     bootstrap::CATALOGUE,
     files::CATALOGUE,
+    vm_wire::CATALOGUE,
+    vm_share::CATALOGUE,
+    vm_inspect::CATALOGUE,
+    vm_advice::CATALOGUE,
 ];
 
 #[cfg(test)]

@@ -30,7 +30,16 @@ pub const VM_SYNC_CONTIGUOUS: u32 = 0x20;
 protocol! {
     /// Client to VM server: the calls on an address map, and what is made from one.
     #[derive(Clone, Copy)]
-    protocol Map "vm_map" at 3800, "client" to "VM server, on the map port of a task";
+    protocol Map "vm_map" at 3800, "client" to "VM server, on the map port of a task", parts {
+        /// Memory that stays resident.
+        Wire: vm_wire,
+        /// Memory that appears a second time.
+        Share: vm_share,
+        /// What is mapped and what is resident.
+        Inspect: vm_inspect,
+        /// How memory is used.
+        Advice: vm_advice,
+    };
 
     /// Reserves memory that reads zero: read and write allowed, maximum all, inheritance copy.
     ///

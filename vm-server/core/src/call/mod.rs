@@ -1,10 +1,14 @@
 //! Requests: which protocol, on which record. One file a protocol; each routine checks, then commits.
 
+mod advice;
 mod control;
 mod device;
+mod inspect;
 pub(crate) mod msync;
+mod share;
 pub(crate) mod vm_copy;
 pub(crate) mod vm_map;
+mod wire;
 
 use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map as map};
 

@@ -117,6 +117,10 @@ impl Core {
             Request::DeviceMap(args) => self.device_map(call, args),
             Request::DeviceMemoryAllocate(args) => self.device_memory(turn, call, args),
             Request::VmMsync(args) => self.vm_msync(turn, call, args),
+            Request::Wire(request) => self.call_wire(turn, call, request),
+            Request::Share(request) => self.call_share(turn, call, request),
+            Request::Inspect(request) => self.call_inspect(turn, call, request),
+            Request::Advice(request) => self.call_advice(turn, call, request),
         }
     }
 
@@ -461,7 +465,10 @@ impl Mapping {
 
 /// Whether a request needs the operation lock.
 const fn changes_entries(request: &Request) -> bool {
-    !matches!(request, Request::VmRegion(_) | Request::VmStatistics(_))
+    !matches!(
+        request,
+        Request::VmRegion(_) | Request::VmStatistics(_) | Request::Inspect(_)
+    )
 }
 
 pub(super) const fn mapped(address: u64) -> vm_map::Reply {

@@ -1,0 +1,22 @@
+//! The calls of `ipc_protocol::vm_inspect`: questions about a map.
+
+use ipc_abi::Kern;
+use ipc_protocol::vm_inspect::Request;
+
+use crate::call::vm_map::{MapCall, Outcome};
+use crate::machine::Machine;
+use crate::{Core, Turn};
+
+impl Core {
+    /// Handles one of them.
+    pub(super) fn call_inspect<M: Machine>(
+        &mut self,
+        _turn: &mut Turn<'_, M>,
+        _call: &MapCall,
+        request: Request,
+    ) -> Outcome {
+        match request {
+            Request::VmPageQuery(_) => Err(Kern::NotSupported),
+        }
+    }
+}
