@@ -62,7 +62,7 @@ impl Core {
             || self.dying_maps != NIL
             || self.dying_objects != NIL
             || self.wants_refill()
-            || !self.collapsing.is_empty()
+            || self.collapsing.first != NIL
     }
 
     /// One step of unfinished work of each kind.

@@ -5,6 +5,7 @@ use core::fmt;
 
 use crate::Core;
 use crate::event::ObjectId;
+use crate::object::life::NOT_LISTED;
 use crate::object::page::{Frame, State};
 use crate::object::pages::Slot;
 use crate::op::wait::{List, WaitOn, What};
@@ -101,6 +102,7 @@ impl Core {
 
     fn check_objects(&self) -> Check {
         let (mut linked, mut others) = (0usize, 0u32);
+        let mut candidates = 0u32;
         for (id, object) in self.objects.iter() {
             let index = id.index();
             let mut held = 0u32;
@@ -148,8 +150,18 @@ impl Core {
                 .shadow
                 .is_none_or(|below| self.objects.get(below).is_some());
             must(below, index, "an object's shadow is there")?;
+            let listed = object.collapse_next != NOT_LISTED;
+            candidates = candidates.saturating_add(u32::from(listed));
             self.check_slots(id)?;
         }
+        let (mut at, mut prev) = (self.collapsing.first, NIL);
+        while let Some(object) = self.objects.at(at) {
+            let both = object.collapse_prev == prev;
+            must(both, at, "candidates to collapse are linked both ways")?;
+            candidates = candidates.wrapping_sub(1);
+            (prev, at) = (at, object.collapse_next);
+        }
+        must(candidates == 0, NIL, "candidates to collapse are listed")?;
         // A lock request, a mapping or a slow copy on its way holds an object, and no other operation.
         must(
             others <= self.ops.len(),

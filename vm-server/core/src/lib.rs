@@ -179,7 +179,7 @@ pub struct Core {
     /// Maps whose entries are being removed.
     pub(crate) dying_maps: u32,
     /// Objects whose shadow chains may be shortened.
-    pub(crate) collapsing: heapless::Deque<event::ObjectId, { object::collapse::HINTS }>,
+    pub(crate) collapsing: object::collapse::Candidates,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
     /// The event is a fault, whose answer is carried out before anything else happens.
@@ -226,7 +226,7 @@ impl Core {
             clock: Time::NEVER,
             dying_objects: NIL,
             dying_maps: NIL,
-            collapsing: heapless::Deque::new(),
+            collapsing: object::collapse::Candidates::NONE,
             trays_to_fill: NIL,
             answering: false,
             stats: stats::Stats::default(),

@@ -14,6 +14,7 @@ use std::vec::Vec;
 
 use core::num::NonZeroU64;
 
+mod calls;
 mod pager;
 
 use ipc_abi::Kern;

@@ -101,12 +101,18 @@ impl Core {
         else {
             return Err(Kern::MemoryError);
         };
-        self.object_add_page(object, index, frame, flags)?;
+        // First, so that a payer at its limit may move a page from one of its objects to another.
+        let payer = self.payer_of(from);
+        self.uncharge_page(payer);
+        if let Err(code) = self.object_add_page(object, index, frame, flags) {
+            if let Some(map) = payer.and_then(|map| self.maps.get_mut(map)) {
+                map.pages = map.pages.saturating_add(1);
+            }
+            return Err(code);
+        }
         if let Some(page) = self.pages.get_mut(frame) {
             page.places = places;
         }
-        let payer = self.payer_of(from);
-        self.uncharge_page(payer);
         if let Some(record) = self.objects.get_mut(from) {
             record.pages.clear(&mut self.nodes, old);
         }

@@ -61,7 +61,7 @@ impl Core {
             }
             self.object_free_pages(object, 0, u64::MAX);
             next = self.shadow_unlink(object);
-            self.objects.remove(object);
+            self.object_remove(object);
         }
         if let Some(object) = next
             && self.object_drop(object)
@@ -248,6 +248,12 @@ impl Core {
         if let Some(shadow) = self.shadow_unlink(id) {
             self.object_deallocate(shadow);
         }
+        self.object_remove(id);
+    }
+
+    /// Takes the record of an object that nothing leads to any more.
+    fn object_remove(&mut self, id: ObjectId) {
+        self.collapse_forget(id);
         self.objects.remove(id);
     }
 

@@ -81,6 +81,10 @@ pub struct Object {
     pub shadow_prev: u32,
     /// Next object that nobody holds, or [`life::NOT_LISTED`].
     pub dying_next: u32,
+    /// Neighbours in the list of objects whose chains may be shortened, or [`life::NOT_LISTED`].
+    pub collapse_next: u32,
+    /// See `collapse_next`.
+    pub collapse_prev: u32,
 }
 
 impl Object {
@@ -108,6 +112,8 @@ impl Object {
             shadow_next: NIL,
             shadow_prev: NIL,
             dying_next: life::NOT_LISTED,
+            collapse_next: life::NOT_LISTED,
+            collapse_prev: life::NOT_LISTED,
         }
     }
 

@@ -92,8 +92,9 @@ pub struct Tree {
     levels: u32,
     /// Used slots.
     used: u32,
-    /// Slots that hold a page.
-    pages: u32,
+    /// Pages that ever came, and that left again; both wrap.
+    came: u32,
+    left: u32,
 }
 
 impl Default for Tree {
@@ -108,7 +109,8 @@ impl Tree {
         root: NIL,
         levels: 0,
         used: 0,
-        pages: 0,
+        came: 0,
+        left: 0,
     };
 
     /// Slots that are not empty.
@@ -120,7 +122,19 @@ impl Tree {
     /// Slots that hold a page.
     #[must_use]
     pub const fn pages(&self) -> u32 {
-        self.pages
+        self.came.wrapping_sub(self.left)
+    }
+
+    /// A count that moves when a slot comes to hold a page that it did not hold.
+    #[must_use]
+    pub const fn came(&self) -> u32 {
+        self.came
+    }
+
+    /// A count that moves when a slot ceases to hold a page.
+    #[must_use]
+    pub const fn left(&self) -> u32 {
+        self.left
     }
 
     const fn reaches(&self, index: u64) -> bool {
@@ -195,10 +209,8 @@ impl Tree {
             .used
             .wrapping_add(used as u32)
             .wrapping_sub(was_used as u32);
-        self.pages = self
-            .pages
-            .wrapping_add(page as u32)
-            .wrapping_sub(was_page as u32);
+        self.came = self.came.wrapping_add((page & !was_page) as u32);
+        self.left = self.left.wrapping_add((was_page & !page) as u32);
         if node.used == 0 {
             self.prune(nodes, index);
         }
@@ -271,7 +283,8 @@ impl Tree {
                 nodes.remove(id);
             }
             if parent == NIL {
-                *self = Tree::EMPTY;
+                self.root = NIL;
+                self.levels = 0;
                 return;
             }
             unlink(nodes, parent, place);

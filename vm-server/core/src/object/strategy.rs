@@ -167,6 +167,8 @@ impl Core {
             self.object_reference(copy);
             self.shadow_link(older, copy, 0);
             self.object_unreference(Some(source));
+            // It awaits no pages any more: whoever alone holds it may take it in.
+            self.collapse_hint_below(older);
         }
         if let Some(object) = self.objects.get_mut(source) {
             object.copy = Some(copy);
