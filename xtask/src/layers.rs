@@ -45,7 +45,7 @@ const fn only(name: &'static str, others: &'static [&'static str]) -> Rule {
     }
 }
 
-const RULES: [Rule; 22] = [
+const RULES: [Rule; 23] = [
     only("ipc-abi", &[]),
     only("ipc-protocol", &["ipc-abi"]),
     only("ipc", &["ipc-abi", "ipc-protocol"]),
@@ -64,8 +64,9 @@ const RULES: [Rule; 22] = [
     task("conformance", &["guest-test", "pagers"]),
     task("hostile", &["guest-test"]),
     task("bench", &["guest-test", "pagers"]),
-    only("sim", &["vm-core", "ipc-abi", "ipc-protocol"]),
-    only("model", &["kernel-core", "ipc-abi"]),
+    only("random", &[]),
+    only("sim", &["vm-core", "ipc-abi", "ipc-protocol", "random"]),
+    only("model", &["kernel-core", "ipc-abi", "random"]),
     only("xtask", &["bootimg", "ipc-abi", "ipc-protocol"]),
     only("harness", &["xtask"]),
 ];

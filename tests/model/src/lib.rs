@@ -11,7 +11,6 @@
 )]
 
 pub mod naive;
-pub mod random;
 pub mod toy;
 pub mod world;
 

@@ -19,7 +19,6 @@ pub mod calls;
 pub mod flat;
 pub mod machine;
 pub mod pager;
-pub mod random;
 pub mod schedule;
 pub mod world;
 
