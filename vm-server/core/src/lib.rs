@@ -63,6 +63,7 @@ mod sim;
 pub mod slab;
 pub mod stats;
 pub mod talk;
+mod touched;
 mod translation;
 pub mod tray;
 

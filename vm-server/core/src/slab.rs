@@ -12,6 +12,7 @@ use core::num::NonZeroU32;
 use ipc_abi::Kern;
 
 use crate::id::Id;
+use crate::touched::Touched;
 
 const SHIFT: u32 = 6;
 const CHUNK: usize = 1 << SHIFT;
@@ -38,6 +39,8 @@ pub struct Slab<T> {
     /// Places that were ever used.
     top: u32,
     limit: u32,
+    /// Those handed out to be changed.
+    pub(crate) touched: Touched,
 }
 
 impl<T> Slab<T> {
@@ -50,6 +53,7 @@ impl<T> Slab<T> {
             used: 0,
             top: 0,
             limit,
+            touched: Touched::new(),
         }
     }
 
@@ -92,6 +96,7 @@ impl<T> Slab<T> {
         let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
         self.free = cell.next;
         cell.value = Some(make());
+        self.touched.note(index);
         self.used = self.used.saturating_add(1);
         Ok(Id::new(index, cell.generation))
     }
@@ -103,6 +108,7 @@ impl<T> Slab<T> {
         let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
         let generation = cell.generation;
         cell.value = Some(value);
+        self.touched.note(index);
         self.top = index.saturating_add(1);
         self.used = self.used.saturating_add(1);
         Ok(Id::new(index, generation))
@@ -144,6 +150,7 @@ impl<T> Slab<T> {
         cell.generation = cell.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         cell.next = self.free;
         self.free = id.index();
+        self.touched.note(id.index());
         self.used = self.used.saturating_sub(1);
         Some(value)
     }
@@ -167,6 +174,7 @@ impl<T> Slab<T> {
         if cell.generation != id.generation() {
             return None;
         }
+        self.touched.note(id.index());
         cell.value.as_mut()
     }
 
@@ -181,7 +189,9 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        cell_mut(&mut self.chunks, index)?.value.as_mut()
+        let value = cell_mut(&mut self.chunks, index)?.value.as_mut()?;
+        self.touched.note(index);
+        Some(value)
     }
 
     /// The handle of the record at an index.

@@ -14,6 +14,7 @@ use ipc_abi::types::Prot;
 
 use crate::event::ObjectId;
 use crate::slab::NIL;
+use crate::touched::Touched;
 
 /// Number of a page frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
@@ -176,6 +177,8 @@ pub struct Pages {
     clean: List,
     /// Frames that were given to the core and not given away.
     total: u32,
+    /// Records handed out to be changed.
+    pub(crate) touched: Touched,
 }
 
 impl Pages {
@@ -198,6 +201,7 @@ impl Pages {
             free: empty,
             clean: empty,
             total: 0,
+            touched: Touched::new(),
         })
     }
 
@@ -212,7 +216,9 @@ impl Pages {
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self, frame: Frame) -> Option<&mut Page> {
-        self.records.get_mut(frame.0 as usize)
+        let page = self.records.get_mut(frame.0 as usize)?;
+        self.touched.note(frame.0);
+        Some(page)
     }
 
     /// One past the highest frame number.
@@ -258,6 +264,7 @@ impl Pages {
         let next = list.head;
         list.head = frame.0;
         list.count = list.count.saturating_add(1);
+        self.touched.note(frame.0);
         if let Some(page) = self.records.get_mut(frame.0 as usize) {
             *page = Page {
                 next,
@@ -296,6 +303,7 @@ impl Pages {
             _ => return false,
         };
         let (prev, next) = (page.prev, page.next);
+        self.touched.note(frame.0);
         page.state = State::Taken;
         page.prev = NIL;
         page.next = NIL;

@@ -1,0 +1,290 @@
+//! The rules of one record each, and of the links that it has a part in.
+//!
+//! A record that is not there breaks no rule: whoever names it is checked for that.
+
+use super::{Broken, Check, must};
+use crate::Core;
+use crate::event::{MapId, ObjectId, TrayId};
+use crate::id::Id;
+use crate::map::entry::Entry;
+use crate::object::page::{Frame, State};
+use crate::object::pager::{Pager, Request};
+use crate::object::pages::Slot;
+use crate::op::wait::{WaitOn, Waiter, What};
+use crate::slab::NIL;
+
+/// How many of an object's references are told by its lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) entries: u32,
+    pub(super) shadows: u32,
+}
+
+impl Core {
+    /// A map, its tree and the entries in it.
+    pub(super) fn check_map(&self, id: MapId) -> Check {
+        let Some(map) = self.maps.get(id) else {
+            return Ok(());
+        };
+        let index = id.index();
+        must(map.tree.is_sound(&self.entries), index, "a map's tree")?;
+        let mut size = 0u64;
+        let mut at = map.tree.first();
+        while let Some(entry) = self.entries.at(at.0) {
+            must(entry.map == id, at.0, "an entry knows its map")?;
+            self.check_entry(at.0, entry)?;
+            size = size.saturating_add(entry.size());
+            at = entry.hooks.next;
+        }
+        must(
+            size == map.size,
+            index,
+            "a map's size is that of its entries",
+        )?;
+        let holders = self.ops.iter().filter(|(_, op)| op.holds == Some(id));
+        must(
+            holders.count() == usize::from(map.locked),
+            index,
+            "who holds a map's lock",
+        )?;
+        let charged = self.pages_charged_to(id);
+        must(charged == map.pages, index, "a map pays for what is there")
+    }
+
+    /// An entry that is in a map.
+    pub(super) fn check_entry(&self, index: u32, entry: &Entry) -> Check {
+        let whole = entry.object.is_none_or(|id| self.objects.get(id).is_some());
+        must(whole, index, "an entry's object is there")?;
+        let plain = entry.object.is_some() || !entry.needs_copy && entry.offset == 0;
+        must(plain, index, "untouched memory owes nothing")
+    }
+
+    fn pages_charged_to(&self, map: MapId) -> u32 {
+        let paid = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.payer == Some(map) && object.pager.is_none());
+        paid.fold(0u32, |sum, (_, object)| {
+            sum.saturating_add(object.pages.pages())
+        })
+    }
+
+    /// An object, its lists and its slots.
+    pub(super) fn check_object(&self, id: ObjectId) -> Result<Held, Broken> {
+        let mut held = Held::default();
+        let Some(object) = self.objects.get(id) else {
+            return Ok(held);
+        };
+        let index = id.index();
+        let (mut at, mut prev) = (object.entries, NIL);
+        while let Some(entry) = self.entries.at(at) {
+            must(
+                entry.object == Some(id),
+                at,
+                "a listed entry maps the object",
+            )?;
+            must(
+                entry.object_prev == prev,
+                at,
+                "entries are linked both ways",
+            )?;
+            held.entries = held.entries.saturating_add(1);
+            (prev, at) = (at, entry.object_next);
+        }
+        let (mut at, mut prev) = (object.shadows, NIL);
+        while let Some(above) = self.objects.at(at) {
+            must(
+                above.shadow == Some(id),
+                at,
+                "a listed object shadows this one",
+            )?;
+            must(
+                above.shadow_prev == prev,
+                at,
+                "shadows are linked both ways",
+            )?;
+            held.shadows = held.shadows.saturating_add(1);
+            (prev, at) = (at, above.shadow_next);
+        }
+        let listed = held.entries.saturating_add(held.shadows);
+        must(
+            object.refs >= listed,
+            index,
+            "an object counts who holds it",
+        )?;
+        let copied = object.copy.is_none_or(|copy| {
+            self.objects
+                .get(copy)
+                .is_some_and(|copy| copy.shadow == Some(id) && copy.shadow_offset == 0)
+        });
+        must(copied, index, "a copy object shadows its source")?;
+        let below = object
+            .shadow
+            .is_none_or(|below| self.objects.get(below).is_some());
+        must(below, index, "an object's shadow is there")?;
+        self.check_slots(id)?;
+        Ok(held)
+    }
+
+    fn check_slots(&self, id: ObjectId) -> Check {
+        let Some(object) = self.objects.get(id) else {
+            return Ok(());
+        };
+        let (mut used, mut pages) = (0u32, 0u32);
+        let mut from = 0;
+        while let Some((index, slot)) = object.pages.next(&self.nodes, from) {
+            used = used.saturating_add(1);
+            match slot {
+                Slot::Page(frame) => {
+                    pages = pages.saturating_add(1);
+                    self.check_page(id, index, frame)?;
+                }
+                Slot::Pending(request) => {
+                    let open = self.requests.at(request).is_some_and(|request| {
+                        request.missing & request.bit(index) != 0
+                            && object.pager == Some(request.pager)
+                    });
+                    must(open, request, "a pending page is one that was asked for")?;
+                }
+                Slot::Empty | Slot::Unavailable => {}
+            }
+            from = index.saturating_add(1);
+        }
+        must(
+            used == object.pages.used(),
+            id.index(),
+            "an object counts its slots",
+        )?;
+        must(
+            pages == object.pages.pages(),
+            id.index(),
+            "an object counts its pages",
+        )
+    }
+
+    fn check_page(&self, object: ObjectId, index: u64, frame: Frame) -> Check {
+        let agrees = self.pages.get(frame).is_some_and(|page| {
+            page.object == Some(object)
+                && page.index == index
+                && matches!(page.state, State::Resident | State::Cleaning)
+        });
+        must(agrees, frame.0, "a page's record agrees with its slot")
+    }
+
+    /// The record of a frame.
+    pub(super) fn check_frame(&self, frame: Frame) -> Check {
+        let Some(page) = self.pages.get(frame) else {
+            return Ok(());
+        };
+        if matches!(page.state, State::Resident | State::Cleaning) {
+            let there = page
+                .object
+                .is_some_and(|object| self.slot(object, page.index) == Slot::Page(frame));
+            must(there, frame.0, "a resident page is in its object")?;
+        }
+        if matches!(page.state, State::Cleaning | State::Loose) {
+            let lent = self.loans.at(page.next).is_some();
+            must(lent, frame.0, "a lent page knows its loan")?;
+        }
+        Ok(())
+    }
+
+    /// A data request.
+    pub(super) fn check_request(&self, id: Id<Request>) -> Check {
+        let Some(request) = self.requests.get(id) else {
+            return Ok(());
+        };
+        let closed = request.missing == 0;
+        must(
+            closed == request.closed,
+            id.index(),
+            "a request is open while pages are missing",
+        )?;
+        let owner = self.pagers.get(request.pager);
+        must(
+            request.closed || owner.is_some(),
+            id.index(),
+            "an open request has a pager",
+        )?;
+        let mut missing = request.missing;
+        while missing != 0 {
+            let place = u64::from(missing.trailing_zeros());
+            missing &= missing.wrapping_sub(1);
+            let page = request.first.saturating_add(place);
+            let marked = owner
+                .is_some_and(|pager| self.slot(pager.object, page) == Slot::Pending(id.index()));
+            must(marked, id.index(), "a page that was asked for is pending")?;
+        }
+        let lookers = self
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| waiter.request.is_some_and(|(request, _)| request == id));
+        let counted = lookers.count() == request.lookers as usize;
+        must(counted, id.index(), "a request counts who looks at it")
+    }
+
+    /// A pager. Says how many notes it is still to be told.
+    pub(super) fn check_pager(&self, id: Id<Pager>) -> Result<u32, Broken> {
+        let Some(pager) = self.pagers.get(id) else {
+            return Ok(0);
+        };
+        let loans = self.loans.iter().filter(|(_, loan)| loan.pager == id);
+        must(
+            loans.count() == pager.loans as usize,
+            id.index(),
+            "a pager counts its loans",
+        )?;
+        let mut notes = 0u32;
+        let mut at = pager.notes.0;
+        while let Some(note) = self.notes.at(at) {
+            notes = notes.saturating_add(1);
+            at = note.next;
+        }
+        Ok(notes)
+    }
+
+    /// A tray.
+    pub(super) fn check_tray(&self, id: TrayId) -> Check {
+        let Some(tray) = self.trays.get(id) else {
+            return Ok(());
+        };
+        let mine = self.requests.iter().filter(|(_, request)| {
+            let pager = self.pagers.get(request.pager);
+            pager.is_some_and(|pager| pager.tray == Some(id))
+        });
+        let taken = mine.fold(0u32, |sum, (_, request)| {
+            sum.saturating_add(request.missing.count_ones())
+        });
+        must(
+            taken == tray.taken,
+            id.index(),
+            "a tray counts the credits taken",
+        )?;
+        let users = self
+            .pagers
+            .iter()
+            .filter(|(_, pager)| pager.tray == Some(id));
+        must(
+            users.count() == tray.users as usize,
+            id.index(),
+            "a tray counts its users",
+        )
+    }
+
+    /// A fault or an operation that waits.
+    pub(super) fn check_waiter(&self, id: Id<Waiter>) -> Check {
+        let Some(waiter) = self.waiters.get(id) else {
+            return Ok(());
+        };
+        must(
+            waiter.on != WaitOn::Nothing,
+            id.index(),
+            "a waiter waits for something",
+        )?;
+        if let What::Op(op) = waiter.what {
+            let mine = self.ops.get(op).is_some_and(|op| op.waiter == id.index());
+            must(mine, id.index(), "an operation's waiter is its own")?;
+        }
+        Ok(())
+    }
+}
