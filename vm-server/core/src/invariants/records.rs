@@ -47,6 +47,7 @@ impl Core {
             index,
             "who holds a map's lock",
         )?;
+        self.check_shared(id)?;
         let charged = self.pages_charged_to(id);
         must(charged == map.pages, index, "a map pays for what is there")
     }
@@ -55,8 +56,48 @@ impl Core {
     pub(super) fn check_entry(&self, index: u32, entry: &Entry) -> Check {
         let whole = entry.object.is_none_or(|id| self.objects.get(id).is_some());
         must(whole, index, "an entry's object is there")?;
-        let plain = entry.object.is_some() || !entry.needs_copy && entry.offset == 0;
-        must(plain, index, "untouched memory owes nothing")
+        let plain = !entry.is_untouched() || !entry.needs_copy && entry.offset == 0;
+        must(plain, index, "untouched memory owes nothing")?;
+        let Some(submap) = entry.submap else {
+            return Ok(());
+        };
+        must(
+            entry.object.is_none() && entry.wired == 0 && !entry.is_tray,
+            index,
+            "an entry that shows a map has no memory of its own",
+        )?;
+        let shown = self.maps.get(submap).is_some_and(|map| {
+            let end = entry.offset.saturating_add(entry.size());
+            map.shared.is_some_and(|shared| shared.sealed)
+                && map.min() <= entry.offset
+                && end <= map.max()
+        });
+        must(shown, index, "what an entry shows is a sealed map")
+    }
+
+    /// The list of the entries that show a map.
+    fn check_shared(&self, id: MapId) -> Check {
+        let Some(shared) = self.maps.get(id).and_then(|map| map.shared) else {
+            return Ok(());
+        };
+        let mut listed = 0usize;
+        let (mut at, mut prev) = (shared.shown, NIL);
+        while let Some(entry) = self.entries.at(at) {
+            must(entry.submap == Some(id), at, "a listed entry shows the map")?;
+            must(
+                entry.object_prev == prev,
+                at,
+                "entries that show a map are linked both ways",
+            )?;
+            listed = listed.saturating_add(1);
+            (prev, at) = (at, entry.object_next);
+        }
+        let showing = self.entries.iter().filter(|(_, e)| e.submap == Some(id));
+        must(
+            listed == showing.count(),
+            id.index(),
+            "every entry that shows a map is in its list",
+        )
     }
 
     fn pages_charged_to(&self, map: MapId) -> u32 {

@@ -7,6 +7,7 @@ use super::{Broken, must};
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::object::page::Frame;
+use crate::slab::NIL;
 
 /// Maps and objects that a change may have reached.
 #[derive(Debug, Default)]
@@ -121,6 +122,16 @@ impl Core {
                 at = above.shadow_next;
             }
             let mut at = object.entries;
+            while let Some(entry) = self.entries.at(at) {
+                reached.map(entry.map);
+                at = entry.object_next;
+            }
+        }
+        let mut next = 0usize;
+        while let Some(id) = reached.maps.get(next).copied() {
+            next = next.saturating_add(1);
+            let shared = self.maps.get(id).and_then(|map| map.shared);
+            let mut at = shared.map_or(NIL, |shared| shared.shown);
             while let Some(entry) = self.entries.at(at) {
                 reached.map(entry.map);
                 at = entry.object_next;

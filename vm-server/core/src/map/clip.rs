@@ -58,8 +58,10 @@ impl Core {
         }
         let mut upper = lower;
         upper.start = address;
-        if let Some(object) = lower.object {
+        if !lower.is_untouched() {
             upper.offset = lower.offset_of(address);
+        }
+        if let Some(object) = lower.object {
             self.object_reference(object);
         }
         self.entry_set_end(link, address);

@@ -20,9 +20,9 @@ pub struct Entry {
     pub end: u64,
     pub(crate) left: Link,
     pub(crate) right: Link,
-    /// What is mapped; `None`: anonymous memory that nobody has touched.
+    /// What is mapped; `None`: anonymous memory that nobody has touched, or another map.
     pub object: Option<ObjectId>,
-    /// Offset in the object of `start`; 0 where there is no object.
+    /// Offset of `start` in the object, or its address in the other map; 0 where there is neither.
     pub offset: u64,
     /// Rights now.
     pub protection: Prot,
@@ -46,10 +46,14 @@ pub struct Entry {
     pub user_wired: u16,
     /// The map that it is in.
     pub map: MapId,
-    /// Next entry of the same object, see [`crate::Core::entry_link`].
+    /// Next entry of the same object or of the same other map, see [`crate::Core::entry_link`].
     pub object_next: u32,
-    /// Previous entry of the same object.
+    /// Previous entry of the same object or other map.
     pub object_prev: u32,
+    /// The map that shows here, from the address `offset` on ([`crate::map::submap`]).
+    pub submap: Option<MapId>,
+    /// It is never replaced, and gives up its memory but not its place (rule 89).
+    pub permanent: bool,
     pub(crate) hooks: Hooks,
 }
 
@@ -80,6 +84,8 @@ impl Entry {
             map,
             object_next: NIL,
             object_prev: NIL,
+            submap: None,
+            permanent: false,
             hooks: Hooks::FREE,
         }
     }
@@ -88,6 +94,12 @@ impl Entry {
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)
+    }
+
+    /// Whether it is anonymous memory that nobody has touched.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        self.object.is_none() && self.submap.is_none()
     }
 
     /// Offset in the object of an address inside the entry.
@@ -103,13 +115,15 @@ impl Entry {
     pub(crate) fn continues_in(&self, upper: &Entry) -> bool {
         self.end == upper.start
             && self.object == upper.object
-            && (self.object.is_none() || self.offset_of(self.end) == upper.offset)
+            && self.submap == upper.submap
+            && (self.is_untouched() || self.offset_of(self.end) == upper.offset)
             && self.protection == upper.protection
             && self.max_protection == upper.max_protection
             && self.inheritance == upper.inheritance
             && self.behavior == upper.behavior
             && self.needs_copy == upper.needs_copy
             && self.tag == upper.tag
+            && self.permanent == upper.permanent
             && self.wired == upper.wired
             && self.user_wired == upper.user_wired
             && !self.is_shared

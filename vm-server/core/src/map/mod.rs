@@ -17,6 +17,7 @@ mod lookup;
 pub mod protect;
 mod region;
 pub mod remove;
+pub mod submap;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tree;
@@ -58,6 +59,8 @@ pub struct Map {
     pub dying: bool,
     /// Next map whose entries are being removed.
     pub dying_next: u32,
+    /// Other maps show it, or may come to.
+    pub shared: Option<submap::Shared>,
 }
 
 impl Map {
@@ -77,6 +80,7 @@ impl Map {
             waiting: List::EMPTY,
             dying: false,
             dying_next: NIL,
+            shared: None,
         }
     }
 

@@ -54,10 +54,10 @@ impl Core {
         Some(shadow)
     }
 
-    /// Puts an entry into the list of those that map its object.
+    /// Puts an entry into the list of those that map its object, or show its map.
     pub(crate) fn entry_link(&mut self, link: u32) {
         let Some(object) = self.entries.at(link).and_then(|entry| entry.object) else {
-            return;
+            return self.submap_link(link);
         };
         let Some(record) = self.objects.get_mut(object) else {
             return;
@@ -73,27 +73,29 @@ impl Core {
         }
     }
 
-    /// Takes an entry out of the list of those that map its object.
+    /// Takes an entry out of the list of those that map its object, or show its map.
     pub(crate) fn entry_unlink(&mut self, link: u32) {
         let Some(entry) = self.entries.at_mut(link) else {
             return;
         };
-        let (object, prev, next) = (entry.object, entry.object_prev, entry.object_next);
+        let (object, submap) = (entry.object, entry.submap);
+        let (prev, next) = (entry.object_prev, entry.object_next);
         entry.object_next = NIL;
         entry.object_prev = NIL;
-        let Some(object) = object else {
-            return;
-        };
         if let Some(entry) = self.entries.at_mut(next) {
             entry.object_prev = prev;
         }
         if let Some(entry) = self.entries.at_mut(prev) {
             entry.object_next = next;
         }
-        if let Some(record) = self.objects.get_mut(object)
-            && record.entries == link
-        {
-            record.entries = next;
+        if let Some(object) = object {
+            if let Some(record) = self.objects.get_mut(object)
+                && record.entries == link
+            {
+                record.entries = next;
+            }
+        } else if let Some(map) = submap {
+            self.submap_unlinked(map, (link, next));
         }
     }
 
@@ -109,6 +111,7 @@ impl Core {
         self.entry_unlink(link);
         let entry = self.entries.at_mut(link)?;
         let old = entry.object;
+        entry.submap = None;
         entry.object = object;
         entry.offset = offset;
         entry.needs_copy = needs_copy;
