@@ -93,17 +93,71 @@ impl CopyStrategy {
 }
 
 bitflags::bitflags! {
-    /// Flags of vm_allocate and vm_map (the VM_FLAGS of Mach; the user tag is bits 24..32).
+    /// Flags of vm_allocate, vm_map and vm_remap (the VM_FLAGS of Mach and their numbers).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct MapFlags: u32 {
         /// VM_FLAGS_ANYWHERE: the server chooses the address. Absent: fixed.
         const ANYWHERE = 0x0001;
+        /// VM_FLAGS_PURGABLE: the memory may be given up while nobody needs it.
+        const PURGABLE = 0x0002;
+        /// VM_FLAGS_4GB_CHUNK: accepted; memory is not managed in such chunks.
+        const FOUR_GB_CHUNK = 0x0004;
+        /// VM_FLAGS_RANDOM_ADDR: accepted; the address is the one that ANYWHERE gives.
+        const RANDOM_ADDR = 0x0008;
+        /// VM_FLAGS_NO_CACHE: accepted; a hint that pages will not be needed again soon.
+        const NO_CACHE = 0x0010;
+        /// VM_FLAGS_RESILIENT_CODESIGN: accepted; code is not signed.
+        const RESILIENT_CODESIGN = 0x0020;
+        /// VM_FLAGS_RESILIENT_MEDIA: accepted for copies.
+        const RESILIENT_MEDIA = 0x0040;
+        /// VM_FLAGS_PERMANENT: the mapping cannot be removed.
+        const PERMANENT = 0x0080;
+        /// VM_FLAGS_TPRO: accepted; the processor has no such pages.
+        const TPRO = 0x1000;
         /// VM_FLAGS_OVERWRITE: a fixed mapping replaces what is there.
         const OVERWRITE = 0x4000;
-        /// Copy-on-write straight on the object, no snapshot (amendment A6).
-        const PRIVATE = 0x0010_0000;
+        /// VM_FLAGS_SUPERPAGE_MASK: a size of page, not a set of bits. There are no superpages: any
+        /// value but 0 is refused.
+        const SUPERPAGE = 0x0007_0000;
+        /// Copy-on-write straight on the object, no snapshot (amendment A6). Not one of Mach's.
+        const PRIVATE = 0x0008_0000;
+        /// VM_FLAGS_RETURN_DATA_ADDR: the answer is the address of the byte asked for, not of its page.
+        const RETURN_DATA_ADDR = 0x0010_0000;
+        /// VM_FLAGS_RETURN_4K_DATA_ADDR: the same, for pages are of 4 KiB.
+        const RETURN_4K_DATA_ADDR = 0x0080_0000;
         /// The user tag that vm_region reports.
         const TAG = 0xFF00_0000;
+    }
+}
+
+impl MapFlags {
+    /// What vm_allocate takes (VM_FLAGS_USER_ALLOCATE).
+    pub const USER_ALLOCATE: MapFlags = MapFlags::ANYWHERE
+        .union(MapFlags::PURGABLE)
+        .union(MapFlags::FOUR_GB_CHUNK)
+        .union(MapFlags::RANDOM_ADDR)
+        .union(MapFlags::NO_CACHE)
+        .union(MapFlags::PERMANENT)
+        .union(MapFlags::TPRO)
+        .union(MapFlags::OVERWRITE)
+        .union(MapFlags::TAG);
+    /// What vm_map takes (VM_FLAGS_USER_MAP, and PRIVATE).
+    pub const USER_MAP: MapFlags = MapFlags::USER_ALLOCATE
+        .union(MapFlags::RETURN_DATA_ADDR)
+        .union(MapFlags::RETURN_4K_DATA_ADDR)
+        .union(MapFlags::PRIVATE);
+    /// What vm_remap takes (VM_FLAGS_USER_REMAP): no tag.
+    pub const USER_REMAP: MapFlags = MapFlags::ANYWHERE
+        .union(MapFlags::RANDOM_ADDR)
+        .union(MapFlags::OVERWRITE)
+        .union(MapFlags::RETURN_DATA_ADDR)
+        .union(MapFlags::RESILIENT_CODESIGN)
+        .union(MapFlags::RESILIENT_MEDIA);
+
+    /// Whether the answer is to be the address of a byte.
+    #[must_use]
+    pub const fn returns_data_address(self) -> bool {
+        self.intersects(MapFlags::RETURN_DATA_ADDR.union(MapFlags::RETURN_4K_DATA_ADDR))
     }
 }
 

@@ -44,7 +44,7 @@ protocol! {
     /// Reserves memory that reads zero: read and write allowed, maximum all, inheritance copy.
     ///
     /// Size 0 succeeds, gives address 0 and reserves nothing. In order:
-    /// KERN_INVALID_ARGUMENT: a flag that is not defined; `size` rounds up past the end.
+    /// KERN_INVALID_ARGUMENT: a flag that is not one of the call's; `size` rounds up past the end.
     /// KERN_INVALID_ADDRESS: the fixed range overflows or does not lie inside the map.
     /// KERN_NO_SPACE: the fixed range is taken and OVERWRITE is not given; no hole is large enough.
     /// KERN_RESOURCE_SHORTAGE.
@@ -54,7 +54,7 @@ protocol! {
         address: u64,
         /// Bytes, rounded up to pages.
         size: u64,
-        /// `MapFlags`: ANYWHERE, OVERWRITE and the user tag.
+        /// `MapFlags::USER_ALLOCATE`.
         flags: u32,
     }
     reply VmAllocateReply {
@@ -111,8 +111,8 @@ protocol! {
     ///
     /// A copy object is mapped whole or in part and is not used up: who maps it with `copy` false
     /// shares one snapshot with its other mappers. In order:
-    /// KERN_INVALID_ARGUMENT: a flag that is not defined; size 0, or rounding up past the end; a
-    /// protection bit outside read, write, execute; `protection` not within `max_protection`;
+    /// KERN_INVALID_ARGUMENT: a flag that is not one of the call's; size 0, or rounding up past the
+    /// end; a protection bit outside read, write, execute; `protection` not within `max_protection`;
     /// `inheritance` not 0 to 2; `offset` not a multiple of the page, or `offset + size` overflows;
     /// a fixed range that overflows; the object is a dead name, or a port of another kind; the
     /// window leaves the named entry or the copy.
@@ -131,7 +131,7 @@ protocol! {
         size: u64,
         /// Bits that must be zero in the address chosen; 0 for any page.
         mask: u64,
-        /// `MapFlags`: ANYWHERE, OVERWRITE, PRIVATE and the user tag.
+        /// `MapFlags::USER_MAP`.
         flags: u32,
         /// Offset in the object, in bytes; a multiple of the page.
         offset: u64,

@@ -3,7 +3,9 @@
 mod advice;
 mod control;
 mod device;
+mod entry;
 mod inspect;
+mod map_object;
 pub(crate) mod msync;
 mod share;
 pub(crate) mod vm_copy;

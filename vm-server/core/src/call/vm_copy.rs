@@ -1,5 +1,5 @@
 //! The calls on a map port that move memory: vm_copy, vm_copyin, vm_copyout, vm_write,
-//! vm_read_overwrite, mach_make_memory_entry, and vm_map of something that has a port.
+//! vm_read_overwrite; and how they and others get there.
 //!
 //! All but the last step of most of them is [`Transfer`]: a range into a copy, then what was wanted of
 //! the copy. A transfer takes no operation lock while it copies, since it may wait for a pager; it
@@ -7,11 +7,11 @@
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
-use ipc_protocol::vm_map::{
-    self, MAP_MEM_NAMED_CREATE, MAP_MEM_VM_COPY, MAP_MEM_VM_SHARE, MachMakeMemoryEntry,
-};
+use ipc_protocol::vm_map;
 
-use super::vm_map::{MapCall, Mapping, Outcome, done, map_flags, mapped, prot, tag_of};
+use super::entry::made_entry;
+use super::map_object::Mapping;
+use super::vm_map::{MapCall, Outcome, done, map_flags, tag_of};
 use crate::call::{Message, Reply};
 use crate::copy::copyin::{CopyIn, Copying};
 use crate::copy::copyout::{Attributes, CopyOut, Mode};
@@ -19,14 +19,13 @@ use crate::copy::overwrite::Overwrite;
 use crate::copy::slowly::Slow;
 use crate::copy::{Copy, CopyId};
 use crate::effect::Effect;
-use crate::event::{MapId, ObjectId, PortOf, PortRef};
+use crate::event::{MapId, PortOf, PortRef};
 use crate::machine::Machine;
 use crate::map::enter::Place;
-use crate::map::entry::Entry;
 use crate::map::remove::Remove;
-use crate::named_entry::{NamedEntry, NamedEntryId, Spans};
+use crate::named_entry::NamedEntry;
 use crate::op::{Progress, Verb};
-use crate::range::{PAGE_MASK, Span, round_page, trunc_page};
+use crate::range::{PAGE_MASK, Span, trunc_page};
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -62,7 +61,7 @@ enum Stage {
 
 /// What is wanted of the copy.
 #[derive(Clone, Copy, Debug)]
-enum Then {
+pub(super) enum Then {
     /// No more than the stage says.
     Nothing,
     /// A port of its own; then the range may go from its map.
@@ -80,11 +79,20 @@ enum Then {
 }
 
 impl Transfer {
-    const fn new(copyin: CopyIn, then: Then) -> Transfer {
+    pub(super) const fn new(copyin: CopyIn, then: Then) -> Transfer {
         Transfer {
             stage: Stage::In(copyin),
             then,
             hidden: [None; 2],
+        }
+    }
+
+    /// It reads from a hidden map that ends with it.
+    pub(super) const fn reading(self, map: MapId) -> Transfer {
+        let [_, copy] = self.hidden;
+        Transfer {
+            hidden: [Some(map), copy],
+            ..self
         }
     }
 }
@@ -255,137 +263,8 @@ impl Core {
         )
     }
 
-    pub(super) fn make_memory_entry<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        args: MachMakeMemoryEntry,
-    ) -> Outcome {
-        let flags = args.permission & !0xFF;
-        let protection = prot(args.permission & 0xFF).map_err(|_| Kern::InvalidValue)?;
-        if !matches!(
-            flags,
-            0 | MAP_MEM_NAMED_CREATE | MAP_MEM_VM_COPY | MAP_MEM_VM_SHARE
-        ) {
-            return Err(Kern::InvalidValue);
-        }
-        if args.size == 0 {
-            return Err(Kern::InvalidArgument);
-        }
-        let range = Span::covering(args.offset, args.size)?;
-        let [parent, ..] = call.rights;
-        if flags == MAP_MEM_NAMED_CREATE {
-            let size = round_page(args.size).ok_or(Kern::InvalidArgument)?;
-            let id = self.named_create(call.map, size, protection)?;
-            return self.named(id);
-        }
-        let (source, window) = match parent {
-            PortRef::None => (call.map, range),
-            parent => {
-                let parent = self.named_of(parent)?;
-                if range.end() > parent.size {
-                    return Err(Kern::InvalidArgument);
-                }
-                if !parent.protection.contains(protection) {
-                    return Err(Kern::ProtectionFailure);
-                }
-                (parent.map, range)
-            }
-        };
-        if flags == MAP_MEM_VM_COPY {
-            let work = self.copyin(source, window.start(), window.size())?;
-            return self.transfer(turn, call, Transfer::new(work, Then::Entry { protection }));
-        }
-        let spans = match (flags, parent) {
-            (0, PortRef::None) => Spans::One,
-            _ => Spans::Many,
-        };
-        let id = self.named_share(turn, source, window, protection, spans)?;
-        self.named(id)
-    }
-
-    /// The answer that carries a named entry.
-    fn named(&self, id: NamedEntryId) -> Outcome {
-        let size = self.named.get(id).map_or(0, |entry| entry.size);
-        Ok(Progress::Done(Some(Ok(made_entry(id, size)))))
-    }
-
-    /// vm_map of a named entry.
-    pub(super) fn map_named<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mut mapping: Mapping,
-    ) -> Outcome {
-        let [right, ..] = call.rights;
-        let entry = self.named_of(right)?;
-        let window = mapping.window(entry.size)?;
-        if mapping.is_mask {
-            mapping.protection &= entry.protection;
-            mapping.max_protection &= entry.protection;
-        }
-        if !entry.protection.contains(mapping.max_protection) {
-            return Err(Kern::InvalidRight);
-        }
-        if mapping.copies() && !entry.protection.contains(Prot::READ) {
-            return Err(Kern::ProtectionFailure);
-        }
-        self.map_hidden(turn, call, mapping, (entry.map, window))
-    }
-
-    /// vm_map of a copy, which stays.
-    pub(super) fn map_copy<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mapping: Mapping,
-    ) -> Outcome {
-        let [right, ..] = call.rights;
-        let (_, copy) = self.copy_of(right)?;
-        let window = mapping.window(copy.pages_size())?;
-        self.map_hidden(turn, call, mapping, (copy.map, window))
-    }
-
-    /// Maps a window of a hidden map: shared, or, if a copy is wanted, a snapshot.
-    fn map_hidden<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mapping: Mapping,
-        (source, window): (MapId, Span),
-    ) -> Outcome {
-        let range = self.map_place(call.map, mapping.place)?;
-        if mapping.copies() {
-            let work = self.copyin(source, window.start(), window.size())?;
-            return self.transfer(turn, call, Transfer::new(work, Then::Map(mapping)));
-        }
-        self.copyout_check(source, call.map)?;
-        let work = mapping.copyout(source, window, range, Mode::Share);
-        self.call_begin(turn, call, work, Core::copyout_step, Verb::CopyOut)
-    }
-
-    /// vm_map of a copy of an object: through a hidden map that holds it.
-    pub(super) fn map_object_copy<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mapping: Mapping,
-        object: ObjectId,
-    ) -> Outcome {
-        let size = mapping.place.size;
-        let hidden = self.hide(call.map, object, (mapping.offset, size))?;
-        let work = self
-            .copyin(hidden, 0, size)
-            .inspect_err(|_| self.map_end(hidden))?;
-        let work = Transfer {
-            hidden: [Some(hidden), None],
-            ..Transfer::new(work, Then::Map(mapping))
-        };
-        self.transfer(turn, call, work)
-    }
-
     /// Starts a transfer as an operation: it may have to wait.
-    fn transfer<M: Machine>(
+    pub(super) fn transfer<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         call: &MapCall,
@@ -528,84 +407,10 @@ impl Core {
         }
     }
 
-    /// A hidden map that holds a window of an object, whose reference it takes over.
-    fn hide(
-        &mut self,
-        payer: MapId,
-        object: ObjectId,
-        (offset, size): (u64, u64),
-    ) -> Result<MapId, Kern> {
-        let hidden = self.hidden_map(payer, size).and_then(|map| {
-            let entry = Entry {
-                object: Some(object),
-                offset,
-                is_shared: true,
-                ..Entry::anonymous(map, 0, size)
-            };
-            match self.entry_insert(entry) {
-                Ok(_) => Ok(map),
-                Err(code) => {
-                    self.map_end(map);
-                    Err(code)
-                }
-            }
-        });
-        if hidden.is_err() {
-            self.object_deallocate(object);
-        }
-        hidden
-    }
-
     /// A copy's memory goes to a map: its port stands for nothing any more.
     fn copy_used<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: CopyId) {
         self.copies.remove(id);
         turn.effects.push(Effect::PortGone(PortOf::Copy(id)));
-    }
-}
-
-impl Mapping {
-    /// Whether the mapping is to have memory of its own. For what has a hidden map a private mapping
-    /// is a snapshot, which is a private mapping with one promise more (amendment A6).
-    const fn copies(&self) -> bool {
-        self.copy || self.place.flags.contains(MapFlags::PRIVATE)
-    }
-
-    /// The window that is wanted of something of `size` bytes, whose last page counts as a whole.
-    ///
-    /// # Errors
-    /// `KERN_INVALID_ARGUMENT`: it leaves the thing.
-    fn window(&self, size: u64) -> Result<Span, Kern> {
-        let end = self.offset.checked_add(self.place.size);
-        let size = round_page(size).unwrap_or(size);
-        end.filter(|end| *end <= size)
-            .and_then(|end| Span::exact(self.offset, end))
-            .ok_or(Kern::InvalidArgument)
-    }
-
-    /// Mapping a window of a hidden map at `range`.
-    fn copyout(&self, source: MapId, window: Span, range: Span, mode: Mode) -> CopyOut {
-        let reply = Reply::map(mapped(range.start()));
-        let clear = match self.place.flags.contains(MapFlags::OVERWRITE) {
-            true => Some(Remove::new(self.map, range, reply)),
-            false => None,
-        };
-        CopyOut {
-            source,
-            window,
-            target: self.map,
-            address: range.start(),
-            mode,
-            attributes: Attributes {
-                protection: self.protection,
-                max_protection: self.max_protection,
-                inheritance: self.inheritance,
-                tag: tag_of(self.place.flags),
-            },
-            clear,
-            staged: None,
-            cursor: window.start(),
-            reply,
-        }
     }
 }
 
@@ -618,14 +423,6 @@ const fn copied_in(id: CopyId) -> Reply {
 
 const fn copied_out(address: u64) -> vm_map::Reply {
     vm_map::Reply::VmCopyout(vm_map::VmCopyoutReply { address })
-}
-
-const fn made_entry(id: NamedEntryId, size: u64) -> Reply {
-    let reply = vm_map::MachMakeMemoryEntryReply { size };
-    Reply {
-        message: Message::Map(vm_map::Reply::MachMakeMemoryEntry(reply)),
-        right: Some(PortOf::Entry(id)),
-    }
 }
 
 #[cfg(test)]

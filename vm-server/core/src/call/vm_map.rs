@@ -12,7 +12,7 @@ use ipc_protocol::vm_map::{self, Request};
 
 use crate::call::Reply;
 use crate::effect::{Answer, Effect};
-use crate::event::{MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights};
+use crate::event::{MapId, NO_RIGHTS, PortRef, ReplyTo, Rights};
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
@@ -20,19 +20,11 @@ use crate::map::fork::Fork;
 use crate::map::protect::{Change, SetAttributes};
 use crate::map::remove::Remove;
 use crate::op::{Progress, Verb};
-use crate::range::{Span, is_aligned, round_page, trunc_page};
+use crate::range::{Span, round_page, trunc_page};
 use crate::{Core, Turn};
 
 /// What a step left to answer: at once, or later by an operation.
 pub(super) type Outcome = Result<Progress, Kern>;
-
-/// Flags of vm_allocate.
-const ALLOCATE: MapFlags = MapFlags::ANYWHERE
-    .union(MapFlags::OVERWRITE)
-    .union(MapFlags::TAG);
-
-/// Bit of a protection of vm_map: leave out what a named entry does not give (rule 100).
-const IS_MASK: u32 = 0x40;
 
 /// A call on a map.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +139,7 @@ impl Core {
         call: &MapCall,
         args: vm_map::VmAllocate,
     ) -> Outcome {
-        let flags = map_flags(args.flags, ALLOCATE)?;
+        let flags = map_flags(args.flags, MapFlags::USER_ALLOCATE)?;
         if args.size == 0 {
             return done(allocated(0));
         }
@@ -284,71 +276,6 @@ impl Core {
         )
     }
 
-    fn vm_map<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        args: vm_map::VmMap,
-    ) -> Outcome {
-        let [object, ..] = call.rights;
-        let mapping = match (Mapping::check(call.map, &args), object) {
-            (Ok(mapping), _) => mapping,
-            (Err(code), PortRef::Foreign(port)) => {
-                turn.effects.push(Effect::Release(port, 1));
-                return Err(code);
-            }
-            (Err(code), _) => return Err(code),
-        };
-        match object {
-            PortRef::None => {
-                let range = self.map_place(call.map, mapping.place)?;
-                let entry = mapping.entry(range);
-                self.enter_at(
-                    turn,
-                    call,
-                    entry,
-                    mapping.place.flags,
-                    mapped(range.start()),
-                )
-            }
-            PortRef::Own(PortOf::Entry(_)) => self.map_named(turn, call, mapping),
-            PortRef::Own(PortOf::Copy(_)) => self.map_copy(turn, call, mapping),
-            PortRef::Foreign(port) => self.map_pager(turn, call, mapping, port),
-            _ => Err(Kern::InvalidArgument),
-        }
-    }
-
-    /// vm_map of a memory object that a pager serves.
-    fn map_pager<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mapping: Mapping,
-        port: RightId,
-    ) -> Outcome {
-        // Nothing is said to the pager for a mapping that has no place.
-        let range = self
-            .map_place(call.map, mapping.place)
-            .inspect_err(|_| turn.effects.push(Effect::Release(port, 1)))?;
-        let object = self.object_of_port(turn, port)?;
-        if mapping.copy {
-            return self.map_object_copy(turn, call, mapping, object);
-        }
-        let entry = Entry {
-            object: Some(object),
-            offset: mapping.offset,
-            needs_copy: mapping.place.flags.contains(MapFlags::PRIVATE),
-            ..mapping.entry(range)
-        };
-        self.enter_at(
-            turn,
-            call,
-            entry,
-            mapping.place.flags,
-            mapped(range.start()),
-        )
-    }
-
     fn task_create<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
@@ -371,7 +298,7 @@ impl Core {
     }
 
     /// Enters an entry where [`Core::map_place`] said, over whatever lies there if flags say so.
-    fn enter_at<M: Machine>(
+    pub(super) fn enter_at<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         call: &MapCall,
@@ -397,82 +324,12 @@ impl Core {
     }
 }
 
-/// What a vm_map asks for, its arguments checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mapping {
-    pub(super) map: MapId,
-    pub(super) place: Place,
-    pub(super) offset: u64,
-    pub(super) copy: bool,
-    pub(super) protection: Prot,
-    pub(super) max_protection: Prot,
-    /// Rights that a named entry does not give are left out, not refused.
-    pub(super) is_mask: bool,
-    pub(super) inheritance: Inherit,
-}
-
-impl Mapping {
-    /// # Errors
-    /// `KERN_INVALID_ARGUMENT`: in the order that vm_map documents.
-    fn check(map: MapId, args: &vm_map::VmMap) -> Result<Mapping, Kern> {
-        let flags = map_flags(args.flags, MapFlags::all())?;
-        let size = match args.size {
-            0 => return Err(Kern::InvalidArgument),
-            size => round_page(size).ok_or(Kern::InvalidArgument)?,
-        };
-        let protection = prot(args.protection & !IS_MASK)?;
-        let max_protection = prot(args.max_protection & !IS_MASK)?;
-        if !max_protection.contains(protection) {
-            return Err(Kern::InvalidArgument);
-        }
-        let inheritance = Inherit::from_raw(args.inheritance).ok_or(Kern::InvalidArgument)?;
-        let address = trunc_page(args.address);
-        let fixed = !flags.contains(MapFlags::ANYWHERE);
-        if !is_aligned(args.offset)
-            || args.offset.checked_add(size).is_none()
-            || fixed && address.checked_add(size).is_none()
-        {
-            return Err(Kern::InvalidArgument);
-        }
-        Ok(Mapping {
-            map,
-            place: Place {
-                address,
-                size,
-                mask: args.mask,
-                flags,
-            },
-            offset: args.offset,
-            copy: args.copy,
-            protection,
-            max_protection,
-            is_mask: (args.protection | args.max_protection) & IS_MASK != 0,
-            inheritance,
-        })
-    }
-
-    /// The entry, of anonymous memory so far.
-    fn entry(&self, range: Span) -> Entry {
-        Entry {
-            protection: self.protection,
-            max_protection: self.max_protection,
-            inheritance: self.inheritance,
-            tag: tag_of(self.place.flags),
-            ..Entry::anonymous(self.map, range.start(), range.end())
-        }
-    }
-}
-
 /// Whether a request needs the operation lock.
 const fn changes_entries(request: &Request) -> bool {
     !matches!(
         request,
         Request::VmRegion(_) | Request::VmStatistics(_) | Request::Inspect(_)
     )
-}
-
-pub(super) const fn mapped(address: u64) -> vm_map::Reply {
-    vm_map::Reply::VmMap(vm_map::VmMapReply { address })
 }
 
 const fn allocated(address: u64) -> vm_map::Reply {

@@ -8,6 +8,9 @@ use crate::effect::Effects;
 use crate::event::{Event, NO_RIGHTS, RightId, Rights};
 use crate::map::tests::{Bench, PAGE};
 use ipc_protocol::memory_object_control::{MemoryObjectReady, Request as ControlRequest};
+use ipc_protocol::vm_map::{
+    MAP_MEM_NAMED_CREATE, MAP_MEM_VM_COPY, MAP_MEM_VM_SHARE, MachMakeMemoryEntry,
+};
 use ipc_protocol::vm_map::{Request, VmMap};
 
 const MIN: u64 = 16 * PAGE;
