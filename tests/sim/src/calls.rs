@@ -8,6 +8,10 @@ mod answer;
 mod choose;
 mod plan;
 
+pub(crate) use choose::Choice;
+
+use serde::{Deserialize, Serialize};
+
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request};
@@ -47,20 +51,30 @@ pub struct Entry {
 }
 
 /// Where a mapping goes and what it is like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Place {
     /// First page; `None`: anywhere.
     start: Option<u64>,
     count: u64,
     overwrite: bool,
     copy: bool,
+    #[serde(with = "crate::numbers::prot")]
     protection: Prot,
+    #[serde(with = "crate::numbers::prot")]
     max: Prot,
+    #[serde(with = "crate::numbers::inherit")]
     inherit: Inherit,
 }
 
+impl Default for Place {
+    fn default() -> Place {
+        Place::DEFAULT
+    }
+}
+
 /// How a named entry is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Of one map entry.
     One,
@@ -73,16 +87,16 @@ pub enum Kind {
 }
 
 /// A call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Call {
     /// vm_allocate.
     Allocate(Place),
     /// vm_deallocate of pages.
     Deallocate(u64, u64),
     /// vm_protect of pages; with `true` the maximum.
-    Protect(u64, u64, bool, Prot),
+    Protect(u64, u64, bool, #[serde(with = "crate::numbers::prot")] Prot),
     /// vm_inherit of pages.
-    Inherit(u64, u64, Inherit),
+    Inherit(u64, u64, #[serde(with = "crate::numbers::inherit")] Inherit),
     /// vm_behavior_set of pages.
     Behave(u64, u64, u32),
     /// vm_map of a pager's object from a page on, or of anonymous memory.
@@ -100,15 +114,21 @@ pub enum Call {
     /// vm_write of a copy: address, size.
     Write(u64, u64, u64),
     /// mach_make_memory_entry of pages.
-    MakeEntry(u64, u64, Prot, Kind),
+    MakeEntry(u64, u64, #[serde(with = "crate::numbers::prot")] Prot, Kind),
     /// mach_make_memory_entry of pages of a named entry.
-    MakeWindow(u64, u64, u64, Prot, Kind),
+    MakeWindow(
+        u64,
+        u64,
+        u64,
+        #[serde(with = "crate::numbers::prot")] Prot,
+        Kind,
+    ),
     /// vm_map of a named entry from a page on.
     MapEntry(u64, u64, Place),
     /// vm_msync of pages, with flags.
     Msync(u64, u64, u32),
-    /// task_create, with inheritance or without.
-    Fork(bool),
+    /// task_create, with inheritance or without, and the name of the task.
+    Fork(bool, usize),
     /// vm_region at a page.
     Region(u64),
 }
@@ -119,6 +139,8 @@ pub struct Pending {
     /// Who made it.
     pub client: usize,
     call: Call,
+    /// The name of what it makes.
+    name: u64,
     /// The answer that is right.
     expect: Result<(), Kern>,
     reads: Vec<Cell>,
@@ -148,10 +170,11 @@ fn meet(some: &[(usize, u64, u64)], others: &[(usize, u64, u64)]) -> bool {
 }
 
 impl Pending {
-    fn new(client: usize, call: Call) -> Pending {
+    const fn new(client: usize, name: u64, call: Call) -> Pending {
         Pending {
             client,
             call,
+            name,
             expect: Ok(()),
             reads: Vec::new(),
             writes: Vec::new(),
@@ -339,7 +362,7 @@ impl Call {
                 size: count * BYTES,
                 flags,
             }),
-            Call::Fork(inherit) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
+            Call::Fork(inherit, _) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion {
                 address: page * BYTES,
             }),
@@ -427,9 +450,32 @@ impl Sim {
         &self.clients[client].space
     }
 
+    /// Whether everything that a call names is there.
+    fn makes_sense(&self, call: &Call) -> bool {
+        let copy = |number: u64| self.copies.iter().any(|held| held.number == number);
+        let entry = |number: u64| self.entries.iter().any(|entry| entry.number == number);
+        match *call {
+            Call::Map(_, Some((file, _))) => file < self.pagers.files.len(),
+            Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
+            Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
+                copy(number)
+            }
+            Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) => entry(number),
+            Call::Fork(_, child) => {
+                let making =
+                    |other: &Pending| matches!(other.call, Call::Fork(_, name) if name == child);
+                !self.is_alive(child) && !self.pending.values().any(making)
+            }
+            _ => true,
+        }
+    }
+
     /// Makes a call, unless it is at odds with one that is on its way.
-    pub fn begin(&mut self, client: usize, call: Call) {
-        let plan = self.plan(client, call);
+    pub fn begin(&mut self, client: usize, name: u64, call: Call) {
+        if !self.is_alive(client) || !self.makes_sense(&call) {
+            return;
+        }
+        let plan = self.plan(client, name, call);
         if self.pending.values().any(|other| plan.conflicts(other)) || plan.eats_itself() {
             return;
         }

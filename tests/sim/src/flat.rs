@@ -74,7 +74,7 @@ impl Bytes {
     #[must_use]
     pub fn agrees(&self, page: &[u8]) -> bool {
         match self {
-            Bytes::Zero => page.iter().all(|byte| *byte == 0),
+            Bytes::Zero => page == [0; PAGE],
             Bytes::Written(bytes) => **bytes == *page,
             Bytes::File { object, index } => page
                 .chunks_exact(RUN)
@@ -151,6 +151,14 @@ impl Space {
     #[must_use]
     pub fn get(&self, page: u64) -> Option<&Mapped> {
         self.pages.get(&page)
+    }
+
+    /// The first mapped page at or above this number; above all, the first.
+    #[must_use]
+    pub fn from(&self, page: u64) -> Option<(u64, &Mapped)> {
+        let found = self.pages.range(page..).next();
+        let found = found.or_else(|| self.pages.first_key_value());
+        found.map(|(page, mapped)| (*page, mapped))
     }
 
     /// Every mapped page, by number.

@@ -15,11 +15,16 @@
     reason = "what fails here is a failing test"
 )]
 
+pub mod action;
 pub mod calls;
 pub mod flat;
+pub mod kind;
 pub mod machine;
+pub mod numbers;
 pub mod pager;
+pub mod runner;
 pub mod schedule;
+pub mod shrink;
 pub mod world;
 
 pub use random::Random;

@@ -34,6 +34,15 @@ struct Space {
     epoch: u64,
 }
 
+/// Something that is wrong with the machine on purpose, to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// The copy of a frame lacks its last byte.
+    ShortCopy,
+    /// Revoking a range leaves its last page as it is.
+    ShortRevoke,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Model {
@@ -41,6 +50,8 @@ pub struct Model {
     spaces: BTreeMap<u64, Space>,
     /// Calls so far; a revoke counts each element.
     pub work: u64,
+    /// What is wrong with it.
+    pub flaw: Option<Flaw>,
 }
 
 impl Model {
@@ -51,6 +62,7 @@ impl Model {
             frames: (0..limit).map(|_| None).collect(),
             spaces: BTreeMap::new(),
             work: 0,
+            flaw: None,
         }
     }
 
@@ -174,7 +186,10 @@ impl Machine for Model {
 
     fn copy(&mut self, from: Frame, to: Frame) {
         self.work += 1;
-        let bytes = self.frame(from).to_vec();
+        let mut bytes = self.frame(from).to_vec();
+        if self.flaw == Some(Flaw::ShortCopy) {
+            bytes[PAGE - 1] = self.frame(to)[PAGE - 1];
+        }
         self.frame(to).copy_from_slice(&bytes);
     }
 
@@ -232,7 +247,8 @@ impl Machine for Model {
                     // Also a space in which nothing is entered yet has its epoch.
                     let space = self.spaces.entry(map.to_word()).or_default();
                     space.epoch = space.epoch.max(epoch);
-                    let range = start >> 12..end >> 12;
+                    let short = u64::from(self.flaw == Some(Flaw::ShortRevoke));
+                    let range = start >> 12..(end >> 12) - short;
                     let mut gone = Vec::new();
                     for (page, found) in space.pages.range_mut(range) {
                         if lower(found, keep, &mut seen) {

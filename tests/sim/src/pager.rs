@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::{CopyStrategy, Prot};
@@ -26,7 +28,8 @@ use crate::flat;
 use crate::world::World;
 
 /// How an object's pager answers: the first are odds, one in so many.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Habits {
     /// A data request is answered with an error; 0: never.
     pub error: u64,
@@ -51,6 +54,7 @@ pub struct Habits {
     /// Keep pages when nobody maps them.
     pub may_cache: bool,
     /// How the object is copied.
+    #[serde(with = "crate::numbers::strategy")]
     pub strategy: CopyStrategy,
     /// Pages of a request.
     pub cluster: u32,

@@ -1,130 +1,35 @@
-//! Random schedules: what tasks, threads and pagers do, in any order, and what each must see.
+//! A run: operations are carried out one by one, and after each everybody must see what is right.
 //!
 //! Touches are compared at the moment when they succeed. A call takes effect in the flat model when
 //! it is answered. While one is on its way, nobody writes what it reads, nobody touches what it
 //! writes, and nobody else changes those addresses: there both the old and the new would be right,
 //! and nothing could be learned.
 
+mod choose;
+mod compare;
 mod end;
 mod threads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ipc_abi::Kern;
-use ipc_abi::types::CopyStrategy;
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
 use vm_core::event::{Event, MapId, PortOf, Token};
 
 use crate::Random;
-use crate::calls::{Call, Entry, Held, Pending};
+use crate::action::{Action, Operation};
+use crate::calls::{Entry, Held, Pending};
 use crate::flat::{self, Bytes, Cell, PAGE, Space};
-use crate::pager::{Habits, Pagers, is_hole};
-use crate::world::{Arrival, Unkind, World};
+use crate::kind::{Kind, Setup};
+use crate::pager::{Pagers, is_hole};
+use crate::runner::How;
+use crate::world::{Arrival, World};
 
 /// Page number of the lowest page that tasks use.
 pub const BASE: u64 = ipc_abi::layout::USER_MIN / PAGE as u64;
-
-/// What kind of run.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// Frames of memory.
-    pub frames: u32,
-    /// Pagers.
-    pub pagers: u64,
-    /// Pages of each task that most calls are about.
-    pub pages: u64,
-    /// Tasks at most.
-    pub tasks: usize,
-    /// Events, about.
-    pub events: u64,
-    /// Pagers fail, are silent, forget and die.
-    pub faulty: bool,
-    /// Memory may run out.
-    pub pressure: bool,
-    /// Pagers act most of the time, much of it of their own accord.
-    pub paging: bool,
-    /// Now and then the server can make no more records.
-    pub starved: bool,
-}
-
-impl Kind {
-    /// Much memory, pagers that work.
-    pub const PLAIN: Kind = Kind {
-        frames: 1024,
-        pagers: 2,
-        pages: 24,
-        tasks: 4,
-        events: 300,
-        faulty: false,
-        pressure: false,
-        paging: false,
-        starved: false,
-    };
-    /// Few pages of pagers that take them back all the time.
-    pub const PAGING: Kind = Kind {
-        pages: 12,
-        pagers: 1,
-        paging: true,
-        ..Kind::PLAIN
-    };
-    /// Anonymous memory alone.
-    pub const ANONYMOUS: Kind = Kind {
-        pagers: 0,
-        ..Kind::PLAIN
-    };
-    /// Pagers that fail in every way.
-    pub const FAULTY: Kind = Kind {
-        faulty: true,
-        ..Kind::PLAIN
-    };
-    /// Few frames.
-    pub const PRESSURE: Kind = Kind {
-        frames: 56,
-        pressure: true,
-        ..Kind::PLAIN
-    };
-    /// A server without memory for its own records, now and then.
-    pub const STARVED: Kind = Kind {
-        pressure: true,
-        faulty: true,
-        starved: true,
-        ..Kind::PLAIN
-    };
-    /// Everything that can go wrong, at once, with little of anything.
-    pub const STORM: Kind = Kind {
-        frames: 72,
-        pages: 12,
-        paging: true,
-        ..Kind::STARVED
-    };
-    /// Names of the kinds.
-    pub const NAMES: [&str; 7] = [
-        "plain",
-        "anonymous",
-        "paging",
-        "faulty",
-        "pressure",
-        "starved",
-        "storm",
-    ];
-
-    /// A kind by its name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Kind> {
-        let place = Kind::NAMES.iter().position(|known| *known == name)?;
-        let kinds = [
-            Kind::PLAIN,
-            Kind::ANONYMOUS,
-            Kind::PAGING,
-            Kind::FAULTY,
-            Kind::PRESSURE,
-            Kind::STARVED,
-            Kind::STORM,
-        ];
-        kinds.get(place).copied()
-    }
-}
+/// Threads of a task.
+const THREADS: usize = 2;
 
 /// A client task.
 #[derive(Debug)]
@@ -133,7 +38,7 @@ pub struct Client {
     pub map: MapId,
     /// What it must see.
     pub space: Space,
-    /// It has not ended.
+    /// It has begun, and not ended.
     pub alive: bool,
 }
 
@@ -147,6 +52,7 @@ enum Touch {
     Waits(Token, u64, Option<u8>),
 }
 
+/// The thread of a place is the client's of that place by [`THREADS`].
 #[derive(Clone, Copy, Debug)]
 struct Thread {
     client: usize,
@@ -157,13 +63,13 @@ struct Thread {
 pub struct Sim {
     /// What it runs on.
     pub world: World,
-    /// Its choices.
-    pub random: Random,
-    seed: u64,
+    /// What pagers decide, in the operation that is carried out.
+    pub luck: Random,
+    how: How,
     kind: Kind,
     /// The task that makes tasks.
     pub host: MapId,
-    /// Tasks.
+    /// Tasks by name.
     pub clients: Vec<Client>,
     threads: Vec<Thread>,
     /// Pagers.
@@ -176,51 +82,37 @@ pub struct Sim {
     pub entries: Vec<Entry>,
     /// Calls that are not answered.
     pub pending: BTreeMap<u64, Pending>,
-    next_held: u64,
+    /// What is chosen before anything else.
+    furnishing: VecDeque<Action>,
+    /// The last name that was chosen for something.
+    named: u64,
+    /// The last task's name that was chosen.
+    last_client: usize,
+    /// Operations so far.
+    pub operations: u64,
     /// What happened how often.
     pub tally: BTreeMap<String, u64>,
 }
 
-impl Drop for Sim {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!(
-                "seed {} of {:?}; the last events:\n{}",
-                self.seed,
-                self.kind,
-                self.world.recent()
-            );
-        }
-    }
-}
-
 impl Sim {
-    /// The run of a seed, before its first event.
+    /// A run, before its first operation.
     #[must_use]
-    pub fn new(seed: u64, kind: Kind) -> Sim {
-        let mut random = Random::new(seed);
-        let unkind = Unkind {
-            lost_enters: [3, 20, 1_000_000][random.below(3) as usize],
-            queue: 1 + random.below(12) as usize,
-            supplies: random.once_in(2),
-            check_every: 1,
-        };
+    pub fn new(setup: &Setup, how: How) -> Sim {
+        let kind = setup.kind;
         let mut config = Config::for_frames(kind.frames);
         config.pager_timeout = 1_000_000;
-        let mut world = World::new(config, seed, unkind);
+        let mut world = World::new(config, setup.unkind, how.care);
+        world.verbose = how.verbose;
+        world.model.flaw = how.flaw;
         let host = world.core.boot_map().unwrap();
         let mut pagers = Pagers::default();
-        for _ in 0..kind.pagers {
-            let slots = 1 + random.below(12) as u32;
-            let habits: Vec<Habits> = (0..1 + random.below(3))
-                .map(|_| habits(&mut random, &kind))
-                .collect();
-            pagers.start(&mut world, host, slots, &habits);
+        for pager in &setup.pagers {
+            pagers.start(&mut world, host, pager.slots, &pager.objects);
         }
         let mut sim = Sim {
             world,
-            random,
-            seed,
+            luck: Random::new(0),
+            how,
             kind,
             host,
             clients: Vec::new(),
@@ -230,39 +122,43 @@ impl Sim {
             copies: Vec::new(),
             entries: Vec::new(),
             pending: BTreeMap::new(),
-            next_held: 0,
+            furnishing: VecDeque::new(),
+            named: 0,
+            last_client: 1,
+            operations: 0,
             tally: BTreeMap::new(),
         };
-        for _ in 0..2 {
+        for client in 0..2 {
             let map = sim.world.core.boot_map().unwrap();
-            sim.add_client(map, Space::default());
-            sim.furnish();
+            sim.add_client(client, map, Space::default());
+            sim.furnish(client);
         }
         sim
     }
 
-    /// Gives the newest task memory to begin with.
-    fn furnish(&mut self) {
-        let client = self.clients.len() - 1;
-        let third = self.kind.pages / 3;
-        self.begin(client, Call::allocate_at(BASE, third));
-        if self.kind.pagers > 0 {
-            let start = BASE + third + 1;
-            self.begin(client, Call::map_at(start, third, (0, client as u64)));
+    /// A task with threads.
+    pub fn add_client(&mut self, name: usize, map: MapId, space: Space) {
+        while self.clients.len() <= name {
+            let client = self.clients.len();
+            self.clients.push(Client {
+                map: self.host,
+                space: Space::default(),
+                alive: false,
+            });
+            let touch = Touch::Nothing;
+            self.threads.extend([Thread { client, touch }; THREADS]);
         }
-        self.arrive();
-    }
-
-    /// A task with two threads.
-    pub fn add_client(&mut self, map: MapId, space: Space) {
-        let client = self.clients.len();
-        self.clients.push(Client {
+        self.clients[name] = Client {
             map,
             space,
             alive: true,
-        });
-        let touch = Touch::Nothing;
-        self.threads.extend([Thread { client, touch }; 2]);
+        };
+    }
+
+    /// Whether a task of this name lives.
+    #[must_use]
+    pub fn is_alive(&self, client: usize) -> bool {
+        self.clients.get(client).is_some_and(|client| client.alive)
     }
 
     /// What kind of run it is.
@@ -271,73 +167,59 @@ impl Sim {
         &self.kind
     }
 
-    /// Does all of it.
-    pub fn run(&mut self) {
-        for step in 1..=self.kind.events {
-            self.event();
-            if step % 256 == 0 || self.world.verbose {
-                self.compare_resident();
-            }
+    /// Something happens, if it can.
+    pub fn perform(&mut self, operation: Operation) {
+        let Operation(luck, action) = operation;
+        if self.how.verbose {
+            println!("{:>6} {action:x?}", self.operations);
         }
-        self.finish();
-    }
-
-    /// Something happens.
-    pub fn event(&mut self) {
+        self.operations += 1;
+        self.luck = Random::new(u64::from(luck));
+        self.world.reseed(u64::from(luck));
         if self.kind.starved {
-            let limit = self.random.once_in(3).then_some(0);
+            let limit = self.luck.once_in(3).then_some(0);
             self.world.core.limit_records(limit);
         }
-        if self.kind.paging {
-            for _ in 0..self.random.below(8) {
-                self.pager_acts();
-                self.arrive();
+        self.act(action);
+        self.arrive();
+        self.compare();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Touch {
+                thread,
+                address,
+                write,
+            } => self.begin_touch(thread, address, write),
+            Action::Retry { thread } => self.retry(thread),
+            Action::Abort { thread } => self.abort(thread),
+            Action::Call { client, name, call } => self.begin(client, name, call),
+            Action::Pager { pager } => {
+                if pager < self.pagers.pagers.len() {
+                    self.pagers.act(&mut self.world, &mut self.luck, pager);
+                }
             }
-        }
-        match self.random.below(100) {
-            0..40 => self.thread_acts(),
-            40..58 => self.call_something(),
-            58..78 => self.pager_acts(),
-            78..92 => match self.world.core.wants_step() {
+            Action::Step => match self.world.core.wants_step() {
                 true => self.world.post(Event::Step),
                 false => self.world.post(Event::Idle),
             },
-            92..94 => self.world.wait(if self.kind.faulty { 30_000 } else { 10 }),
-            94 => self.kernel_wants(),
-            95 => self.abort_thread(),
-            96..98 => self.drop_right(),
-            98 => self.end_task(),
-            _ => self.pager_fails(),
-        }
-        self.arrive();
-    }
-
-    fn pager_acts(&mut self) {
-        if self.kind.pagers > 0 {
-            let place = self.random.below(self.kind.pagers) as usize;
-            self.pagers.act(&mut self.world, &mut self.random, place);
-        }
-    }
-
-    fn pager_fails(&mut self) {
-        if !self.kind.faulty || self.kind.pagers == 0 {
-            return;
-        }
-        if self.random.once_in(3) {
-            let place = self.random.below(self.kind.pagers) as usize;
-            self.pagers.kill(&mut self.world, place);
-        } else {
-            let file = self.random.below(self.pagers.files.len() as u64) as usize;
-            self.pagers.forget(&mut self.world, file);
-        }
-    }
-
-    fn kernel_wants(&mut self) {
-        if self.random.once_in(2) {
-            let wanted = 1 + self.random.below(4) as u32;
-            self.world.post(Event::KernelShort(wanted));
-        } else {
-            self.world.return_frames();
+            Action::Wait { nanoseconds } => self.world.wait(nanoseconds),
+            Action::Take { frames } => self.world.post(Event::KernelShort(frames)),
+            Action::Squeeze { left } => self.world.squeeze(left),
+            Action::Return => self.world.return_frames(),
+            Action::Drop { name, late } => self.drop_right(name, late),
+            Action::End { client } => self.end_idle(client),
+            Action::Kill { pager } => {
+                if pager < self.pagers.pagers.len() {
+                    self.pagers.kill(&mut self.world, pager);
+                }
+            }
+            Action::Forget { file } => {
+                if file < self.pagers.files.len() {
+                    self.pagers.forget(&mut self.world, file);
+                }
+            }
         }
     }
 
@@ -375,12 +257,6 @@ impl Sim {
     pub fn count(&mut self, what: &str, how: Result<(), Kern>) {
         let how = how.map_or_else(|code| format!("{code:?}"), |()| "done".to_string());
         *self.tally.entry(format!("{what}: {how}")).or_default() += 1;
-    }
-
-    /// A number for a copy or a named entry.
-    pub fn held_number(&mut self) -> u64 {
-        self.next_held += 1;
-        self.next_held
     }
 
     /// Takes note of everything that has arrived.
@@ -424,47 +300,8 @@ impl Sim {
         }
     }
 
-    fn call_something(&mut self) {
-        let alive: Vec<usize> = (0..self.clients.len())
-            .filter(|client| self.clients[*client].alive)
-            .collect();
-        let Some(client) = self.random.pick(&alive) else {
-            return;
-        };
-        let call = Call::random(self, client);
-        self.begin(client, call);
-    }
-
     /// The right that an own port's record stands for is used up.
     pub fn forget_copy(&mut self, port: PortOf) {
         self.copies.retain(|held| held.port != port);
     }
-}
-
-fn habits(random: &mut Random, kind: &Kind) -> Habits {
-    let faulty = kind.faulty;
-    let mut odds = |most: u64| match random.below(3) {
-        0 => 0,
-        _ => 1 + random.below(most),
-    };
-    let mut habits = Habits {
-        error: if faulty { odds(8) } else { 0 },
-        twice: odds(4),
-        part: odds(3),
-        locked: odds(4),
-        precious: odds(4),
-        refuse: odds(8),
-        initiative: if kind.paging { 1 } else { odds(4) },
-        nonsense: if faulty { odds(4) } else { 0 },
-        silent: false,
-        holes: odds(2) == 0,
-        may_cache: odds(2) == 0,
-        strategy: CopyStrategy::Delay,
-        cluster: odds(8) as u32,
-    };
-    habits.silent = faulty && random.once_in(6);
-    if random.once_in(3) {
-        habits.strategy = CopyStrategy::None;
-    }
-    habits
 }

@@ -2,10 +2,12 @@
 //!
 //! It does what the shell and the kernel do between them: posts an event, carries out its effects in
 //! order, keeps queues of messages to pagers, counts rights and tokens. What tasks would notice comes
-//! out as [`Arrival`]s, in order. After each event the core is checked whole.
+//! out as [`Arrival`]s, in order. After each event the core is checked as closely as [`Care`] says.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
+
+use serde::{Deserialize, Serialize};
 
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
@@ -21,9 +23,6 @@ use vm_core::{Config, Core, Supplies, Turn};
 
 use crate::Random;
 use crate::machine::Model;
-
-/// Events that are kept to be shown with a failure.
-const RECENT: usize = 24;
 
 /// What a task would notice.
 #[derive(Clone, Debug)]
@@ -73,8 +72,22 @@ pub struct Cost {
     pub effects: usize,
 }
 
+/// Events between two checks of the whole state.
+pub const WHOLE_EVERY: u64 = 256;
+
+/// How closely the core is checked after each event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Not at all.
+    Never,
+    /// What the event touched; now and then everything.
+    Touched,
+    /// Everything.
+    Whole,
+}
+
 /// How unkind the world is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Unkind {
     /// One in this many Enters is lost.
     pub lost_enters: u64,
@@ -82,8 +95,6 @@ pub struct Unkind {
     pub queue: usize,
     /// Bring zeroed frames along.
     pub supplies: bool,
-    /// Check the core after one in this many events.
-    pub check_every: u64,
 }
 
 /// Everything outside the core.
@@ -96,9 +107,12 @@ pub struct World {
     supplies: Supplies,
     random: Random,
     unkind: Unkind,
+    care: Care,
     /// The time.
     pub now: Time,
     wake: Time,
+    /// Frames that the core keeps for those who free frames.
+    reserve: u32,
     next_token: u64,
     waits: BTreeMap<u64, Waits>,
     /// Memory object ports.
@@ -107,7 +121,6 @@ pub struct World {
     arrivals: VecDeque<Arrival>,
     donated: Vec<Frame>,
     later: VecDeque<Event>,
-    recent: VecDeque<Event>,
     /// Events so far.
     pub events: u64,
     /// The dearest event.
@@ -127,16 +140,18 @@ impl Port {
 impl World {
     /// A world with so many frames, and a core that has them all.
     #[must_use]
-    pub fn new(config: Config, seed: u64, unkind: Unkind) -> World {
+    pub fn new(config: Config, unkind: Unkind, care: Care) -> World {
         let mut world = World {
             core: Core::new(config).unwrap(),
             model: Model::new(config.frame_limit),
             effects: Effects::new().unwrap(),
             supplies: Supplies::default(),
-            random: Random::new(seed ^ 0x5157),
+            random: Random::new(0),
             unkind,
+            care,
             now: Time(1),
             wake: Time::NEVER,
+            reserve: config.reserve,
             next_token: 0,
             waits: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -144,7 +159,6 @@ impl World {
             arrivals: VecDeque::new(),
             donated: Vec::new(),
             later: VecDeque::new(),
-            recent: VecDeque::new(),
             events: 0,
             worst: Cost::default(),
             verbose: false,
@@ -175,10 +189,6 @@ impl World {
         if self.verbose {
             println!("{:>6} {event:x?}", self.events);
         }
-        self.recent.push_back(event.clone());
-        if self.recent.len() > RECENT {
-            self.recent.pop_front();
-        }
         let before = self.model.work;
         let mut turn = Turn {
             now: self.now,
@@ -195,9 +205,17 @@ impl World {
             }
             self.carry_out(effect);
         }
-        if self.events.is_multiple_of(self.unkind.check_every) {
-            self.check();
+        match self.care {
+            Care::Never => {}
+            Care::Touched if self.events.is_multiple_of(WHOLE_EVERY) => self.check(),
+            Care::Touched => self.check_touched(),
+            Care::Whole => self.check(),
         }
+    }
+
+    /// Whether Enters are lost and supplies come, from now on.
+    pub const fn reseed(&mut self, luck: u64) {
+        self.random = Random::new(luck ^ 0x5157);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -471,26 +489,52 @@ impl World {
         self.supplies.len()
     }
 
+    /// The kernel takes all frames but the server's reserve and so many.
+    pub fn squeeze(&mut self, left: u32) {
+        let keep = self.reserve + left;
+        loop {
+            let free = self.core.census().free;
+            if free <= keep {
+                return;
+            }
+            self.post(Event::KernelShort((free - keep).min(16)));
+        }
+    }
+
     /// The core's own invariants, and that every translation is one that a look-up would give.
-    pub fn check(&self) {
+    pub fn check(&mut self) {
         if let Err(what) = self.core.check_invariants() {
             panic!("after event {}: {what}", self.events);
         }
         for map in self.model.maps() {
-            for (page, found) in self.model.translations(map) {
-                let granted = self.core.would_grant(map, page);
-                let sound = granted.is_some_and(|(frame, protection)| {
-                    frame == found.frame && protection.contains(found.protection)
-                });
-                assert!(
-                    sound,
-                    "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants \
-                     {granted:?}\n{:#?}\n{:#?}",
-                    self.events,
-                    self.core.entry_at(map, page),
-                    self.core.chain(map, page).collect::<Vec<_>>(),
-                );
-            }
+            self.check_translations(map);
+        }
+    }
+
+    /// As [`World::check`], but only what the event touched.
+    fn check_touched(&mut self) {
+        match self.core.check_touched() {
+            Err(what) => panic!("after event {}: {what}", self.events),
+            Ok(maps) => maps
+                .into_iter()
+                .for_each(|map| self.check_translations(map)),
+        }
+    }
+
+    fn check_translations(&self, map: MapId) {
+        for (page, found) in self.model.translations(map) {
+            let granted = self.core.would_grant(map, page);
+            let sound = granted.is_some_and(|(frame, protection)| {
+                frame == found.frame && protection.contains(found.protection)
+            });
+            assert!(
+                sound,
+                "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants \
+                 {granted:?}\n{:#?}\n{:#?}",
+                self.events,
+                self.core.entry_at(map, page),
+                self.core.chain(map, page).collect::<Vec<_>>(),
+            );
         }
     }
 
@@ -545,15 +589,5 @@ impl World {
             }
         }
         panic!("a touch of {address:#x} faults for ever");
-    }
-
-    /// The last events, for the report of a failure.
-    #[must_use]
-    pub fn recent(&self) -> String {
-        let first = self.events.saturating_sub(self.recent.len() as u64) + 1;
-        (first..)
-            .zip(&self.recent)
-            .map(|(number, event)| format!("{number:>6} {event:x?}\n"))
-            .collect()
     }
 }

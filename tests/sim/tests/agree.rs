@@ -1,36 +1,34 @@
-//! Thousands of seeds: whatever happens in whatever order, each task sees what the flat model says,
-//! and at the end nothing is left. A failure names its seed; `replay` shows it in detail.
+//! A million events: whatever happens in whatever order, each task sees what the flat model says, and
+//! at the end nothing is left. A failure names its seed and the file that `replay` runs.
 
-use sim::schedule::{Kind, Sim};
+use std::time::Instant;
 
-fn runs(kind: Kind, seeds: u64) {
-    for seed in 0..seeds {
-        Sim::new(seed, kind).run();
+use sim::kind::Kind;
+use sim::runner::{Done, runs};
+
+/// Events that these tests run together, at least.
+const EVENTS: u64 = 1_000_000;
+
+/// How many seeds of each kind, in the order of [`Kind::NAMED`].
+const SEEDS: [u64; Kind::NAMED.len()] = [900, 500, 250, 500, 600, 500, 300, 20];
+
+#[test]
+fn a_million_events_agree() {
+    let start = Instant::now();
+    let mut all = Done::default();
+    for ((name, kind), seeds) in Kind::NAMED.into_iter().zip(SEEDS) {
+        all.add(runs(name, kind, 0..seeds));
     }
+    let rate = all.events as f64 / start.elapsed().as_secs_f64();
+    println!("{} events, {rate:.0} a second", all.events);
+    assert!(all.events >= EVENTS, "{} events", all.events);
 }
 
 #[test]
-fn anonymous_memory_agrees() {
-    runs(Kind::ANONYMOUS, 1500);
-}
-
-#[test]
-fn memory_of_pagers_agrees() {
-    runs(Kind::PLAIN, 1500);
-}
-
-#[test]
-fn memory_that_pagers_take_back_agrees() {
-    runs(Kind::PAGING, 500);
-}
-
-#[test]
-fn long_runs_agree() {
+fn memory_that_runs_out_with_faulty_pagers_loses_nothing() {
     let kind = Kind {
-        events: 6000,
-        pages: 40,
-        tasks: 6,
-        ..Kind::PLAIN
+        faulty: true,
+        ..Kind::PRESSURE
     };
-    runs(kind, 20);
+    runs("faulty-pressure", kind, 0..300);
 }

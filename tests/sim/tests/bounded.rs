@@ -8,7 +8,7 @@
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{Request, TaskCreate, VmAllocate, VmDeallocate, VmInherit, VmProtect};
-use sim::world::{Arrival, Cost, Unkind, World};
+use sim::world::{Arrival, Care, Cost, Unkind, World};
 use vm_core::Config;
 use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
@@ -23,9 +23,8 @@ fn world() -> (World, MapId) {
         lost_enters: u64::MAX,
         queue: 16,
         supplies: false,
-        check_every: u64::MAX,
     };
-    let mut world = World::new(Config::for_frames(4096), 1, unkind);
+    let mut world = World::new(Config::for_frames(4096), unkind, Care::Never);
     let map = world.core.boot_map().unwrap();
     (world, map)
 }

@@ -7,7 +7,7 @@
 
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_protocol::vm_map::{Reply, Request, TaskCreate, VmAllocate, VmCopy, VmRegion};
-use sim::world::{Unkind, World};
+use sim::world::{Care, Unkind, World};
 use vm_core::Config;
 use vm_core::event::{Event, MapId, PortOf, PortRef};
 
@@ -20,9 +20,8 @@ fn world() -> (World, MapId) {
         lost_enters: u64::MAX,
         queue: 16,
         supplies: false,
-        check_every: 7,
     };
-    let mut world = World::new(Config::for_frames(512), 1, unkind);
+    let mut world = World::new(Config::for_frames(512), unkind, Care::Touched);
     let map = world.core.boot_map().unwrap();
     let allocate = VmAllocate {
         address: USER_MIN,

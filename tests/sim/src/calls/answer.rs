@@ -97,9 +97,8 @@ impl Sim {
                 flat::overwrite(&plan.writes, at, &plan.reads, start, size as usize);
             }
             (Call::CopyIn(address, size, destroy), _) => {
-                let number = self.held_number();
                 self.copies.push(Held {
-                    number,
+                    number: plan.name,
                     port: right.unwrap(),
                     cells: copied(&plan.reads),
                     offset: address as usize % PAGE,
@@ -139,9 +138,8 @@ impl Sim {
                     _ => self.space(client).cells(start, size),
                 };
                 assert_eq!(cells.len() as u64, size, "the entry has a hole");
-                let number = self.held_number();
                 self.entries.push(Entry {
-                    number,
+                    number: plan.name,
                     port: right.unwrap(),
                     cells,
                     protection,
@@ -157,15 +155,14 @@ impl Sim {
                     _ => plan.reads.clone(),
                 };
                 assert_eq!(reply.size, count * BYTES);
-                let number = self.held_number();
                 self.entries.push(Entry {
-                    number,
+                    number: plan.name,
                     port: right.unwrap(),
                     cells,
                     protection,
                 });
             }
-            (Call::Fork(inherit), vm_map::Reply::TaskCreate(_)) => {
+            (Call::Fork(inherit, child), vm_map::Reply::TaskCreate(_)) => {
                 let Some(PortOf::Map(map)) = right else {
                     panic!("a task has a map");
                 };
@@ -173,7 +170,7 @@ impl Sim {
                     true => self.space(client).fork(),
                     false => Space::default(),
                 };
-                self.add_client(map, space);
+                self.add_client(child, map, space);
             }
             (Call::Region(page), vm_map::Reply::VmRegion(reply)) => {
                 self.compare_region(client, page, &reply);

@@ -4,17 +4,25 @@ use ipc_abi::types::{Inherit, Prot};
 use ipc_protocol::vm_map;
 
 use super::{BYTES, Call, Kind, Place};
+use crate::Random;
 use crate::schedule::{BASE, Sim};
 
-impl Call {
+/// What is chosen from, and by what.
+pub(crate) struct Choice<'a> {
+    pub(crate) sim: &'a Sim,
+    pub(crate) random: &'a mut Random,
+}
+
+impl Choice<'_> {
     /// Any call that a client may make now.
-    pub fn random(sim: &mut Sim, client: usize) -> Call {
-        let (start, count) = sim.random_range(client, Prot::READ);
-        let offset = sim.random_offset();
+    pub(crate) fn call(&mut self, client: usize) -> Call {
+        let sim = self.sim;
+        let (start, count) = self.random_range(client, Prot::READ);
+        let offset = self.random_offset();
         let address = start * BYTES + offset;
-        let size = sim.random_size(count * BYTES - offset);
-        match sim.random.below(100) {
-            0..14 => Call::Allocate(sim.random_place(false)),
+        let size = self.random_size(count * BYTES - offset);
+        match self.random.below(100) {
+            0..14 => Call::Allocate(self.random_place(false)),
             14..18 => Call::Deallocate(start, count),
             18..22 => Call::CopyIn(address, size, true),
             22..30 => {
@@ -25,74 +33,72 @@ impl Call {
                     Prot::DEFAULT,
                     Prot::ALL,
                 ];
-                let to = sim.random.pick(&prots).unwrap();
-                Call::Protect(start, count, sim.random.once_in(12), to)
+                let to = self.random.pick(&prots).unwrap();
+                Call::Protect(start, count, self.random.once_in(12), to)
             }
             30..35 => {
                 let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
-                Call::Inherit(start, count, sim.random.pick(&kinds).unwrap())
+                Call::Inherit(start, count, self.random.pick(&kinds).unwrap())
             }
-            35..36 => Call::Behave(start, count, sim.random.below(4) as u32),
-            36..39 => Call::Msync(start, count, sim.random_sync()),
+            35..36 => Call::Behave(start, count, self.random.below(4) as u32),
+            36..39 => Call::Msync(start, count, self.random_sync()),
             39..50 => {
                 let files = sim.pagers.files.len() as u64;
-                let place = sim.random_place(true);
+                let place = self.random_place(true);
                 if files == 0 {
                     return Call::Map(place, None);
                 }
-                let file = sim.random.below(files) as usize;
-                Call::Map(place, Some((file, sim.random.below(10))))
+                let file = self.random.below(files) as usize;
+                Call::Map(place, Some((file, self.random.below(10))))
             }
             50..63 => {
-                let to = sim.random_target(client, size);
+                let to = self.random_target(client, size);
                 Call::Copy(address, to, size)
             }
             63..67 => {
-                let other = sim.random.below(sim.clients.len() as u64) as usize;
-                let to = sim.random_target(other, size);
+                let other = self.random.below(sim.clients.len() as u64) as usize;
+                let to = self.random_target(other, size);
                 match sim.clients[other].alive {
                     true => Call::ReadOverwrite(address, other, to, size),
                     false => Call::Region(start),
                 }
             }
-            67..74 => Call::CopyIn(address, size, sim.random.once_in(4)),
-            74..82 => sim.random_use_of_copy(client, address),
+            67..74 => Call::CopyIn(address, size, self.random.once_in(4)),
+            74..82 => self.random_use_of_copy(client, address),
             82..88 => {
                 let kinds = [Kind::One, Kind::Share, Kind::Copy, Kind::Create];
                 let prots = [Prot::READ, Prot::DEFAULT, Prot::DEFAULT];
-                let kind = sim.random.pick(&kinds).unwrap();
-                let rights = sim.random.pick(&prots).unwrap();
-                match sim.random_entry() {
-                    Some(number) if sim.random.once_in(4) => {
-                        let (index, count) = (sim.random.below(4), 1 + sim.random.below(3));
+                let kind = self.random.pick(&kinds).unwrap();
+                let rights = self.random.pick(&prots).unwrap();
+                match self.random_entry() {
+                    Some(number) if self.random.once_in(4) => {
+                        let (index, count) = (self.random.below(4), 1 + self.random.below(3));
                         Call::MakeWindow(number, index, count, rights, kind)
                     }
                     _ => Call::MakeEntry(start, count, rights, kind),
                 }
             }
             88..94 => {
-                let place = sim.random_place(true);
-                match sim.random_entry() {
-                    Some(number) => Call::MapEntry(number, sim.random.below(3), place),
+                let place = self.random_place(true);
+                match self.random_entry() {
+                    Some(number) => Call::MapEntry(number, self.random.below(3), place),
                     None => Call::Map(place, None),
                 }
             }
             94..98 => {
                 let alive = sim.clients.iter().filter(|c| c.alive).count();
                 match alive < sim.kind().tasks {
-                    true => Call::Fork(!sim.random.once_in(8)),
+                    true => Call::Fork(!self.random.once_in(8), sim.next_client()),
                     false => Call::Region(start),
                 }
             }
             _ => Call::Region(if client == 0 { BASE } else { start }),
         }
     }
-}
 
-impl Sim {
     /// Any pages.
     fn random_pages(&mut self) -> (u64, u64) {
-        let pages = self.kind().pages;
+        let pages = self.sim.kind().pages;
         let most = if self.random.once_in(4) { 12 } else { 4 };
         let count = 1 + self.random.below(most);
         (BASE + self.random.below(pages), count)
@@ -105,10 +111,10 @@ impl Sim {
             return (start, count);
         }
         let good = |page: u64| {
-            let mapped = self.space(client).get(page);
+            let mapped = self.sim.space(client).get(page);
             mapped.is_some_and(|mapped| mapped.protection.contains(rights))
         };
-        let pages = self.kind().pages;
+        let pages = self.sim.kind().pages;
         let from_here = (start..BASE + pages).chain(BASE..start);
         match from_here.into_iter().find(|page| good(*page)) {
             None => (start, count),
@@ -168,8 +174,8 @@ impl Sim {
     }
 
     fn random_use_of_copy(&mut self, client: usize, address: u64) -> Call {
-        let place = self.random.below(self.copies.len().max(1) as u64) as usize;
-        let Some(held) = self.copies.get(place) else {
+        let place = self.random.below(self.sim.copies.len().max(1) as u64) as usize;
+        let Some(held) = self.sim.copies.get(place) else {
             return Call::CopyIn(address, BYTES, false);
         };
         let (number, size) = (held.number, held.size);
@@ -196,7 +202,7 @@ impl Sim {
     }
 
     fn random_entry(&mut self) -> Option<u64> {
-        let place = self.random.below(self.entries.len().max(1) as u64) as usize;
-        self.entries.get(place).map(|entry| entry.number)
+        let place = self.random.below(self.sim.entries.len().max(1) as u64) as usize;
+        self.sim.entries.get(place).map(|entry| entry.number)
     }
 }

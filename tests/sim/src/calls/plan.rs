@@ -9,8 +9,8 @@ use crate::flat::Cell;
 use crate::schedule::Sim;
 
 impl Sim {
-    pub(super) fn plan(&mut self, client: usize, call: Call) -> Pending {
-        let mut plan = Pending::new(client, call);
+    pub(super) fn plan(&mut self, client: usize, name: u64, call: Call) -> Pending {
+        let mut plan = Pending::new(client, name, call);
         match call {
             Call::Allocate(place) | Call::Map(place, None) => self.plan_place(&mut plan, place),
             Call::Deallocate(start, count) => plan.changes.push((client, start, count)),
@@ -97,7 +97,7 @@ impl Sim {
                     plan.expect = Err(Kern::InvalidRight);
                 }
             }
-            Call::Fork(inherit) => {
+            Call::Fork(inherit, _) => {
                 if inherit {
                     plan.looks.push((client, 0, u64::MAX / 2));
                     let space = self.space(client);

@@ -5,47 +5,34 @@ use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
 use vm_core::event::{Event, PortRef, Token};
 
 use super::{Sim, Thread, Touch};
+use crate::Random;
 use crate::calls::Pending;
 use crate::flat::{PAGE, Space};
 
 impl Sim {
-    pub(super) fn drop_right(&mut self) {
-        let late = self.random.once_in(4);
-        let busy = |number| self.pending.values().any(|call| call.uses(number));
-        if self.random.once_in(2) {
-            let place = self.random.below(self.copies.len().max(1) as u64) as usize;
-            if self
-                .copies
-                .get(place)
-                .is_some_and(|held| !busy(held.number))
-            {
-                let port = self.copies[place].port;
-                self.world.no_senders(port, late);
-                if !late {
-                    self.copies.swap_remove(place);
-                }
-            }
-        } else {
-            let place = self.random.below(self.entries.len().max(1) as u64) as usize;
-            if self
-                .entries
-                .get(place)
-                .is_some_and(|held| !busy(held.number))
-            {
-                let port = self.entries[place].port;
-                self.world.no_senders(port, late);
-                if !late {
-                    self.entries.swap_remove(place);
-                }
-            }
+    /// A copy or a named entry that no call uses loses its last right.
+    pub(super) fn drop_right(&mut self, name: u64, late: bool) {
+        if self.pending.values().any(|call| call.uses(name)) {
+            return;
+        }
+        let copy = self.copies.iter().find(|held| held.number == name);
+        let entry = self.entries.iter().find(|entry| entry.number == name);
+        let port = copy.map(|held| held.port).or(entry.map(|entry| entry.port));
+        let Some(port) = port else {
+            return;
+        };
+        self.world.no_senders(port, late);
+        if !late {
+            self.copies.retain(|held| held.number != name);
+            self.entries.retain(|entry| entry.number != name);
         }
     }
 
-    pub(super) fn end_task(&mut self) {
-        let client = self.random.below(self.clients.len() as u64) as usize;
+    /// A task ends, if it is not the last and no call would leave anything uncertain.
+    pub(super) fn end_idle(&mut self, client: usize) {
         let alive = self.clients.iter().filter(|client| client.alive).count();
         let busy = |call: &Pending| call.concerns(client) && !call.is_harmless();
-        if alive > 1 && !self.pending.values().any(busy) {
+        if alive > 1 && self.is_alive(client) && !self.pending.values().any(busy) {
             self.end(client);
         }
     }
@@ -96,7 +83,7 @@ impl Sim {
             self.arrive();
             for place in 0..self.pagers.pagers.len() {
                 for _ in 0..64 {
-                    self.pagers.act(&mut self.world, &mut self.random, place);
+                    self.pagers.act(&mut self.world, &mut self.luck, place);
                     self.arrive();
                 }
             }
@@ -120,31 +107,11 @@ impl Sim {
         }
     }
 
-    /// Compares every page that is resident, or reads zero, with what it must be.
-    pub fn compare_resident(&mut self) {
-        for (place, client) in self.clients.iter().enumerate() {
-            for (page, mapped) in client.space.iter() {
-                if !client.alive || self.is_uncertain(place, page, false) {
-                    continue;
-                }
-                let content = mapped.cell.borrow();
-                let Some((frame, _)) = self.world.core.would_grant(client.map, page) else {
-                    continue;
-                };
-                let shown = self.world.model.frame(frame);
-                let wrong = (0..PAGE).find(|at| content.bytes.at(*at) != shown[*at]);
-                assert!(
-                    content.lost || wrong.is_none(),
-                    "client {place} would see something else at page {page:#x}, {frame:?}, from byte \
-                     {wrong:?} on"
-                );
-            }
-        }
-    }
-
     /// Reads every page of every task, ends everything, and looks for what is left.
     pub fn finish(&mut self) {
         self.world.core.limit_records(None);
+        self.luck = Random::new(0);
+        self.world.return_frames();
         self.pagers.honest = true;
         self.drain();
         self.world.return_frames();

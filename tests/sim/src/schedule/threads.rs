@@ -5,34 +5,42 @@ use ipc_abi::types::Prot;
 use vm_core::event::Token;
 
 use super::{BASE, Sim, Thread, Touch};
-use crate::flat::{self, PAGE};
+use crate::Random;
+use crate::calls::Pending;
+use crate::flat::{self, Cell, PAGE};
 
 impl Sim {
-    pub(super) fn thread_acts(&mut self) {
-        let place = self.random.below(self.threads.len() as u64) as usize;
-        let Thread { client, touch } = self.threads[place];
-        if !self.clients[client].alive {
+    /// A thread that is about nothing touches a byte.
+    pub(super) fn begin_touch(&mut self, place: usize, address: u64, value: Option<u8>) {
+        let Some(thread) = self.threads.get_mut(place) else {
             return;
+        };
+        if self.clients[thread.client].alive && matches!(thread.touch, Touch::Nothing) {
+            thread.touch = Touch::Wants(address, value);
+            self.touch(place, address, value);
         }
-        match touch {
-            Touch::Nothing => {
-                let write = self.random.once_in(2);
-                let value = write.then(|| 1 + self.random.below(255) as u8);
-                let page = self.random_page(client, value);
-                let address = page * PAGE as u64 + self.random.below(PAGE as u64);
-                self.threads[place].touch = Touch::Wants(address, value);
-                self.touch(place, address, value);
-            }
-            Touch::Wants(address, value) => self.touch(place, address, value),
-            Touch::Waits(..) => {}
+    }
+
+    /// A thread whose touch did not work tries again.
+    pub(super) fn retry(&mut self, place: usize) {
+        if let Some(thread) = self.threads.get(place)
+            && let Touch::Wants(address, value) = thread.touch
+            && self.clients[thread.client].alive
+        {
+            self.touch(place, address, value);
         }
     }
 
     /// A page to touch: mostly one that may be touched so.
-    fn random_page(&mut self, client: usize, value: Option<u8>) -> u64 {
+    pub(super) fn page_to_touch(
+        &self,
+        random: &mut Random,
+        client: usize,
+        value: Option<u8>,
+    ) -> u64 {
         let access = value.map_or(Prot::READ, |_| Prot::WRITE);
-        let page = BASE + self.random.below(self.kind.pages + 4);
-        if self.random.once_in(10) {
+        let page = BASE + random.below(self.kind.pages + 4);
+        if random.once_in(10) {
             return page;
         }
         let good = |page: &u64| {
@@ -46,13 +54,17 @@ impl Sim {
     /// Whether what a touch would see or do is uncertain until a pending call is answered.
     pub(super) fn is_uncertain(&self, client: usize, page: u64, write: bool) -> bool {
         let cell = self.clients[client].space.get(page).map(|page| &page.cell);
+        let name = cell.map(flat::name);
+        let read = |call: &Pending| name.is_some_and(|name| call.reads(name));
+        self.is_changing(client, page, cell) || write && self.pending.values().any(read)
+    }
+
+    /// Whether a pending call changes what is at a page.
+    pub(super) fn is_changing(&self, client: usize, page: u64, cell: Option<&Cell>) -> bool {
         self.pending.values().any(|pending| {
             pending.covers(client, page)
                 || cell.is_none() && pending.is_anywhere(client)
-                || cell.is_some_and(|cell| {
-                    let name = flat::name(cell);
-                    pending.writes(name) || write && pending.reads(name)
-                })
+                || cell.is_some_and(|cell| pending.writes(flat::name(cell)))
         })
     }
 
@@ -130,11 +142,13 @@ impl Sim {
         };
     }
 
-    pub(super) fn abort_thread(&mut self) {
-        let place = self.random.below(self.threads.len() as u64) as usize;
-        if let Touch::Waits(token, address, value) = self.threads[place].touch {
+    /// A thread that waits for a fault is aborted.
+    pub(super) fn abort(&mut self, place: usize) {
+        if let Some(thread) = self.threads.get_mut(place)
+            && let Touch::Waits(token, address, value) = thread.touch
+        {
+            thread.touch = Touch::Wants(address, value);
             self.world.cancel(token);
-            self.threads[place].touch = Touch::Wants(address, value);
         }
     }
 }
