@@ -14,13 +14,13 @@ use ipc::protocol::Protocol;
 use ipc::protocol::codec::Words;
 use ipc::protocol::define::{AnyReply, AnyRequest, Raw};
 use ipc::protocol::memory_object::{
-    MemoryObjectDataRequest, MemoryObjectDataReturn, MemoryObjectDataUnlock, MemoryObjectInit,
-    MemoryObjectSynchronize, Request,
+    MemoryObjectCopy, MemoryObjectDataRequest, MemoryObjectDataReturn, MemoryObjectDataUnlock,
+    MemoryObjectInit, MemoryObjectSynchronize, Request,
 };
 use ipc::protocol::memory_object_control::{
-    MemoryControl, MemoryObjectDataError, MemoryObjectDataSupply, MemoryObjectDataUnavailable,
-    MemoryObjectDataWritten, MemoryObjectLockRequest, MemoryObjectReady,
-    MemoryObjectSynchronizeCompleted,
+    MemoryControl, MemoryObjectCopyMade, MemoryObjectDataError, MemoryObjectDataSupply,
+    MemoryObjectDataUnavailable, MemoryObjectDataWritten, MemoryObjectLockRequest,
+    MemoryObjectReady, MemoryObjectSynchronizeCompleted,
 };
 use ipc::right::{ReceiveRight, SendRight};
 use ipc::server::{self, Context, Notice, Server};
@@ -219,6 +219,12 @@ impl<P: Pager> Service<P> {
                     control,
                     &MemoryObjectSynchronizeCompleted { request, result },
                 )
+            }
+            Request::MemoryObjectCopy(MemoryObjectCopy { request, .. }) => {
+                // Nobody here makes copies: the server copies page by page.
+                let result = Kern::NotSupported.raw();
+                let refused = MemoryObjectCopyMade { request, result };
+                context.send_last(control, &refused)
             }
             Request::MemoryObjectTerminate(_) => {
                 entry.control = None;

@@ -104,4 +104,23 @@ protocol! {
         /// Number of the request.
         request: u64,
     };
+
+    /// Strategy CALL: somebody wants a copy of a range. The pager makes a memory object for it and
+    /// answers with `memory_object_copy_made`; whoever copies waits for that, no longer than for data.
+    /// Page `n` of the new object is page `n` of the range.
+    ///
+    /// When the answer has come, the server forbids writing the resident pages of the range (as
+    /// `memory_object_lock_request` does), lays the new object over the range, and hands it out. From
+    /// then on it is the pager that keeps the two apart: before it lets a page of the range be written
+    /// (`memory_object_data_unlock`, or a request for WRITE), it supplies the old page to the new object.
+    /// What it says it has not (`memory_object_data_unavailable`) of the new object is the same as in
+    /// the range. Source: R26, R27, R30.
+    2209 memory_object_copy MemoryObjectCopy in words {
+        /// First byte of the range.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+        /// Number of the request.
+        request: u64,
+    };
 }

@@ -11,6 +11,10 @@ use crate::define::protocol;
 pub const MEMORY_OBJECT_DATA_FLUSH: u32 = 0x1;
 /// Flag of [`MemoryObjectLockRequest`]: do not push pages to copy objects first.
 pub const MEMORY_OBJECT_DATA_NO_CHANGE: u32 = 0x2;
+/// Copy strategy of [`MemoryObjectReady`]: the object's data need not outlive its last use, so that
+/// written pages are not returned when it ends; it is copied as with DELAY. The strategy that
+/// [`MemoryObjectGetAttributes`] tells stays what it was. Source: R4.
+pub const MEMORY_OBJECT_COPY_TEMPORARY: u32 = 3;
 /// Lock value of [`MemoryObjectLockRequest`]: leave the locks as they are.
 pub const VM_PROT_NO_CHANGE: u32 = 0x8;
 
@@ -26,7 +30,8 @@ protocol! {
     2301 memory_object_ready MemoryObjectReady in words {
         /// Keep pages after the last mapping is gone.
         may_cache: bool,
-        /// `CopyStrategy` number.
+        /// `CopyStrategy` number, or [`MEMORY_OBJECT_COPY_TEMPORARY`]. SYMMETRIC acts as DELAY, since a
+        /// pager's object may be mapped by many.
         copy_strategy: u32,
         /// Most pages that one data request may ask for; 0 or 1: one page.
         cluster_pages: u32,
@@ -117,11 +122,12 @@ protocol! {
     };
 
     /// Changes attributes; `memory_object_change_completed` follows. KERN_INVALID_ARGUMENT: unknown
-    /// copy strategy, or the object is not ready. Source: R1, R4, R173.
+    /// copy strategy, or the object is not ready. A copy that is being made is made the way that it was
+    /// begun. Source: R1, R4, R34, R173.
     2307 memory_object_change_attributes MemoryObjectChangeAttributes in words {
         /// As in `memory_object_ready`.
         may_cache: bool,
-        /// `CopyStrategy` number.
+        /// As in `memory_object_ready`.
         copy_strategy: u32,
         /// Number that the completion repeats; 0: no completion is sent.
         request: u64,
@@ -134,7 +140,7 @@ protocol! {
         ready: bool,
         /// As in `memory_object_ready`.
         may_cache: bool,
-        /// `CopyStrategy` number in force.
+        /// `CopyStrategy` number as it was said last, [`MEMORY_OBJECT_COPY_TEMPORARY`] apart.
         copy_strategy: u32,
         /// As in `memory_object_ready`.
         cluster_pages: u32,
@@ -153,5 +159,21 @@ protocol! {
         request: u64,
         /// 0, or the code with which storing failed.
         result: u32,
+    };
+
+    /// Answers `memory_object_copy`: here is the memory object of the copy; or there is none, and the
+    /// server copies page by page.
+    ///
+    /// KERN_INVALID_ARGUMENT: no such request (any more); with `result` 0, the right is no live send
+    /// right, or names an object that the server knows already. Source: R26, R30.
+    2311 memory_object_copy_made MemoryObjectCopyMade in words {
+        /// The request's number.
+        request: u64,
+        /// 0, or why there is no copy.
+        result: u32,
+    }
+    rights {
+        /// A send right to the new memory object; none with another `result` than 0.
+        OBJECT,
     };
 }

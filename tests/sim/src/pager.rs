@@ -15,10 +15,10 @@ use ipc_protocol::memory_object::{
     MemoryObjectDataRequest, MemoryObjectDataReturn, Request as Said,
 };
 use ipc_protocol::memory_object_control::{
-    MEMORY_OBJECT_DATA_FLUSH, MemoryObjectChangeAttributes, MemoryObjectDataError,
-    MemoryObjectDataSupply, MemoryObjectDataUnavailable, MemoryObjectDataWritten,
-    MemoryObjectLockRequest, MemoryObjectReady, MemoryObjectSynchronizeCompleted, Request,
-    VM_PROT_NO_CHANGE,
+    MEMORY_OBJECT_DATA_FLUSH, MemoryObjectChangeAttributes, MemoryObjectCopyMade,
+    MemoryObjectDataError, MemoryObjectDataSupply, MemoryObjectDataUnavailable,
+    MemoryObjectDataWritten, MemoryObjectLockRequest, MemoryObjectReady,
+    MemoryObjectSynchronizeCompleted, Request, VM_PROT_NO_CHANGE,
 };
 use ipc_protocol::vm_map::{self, PagerTrayCreate, TaskCreate};
 use vm_core::event::{ControlId, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Token};
@@ -374,6 +374,13 @@ impl Pagers {
                     result: 0,
                 };
                 self.say(place, file, Request::MemoryObjectSynchronizeCompleted(done));
+            }
+            Said::MemoryObjectCopy(wanted) => {
+                let refused = MemoryObjectCopyMade {
+                    request: wanted.request,
+                    result: Kern::NotSupported.raw(),
+                };
+                self.say(place, file, Request::MemoryObjectCopyMade(refused));
             }
             Said::MemoryObjectLockCompleted(_) | Said::MemoryObjectChangeCompleted(_) => {}
         }

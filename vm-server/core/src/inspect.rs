@@ -36,6 +36,8 @@ pub struct Census {
     pub trays: u32,
     /// Copies.
     pub copies: u32,
+    /// Copies that pagers were asked to make.
+    pub asked: u32,
     /// Named entries.
     pub named: u32,
     /// Operations.
@@ -78,6 +80,7 @@ impl Core {
             requests: self.requests.len(),
             trays: self.trays.len(),
             copies: self.copies.len(),
+            asked: self.asked.len(),
             named: self.named.len(),
             ops: self.ops.len(),
             waiters: self.waiters.len(),
@@ -157,6 +160,7 @@ impl Core {
         self.requests.set_limit(limit);
         self.trays.set_limit(limit);
         self.copies.set_limit(limit);
+        self.asked.set_limit(limit);
         self.named.set_limit(limit);
         self.ops.set_limit(limit);
         self.waiters.set_limit(limit);

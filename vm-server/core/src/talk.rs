@@ -14,6 +14,7 @@ use ipc_protocol::memory_object::{
 };
 
 use crate::Core;
+use crate::copy::asked::Asked;
 use crate::effect::{Effect, Effects};
 use crate::event::{PortOf, RightId};
 use crate::id::Id;
@@ -41,6 +42,8 @@ pub enum Say {
     Completed(MemoryObjectLockCompleted),
     /// `memory_object_change_completed`.
     Changed(MemoryObjectChangeCompleted),
+    /// `memory_object_copy`.
+    Copy(Id<Asked>),
 }
 
 /// A thing to say, in its pager's list.
@@ -239,6 +242,7 @@ impl Core {
             }
             Say::Completed(said) => Wording::MemoryObjectLockCompleted(said),
             Say::Changed(said) => Wording::MemoryObjectChangeCompleted(said),
+            Say::Copy(id) => Wording::MemoryObjectCopy(self.word_copy(id)?),
         })
     }
 }

@@ -4,8 +4,8 @@ use ipc_abi::Kern;
 use ipc_abi::types::CopyStrategy;
 use ipc_protocol::memory_object::MemoryObjectChangeCompleted;
 use ipc_protocol::memory_object_control::{
-    MemoryObjectChangeAttributes, MemoryObjectGetAttributesReply, MemoryObjectReady, Reply as Said,
-    Request,
+    MEMORY_OBJECT_COPY_TEMPORARY, MemoryObjectChangeAttributes, MemoryObjectGetAttributesReply,
+    MemoryObjectReady, Reply as Said, Request,
 };
 
 use crate::call::Reply;
@@ -31,8 +31,18 @@ impl Core {
     ) -> Option<Answer> {
         let pager = match self.pager_of_control(control) {
             Ok(pager) => pager,
-            Err(code) => return Some(Err(code)),
+            Err(code) => {
+                self.release_rights(turn, &rights);
+                return Some(Err(code));
+            }
         };
+        if let Request::MemoryObjectCopyMade(args) = request {
+            let [object, ..] = rights;
+            let made = self.copy_made(turn, pager, args, object);
+            return Some(made.map(|()| Reply::control(Said::MemoryObjectCopyMade(()))));
+        }
+        // No other takes a right that is not one of the server's own ports.
+        self.release_rights(turn, &rights);
         if let Request::MemoryObjectLockRequest(args) = request {
             let work = match self.lock_request(pager, args) {
                 Ok(work) => work,
@@ -88,7 +98,9 @@ impl Core {
             }
             // Nothing was asked that this could complete.
             Request::MemoryObjectSynchronizeCompleted(_) => Err(Kern::InvalidArgument),
-            Request::MemoryObjectLockRequest(_) => Err(Kern::Failure),
+            Request::MemoryObjectLockRequest(_) | Request::MemoryObjectCopyMade(_) => {
+                Err(Kern::Failure)
+            }
         }
     }
 
@@ -99,7 +111,7 @@ impl Core {
         args: MemoryObjectReady,
         rights: Rights,
     ) -> Result<(), Kern> {
-        let strategy = CopyStrategy::from_raw(args.copy_strategy).ok_or(Kern::InvalidArgument)?;
+        let strategy = strategy(args.copy_strategy)?;
         if args.cluster_pages > REQUEST_MAX {
             return Err(Kern::InvalidArgument);
         }
@@ -127,18 +139,18 @@ impl Core {
         id: Id<Pager>,
         args: MemoryObjectChangeAttributes,
     ) -> Result<(), Kern> {
-        let strategy = CopyStrategy::from_raw(args.copy_strategy).ok_or(Kern::InvalidArgument)?;
+        let strategy = strategy(args.copy_strategy)?;
         let pager = self.pagers.get_mut(id).ok_or(Kern::Terminated)?;
         if pager.state != State::Ready {
             return Err(Kern::InvalidArgument);
         }
         pager.may_cache = args.may_cache;
         let (object, port) = (pager.object, pager.port);
-        self.pager_set_strategy(object, strategy);
+        self.pager_set_strategy(id, strategy);
         if args.request != 0 {
             let changed = MemoryObjectChangeCompleted {
                 may_cache: args.may_cache,
-                copy_strategy: strategy as u32,
+                copy_strategy: args.copy_strategy,
                 request: args.request,
             };
             self.note(id, Say::Changed(changed))?;
@@ -152,12 +164,24 @@ impl Core {
 
     fn attributes(&self, id: Id<Pager>) -> Result<MemoryObjectGetAttributesReply, Kern> {
         let pager = self.pagers.get(id).ok_or(Kern::Terminated)?;
-        let object = self.objects.get(pager.object).ok_or(Kern::Terminated)?;
         Ok(MemoryObjectGetAttributesReply {
             ready: pager.state == State::Ready,
             may_cache: pager.may_cache,
-            copy_strategy: object.strategy as u32,
+            copy_strategy: pager.strategy as u32,
             cluster_pages: pager.cluster,
         })
+    }
+}
+
+/// A strategy that a pager says; `None`: temporary (rule 4).
+///
+/// # Errors
+/// `KERN_INVALID_ARGUMENT`: it is not known.
+fn strategy(raw: u32) -> Result<Option<CopyStrategy>, Kern> {
+    match raw {
+        MEMORY_OBJECT_COPY_TEMPORARY => Ok(None),
+        raw => CopyStrategy::from_raw(raw)
+            .map(Some)
+            .ok_or(Kern::InvalidArgument),
     }
 }

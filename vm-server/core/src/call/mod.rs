@@ -110,7 +110,6 @@ impl Core {
                 self.call_map(turn, call)
             }
             Call::Control(control, request) => {
-                self.release_rights(turn, &rights);
                 self.call_control(turn, (control, request), rights, reply)
             }
             Call::Entry(entry, request) => {
@@ -149,12 +148,15 @@ impl Core {
     /// Gives back the rights of a message that nothing was done with.
     pub(crate) fn release_rights<M: Machine>(&mut self, turn: &mut Turn<'_, M>, rights: &Rights) {
         for right in rights {
-            match *right {
-                PortRef::Foreign(id) | PortRef::Dead(id) => {
-                    turn.effects.push(Effect::Release(id, 1));
-                }
-                PortRef::None | PortRef::Own(_) => {}
-            }
+            self.release_right(turn, *right);
+        }
+    }
+
+    /// Gives back a right.
+    pub(crate) fn release_right<M: Machine>(&self, turn: &mut Turn<'_, M>, right: PortRef) {
+        match right {
+            PortRef::Foreign(id) | PortRef::Dead(id) => turn.effects.push(Effect::Release(id, 1)),
+            PortRef::None | PortRef::Own(_) => {}
         }
     }
 }

@@ -7,7 +7,8 @@ use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
 
 use crate::copy::Copy;
-use crate::copy::slowly::{Slow, Slowly};
+use crate::copy::making::{Made, Making};
+use crate::copy::slowly::Slow;
 use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::entry::Entry;
@@ -25,7 +26,7 @@ pub struct CopyIn {
     /// Everything of the range below this is in the copy.
     cursor: u64,
     target: MapId,
-    slow: Option<Slowly>,
+    making: Option<Making>,
     /// What it will be.
     offset: u64,
     size: u64,
@@ -62,7 +63,7 @@ impl Core {
             range,
             cursor: range.start(),
             target,
-            slow: None,
+            making: None,
             offset,
             size,
         })
@@ -96,8 +97,8 @@ impl Core {
 
     /// Gives up a copy that is being made.
     pub(crate) fn copyin_abandon(&mut self, work: &mut CopyIn) {
-        if let Some(slow) = work.slow.take() {
-            self.object_deallocate(slow.target);
+        if let Some(making) = work.making.take() {
+            self.making_abandon(&making);
         }
         self.map_end(work.target);
     }
@@ -108,18 +109,19 @@ impl Core {
         work: &mut CopyIn,
         waiter: u32,
     ) -> Result<Slow, Kern> {
-        if let Some(slow) = &mut work.slow {
-            let progress = self.slowly_step(turn, slow, waiter)?;
-            if let Slow::Done = progress {
-                let done = *slow;
-                work.slow = None;
-                let entered = self.copyin_enter(work, done.range, Some(done.target), 0, false);
-                if entered.is_err() {
-                    self.object_deallocate(done.target);
-                }
-                return entered.map(|()| Slow::More);
+        if let Some(making) = &mut work.making {
+            let range = making.range;
+            let object = match self.making_step(turn, making, waiter)? {
+                Made::More => return Ok(Slow::More),
+                Made::Wait => return Ok(Slow::Wait),
+                Made::Done(object) => object,
+            };
+            work.making = None;
+            let entered = self.copyin_enter(work, range, Some(object), 0, false);
+            if entered.is_err() {
+                self.object_deallocate(object);
             }
-            return Ok(progress);
+            return entered.map(|()| Slow::More);
         }
         for _ in 0..BUDGET {
             if work.cursor >= work.range.end() {
@@ -146,7 +148,11 @@ impl Core {
                     }
                 }
                 Copied::Slowly => {
-                    work.slow = Some(self.slowly(work.source, range)?);
+                    work.making = Some(self.making(turn, link, work.source, None)?);
+                    return Ok(Slow::More);
+                }
+                Copied::Ask(pager) => {
+                    work.making = Some(self.making(turn, link, work.source, Some(pager))?);
                     return Ok(Slow::More);
                 }
                 Copied::Wait(pager) => {

@@ -5,11 +5,14 @@
 //! (sharing, shadows, reverse mapping, faults of operations) knows copies; of the four formats that
 //! Mach has, which differ in where the pages lie, one is left. It costs as much as it has entries.
 //!
-//! [`copyin`] makes one of a range, [`copyout`] maps one, [`overwrite`] writes one over a range, and
-//! [`slowly`] copies pages where the memory's strategy allows no sharing.
+//! [`copyin`] makes one of a range, [`copyout`] maps one, [`overwrite`] writes one over a range.
+//! Where the memory's strategy allows no sharing, [`making`] copies it: [`slowly`] page by page, or
+//! [`asked`], by its pager.
 
+pub mod asked;
 pub mod copyin;
 pub mod copyout;
+pub(crate) mod making;
 pub mod overwrite;
 pub mod slowly;
 

@@ -11,14 +11,12 @@ use crate::fault::Fetched;
 use crate::machine::Machine;
 use crate::object::{Kind, Object};
 use crate::op::BUDGET;
-use crate::range::{PAGE_SIZE, Span, page_of};
+use crate::range::{PAGE_SIZE, page_of};
 use crate::{Core, Turn};
 
-/// Copying a range of a map into an object.
+/// Copying a map's memory into an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slowly {
-    source: MapId,
-    pub(crate) range: Span,
     /// Address of the next page to copy.
     cursor: u64,
     /// Gets the pages, from 0 on. One reference is this record's.
@@ -37,43 +35,36 @@ pub(crate) enum Slow {
 }
 
 impl Core {
-    /// Begins to copy a range slowly.
+    /// Begins to copy `size` bytes slowly.
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record.
-    pub(crate) fn slowly(&mut self, source: MapId, range: Span) -> Result<Slowly, Kern> {
-        let target =
-            self.objects
-                .insert(Object::new(Kind::Internal, range.size(), Some(source)))?;
-        Ok(Slowly {
-            source,
-            range,
-            cursor: range.start(),
-            target,
-        })
+    pub(crate) fn slowly(&mut self, payer: MapId, size: u64) -> Result<Slowly, Kern> {
+        let object = Object::new(Kind::Internal, size, Some(payer));
+        let target = self.objects.insert(object)?;
+        Ok(Slowly { cursor: 0, target })
     }
 
-    /// Copies up to [`BUDGET`] pages.
+    /// Copies up to [`BUDGET`] pages of the first `size` bytes of `source`.
     ///
     /// # Errors
-    /// What the fault on a page would answer: `KERN_MEMORY_ERROR`, `KERN_INVALID_ADDRESS` (the source
-    /// went meanwhile), `KERN_RESOURCE_SHORTAGE`.
+    /// What the fault on a page would answer: `KERN_MEMORY_ERROR`, `KERN_RESOURCE_SHORTAGE`.
     pub(crate) fn slowly_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
+        (source, size): (MapId, u64),
         work: &mut Slowly,
         waiter: u32,
     ) -> Result<Slow, Kern> {
         for _ in 0..BUDGET {
-            if work.cursor >= work.range.end() {
+            if work.cursor >= size {
                 return Ok(Slow::Done);
             }
-            match self.fetch(turn, work.source, work.cursor, Prot::READ, waiter)? {
+            match self.fetch(turn, source, work.cursor, Prot::READ, waiter)? {
                 Fetched::Wait => return Ok(Slow::Wait),
                 Fetched::Zero => {}
                 Fetched::Page(frame) => {
-                    let index = page_of(work.cursor.saturating_sub(work.range.start()));
-                    self.object_add_copy(turn, work.target, index, frame)?;
+                    self.object_add_copy(turn, work.target, page_of(work.cursor), frame)?;
                 }
             }
             work.cursor = work.cursor.saturating_add(PAGE_SIZE);

@@ -15,7 +15,7 @@ use super::Map;
 use super::entry::Entry;
 use super::tree::Link;
 use crate::call::{Message, Reply};
-use crate::copy::slowly::{Slow, Slowly};
+use crate::copy::making::{Made, Making};
 use crate::event::{MapId, PortOf};
 use crate::machine::Machine;
 use crate::object::strategy::{Copied, READ_ONLY};
@@ -31,18 +31,8 @@ pub struct Fork {
     child: MapId,
     /// Everything of the parent below this is in the child.
     cursor: u64,
-    /// The entry whose pages are being copied.
-    slow: Option<ForkSlowly>,
-}
-
-/// An entry whose pages are copied one by one. They are read through a hidden map that holds the same
-/// memory, so that it does not matter what becomes of the parent meanwhile.
-#[derive(Clone, Copy, Debug)]
-struct ForkSlowly {
-    hidden: MapId,
-    copying: Slowly,
-    /// What the child gets, but for its object.
-    entry: Entry,
+    /// The entry whose pages are being copied, and what the child gets but for its object.
+    making: Option<(Making, Entry)>,
 }
 
 /// What became of one entry.
@@ -80,8 +70,8 @@ impl Core {
         waiter: u32,
     ) -> Progress {
         let outcome = match self.op_lock(turn, waiter, work.parent) {
-            Ok(true) => match work.slow.take() {
-                Some(slow) => self.fork_slow_step(turn, work, slow, waiter),
+            Ok(true) => match work.making.take() {
+                Some(making) => self.fork_making_step(turn, work, making, waiter),
                 None => self.fork_some(turn, work, waiter),
             },
             // Another has the lock: parked.
@@ -104,9 +94,8 @@ impl Core {
 
     /// Gives up a fork: the child is torn down.
     pub(crate) fn fork_end(&mut self, work: &mut Fork) {
-        if let Some(slow) = work.slow.take() {
-            self.map_end(slow.hidden);
-            self.object_deallocate(slow.copying.target);
+        if let Some((making, _)) = work.making.take() {
+            self.making_abandon(&making);
         }
         self.map_end(work.child);
     }
@@ -237,7 +226,12 @@ impl Core {
                 ))
             }
             Ok(Copied::Slowly) => {
-                work.slow = Some(self.fork_slowly(child)?);
+                work.making = Some((self.making(turn, link.0, work.child, None)?, child));
+                Ok(Forked::Slowly)
+            }
+            Ok(Copied::Ask(pager)) => {
+                let making = self.making(turn, link.0, work.child, Some(pager))?;
+                work.making = Some((making, child));
                 Ok(Forked::Slowly)
             }
             Ok(Copied::Wait(pager)) => {
@@ -250,74 +244,32 @@ impl Core {
         }
     }
 
-    /// Begins to copy the pages of one entry. `entry` is the child's, with the parent's object.
-    fn fork_slowly(&mut self, entry: Entry) -> Result<ForkSlowly, Kern> {
-        let size = entry.size();
-        let range = Span::exact(0, size).ok_or(Kern::InvalidAddress)?;
-        let hidden = self.hidden_map(entry.map, size)?;
-        let source = Entry {
-            object: entry.object,
-            offset: entry.offset,
-            needs_copy: entry.needs_copy,
-            is_shared: entry.is_shared,
-            ..Entry::anonymous(hidden, 0, size)
-        };
-        if let Some(object) = entry.object {
-            self.object_reference(object);
-        }
-        let copying = match self.fork_insert(source) {
-            Ok(()) => self.slowly(hidden, range),
-            Err(code) => Err(code),
-        };
-        match copying {
-            Ok(copying) => {
-                if let Some(target) = self.objects.get_mut(copying.target) {
-                    target.payer = Some(entry.map);
-                }
-                Ok(ForkSlowly {
-                    hidden,
-                    copying,
-                    entry,
-                })
-            }
-            Err(code) => {
-                self.map_end(hidden);
-                Err(code)
-            }
-        }
-    }
-
-    /// Copies pages of one entry; at the end the child has it.
-    fn fork_slow_step<M: Machine>(
+    /// Goes on copying the memory of one entry; at the end the child has it.
+    fn fork_making_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Fork,
-        mut slow: ForkSlowly,
+        (mut making, entry): (Making, Entry),
         waiter: u32,
     ) -> Result<Progress, Kern> {
-        let progress = match self.slowly_step(turn, &mut slow.copying, waiter) {
-            Ok(Slow::Done) => {
-                self.map_end(slow.hidden);
-                let entry = Entry {
-                    object: Some(slow.copying.target),
+        let progress = match self.making_step(turn, &mut making, waiter) {
+            Ok(Made::Done(object)) => {
+                self.fork_insert(Entry {
+                    object: Some(object),
                     offset: 0,
                     needs_copy: false,
                     is_shared: false,
-                    ..slow.entry
-                };
-                self.fork_insert(entry)?;
+                    ..entry
+                })?;
                 return Ok(Progress::More);
             }
-            Ok(Slow::More) => Progress::More,
-            Ok(Slow::Wait) => Progress::Wait,
-            Err(code) => {
-                self.map_end(slow.hidden);
-                self.object_deallocate(slow.copying.target);
-                return Err(code);
-            }
+            Ok(Made::More) => Ok(Progress::More),
+            Ok(Made::Wait) => Ok(Progress::Wait),
+            Err(code) => Err(code),
         };
-        work.slow = Some(slow);
-        Ok(progress)
+        // If it failed, ending the fork ends this, too.
+        work.making = Some((making, entry));
+        progress
     }
 
     /// Puts an entry into its map; its reference ends with a failure.
@@ -337,7 +289,7 @@ impl Fork {
             parent,
             child,
             cursor: 0,
-            slow: None,
+            making: None,
         }
     }
 

@@ -172,6 +172,18 @@ impl Core {
         (found.0 < to).then_some(found)
     }
 
+    /// The page that shows through where an object has none.
+    pub(crate) fn shown_below(&self, object: ObjectId, index: u64) -> Option<Frame> {
+        let mut at = self.below(object, index);
+        while let Some((object, index)) = at {
+            if let Slot::Page(frame) = self.slot(object, index) {
+                return Some(frame);
+            }
+            at = self.below(object, index);
+        }
+        None
+    }
+
     /// Page number in the shadow of page `index` of an object, and the shadow, if the page shows
     /// through there at all.
     #[inline]

@@ -144,8 +144,9 @@ impl Core {
     ) {
         let state = self.pagers.get(pager).map(|pager| pager.state);
         let given_up = self.pagers.get(pager).is_some_and(|pager| pager.given_up);
+        let temporary = self.pagers.get(pager).is_some_and(|p| p.temporary);
         let alive = state == Some(pager::State::Terminating);
-        let returns = alive && !given_up;
+        let returns = alive && !given_up && !temporary;
         let mut from = 0;
         let mut dropped = 0u32;
         for _ in 0..BUDGET {
@@ -180,7 +181,7 @@ impl Core {
             self.object_take_page(frame);
             self.frame_free(frame);
         }
-        if dropped > 0 {
+        if dropped > 0 && !temporary {
             self.report_dropped(turn, pager, dropped);
         }
         let rest = self.objects.get(id).map_or(0, |object| object.pages.used());

@@ -61,6 +61,10 @@ pub struct Pager {
     pub tray: Option<TrayId>,
     /// Keep the object when nobody holds it.
     pub may_cache: bool,
+    /// The strategy that it said last, temporary apart.
+    pub strategy: CopyStrategy,
+    /// Written pages need not come back when the object ends (rule 4).
+    pub temporary: bool,
     /// It can serve a fault that it causes itself.
     pub serves_itself: bool,
     /// Most pages of one request.
@@ -149,32 +153,42 @@ impl Core {
             turn.effects.push(Effect::Release(port, 1));
             return Ok(object);
         }
-        let made = self.object_make_external(port);
-        match made {
-            Ok((object, pager)) => {
-                match known.and_then(|id| self.pagers.get_mut(id)) {
-                    // The old life's last words come first.
-                    Some(old) => old.successor = Some(pager),
-                    None => {
-                        let slot = Slot::Pending(pager.index());
-                        if let Err(code) = self.ports.set(&mut self.nodes, u64::from(port.0), slot)
-                        {
-                            self.pagers.remove(pager);
-                            self.objects.remove(object);
-                            turn.effects.push(Effect::Release(port, 1));
-                            return Err(code);
-                        }
-                        turn.effects.push(Effect::WatchDead(port));
-                        turn.effects.push(Effect::Talk(port));
-                    }
+        let made = match known {
+            Some(_) => self.object_make_external(port).map(|(object, pager)| {
+                // The old life's last words come first.
+                if let Some(old) = known.and_then(|id| self.pagers.get_mut(id)) {
+                    old.successor = Some(pager);
                 }
-                Ok(object)
-            }
-            Err(code) => {
-                turn.effects.push(Effect::Release(port, 1));
-                Err(code)
-            }
+                object
+            }),
+            None => self.object_of_fresh_port(turn, port),
+        };
+        if made.is_err() {
+            turn.effects.push(Effect::Release(port, 1));
         }
+        made
+    }
+
+    /// An object for a port that is nobody's yet, with one reference for the caller. Takes over the
+    /// reference to the right.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record. The right is still the caller's.
+    pub(crate) fn object_of_fresh_port<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        port: RightId,
+    ) -> Result<ObjectId, Kern> {
+        let (object, pager) = self.object_make_external(port)?;
+        let slot = Slot::Pending(pager.index());
+        if let Err(code) = self.ports.set(&mut self.nodes, u64::from(port.0), slot) {
+            self.pagers.remove(pager);
+            self.objects.remove(object);
+            return Err(code);
+        }
+        turn.effects.push(Effect::WatchDead(port));
+        turn.effects.push(Effect::Talk(port));
+        Ok(object)
     }
 
     /// Whether an object's life is over, so that mapping its port begins another.
@@ -199,6 +213,8 @@ impl Core {
             state: State::Initialising,
             tray: None,
             may_cache: false,
+            strategy: CopyStrategy::None,
+            temporary: false,
             serves_itself: false,
             cluster: 1,
             requests: NIL,
@@ -257,19 +273,26 @@ impl Core {
         if pager.state == State::Initialising {
             pager.state = State::Ready;
         }
-        let object = pager.object;
-        self.pager_set_strategy(object, attributes.strategy);
+        self.pager_set_strategy(id, attributes.strategy);
         self.wake_pager(id);
         self.ask_again(turn, id);
     }
 
-    /// The object's strategy as its pager says it: an external object that is copied symmetrically
-    /// has to settle who writes it, so that becomes delayed copying.
-    pub(crate) fn pager_set_strategy(&mut self, object: ObjectId, strategy: CopyStrategy) {
+    /// The object's strategy as its pager says it; `None`: temporary. An external object that is copied
+    /// symmetrically has to settle who writes it, so that becomes delayed copying.
+    pub(crate) fn pager_set_strategy(&mut self, id: Id<Pager>, said: Option<CopyStrategy>) {
+        let Some(pager) = self.pagers.get_mut(id) else {
+            return;
+        };
+        pager.temporary = said.is_none();
+        if let Some(said) = said {
+            pager.strategy = said;
+        }
+        let object = pager.object;
         if let Some(object) = self.objects.get_mut(object) {
-            object.strategy = match strategy {
-                CopyStrategy::Symmetric => CopyStrategy::Delay,
-                other => other,
+            object.strategy = match said {
+                None | Some(CopyStrategy::Symmetric) => CopyStrategy::Delay,
+                Some(other) => other,
             };
         }
     }
@@ -456,7 +479,8 @@ pub(crate) struct Attributes {
     pub(crate) may_cache: bool,
     pub(crate) serves_itself: bool,
     pub(crate) cluster: u32,
-    pub(crate) strategy: CopyStrategy,
+    /// `None`: temporary.
+    pub(crate) strategy: Option<CopyStrategy>,
 }
 
 impl Request {

@@ -2,8 +2,9 @@
 //!
 //! A *symmetric* copy makes both sides copy-on-write and costs nothing now. A *delayed* copy hangs
 //! a copy object over the source: whoever writes the source pushes the old page there first. With
-//! strategy NONE (and CALL, whose pager is not asked to copy) pages are copied one by one, which
-//! is the caller's work. Sharing an entry first settles what it owes to symmetric copies.
+//! strategy NONE pages are copied one by one, with CALL the pager makes the copy; both take time and
+//! are the caller's work ([`crate::copy::making`]). Sharing an entry first settles what it owes to
+//! symmetric copies.
 
 use ipc_abi::Kern;
 use ipc_abi::types::{CopyStrategy, Prot};
@@ -31,6 +32,8 @@ pub(crate) enum Copied {
     },
     /// The pages have to be copied, from this object.
     Slowly,
+    /// This pager is to make the copy.
+    Ask(Id<pager::Pager>),
     /// The pager is not ready, so the strategy is not known yet (rule 2).
     Wait(Id<pager::Pager>),
 }
@@ -83,7 +86,11 @@ impl Core {
             return Ok(Copied::Wait(pager));
         }
         match object.strategy {
-            CopyStrategy::None | CopyStrategy::Call => Ok(Copied::Slowly),
+            CopyStrategy::None => Ok(Copied::Slowly),
+            CopyStrategy::Call => Ok(match self.pager_of(id) {
+                Some((pager, record)) if record.state == pager::State::Ready => Copied::Ask(pager),
+                _ => Copied::Slowly,
+            }),
             CopyStrategy::Delay | CopyStrategy::Symmetric => {
                 let size = entry.offset.saturating_add(entry.size());
                 let copy = self.copy_delayed(turn, id, size)?;

@@ -71,7 +71,7 @@ impl Core {
         };
         for (index, &frame) in (page_of(args.offset)..).zip(&frames) {
             self.object_take_page(frame);
-            if self.supply_one((object, index), frame, flags, lock) {
+            if self.supply_one(turn, (object, index), frame, (flags, lock)) {
                 reply.used = reply.used.saturating_add(1);
                 continue;
             }
@@ -123,19 +123,27 @@ impl Core {
     }
 
     /// Puts a supplied page where it belongs, unless there is something already. Says whether it did.
-    fn supply_one(
+    fn supply_one<M: Machine>(
         &mut self,
+        turn: &mut Turn<'_, M>,
         (object, index): (ObjectId, u64),
         frame: Frame,
-        flags: Flags,
-        lock: Prot,
+        (flags, lock): (Flags, Prot),
     ) -> bool {
         let slot = self.slot(object, index);
-        if !matches!(slot, Slot::Pending(_) | Slot::Empty) {
-            return false;
-        }
+        let covered = match slot {
+            Slot::Pending(_) | Slot::Empty => None,
+            // The pager's copy of a range parts from the original here (rule 27).
+            Slot::Unavailable if self.objects.get(object).is_some_and(|o| o.shadow.is_some()) => {
+                self.shown_below(object, index)
+            }
+            Slot::Page(_) | Slot::Unavailable => return false,
+        };
         if self.object_add_page(object, index, frame, flags).is_err() {
             return false;
+        }
+        if let Some(old) = covered {
+            self.revoke_covered(turn.machine, (object, index), old);
         }
         if let Some(page) = self.pages.get_mut(frame) {
             page.lock = lock;
