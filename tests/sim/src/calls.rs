@@ -192,6 +192,12 @@ impl Pending {
         has(&self.reads, name)
     }
 
+    /// The cells whose bytes are being read.
+    #[must_use]
+    pub fn sources(&self) -> &[Cell] {
+        &self.reads
+    }
+
     /// Whether the bytes of a cell are being written.
     #[must_use]
     pub fn writes(&self, name: usize) -> bool {
