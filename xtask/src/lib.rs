@@ -12,7 +12,6 @@ pub mod docs;
 pub mod doctor;
 pub mod image;
 pub mod install;
-pub mod iso;
 mod layers;
 pub mod module;
 pub mod new_task;
