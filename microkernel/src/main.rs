@@ -33,12 +33,13 @@ use pmap::Memory;
 use world::World;
 
 /// What the first instructions call, on the kernel's stack, with early tables.
-extern "C" fn start(start_info: u64) -> ! {
+/// `loader` and `info` are what EAX and EBX were at a Multiboot2 entry; PVH has no `loader`.
+extern "C" fn start(loader: u32, info: u32) -> ! {
     console::init();
     gdt::init();
     idt::init();
     pic::mask_all();
-    let handover = or_stop(boot::pvh::read(start_info));
+    let handover = or_stop(boot::read(loader, info));
     console::set_level(handover.option("log"));
     trace::set(handover.option("trace"));
     let features = cpu::Features::detect();

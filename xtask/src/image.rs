@@ -11,6 +11,7 @@ use bootimg::{ElfError, Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Right
 use ipc_abi::layout::{USER_MAX, USER_MIN};
 
 use crate::build::{self, Program};
+use crate::iso;
 use crate::module::Module;
 use crate::run::LogLevel;
 
@@ -81,11 +82,14 @@ impl Programs {
 pub struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Put the image there [default: target/guest/image.tar]
+    /// Put the image there [default: image.tar, or with --iso image.iso, in target/guest]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Make an ISO that boots with GRUB, on BIOS and UEFI firmware, the kernel included
+    #[arg(long)]
+    iso: bool,
     /// Build nothing; say what is in this image
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "modules", "no_demo"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "iso", "modules", "no_demo"])]
     list: Option<PathBuf>,
 }
 
@@ -102,6 +106,13 @@ pub fn image(options: &Options) -> Result<u8> {
         .programs
         .contents(Ends::LastClient, LogLevel::default())?;
     let mut built = make("image", &contents)?;
+    if options.iso {
+        let out = options.out.clone();
+        let out = out.unwrap_or_else(|| built.path.with_extension("iso"));
+        iso::make(&built, "log=info", &out)?;
+        println!("ISO: {}", out.display());
+        return Ok(0);
+    }
     if let Some(out) = &options.out {
         fs::copy(&built.path, out)
             .with_context(|| format!("--out {}: cannot be written", out.display()))?;

@@ -1,10 +1,11 @@
-//! Gets the emulator where it is missing.
+//! Gets the emulator, and what makes bootable media, where they are missing.
 //!
-//! Where there is apt and the right to use it without a question, QEMU is installed; elsewhere the
+//! Where there is apt and the right to use it without a question, they are installed; elsewhere the
 //! error says what to install, and how.
 
 use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +19,10 @@ use crate::qemu::PROGRAM;
 /// What to install, and how, if it cannot be installed from here.
 pub fn ensure() -> Result<()> {
     if !is_here(PROGRAM) {
-        install()?;
+        install(&["qemu-system-x86"], BY_HAND)?;
+    }
+    if !is_here(PROGRAM) {
+        bail!("apt-get brought no {PROGRAM}; {BY_HAND}");
     }
     if !has_device("virtio-9p-pci")? {
         bail!(
@@ -27,6 +31,44 @@ pub fn ensure() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes sure that a bootable ISO can be made: GRUB for both kinds of firmware, and what it needs.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_grub() -> Result<()> {
+    let modules = ["i386-pc", "x86_64-efi"].map(|name| Path::new("/usr/lib/grub").join(name));
+    let programs = ["grub-mkrescue", "xorriso", "mformat"];
+    if programs.iter().all(|program| is_here(program)) && modules.iter().all(|m| m.is_dir()) {
+        return Ok(());
+    }
+    let packages = [
+        "grub-common",
+        "grub-pc-bin",
+        "grub-efi-amd64-bin",
+        "xorriso",
+        "mtools",
+    ];
+    install(
+        &packages,
+        "install GRUB for BIOS and UEFI, xorriso and mtools",
+    )
+}
+
+/// UEFI firmware for QEMU: installs it where it is missing.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_uefi() -> Result<PathBuf> {
+    let find = || {
+        let places = ["/usr/share/ovmf/OVMF.fd", "/usr/share/edk2/ovmf/OVMF.fd"];
+        places.iter().map(PathBuf::from).find(|path| path.is_file())
+    };
+    if find().is_none() {
+        install(&["ovmf"], "install OVMF, the UEFI firmware for QEMU")?;
+    }
+    find().context("no OVMF.fd; install OVMF, the UEFI firmware for QEMU")
 }
 
 /// Whether a program can be found on the path.
@@ -80,35 +122,29 @@ fn is_root() -> bool {
     })
 }
 
-fn install() -> Result<()> {
+/// Installs packages with apt. `by_hand`: what to do where that cannot be.
+fn install(packages: &[&str], by_hand: &str) -> Result<()> {
+    let names = packages.join(" ");
     let Some(apt) = installer() else {
-        bail!("{PROGRAM} is not installed, and cannot be from here (no root, no apt); {BY_HAND}");
+        bail!("missing, and cannot be installed from here (no root, no apt): {names}; {by_hand}");
     };
-    eprintln!("Installing QEMU (apt-get install qemu-system-x86) ...");
-    let install = [
-        "install",
-        "-y",
-        "-q",
-        "--no-install-recommends",
-        "qemu-system-x86",
-    ];
-    for step in [["update", "-q"].as_slice(), install.as_slice()] {
-        let mut words = apt.iter().chain(step);
+    eprintln!("Installing {names} (apt-get install) ...");
+    let update = vec!["update", "-q"];
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(packages);
+    for step in [update, install] {
+        let mut words = apt.iter().chain(&step);
         let program = words.next().copied().unwrap_or("apt-get");
         let output = Command::new(program)
             .args(words)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(Stdio::null())
             .output()?;
-        // An update may fail for one source of many; what counts is whether the package comes.
+        // An update may fail for one source of many; what counts is whether the packages come.
         if !output.status.success() && step.contains(&"install") {
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            bail!("QEMU could not be installed (see above); {BY_HAND}");
+            bail!("{names} could not be installed (see above); {by_hand}");
         }
     }
-    if is_here(PROGRAM) {
-        Ok(())
-    } else {
-        bail!("apt-get brought no {PROGRAM}; {BY_HAND}")
-    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ pub mod docs;
 pub mod doctor;
 pub mod image;
 pub mod install;
+pub mod iso;
 mod layers;
 pub mod module;
 pub mod new_task;

@@ -51,6 +51,27 @@ pub enum Accel {
     Kvm,
 }
 
+/// How the kernel comes into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// QEMU loads it.
+    #[default]
+    Kernel,
+    /// GRUB does, from an ISO, started by a BIOS.
+    Bios,
+    /// GRUB does, from an ISO, started by UEFI firmware.
+    Uefi,
+}
+
+/// An ISO to boot from.
+#[derive(Clone, Debug)]
+pub struct Iso {
+    /// Its file.
+    pub path: PathBuf,
+    /// The firmware; none: QEMU's own BIOS.
+    pub firmware: Option<PathBuf>,
+}
+
 /// A machine to be started.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -60,6 +81,8 @@ pub struct Machine {
     pub image: PathBuf,
     /// The kernel's command line.
     pub command_line: String,
+    /// What to boot from instead of the three above.
+    pub iso: Option<Iso>,
     /// Memory.
     pub memory: Memory,
     /// Number of processors.
@@ -86,6 +109,7 @@ impl Machine {
             kernel: kernel.to_path_buf(),
             image: image.to_path_buf(),
             command_line: String::new(),
+            iso: None,
             memory: Memory(256),
             cpus: 1,
             accel: Accel::Tcg,
@@ -123,9 +147,19 @@ impl Machine {
                 }
             }
         }
-        args.add("-kernel", &self.kernel)
-            .add("-initrd", &self.image);
-        args.add("-append", &self.command_line);
+        match &self.iso {
+            Some(iso) => {
+                if let Some(firmware) = &iso.firmware {
+                    args.add("-bios", firmware);
+                }
+                args.add("-cdrom", &iso.path);
+            }
+            None => {
+                args.add("-kernel", &self.kernel)
+                    .add("-initrd", &self.image);
+                args.add("-append", &self.command_line);
+            }
+        }
         args.add("-display", "none")
             .add("-serial", "stdio")
             .add("-monitor", "none");

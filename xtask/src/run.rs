@@ -10,8 +10,8 @@ use bootimg::Ends;
 
 use crate::boot::{End, boot};
 use crate::image::{self, Built, Programs};
-use crate::qemu::{self, Accel, Machine, Memory, Outcome};
-use crate::{install, trace};
+use crate::qemu::{self, Accel, Machine, Memory, Outcome, Way};
+use crate::{install, iso, trace};
 
 /// How much kernel and tasks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -71,6 +71,9 @@ pub struct Options {
     /// What executes the guest
     #[arg(long, value_enum, default_value_t)]
     pub accel: Accel,
+    /// How the kernel is loaded: by QEMU, or from an ISO by GRUB
+    #[arg(long, value_enum, default_value_t)]
+    pub boot: Way,
     /// Let guest time follow the wall clock instead of the number of instructions
     #[arg(long)]
     pub no_icount: bool,
@@ -105,6 +108,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let built = image::make("run", &contents)?;
     check_memory(options.memory, &built)?;
     let mut machine = machine(options, &built, share);
+    iso::insert(&mut machine, &built, options.boot)?;
     if options.gdb {
         eprintln!("{}", gdb_help(&built));
     }

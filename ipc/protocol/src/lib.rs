@@ -3,7 +3,7 @@
 //! | protocol | file | requests go to |
 //! |---|---|---|
 //! | address map | [`vm_map`] | the VM server, on the map port of a task |
-//! | its parts | [`vm_wire`], [`vm_share`], [`vm_inspect`], [`vm_advice`] | the same |
+//! | its parts | [`vm_wire`], [`vm_share`], [`vm_inspect`], [`vm_advice`], [`vm_range`] | the same |
 //! | memory entry | [`memory_entry`] | the VM server, on the port of a named entry |
 //! | copy | [`copy`] | the VM server, on the port of a copy |
 //! | memory object control | [`memory_object_control`] | the VM server, on the control port of an object |
@@ -43,6 +43,7 @@ pub mod memory_object_control;
 pub mod vm_advice;
 pub mod vm_inspect;
 pub mod vm_map;
+pub mod vm_range;
 pub mod vm_share;
 pub mod vm_wire;
 
@@ -61,6 +62,7 @@ pub const CATALOGUES: &[Catalogue] = &[
     vm_share::CATALOGUE,
     vm_inspect::CATALOGUE,
     vm_advice::CATALOGUE,
+    vm_range::CATALOGUE,
 ];
 
 #[cfg(test)]

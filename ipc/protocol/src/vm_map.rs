@@ -39,6 +39,8 @@ protocol! {
         Inspect: vm_inspect,
         /// How memory is used.
         Advice: vm_advice,
+        /// Maps that other maps show, and ranges set aside.
+        Range: vm_range,
     };
 
     /// Reserves memory that reads zero: read and write allowed, maximum all, inheritance copy.
@@ -459,7 +461,7 @@ protocol! {
 
     /// Brings pages of the range back to their pagers. Anonymous memory is passed over.
     ///
-    /// Flags that are not defined mean nothing. Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: both
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: a flag that is not defined, or both
     /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range; with CONTIGUOUS, a hole (after
     /// the rest was done).
     /// Source: R199-201, A7, A13.

@@ -7,11 +7,12 @@
 
 use core::ptr;
 
+use ipc_abi::boot::FrameRange;
 use kernel_core::addr::PhysAddr;
 use kernel_core::memory_map::MemoryRange;
 
 use super::layout::{DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO};
-use crate::boot::Handover;
+use crate::boot::{EARLY_LIMIT, Handover};
 
 const PAGE: u64 = 4096;
 const LARGE: u64 = 2 << 20;
@@ -52,19 +53,19 @@ pub(crate) fn kernel_extent() -> (u64, u64) {
 pub(crate) struct KernelHalf {
     /// Physical address of the root table, whose user half is empty.
     pub(crate) root: PhysAddr,
-    /// One past the last byte of RAM that kernel image and tables take.
-    pub(crate) end: u64,
+    /// The memory that the tables take.
+    pub(crate) tables: MemoryRange,
 }
 
-/// Builds the kernel half in the frames behind the image and loads it.
+/// Builds the kernel half in free memory and loads it.
 ///
 /// # Errors
-/// A text, if RAM behind the image is missing or taken by the boot image.
+/// A text, if there is no such memory.
 pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf, &'static str> {
-    let (start, end) = kernel_extent();
+    let (next, limit) = room(handover).ok_or(NO_ROOM)?;
     let mut builder = Builder {
-        next: end,
-        limit: room_behind(handover, start, end),
+        next,
+        limit,
         no_execute: if no_execute { 1 << 63 } else { 0 },
         root: 0,
     };
@@ -81,23 +82,31 @@ pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf,
     super::cpu::load_root(builder.root);
     Ok(KernelHalf {
         root: PhysAddr::new(builder.root).ok_or("the kernel lies beyond 4 TiB")?,
-        end: builder.next,
+        tables: MemoryRange::taken(next, builder.next),
     })
 }
 
-/// One past the last byte behind the image that may be used.
-fn room_behind(handover: &Handover, start: u64, end: u64) -> u64 {
-    let around = |range: &&MemoryRange| {
-        range.usable && range.start <= start && range.start.saturating_add(range.size) >= end
+const NO_ROOM: &str = "no memory below 4 GiB for the kernel's page tables";
+
+/// The lowest free memory that is surely large enough for the tables, and below what the early
+/// tables map: its first byte, and one past the last.
+fn room(handover: &Handover) -> Option<(u64, u64)> {
+    let ends = handover.ranges.iter().filter(|range| range.usable);
+    let top = ends
+        .map(|range| range.start.saturating_add(range.size))
+        .max()?;
+    // The root and what it names, a directory for each GiB, and tables for the kernel's image.
+    let needed = (257 + 64 + 2 * top.div_ceil(GIANT)) * PAGE;
+    let free = handover.free(None);
+    let bytes = |range: &FrameRange| {
+        let first = u64::from(range.first) * PAGE;
+        (
+            first,
+            (first + u64::from(range.count) * PAGE).min(EARLY_LIMIT),
+        )
     };
-    let limit = match handover.ranges.iter().find(around) {
-        Some(range) => range.start.saturating_add(range.size),
-        None => return end,
-    };
-    match handover.image {
-        Some((image, _)) if image >= end => limit.min(image),
-        _ => limit,
-    }
+    let mut gaps = free.iter().map(bytes);
+    gaps.find(|(first, end)| end.saturating_sub(*first) >= needed)
 }
 
 struct Builder {
@@ -112,7 +121,7 @@ impl Builder {
     fn frame(&mut self) -> Result<u64, &'static str> {
         let frame = self.next;
         if frame.saturating_add(PAGE) > self.limit {
-            return Err("no memory behind the kernel's image for its page tables");
+            return Err(NO_ROOM);
         }
         self.next = frame + PAGE;
         for index in 0..512 {

@@ -1,10 +1,10 @@
-//! The first instructions: from PVH's 32-bit protected mode to Rust in the higher half.
+//! The first instructions: from a loader's 32-bit protected mode to Rust in the higher half.
 //!
 //! ```text
-//! pvh_entry (32-bit, paging off)   EBX = PVH start info
+//! pvh_entry, multiboot2_entry (32-bit, paging off)   EBX = what the loader says
 //!   early tables: 0..4 GiB by 2 MiB pages at 0 and DIRECT_MAP, 0..1 GiB at KERNEL_BASE
 //!   CR4: PAE, SSE     EFER: LME, NXE     CR0: paging, write protect, FPU on
-//!   far jump to 64-bit code, then to the higher half, stack, `start(start_info)`
+//!   far jump to 64-bit code, then to the higher half, stack, `start(loader, info)`
 //! ```
 //! The early tables are writable and executable throughout; `tables` replaces them before any
 //! task exists. SSE is on before the first Rust function, since the precompiled `core` uses it.
@@ -12,6 +12,12 @@
 use core::arch::global_asm;
 
 use crate::arch::layout::KERNEL_BASE;
+
+/// First word of a Multiboot2 header.
+const MULTIBOOT2_HEADER: u32 = 0xE852_50D6;
+
+/// What [`crate::start`] is told of a PVH loader, which has no number of its own.
+pub(crate) const PVH: u32 = 0;
 
 /// Bytes of the kernel stack. There is one, because a thread that blocks leaves nothing on it.
 pub(crate) const STACK_SIZE: usize = 64 * 1024;
@@ -27,13 +33,37 @@ global_asm!(
     .quad pvh_entry - {base}
     .popsection
 
+    // In the first 32 KiB of the file, as the linker script sees to.
+    .pushsection .multiboot2, "a", @progbits
+    .balign 8
+multiboot2_header:
+    .long {header_magic}
+    .long 0                             // i386, protected mode
+    .long multiboot2_end - multiboot2_header
+    .long -({header_magic} + (multiboot2_end - multiboot2_header))
+    .balign 8
+    .word 3, 0                          // entry address: the ELF header's is virtual
+    .long 12
+    .long multiboot2_entry - {base}
+    .balign 8
+    .word 6, 0                          // modules on pages of their own
+    .long 8
+    .balign 8
+    .word 0, 0
+    .long 8
+multiboot2_end:
+    .popsection
+
     .pushsection .text.boot, "ax", @progbits
     .code32
     .global pvh_entry
 pvh_entry:
+    mov eax, {pvh}
+multiboot2_entry:                       // EAX = multiboot2::MAGIC
     cli
     cld
     mov esp, offset boot_stack_top - {base}
+    mov dword ptr [early_loader - {base}], eax
     mov ebp, ebx
 
     mov eax, 0x80000001
@@ -113,7 +143,8 @@ early_long:
     jmp rax
 early_higher_half:
     lea rsp, [rip + boot_stack_top]
-    mov edi, ebp
+    mov edi, [rip + early_loader]
+    mov esi, ebp
     xor ebp, ebp
     call {start}
     ud2
@@ -133,6 +164,8 @@ early_root:        .skip 4096
 early_low:         .skip 4096
 early_high:        .skip 4096
 early_directories: .skip 16384
+early_loader:      .skip 4
+    .balign 4096
     .global boot_stack_guard
 boot_stack_guard:  .skip 4096
 boot_stack:        .skip {stack}
@@ -141,6 +174,8 @@ boot_stack_top:
     .popsection
     "#,
     base = const KERNEL_BASE,
+    header_magic = const MULTIBOOT2_HEADER,
+    pvh = const PVH,
     stack = const STACK_SIZE,
     start = sym crate::start,
 );

@@ -23,10 +23,10 @@ use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW, USER_MIN};
 use ipc_abi::types::Prot;
 use kernel_core::addr::{Frame, PhysAddr, UserAddr};
-use kernel_core::memory_map::{self, FrameRanges, MemoryRange};
+use kernel_core::memory_map::{self, FrameRanges};
 use kernel_core::{Boot, SpaceId, ThreadStart};
 
-use super::Handover;
+use super::{Handover, LOW_MEMORY};
 use crate::arch::context::Saved;
 use crate::arch::tables::{self, KernelHalf};
 use crate::frames::{self, Depth};
@@ -39,8 +39,6 @@ const STACK_END: u64 = PHYSICAL_WINDOW - (1 << 20);
 const STACK_PAGES: u64 = 16;
 /// The server's segments lie below its stack.
 const PROGRAM_END: u64 = STACK_END - (1 << 20);
-/// Real mode's memory and the firmware's data are left alone.
-const LOW_MEMORY: u64 = 1 << 20;
 
 /// Why the machine cannot start. The text is one line that says what is wrong.
 #[derive(Clone, Copy, Debug)]
@@ -139,14 +137,8 @@ impl Program {
     ) -> Result<ServerMemory, BootError> {
         let (start, size) = self.image;
         let end = start.saturating_add(size);
-        let taken = [
-            MemoryRange::taken(0, LOW_MEMORY),
-            MemoryRange::taken(tables::kernel_extent().0, half.end),
-            MemoryRange::taken(start, end),
-        ];
-        let all = handover.ranges.iter().copied();
-        let memory = memory_map::usable(all.clone());
-        let mut free = memory_map::usable(all.chain(taken));
+        let memory = memory_map::usable(handover.ranges.iter().copied());
+        let mut free = handover.free(Some(half.tables));
         let image = frames_around(start, end);
         let extra = self.plan.pages().saturating_add(STACK_PAGES);
         let extra =

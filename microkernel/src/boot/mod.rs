@@ -1,15 +1,33 @@
 //! From the loader to a machine that can run tasks.
 //!
-//! Whatever loads the kernel must give what [`Handover`] says; [`pvh`] is the loader at hand.
+//! Whatever loads the kernel must give what [`Handover`] says: QEMU's `-kernel` by way of [`pvh`],
+//! GRUB by way of [`multiboot`].
 
 pub(crate) mod entry;
 pub(crate) mod first_task;
-pub(crate) mod pvh;
+mod multiboot;
+mod pvh;
 
-use kernel_core::memory_map::MemoryRange;
+use kernel_core::memory_map::{self, FrameRanges, MemoryRange};
+
+use crate::arch::tables;
 
 /// Most memory ranges that are taken from a loader.
 pub(crate) const RANGES_MAX: usize = 128;
+
+/// Real mode's memory and the firmware's data, which lie below, are left alone.
+const LOW_MEMORY: u64 = 1 << 20;
+/// Memory from here up is not mapped by the early tables.
+pub(crate) const EARLY_LIMIT: u64 = 1 << 32;
+
+/// Understands what the loader left at physical address `info`. `Err` says what is wrong with it.
+pub(crate) fn read(loader: u32, info: u32) -> Result<Handover, &'static str> {
+    match loader {
+        entry::PVH => pvh::read(info.into()),
+        multiboot2::MAGIC => multiboot::read(info),
+        _ => Err("the loader is neither PVH nor Multiboot2"),
+    }
+}
 
 /// What a loader hands over. The strings and the image lie in memory that the direct map shows.
 pub(crate) struct Handover {
@@ -22,6 +40,27 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
+    /// Nothing yet, but for the boot image.
+    const fn with_image(image: Option<(u64, u64)>) -> Handover {
+        Handover {
+            ranges: heapless::Vec::new(),
+            image,
+            command_line: heapless::Vec::new(),
+        }
+    }
+
+    /// The memory that neither firmware, kernel, boot image nor `other` takes.
+    pub(crate) fn free(&self, other: Option<MemoryRange>) -> FrameRanges {
+        let (kernel_start, kernel_end) = tables::kernel_extent();
+        let (start, size) = self.image.unwrap_or((0, 0));
+        let taken = [
+            MemoryRange::taken(0, LOW_MEMORY),
+            MemoryRange::taken(kernel_start, kernel_end),
+            MemoryRange::taken(start, start.saturating_add(size)),
+        ];
+        memory_map::usable(self.ranges.iter().copied().chain(taken).chain(other))
+    }
+
     /// The value of the word `key=value` of the command line, or the last of several.
     pub(crate) fn option(&self, key: &str) -> Option<&str> {
         let line = core::str::from_utf8(&self.command_line).ok()?;

@@ -7,16 +7,14 @@ use core::ptr;
 
 use kernel_core::memory_map::MemoryRange;
 
-use super::Handover;
+use super::{EARLY_LIMIT, Handover};
 use crate::arch::layout::DIRECT_MAP;
 
 /// First word of the start info.
 const MAGIC: u32 = 0x336E_C578;
-/// Memory above this is not mapped by the early tables.
-const EARLY_LIMIT: u64 = 1 << 32;
 
 /// Reads the start info at physical address `info`. `Err` says what is wrong with it.
-pub(crate) fn read(info: u64) -> Result<Handover, &'static str> {
+pub(super) fn read(info: u64) -> Result<Handover, &'static str> {
     if word32(info) != Some(MAGIC) {
         return Err("the loader is not PVH: no start info");
     }
@@ -31,11 +29,7 @@ pub(crate) fn read(info: u64) -> Result<Handover, &'static str> {
     } else {
         word64(list).zip(word64(list + 8))
     };
-    let mut handover = Handover {
-        ranges: heapless::Vec::new(),
-        image,
-        command_line: heapless::Vec::new(),
-    };
+    let mut handover = Handover::with_image(image);
     read_command_line(word64(info + 24).unwrap_or(0), &mut handover);
     read_memory_map(info, &mut handover);
     Ok(handover)

@@ -104,10 +104,31 @@ impl Core {
         if !self.map_teardown_step(map) {
             return;
         }
+        self.reserved_end(map);
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));
-        if let Some(record) = self.maps.remove(map) {
-            self.dying_maps = record.dying_next;
+        // A map that it showed may have come before it meanwhile.
+        self.dying_unlink(map);
+        if self.maps.remove(map).is_some() {
             turn.effects.push(Effect::SpaceGone(map));
+        }
+    }
+
+    /// Takes a map out of the list of those that end.
+    fn dying_unlink(&mut self, map: MapId) {
+        let Some(next) = self.maps.get(map).map(|map| map.dying_next) else {
+            return;
+        };
+        if self.dying_maps == map.index() {
+            self.dying_maps = next;
+            return;
+        }
+        let mut at = self.dying_maps;
+        while let Some(record) = self.maps.at_mut(at) {
+            if record.dying_next == map.index() {
+                record.dying_next = next;
+                return;
+            }
+            at = record.dying_next;
         }
     }
 
@@ -150,7 +171,7 @@ impl Core {
                 turn.effects.push(Effect::PortGone(port));
             }
             PortOf::Map(map) => {
-                self.map_end(map);
+                self.map_unnamed(map);
                 turn.effects.push(Effect::PortGone(port));
             }
         }

@@ -40,6 +40,8 @@ pub struct Census {
     pub asked: u32,
     /// Named entries.
     pub named: u32,
+    /// Ranges of maps that were set aside.
+    pub reserved: u32,
     /// Operations.
     pub ops: u32,
     /// Faults and operations that wait.
@@ -82,6 +84,7 @@ impl Core {
             copies: self.copies.len(),
             asked: self.asked.len(),
             named: self.named.len(),
+            reserved: self.reserved.len(),
             ops: self.ops.len(),
             waiters: self.waiters.len(),
             loans: self.loans.len(),
@@ -96,21 +99,21 @@ impl Core {
     pub fn would_grant(&self, map: MapId, page: u64) -> Option<(Frame, Prot)> {
         let address = bytes_of(page);
         let record = self.maps.get(map)?;
-        let entry = self
-            .entries
-            .at(record.tree.find(&self.entries, address).0)?;
+        let link = record.tree.find(&self.entries, address);
+        let leaf = self.leaf_at(link.0, address)?;
+        let entry = self.entries.at(leaf.link)?;
         let top = entry.object?;
-        let index = page_of(entry.offset_of(address));
+        let index = page_of(entry.offset_of(leaf.inner_of(address)));
         let object = self.objects.get(top)?;
-        let read_only = entry.protection.difference(Prot::WRITE);
+        let read_only = leaf.rights.difference(Prot::WRITE);
         match object.kind {
             Kind::Device { first } => {
                 let frame = first.0.checked_add(u32::try_from(index).ok()?)?;
-                return Some((Frame(frame), entry.protection));
+                return Some((Frame(frame), leaf.rights));
             }
             Kind::Tray(tray) => {
                 return match object.pages.get(&self.nodes, index) {
-                    Slot::Page(frame) => Some((frame, entry.protection)),
+                    Slot::Page(frame) => Some((frame, leaf.rights)),
                     _ => {
                         let slot = u32::try_from(index).ok()?;
                         Some((self.tray_shown(tray, slot)?, Prot::READ))
@@ -124,12 +127,9 @@ impl Core {
             let writable = page.state == State::Resident
                 && page.flags.contains(Flags::DIRTY)
                 && !entry.needs_copy
+                && !leaf.copies
                 && !self.owes_push(top, index);
-            let rights = if writable {
-                entry.protection
-            } else {
-                read_only
-            };
+            let rights = if writable { leaf.rights } else { read_only };
             return self.grant(frame, rights);
         }
         let (mut at, mut index) = (top, index);
@@ -162,6 +162,7 @@ impl Core {
         self.copies.set_limit(limit);
         self.asked.set_limit(limit);
         self.named.set_limit(limit);
+        self.reserved.set_limit(limit);
         self.ops.set_limit(limit);
         self.waiters.set_limit(limit);
         self.loans.set_limit(limit);
@@ -179,9 +180,7 @@ impl Core {
     /// The objects that a look-up of page number `page` of a map passes, from the top down to the one
     /// that decides, each with the page's number in it and what it has there.
     pub fn chain(&self, map: MapId, page: u64) -> impl Iterator<Item = (&Object, u64, Slot)> {
-        let entry = self.entry_at(map, page);
-        let top = entry.and_then(|e| Some((e.object?, page_of(e.offset_of(bytes_of(page))))));
-        let mut at = top;
+        let mut at = self.object_at(map, bytes_of(page));
         core::iter::from_fn(move || {
             let (id, index) = at?;
             let object = self.objects.get(id)?;

@@ -59,7 +59,7 @@ impl Core {
     /// Forgets a named entry: its port has no senders. Mapped memory stays (row 13).
     pub(crate) fn named_discard(&mut self, id: NamedEntryId) {
         if let Some(entry) = self.named.remove(id) {
-            self.map_end(entry.map);
+            self.map_unnamed(entry.map);
         }
     }
 

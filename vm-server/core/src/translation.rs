@@ -12,11 +12,11 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::Core;
-use crate::event::ObjectId;
+use crate::event::{MapId, ObjectId};
 use crate::machine::{Machine, REVOKE_MAX, Revoke, Seen};
 use crate::object::page::{Frame, Places};
 use crate::object::pages::Slot;
-use crate::range::{bytes_of, page_of};
+use crate::range::{PAGE_SIZE, Span, bytes_of, page_of};
 use crate::slab::NIL;
 
 /// Elements on their way to the machine, in the list that the core keeps for them.
@@ -218,13 +218,34 @@ impl Core {
         let offset = bytes_of(number);
         let mut link = self.objects.at(object).map_or(NIL, |object| object.entries);
         while let Some(entry) = self.entries.at(link) {
-            let (map, start, size) = (entry.map.index(), entry.start, entry.size());
+            let (map, start, size) = (entry.map, entry.start, entry.size());
             let inside = offset.checked_sub(entry.offset);
             link = entry.object_next;
             if let Some(inside) = inside.filter(|inside| *inside < size) {
-                let place = page_of(start.saturating_add(inside));
-                self.revoke_at(machine, batch, (map, place), what);
+                let place = start.saturating_add(inside);
+                self.revoke_shown(machine, batch, (map, place), what);
             }
+        }
+    }
+
+    /// Revokes at an address of a map, and wherever that shows in other maps.
+    fn revoke_shown<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        batch: &mut Batch,
+        (map, address): (MapId, u64),
+        what: (Frame, Prot),
+    ) {
+        if self.shared(map).is_none() {
+            return self.revoke_at(machine, batch, (map.index(), page_of(address)), what);
+        }
+        let Some(page) = Span::exact(address, address.saturating_add(PAGE_SIZE)) else {
+            return;
+        };
+        let mut places = self.places_of(map, page);
+        while let Some((map, page)) = self.next_place(&mut places) {
+            let place = (map.index(), page_of(page.start()));
+            self.revoke_at(machine, batch, place, what);
         }
     }
 }

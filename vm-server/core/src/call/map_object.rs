@@ -101,6 +101,12 @@ impl Core {
             mapping.protection &= entry.protection;
             mapping.max_protection &= entry.protection;
         }
+        if self.shared(entry.map).is_some() {
+            let range = self.map_place(call.map, mapping.place)?;
+            let entry = self.submap_entry(&mapping, entry, range)?;
+            let reply = mapped(range.start());
+            return self.enter_at(turn, call, entry, mapping.place.flags, reply);
+        }
         if !entry.protection.contains(mapping.max_protection) {
             return Err(Kern::InvalidRight);
         }
@@ -242,12 +248,13 @@ impl Mapping {
     }
 
     /// The entry, of anonymous memory so far.
-    fn entry(&self, range: Span) -> Entry {
+    pub(super) fn entry(&self, range: Span) -> Entry {
         Entry {
             protection: self.protection,
             max_protection: self.max_protection,
             inheritance: self.inheritance,
             tag: tag_of(self.place.flags),
+            permanent: self.place.flags.contains(MapFlags::PERMANENT),
             ..Entry::anonymous(self.map, range.start(), range.end())
         }
     }
@@ -256,7 +263,7 @@ impl Mapping {
 impl Mapping {
     /// Whether the mapping is to have memory of its own. For what has a hidden map a private mapping
     /// is a snapshot, which is a private mapping with one promise more (amendment A6).
-    const fn copies(&self) -> bool {
+    pub(super) const fn copies(&self) -> bool {
         self.copy || self.place.flags.contains(MapFlags::PRIVATE)
     }
 
@@ -264,7 +271,7 @@ impl Mapping {
     ///
     /// # Errors
     /// `KERN_INVALID_ARGUMENT`: it leaves the thing.
-    fn window(&self, size: u64) -> Result<Span, Kern> {
+    pub(super) fn window(&self, size: u64) -> Result<Span, Kern> {
         let end = self.offset.checked_add(self.place.size);
         let size = round_page(size).unwrap_or(size);
         end.filter(|end| *end <= size)
@@ -276,7 +283,7 @@ impl Mapping {
     pub(super) fn copyout(&self, source: MapId, window: Span, range: Span, mode: Mode) -> CopyOut {
         let reply = Reply::map(mapped(range.start()));
         let clear = match self.place.flags.contains(MapFlags::OVERWRITE) {
-            true => Some(Remove::new(self.map, range, reply)),
+            true => Some(Remove::for_another(self.map, range, reply)),
             false => None,
         };
         CopyOut {
@@ -290,6 +297,7 @@ impl Mapping {
                 max_protection: self.max_protection,
                 inheritance: self.inheritance,
                 tag: tag_of(self.place.flags),
+                permanent: self.place.flags.contains(MapFlags::PERMANENT),
             },
             clear,
             staged: None,

@@ -2,12 +2,12 @@
 
 mod advice;
 mod control;
-mod decode;
 mod device;
 mod entry;
 mod inspect;
 mod map_object;
 pub(crate) mod msync;
+mod range;
 mod share;
 pub(crate) mod vm_copy;
 pub(crate) mod vm_map;

@@ -87,11 +87,6 @@ impl Transfer {
         }
     }
 
-    /// Whether the copy is still being made.
-    pub(crate) const fn is_copying(&self) -> bool {
-        matches!(self.stage, Stage::In(_))
-    }
-
     /// It reads from a hidden map that ends with it.
     pub(super) const fn reading(self, map: MapId) -> Transfer {
         let [_, copy] = self.hidden;
@@ -239,6 +234,7 @@ impl Core {
             max_protection: Prot::ALL,
             inheritance: Inherit::Copy,
             tag: tag_of(flags),
+            permanent: false,
         };
         let work = CopyOut {
             source: copy.map,

@@ -113,6 +113,7 @@ impl Core {
             Request::Share(request) => self.call_share(turn, call, request),
             Request::Inspect(request) => self.call_inspect(turn, call, request),
             Request::Advice(request) => self.call_advice(turn, call, request),
+            Request::Range(request) => self.call_range(turn, call, request),
         }
     }
 
@@ -158,6 +159,7 @@ impl Core {
         let range = self.map_place(call.map, place)?;
         let mut entry = Entry::anonymous(call.map, range.start(), range.end());
         entry.tag = tag_of(flags);
+        entry.permanent = flags.contains(MapFlags::PERMANENT);
         self.enter_at(turn, call, entry, flags, allocated(range.start()))
     }
 

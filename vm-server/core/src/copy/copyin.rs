@@ -12,6 +12,7 @@ use crate::copy::slowly::Slow;
 use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::entry::Entry;
+use crate::map::submap::window::Window;
 use crate::object::strategy::Copied;
 use crate::op::BUDGET;
 use crate::op::wait::WaitOn;
@@ -123,67 +124,71 @@ impl Core {
             }
             return entered.map(|()| Slow::More);
         }
-        self.lowered = 0;
         for _ in 0..BUDGET {
-            if self.lowered >= BUDGET {
-                break;
-            }
             if work.cursor >= work.range.end() {
                 return Ok(Slow::Done);
             }
-            let link = self.copyin_entry(work)?;
-            let entry = *self.entries.at(link).ok_or(Kern::InvalidAddress)?;
-            let range = Span::exact(entry.start, entry.end).ok_or(Kern::InvalidAddress)?;
-            match self.entry_copy(turn, link)? {
-                Copied::Quickly {
-                    object,
-                    offset,
-                    needs_copy,
-                    lower,
-                } => {
-                    if lower {
-                        self.entry_lower(turn.machine, &entry);
-                    }
-                    if let Err(code) = self.copyin_enter(work, range, object, offset, needs_copy) {
-                        if let Some(object) = object {
-                            self.object_deallocate(object);
-                        }
-                        return Err(code);
-                    }
-                }
-                Copied::Slowly => {
-                    work.making = Some(self.making(turn, link, work.source, None)?);
-                    return Ok(Slow::More);
-                }
-                Copied::Ask(pager) => {
-                    work.making = Some(self.making(turn, link, work.source, Some(pager))?);
-                    return Ok(Slow::More);
-                }
-                Copied::Again => return Ok(Slow::More),
-                Copied::Wait(pager) => {
-                    self.op_park(turn, waiter, WaitOn::Pager(pager));
-                    return Ok(Slow::Wait);
-                }
+            let window = self.copyin_window(work)?;
+            let progress = self.copyin_one(turn, work, window.link, waiter);
+            self.window_close(&window);
+            match progress? {
+                Slow::Done => {}
+                progress => return Ok(progress),
             }
         }
         Ok(Slow::More)
     }
 
-    /// The entry at the cursor, readable and cut to the range.
-    fn copyin_entry(&mut self, work: &CopyIn) -> Result<u32, Kern> {
-        let link = self
-            .map_lookup(work.source, work.cursor)
-            .ok_or(Kern::InvalidAddress)?;
-        let entry = self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
+    /// Copies the memory of one entry, or begins to.
+    fn copyin_one<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut CopyIn,
+        link: u32,
+        waiter: u32,
+    ) -> Result<Slow, Kern> {
+        let entry = *self.entries.at(link).ok_or(Kern::InvalidAddress)?;
         if !entry.protection.contains(Prot::READ) {
             return Err(Kern::ProtectionFailure);
         }
-        let end = entry.end;
-        let link = self.map_clip(work.source, work.cursor)?;
-        if end > work.range.end() {
-            self.map_clip(work.source, work.range.end())?;
+        let range = Span::exact(entry.start, entry.end).ok_or(Kern::InvalidAddress)?;
+        match self.entry_copy(turn, link)? {
+            Copied::Quickly {
+                object,
+                offset,
+                needs_copy,
+                lower,
+            } => {
+                if lower {
+                    self.entry_lower(turn.machine, &entry);
+                }
+                if let Err(code) = self.copyin_enter(work, range, object, offset, needs_copy) {
+                    if let Some(object) = object {
+                        self.object_deallocate(object);
+                    }
+                    return Err(code);
+                }
+            }
+            Copied::Slowly => {
+                work.making = Some(self.making(turn, link, work.source, None)?);
+                return Ok(Slow::More);
+            }
+            Copied::Ask(pager) => {
+                work.making = Some(self.making(turn, link, work.source, Some(pager))?);
+                return Ok(Slow::More);
+            }
+            Copied::Wait(pager) => {
+                self.op_park(turn, waiter, WaitOn::Pager(pager));
+                return Ok(Slow::Wait);
+            }
         }
-        Ok(link.0)
+        Ok(Slow::Done)
+    }
+
+    /// What is at the cursor.
+    fn copyin_window(&mut self, work: &CopyIn) -> Result<Window, Kern> {
+        let range = Span::exact(work.cursor, work.range.end()).ok_or(Kern::InvalidAddress)?;
+        self.window_open(work.source, range)
     }
 
     /// Puts the memory of one source range into the copy, which takes over the reference.

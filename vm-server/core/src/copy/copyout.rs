@@ -32,6 +32,7 @@ pub(crate) struct Attributes {
     pub(crate) max_protection: Prot,
     pub(crate) inheritance: Inherit,
     pub(crate) tag: u8,
+    pub(crate) permanent: bool,
 }
 
 /// Mapping a window of a hidden map.
@@ -187,6 +188,7 @@ impl Core {
                 max_protection: work.attributes.max_protection,
                 inheritance: work.attributes.inheritance,
                 tag: work.attributes.tag,
+                permanent: work.attributes.permanent,
                 ..Entry::anonymous(
                     work.target,
                     work.address.saturating_add(start),

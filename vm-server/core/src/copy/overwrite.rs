@@ -46,7 +46,7 @@ impl Core {
         size: u64,
     ) -> Result<Overwrite, Kern> {
         let (range, _) = super::pages_of(to, size)?;
-        let check = Walk::new(target, range);
+        let check = Walk::new(target, range).through();
         Ok(Overwrite {
             source,
             from,
@@ -107,8 +107,12 @@ impl Core {
             .map_lookup(work.target, to)
             .ok_or(Kern::InvalidAddress)?;
         let entry = *self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
+        if entry.submap.is_some() {
+            // Writing a page takes the piece out of the map first (rule 77).
+            return Ok(None);
+        }
         writable(&entry)?;
-        if !self.is_exchangeable(&entry) {
+        if !self.is_exchangeable(&entry) || self.map_is_sealed(work.target) {
             return Ok(None);
         }
         let source = self

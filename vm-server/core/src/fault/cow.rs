@@ -91,7 +91,7 @@ impl Core {
                     && self
                         .entries
                         .at(look.link)
-                        .is_some_and(|e| e.object_next == NIL)
+                        .is_some_and(|e| e.object_next == NIL && self.shared(e.map).is_none())
             });
         if !only {
             self.revoke_covered(turn.machine, (look.top, look.index), old);
@@ -109,7 +109,6 @@ impl Core {
         if !look.copied {
             return Ok(());
         }
-        self.lower_again(look.link);
         self.object_push(turn, (look.top, look.index), frame)
     }
 

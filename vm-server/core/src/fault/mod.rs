@@ -9,6 +9,7 @@
 
 mod ahead;
 mod cow;
+mod nested;
 pub(crate) mod pagein;
 #[cfg(test)]
 mod tests;
@@ -117,7 +118,7 @@ impl Core {
             access: fault.access,
             token: fault.token,
         };
-        let waiter = self.waiter_new(what, Some(fault.token), turn.now)?;
+        let waiter = self.waiter_new(what, turn.now)?;
         self.op_park(turn, waiter, on);
         Ok(())
     }
@@ -230,6 +231,9 @@ impl Core {
         }
         let write = access.contains(Prot::WRITE);
         if entry.object.is_none() {
+            if entry.submap.is_some() {
+                return self.resolve_nested(turn, (map, address, link), access, asker);
+            }
             if asker == Asker::Operation && !write {
                 return Ok(Resolved::Zero);
             }
@@ -249,16 +253,28 @@ impl Core {
             access,
             rights: entry.protection,
             needs_copy: entry.needs_copy,
-            copied: object.is_copied(),
+            copied: object.copy.is_some(),
         };
+        self.resolve_in(turn, &look, asker)
+    }
+
+    /// A look-up that has come to an object.
+    #[inline]
+    fn resolve_in<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        look: &Look,
+        asker: Asker,
+    ) -> Result<Resolved, Kern> {
+        let object = self.objects.get(look.top).ok_or(Kern::InvalidAddress)?;
         match object.kind {
             Kind::Internal | Kind::External => {}
-            Kind::Device { first } => return device(&look, first, object.size),
-            Kind::Tray(tray) => return self.tray_resolve(turn, tray, &look, asker),
+            Kind::Device { first } => return device(look, first, object.size),
+            Kind::Tray(tray) => return self.tray_resolve(turn, tray, look, asker),
         }
-        match object.pages.get(&self.nodes, index) {
-            Slot::Page(frame) => self.found_in_top(turn, &look, frame),
-            slot => self.resolve_below(turn, &look, (slot, object.pages.used() == 0), asker),
+        match object.pages.get(&self.nodes, look.index) {
+            Slot::Page(frame) => self.found_in_top(turn, look, frame),
+            slot => self.resolve_below(turn, look, (slot, object.pages.used() == 0), asker),
         }
     }
 
@@ -379,7 +395,7 @@ pub(crate) struct Look {
     pub(crate) rights: Prot,
     /// The entry is copy-on-write, and this is a read.
     pub(crate) needs_copy: bool,
-    /// The object has a copy object, or is about to get one.
+    /// The object has a copy object.
     pub(crate) copied: bool,
 }
 

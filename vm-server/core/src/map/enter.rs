@@ -4,6 +4,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::MapFlags;
 
 use super::entry::Entry;
+use super::reserve::RESERVED_MAX;
 use super::tree::{Link, Want};
 use crate::Core;
 use crate::event::MapId;
@@ -26,18 +27,15 @@ impl Core {
     /// The range that a mapping gets. With OVERWRITE other entries may lie in it.
     ///
     /// # Errors
-    /// `KERN_NO_SPACE`: no hole fits; or the fixed address violates the mask. `KERN_INVALID_ADDRESS`:
+    /// `KERN_NO_ACCESS`: the map is sealed. `KERN_NO_SPACE`: no hole fits; or the fixed address violates the mask. `KERN_INVALID_ADDRESS`:
     /// the fixed range does not lie inside the map. `KERN_NO_SPACE`: it is taken (rule 87).
     pub(crate) fn map_place(&self, map: MapId, place: Place) -> Result<Span, Kern> {
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        if self.map_is_sealed(map) {
+            return Err(Kern::NoAccess);
+        }
         if place.flags.contains(MapFlags::ANYWHERE) {
-            let want = Want {
-                hint: place.address,
-                size: place.size,
-                mask: place.mask | PAGE_MASK,
-            };
-            let start = record.tree.find_space(&self.entries, want);
-            return span(start.ok_or(Kern::NoSpace)?, place.size);
+            return self.map_hole(map, place);
         }
         if place.address & place.mask != 0 {
             return Err(Kern::NoSpace);
@@ -50,6 +48,27 @@ impl Core {
             return Err(Kern::NoSpace);
         }
         Ok(range)
+    }
+
+    /// The lowest range from the hint on that is free and not set aside.
+    fn map_hole(&self, map: MapId, place: Place) -> Result<Span, Kern> {
+        let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        let mut hint = place.address;
+        // Each turn passes a range that was set aside.
+        for _ in 0..=RESERVED_MAX {
+            let want = Want {
+                hint,
+                size: place.size,
+                mask: place.mask | PAGE_MASK,
+            };
+            let start = record.tree.find_space(&self.entries, want);
+            let range = span(start.ok_or(Kern::NoSpace)?, place.size)?;
+            match self.reserved_in(map, range) {
+                Some(reserved) => hint = reserved.end(),
+                None => return Ok(range),
+            }
+        }
+        Err(Kern::NoSpace)
     }
 
     /// Whether no entry lies in a range.

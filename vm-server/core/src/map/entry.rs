@@ -52,7 +52,7 @@ pub struct Entry {
     pub object_prev: u32,
     /// The map that shows here, from the address `offset` on ([`crate::map::submap`]).
     pub submap: Option<MapId>,
-    /// It is never replaced, and gives up its memory but not its place (rule 89).
+    /// It is never replaced, and when it is removed it loses its rights, but not its place (rule 89).
     pub permanent: bool,
     pub(crate) hooks: Hooks,
 }

@@ -41,8 +41,6 @@ enum Forked {
     Done(bool),
     /// Its pages are being copied.
     Slowly,
-    /// It takes more steps; the same entry comes again.
-    Again,
     /// The step has parked the operation; the same entry comes again.
     Wait,
 }
@@ -57,7 +55,14 @@ impl Core {
         let mut child = Map::new(like.min(), like.max());
         child.page_limit = like.page_limit;
         child.entry_limit = like.entry_limit;
-        self.maps.insert(child)
+        let child = self.maps.insert(child)?;
+        match self.reserve_like(parent, child) {
+            Ok(()) => Ok(child),
+            Err(code) => {
+                self.map_end(child);
+                Err(code)
+            }
+        }
     }
 
     /// One step of forking: up to [`BUDGET`] entries, or as many pages of one.
@@ -112,11 +117,7 @@ impl Core {
     ) -> Result<Progress, Kern> {
         let (mut low, mut high) = (u64::MAX, 0);
         let mut outcome = Ok(Progress::More);
-        self.lowered = 0;
         for _ in 0..BUDGET {
-            if self.lowered >= BUDGET {
-                break;
-            }
             let (link, entry) = match self.fork_next(work) {
                 Ok(Some(found)) => found,
                 Ok(None) => {
@@ -140,7 +141,6 @@ impl Core {
                     work.cursor = entry.end;
                     break;
                 }
-                Ok(Forked::Again) => break,
                 Ok(Forked::Wait) => {
                     outcome = Ok(Progress::Wait);
                     break;
@@ -183,6 +183,12 @@ impl Core {
             ..*entry
         };
         match child.inheritance {
+            Inherit::Share if child.submap.is_some() => {
+                self.fork_insert(child)?;
+                Ok(Forked::Done(false))
+            }
+            // Rule 125.
+            _ if child.submap.is_some() => Ok(Forked::Done(false)),
             Inherit::Share if !child.is_tray => {
                 let (object, offset) = self.entry_share(turn, link.0)?;
                 child.object = Some(object);
@@ -241,7 +247,6 @@ impl Core {
                 work.making = Some((making, child));
                 Ok(Forked::Slowly)
             }
-            Ok(Copied::Again) => Ok(Forked::Again),
             Ok(Copied::Wait(pager)) => {
                 self.op_park(turn, waiter, WaitOn::Pager(pager));
                 Ok(Forked::Wait)

@@ -2,7 +2,8 @@
 
 use super::tree::Link;
 use crate::Core;
-use crate::event::MapId;
+use crate::event::{MapId, ObjectId};
+use crate::range::page_of;
 
 impl Core {
     /// The entry of a map that contains `address`: the last one found, else by the tree.
@@ -19,5 +20,15 @@ impl Core {
         self.entries.at(link.0)?;
         record.hit = link.0;
         Some(link)
+    }
+
+    /// The object that a look-up of an address comes to first, through maps that are shown, and the
+    /// page's number in it.
+    pub(crate) fn object_at(&self, map: MapId, address: u64) -> Option<(ObjectId, u64)> {
+        let link = self.maps.get(map)?.tree.find(&self.entries, address);
+        let leaf = self.leaf_at(link.0, address)?;
+        let entry = self.entries.at(leaf.link)?;
+        let offset = entry.offset_of(leaf.inner_of(address));
+        Some((entry.object?, page_of(offset)))
     }
 }

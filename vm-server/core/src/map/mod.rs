@@ -17,6 +17,7 @@ mod lookup;
 pub mod protect;
 mod region;
 pub mod remove;
+pub(crate) mod reserve;
 pub mod submap;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -59,6 +60,8 @@ pub struct Map {
     pub dying: bool,
     /// Next map whose entries are being removed.
     pub dying_next: u32,
+    /// First of the ranges that were set aside.
+    pub(crate) reserved: u32,
     /// Other maps show it, or may come to.
     pub shared: Option<submap::Shared>,
 }
@@ -80,6 +83,7 @@ impl Map {
             waiting: List::EMPTY,
             dying: false,
             dying_next: NIL,
+            reserved: NIL,
             shared: None,
         }
     }

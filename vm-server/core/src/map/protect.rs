@@ -72,6 +72,8 @@ impl Change {
             {
                 Err(Kern::ProtectionFailure)
             }
+            // What is shown is one's own by parts only (rule 118).
+            Change::Inherit(Inherit::Copy) if entry.submap.is_some() => Err(Kern::InvalidArgument),
             _ => Ok(()),
         }
     }

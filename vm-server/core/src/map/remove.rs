@@ -4,6 +4,8 @@
 //! reach it. Anonymous memory that is given up in part gives its pages up too, where it is easy to see
 //! that nobody else can reach them; else they stay until the object goes.
 
+use core::cell::Cell;
+
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
@@ -29,49 +31,83 @@ pub struct Remove {
     walk: Walk,
     then: Option<Entry>,
     answer: Reply,
+    /// Something else is to come in place of the range.
+    replaces: bool,
+    /// A permanent entry is in the way of that: permanent entries lose their rights, and no more
+    /// happens (rule 89).
+    barred: bool,
 }
 
 impl Remove {
     /// Of the part of a range that lies inside the map.
     pub(crate) const fn new(map: MapId, range: Span, answer: Reply) -> Remove {
         Remove {
-            walk: Walk::new(map, range),
+            walk: Walk::new(map, range).through(),
             then: None,
             answer,
+            replaces: false,
+            barred: false,
+        }
+    }
+
+    /// As [`Remove::new`], to make room for something else.
+    pub(crate) const fn for_another(map: MapId, range: Span, answer: Reply) -> Remove {
+        Remove {
+            replaces: true,
+            ..Remove::new(map, range, answer)
         }
     }
 
     /// Of what lies where `entry` is to be. It brings a reference to its object.
     pub(crate) fn replaced_by(entry: Entry, answer: Reply) -> Option<Remove> {
+        let range = Span::exact(entry.start, entry.end)?;
         Some(Remove {
-            walk: Walk::new(entry.map, Span::exact(entry.start, entry.end)?),
             then: Some(entry),
-            answer,
+            ..Remove::for_another(entry.map, range, answer)
         })
     }
 }
 
 impl Core {
-    /// One step of removing. Wirings of the user end with their entries (rule 142).
+    /// One step of removing. Wirings of the user end with their entries (rule 142). A permanent entry
+    /// stays, without any rights.
     ///
     /// # Errors
-    /// `KERN_PROTECTION_FAILURE`: the slots of a tray lie in the range. `KERN_RESOURCE_SHORTAGE`: no
-    /// records for the cuts at its ends. Nothing has changed; a successor is given up.
+    /// `KERN_PROTECTION_FAILURE`: the slots of a tray lie in the range, or permanent entries of a map
+    /// that it shows. `KERN_RESOURCE_SHORTAGE`: no records for the cuts at its ends. Nothing has
+    /// changed; a successor is given up. `KERN_NO_SPACE`: a permanent entry is in the way of something
+    /// else, and has lost its rights.
     pub(crate) fn remove_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Remove,
     ) -> Progress {
         if work.walk.pass == Pass::Check {
-            let look = |entry: &Entry| match entry.is_tray {
-                true => Err(Kern::ProtectionFailure),
-                false => Ok(()),
+            let barred = Cell::new(work.barred);
+            let look = |entry: &Entry| {
+                if entry.is_tray || entry.permanent && entry.submap.is_some() {
+                    return Err(Kern::ProtectionFailure);
+                }
+                barred.set(barred.get() || entry.permanent && work.replaces);
+                Ok(())
             };
-            match self.walk_check(&mut work.walk, Holes::Skipped, look) {
+            let mut walk = work.walk;
+            let checked = self.walk_check(&mut walk, Holes::Skipped, look);
+            work.walk = walk;
+            work.barred = barred.get();
+            match checked {
                 Err(code) => return self.remove_refused(work, code),
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
             }
+        }
+        if work.barred {
+            self.neuter_some(turn, &mut work.walk);
+            if !work.walk.is_done() {
+                return Progress::More;
+            }
+            self.map_changed(work.walk.map);
+            return self.remove_refused(work, Kern::NoSpace);
         }
         let from = work.walk.cursor;
         let whole = self.remove_some(turn, &mut work.walk);
@@ -144,10 +180,14 @@ impl Core {
                 break;
             };
             let (next, end) = (entry.hooks.next, entry.end);
-            if !self.entry_trim(link) {
-                return false;
+            if entry.permanent {
+                self.entry_neuter(link);
+            } else {
+                if !self.entry_trim(link) {
+                    return false;
+                }
+                self.entry_delete(link);
             }
-            self.entry_delete(link);
             walk.cursor = end;
             link = next;
         }
@@ -158,12 +198,42 @@ impl Core {
         true
     }
 
+    /// Takes all rights from up to [`BUDGET`] entries: from those that are permanent.
+    fn neuter_some<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &mut Walk) {
+        let mut link = self.walk_first(walk);
+        for _ in 0..BUDGET {
+            let Some(&entry) = self.walk_entry(walk, link) else {
+                walk.cursor = walk.range.end();
+                return;
+            };
+            if entry.permanent {
+                if let Some(range) = Span::exact(entry.start, entry.end) {
+                    self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
+                }
+                self.entry_neuter(link);
+            }
+            walk.cursor = entry.end;
+            link = entry.hooks.next;
+        }
+    }
+
+    /// What is left of a permanent entry when it is removed: its place. Translations are gone.
+    fn entry_neuter(&mut self, link: Link) {
+        if let Some(entry) = self.entries.at_mut(link.0) {
+            entry.protection = Prot::NONE;
+            entry.max_protection = Prot::NONE;
+        }
+    }
+
     /// Takes an entry out of its map for good, with its reference.
     pub(crate) fn entry_delete(&mut self, link: Link) {
-        let entry = self.entry_remove(link);
-        if let Some(object) = entry.and_then(|entry| entry.object) {
+        let Some(entry) = self.entry_remove(link) else {
+            return;
+        };
+        if let Some(object) = entry.object {
             self.object_deallocate(object);
         }
+        self.submap_left(entry.submap);
     }
 
     /// Frees pages of an entry's object that only this entry can reach. Says whether that is done:

@@ -32,6 +32,8 @@ pub(crate) struct Walk {
     pub(crate) pass: Pass,
     /// An entry crosses an end of the range.
     cut: bool,
+    /// What is looked at is what shows, through entries that show maps.
+    through: bool,
 }
 
 /// Whether entries need to touch each other.
@@ -52,6 +54,16 @@ impl Walk {
             cursor: range.start(),
             pass: Pass::Check,
             cut: false,
+            through: false,
+        }
+    }
+
+    /// The same walk, whose check pass looks at what shows of other maps, too: each piece as if it were
+    /// an entry here.
+    pub(crate) const fn through(self) -> Walk {
+        Walk {
+            through: true,
+            ..self
         }
     }
 
@@ -66,7 +78,8 @@ impl Core {
     /// of the range and turns to the second pass.
     ///
     /// # Errors
-    /// `KERN_TERMINATED`: the task has ended. `KERN_INVALID_ADDRESS`: a hole, where they are refused.
+    /// `KERN_TERMINATED`: the task has ended. `KERN_NO_ACCESS`: the map is sealed.
+    /// `KERN_INVALID_ADDRESS`: a hole, where they are refused.
     /// What `look` says. `KERN_RESOURCE_SHORTAGE`: no records for the cuts. Nothing has changed.
     pub(crate) fn walk_check(
         &mut self,
@@ -77,6 +90,9 @@ impl Core {
         let record = self.maps.get(walk.map).ok_or(Kern::Terminated)?;
         if record.dying {
             return Err(Kern::Terminated);
+        }
+        if self.map_is_sealed(walk.map) {
+            return Err(Kern::NoAccess);
         }
         let mut link = record.tree.find_or_above(&self.entries, walk.cursor);
         for _ in 0..BUDGET {
@@ -94,9 +110,24 @@ impl Core {
             if entry.start > walk.cursor && holes == Holes::Refused {
                 return Err(Kern::InvalidAddress);
             }
-            look(entry)?;
             walk.cut |= entry.start < walk.range.start() || entry.end > walk.range.end();
-            walk.cursor = entry.end;
+            if walk.through && entry.submap.is_some() {
+                let shown = self.shown(link, walk.cursor);
+                let from = shown.map_or(entry.end, |shown| shown.start);
+                if from > walk.cursor && holes == Holes::Refused {
+                    return Err(Kern::InvalidAddress);
+                }
+                if let Some(shown) = shown.filter(|shown| shown.start < walk.range.end()) {
+                    look(&shown)?;
+                }
+                walk.cursor = shown.map_or(entry.end, |shown| shown.end);
+                if walk.cursor < entry.end {
+                    continue;
+                }
+            } else {
+                look(entry)?;
+                walk.cursor = entry.end;
+            }
             link = entry.hooks.next;
         }
         if walk.is_done() {
@@ -107,6 +138,23 @@ impl Core {
             walk.pass = Pass::Apply;
         }
         Ok(())
+    }
+
+    /// What shows of an entry at an address or above it, as an entry of the outer map.
+    fn shown(&self, link: Link, address: u64) -> Option<Entry> {
+        let leaf = self.leaf_above(link.0, address)?;
+        let inner = self.entries.at(leaf.link)?;
+        let outer = self.entries.at(link.0)?;
+        Some(Entry {
+            start: leaf.start,
+            end: leaf.end,
+            object: inner.object,
+            protection: leaf.rights,
+            max_protection: leaf.max,
+            needs_copy: leaf.copies,
+            permanent: leaf.permanent,
+            ..*outer
+        })
     }
 
     /// The entry of the second pass at the cursor, or above it in the range.

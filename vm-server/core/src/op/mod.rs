@@ -24,6 +24,7 @@ use crate::machine::Machine;
 use crate::map::fork::Fork;
 use crate::map::protect::SetAttributes;
 use crate::map::remove::Remove;
+use crate::map::submap::seal::Seal;
 use crate::object::lock::LockRequest;
 use crate::op::wait::{WaitOn, What};
 use crate::slab::NIL;
@@ -51,21 +52,12 @@ pub enum Verb {
     Transfer(Transfer),
     /// Making a child's map.
     Fork(Fork),
+    /// Sealing a shared map.
+    Seal(Seal),
     /// A pager's lock request.
     Lock(LockRequest),
     /// Returning the pages of a range.
     Msync(Msync),
-}
-
-impl Verb {
-    /// Whether giving it up leaves no trace but harmless copy-on-write marks.
-    const fn has_changed_nothing(&self) -> bool {
-        match self {
-            Verb::Transfer(work) => work.is_copying(),
-            Verb::Fork(_) => true,
-            _ => false,
-        }
-    }
 }
 
 /// How an operation goes on after a step.
@@ -112,10 +104,7 @@ impl Core {
             holds,
             waiter: NIL,
         })?;
-        let waiter = self.waiter_new(What::Op(id), reply, now);
-        let waiter = waiter.inspect_err(|_| {
-            self.ops.remove(id);
-        })?;
+        let waiter = self.waiter_new(What::Op(id), now)?;
         if let Some(op) = self.ops.get_mut(id) {
             op.waiter = waiter;
         }
@@ -265,20 +254,6 @@ impl Core {
         }
     }
 
-    /// Nobody waits for an operation's answer any more.
-    pub(crate) fn op_cancelled(&mut self, id: Id<Op>) {
-        let Some(op) = self.ops.get_mut(id) else {
-            return;
-        };
-        op.reply = None;
-        let (mut verb, waiter) = (op.verb, op.waiter);
-        if verb.has_changed_nothing() {
-            self.list_remove(waiter);
-            self.verb_abandon(&mut verb);
-            self.op_end(id);
-        }
-    }
-
     fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
         let op = self.ops.remove(id)?;
         self.waiter_free(op.waiter);
@@ -301,6 +276,7 @@ impl Core {
             Verb::CopyOut(work) => self.copyout_step(turn, work),
             Verb::Transfer(work) => self.transfer_step(turn, work, waiter),
             Verb::Fork(work) => self.fork_step(turn, work, waiter),
+            Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
         }
@@ -316,6 +292,7 @@ impl Core {
             | Verb::Remove(_)
             | Verb::SetAttributes(_)
             | Verb::CopyOut(_)
+            | Verb::Seal(_)
             | Verb::Lock(_)
             | Verb::Msync(_) => {}
         }
