@@ -20,6 +20,27 @@ const USER: u64 = 1 << 2;
 const RESERVED: u64 = 1 << 3;
 const FETCH: u64 = 1 << 4;
 
+/// What an access needs, from the processor's error code; `None`: nothing that a task could do.
+#[inline]
+pub(crate) const fn access(error: u64) -> Option<Prot> {
+    if error & RESERVED != 0 || error & USER == 0 {
+        None
+    } else {
+        Some(wanted(error))
+    }
+}
+
+#[inline]
+const fn wanted(error: u64) -> Prot {
+    if error & FETCH != 0 {
+        Prot::EXECUTE
+    } else if error & WRITE != 0 {
+        Prot::WRITE
+    } else {
+        Prot::READ
+    }
+}
+
 /// The running thread touched `address`.
 pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
     let error = thread.with(|registers| registers.error);
@@ -28,13 +49,7 @@ pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
             "a page table is broken: address {address:#x}, error {error:#x}"
         ));
     }
-    let access = if error & FETCH != 0 {
-        Prot::EXECUTE
-    } else if error & WRITE != 0 {
-        Prot::WRITE
-    } else {
-        Prot::READ
-    };
+    let access = wanted(error);
     world::with(|world| {
         world.hardware.counters.faults += 1;
         trace::fault(world, thread, address, access);

@@ -113,7 +113,7 @@ impl Machine for Hardware {
         let address = layout::ipc_buffer(start.slot).ok_or(Kern::ResourceShortage)?;
         let frame = self.memory.buffer_new(start.space, start.slot)?;
         let registers = context::Context::start(start.ip, start.sp, [start.argument, address]);
-        match Saved::allocate(registers, frame) {
+        match Saved::allocate(registers, frame, self.memory.root(start.space)) {
             Ok(saved) => Ok(saved.word()),
             Err(code) => {
                 self.memory.buffer_free(start.space, start.slot, frame);
@@ -138,8 +138,9 @@ impl Machine for Hardware {
     }
 
     fn space_free(&mut self, space: SpaceId) {
+        let root = self.memory.root(space).start().raw();
         self.processor
-            .forget_space(space, self.memory.kernel_root());
+            .forget_root(root, self.memory.kernel_root());
         self.memory.space_free(space);
     }
 

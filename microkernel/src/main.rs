@@ -13,6 +13,7 @@ mod arch;
 mod boot;
 mod console;
 mod exception;
+mod fast;
 mod fault;
 mod frames;
 mod lock;

@@ -2,7 +2,7 @@
 //! timer, takes interrupts.
 
 use ipc_abi::message::FOREVER;
-use kernel_core::{Running, SpaceId};
+use kernel_core::Running;
 
 use crate::arch::context::Saved;
 use crate::arch::{apic, cpu, percpu};
@@ -14,7 +14,8 @@ use crate::world::{self, World};
 /// What is loaded in this processor.
 pub(crate) struct Processor {
     thread: Option<Saved>,
-    space: Option<SpaceId>,
+    /// Physical address of the root table; 0: the one that start-up loaded.
+    root: u64,
     fs_base: u64,
     alarm: u64,
     /// Loads of CR3.
@@ -26,11 +27,17 @@ impl Processor {
     pub(crate) const fn new() -> Processor {
         Processor {
             thread: None,
-            space: None,
+            root: 0,
             fs_base: 0,
             alarm: FOREVER,
             space_switches: 0,
         }
+    }
+
+    /// The thread that is loaded.
+    #[inline]
+    pub(crate) const fn thread(&self) -> Option<Saved> {
+        self.thread
     }
 
     /// The block of this thread is about to go.
@@ -40,12 +47,31 @@ impl Processor {
         }
     }
 
-    /// The tables of this space are about to go: if they are loaded, `kernel_root` takes their place.
-    pub(crate) fn forget_space(&mut self, space: SpaceId, kernel_root: u64) {
-        if self.space == Some(space) {
-            self.space = None;
+    /// The tables under this root are about to go: if they are loaded, `kernel_root` takes their
+    /// place.
+    pub(crate) fn forget_root(&mut self, root: u64, kernel_root: u64) {
+        if self.root == root {
+            self.root = kernel_root;
             cpu::load_root(kernel_root);
         }
+    }
+
+    /// Loads a thread, and its space if that is another.
+    #[inline(always)]
+    pub(crate) fn load(&mut self, thread: Saved) {
+        self.thread = Some(thread);
+        percpu::set_running(thread);
+        let (root, base) = (thread.root(), thread.fs_base());
+        // Ring 3 can zero its FS base by loading a selector, so another task's is never trusted.
+        if self.root != root {
+            self.root = root;
+            self.space_switches += 1;
+            cpu::load_root(root);
+        } else if self.fs_base == base {
+            return;
+        }
+        self.fs_base = base;
+        cpu::set_fs_base(base);
     }
 
     /// Sets the FS base of the running thread.
@@ -136,20 +162,7 @@ fn switch(world: &mut World, running: &Running) -> Saved {
     if processor.thread == Some(saved) {
         return saved;
     }
-    processor.thread = Some(saved);
-    percpu::set_running(saved);
-    // Ring 3 can zero its FS base by loading a selector, so another task's is never trusted.
-    let other_space = processor.space != Some(running.space);
-    if other_space {
-        processor.space = Some(running.space);
-        processor.space_switches += 1;
-        cpu::load_root(world.hardware.memory.root(running.space));
-    }
-    let base = saved.fs_base();
-    if other_space || processor.fs_base != base {
-        processor.fs_base = base;
-        cpu::set_fs_base(base);
-    }
+    processor.load(saved);
     trace::switch(running);
     saved
 }

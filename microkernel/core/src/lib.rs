@@ -41,6 +41,7 @@ extern crate std;
 
 pub mod addr;
 mod call;
+mod fast;
 mod invariants;
 mod kernel;
 mod list;
@@ -67,6 +68,7 @@ mod teardown;
 mod thread;
 mod timer_queue;
 
+pub use fast::{Answered, FastFault, Handed};
 pub use kernel::{
     Boot, FIRST_BAND, Flow, Kernel, Msg, Raised, Running, TaskId, ThreadId, ThreadStart,
 };

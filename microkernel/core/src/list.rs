@@ -51,6 +51,12 @@ impl<T: Linked<L>, const L: usize> List<T, L> {
         self.head.is_none()
     }
 
+    /// Whether there is exactly one record, or none.
+    #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        self.head == self.tail
+    }
+
     /// The record after `id`.
     pub(crate) fn next(slab: &Slab<T>, id: Id<T>) -> Option<Id<T>> {
         slab.at(id).links().next

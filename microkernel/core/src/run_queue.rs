@@ -30,6 +30,12 @@ impl RunQueue {
         self.occupied.checked_ilog2().map(|level| level as u8)
     }
 
+    /// Whether all that wait are less important than this priority.
+    #[inline]
+    pub(crate) const fn is_below(&self, priority: u8) -> bool {
+        self.occupied >> (priority & 31) == 0
+    }
+
     /// Whether a thread of this priority waits.
     #[inline]
     pub(crate) const fn has(&self, priority: u8) -> bool {

@@ -102,7 +102,8 @@ pub(crate) struct Block {
     pub(crate) fs_base: u64,
     /// The IPC buffer's frame.
     pub(crate) buffer: Frame,
-    pub(super) padding: u32,
+    /// The root table of the thread's space, which outlives the thread.
+    pub(crate) root: Frame,
     pub(crate) context: Context,
 }
 
@@ -123,14 +124,14 @@ impl Saved {
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn allocate(context: Context, buffer: Frame) -> Result<Saved, Kern> {
+    pub(crate) fn allocate(context: Context, buffer: Frame, root: Frame) -> Result<Saved, Kern> {
         // SAFETY: the layout's size is not zero.
         let block = unsafe { alloc::alloc::alloc(Layout::new::<Block>()) }.cast::<Block>();
         if block.is_null() {
             return Err(Kern::ResourceShortage);
         }
         // SAFETY: the block was just allocated with the layout of its type.
-        unsafe { block.write(Block::new(context, buffer)) };
+        unsafe { block.write(Block::new(context, buffer, root)) };
         Ok(Saved(block))
     }
 
@@ -146,7 +147,7 @@ impl Saved {
     }
 
     /// The block that the entry code stored `context` in.
-    pub(super) fn containing(context: *mut Context) -> Saved {
+    pub(crate) fn containing(context: *mut Context) -> Saved {
         Saved(context.wrapping_byte_sub(offset_of!(Block, context)).cast())
     }
 
@@ -168,6 +169,12 @@ impl Saved {
         unsafe { Buffer::new((*self.0).buffer) }
     }
 
+    /// Physical address of the root table of its space.
+    pub(crate) fn root(self) -> u64 {
+        // SAFETY: the block exists.
+        unsafe { (*self.0).root }.start().raw()
+    }
+
     /// FS base in ring 3.
     pub(crate) fn fs_base(self) -> u64 {
         // SAFETY: the block exists.
@@ -186,7 +193,7 @@ impl Saved {
     }
 
     /// What the entry code goes on with.
-    pub(super) fn context(self) -> *mut Context {
+    pub(crate) fn context(self) -> *mut Context {
         self.0.wrapping_byte_add(offset_of!(Block, context)).cast()
     }
 }

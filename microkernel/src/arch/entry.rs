@@ -33,6 +33,8 @@ use super::context::{Block, Context, SYSTEM_CALL, Saved};
 use super::gdt::{USER_CODE, USER_DATA};
 use super::percpu::PerCpu;
 use super::vector::Mode;
+use crate::fast;
+use ipc_abi::message::option;
 
 unsafe extern "C" {
     /// Where SYSCALL enters.
@@ -79,6 +81,11 @@ system_call_entry:
     push rcx
     push {system_call}                  // in place of the error code, which means nothing here
     push {system_call}
+    inc qword ptr gs:[{entries}]
+    cmp rax, {call}
+    je fast_call
+    cmp rax, {answer}
+    je fast_answer
     sub rsp, 16
     push rax
     push rdi
@@ -87,6 +94,7 @@ system_call_entry:
     push r10
     push r8
     push r9
+store_words:
     push rbx
     push rbp
     push r12
@@ -95,7 +103,6 @@ system_call_entry:
     push r15
     mov rdi, rsp
     mov rsp, gs:[{stack_top}]
-    inc qword ptr gs:[{entries}]
     call {handle_system_call}
     mov rdi, rax
 
@@ -170,6 +177,66 @@ resume:                                 // RDI: context of the thread, or null
     swapgs
     iretq
 
+    // Each fast function keeps the words, which are in registers that it saves for its caller. It
+    // gives the thread to go on with in RAX and the token in RDX, or 0: then nothing has happened,
+    // and it has put the registers that it was given where they are stored.
+fast_call:
+    mov rsp, gs:[{stack_top}]
+    call {handle_call}
+    test rax, rax
+    jnz enter_waiting
+declined:
+    mov rsp, gs:[{frame_end}]
+    sub rsp, {words}
+    jmp store_words
+
+fast_answer:
+    mov rsp, gs:[{stack_top}]
+    push rbx                            // the words that an answer to a fault has
+    push r9
+    mov rcx, rbp
+    mov r8, r12
+    mov r9, r13
+    call {handle_answer}
+    test rax, rax
+    jz declined
+    cmp qword ptr [rax + {kind}], {system_call}
+    mov rdi, rax
+    mov rsp, rax
+    jne 4b
+
+    // RAX: context of a thread that waited in a `msg` trap. Vector registers get initial values.
+enter_waiting:
+    mov rsp, rax
+    mov rsi, rdx
+    cmp dword ptr gs:[{vector_mode}], {in_use}
+    jb 8f
+    mov ecx, 1
+    xgetbv
+    test al, 1
+    jnz 9f
+    vzeroall
+    ldmxcsr [rip + {cleared} + 24]
+7:  mov rdi, [rsp + {rdi}]
+    mov rdx, [rsp + {rdx}]
+    mov rax, [rsp + {rax}]
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    mov rcx, [rsp + {rip}]
+    mov r11, [rsp + {rflags}]
+    mov rsp, [rsp + {rsp}]
+    swapgs
+    sysretq
+8:  cmp dword ptr gs:[{vector_mode}], {fxsave}
+    jne 9f
+    fxrstor64 [rip + {cleared}]
+    jmp 7b
+9:  mov eax, 7
+    xor edx, edx
+    xrstor64 [rip + {cleared}]
+    jmp 7b
+
 idle:
     mov rsp, gs:[{stack_top}]
     sti
@@ -214,9 +281,28 @@ trap_common:
 2:  fxsave64 [rdi - {context}]
     jmp 4f
 3:  xsaveopt64 [rdi - {context}]
-4:  call {handle_trap}
+4:  cmp dword ptr [rdi + {kind}], 14
+    je page_fault
+other_trap:
+    call {handle_trap}
     mov rdi, rax
     jmp resume
+
+page_fault:
+    mov rbx, cr2
+    mov rsi, rbx
+    mov r12, [rdi + {rip}]
+    mov r14, rdi
+    call {handle_page_fault}
+    test rax, rax
+    jz 5f
+    mov rbp, [rax + {rbp}]
+    mov r13, [rax + {r13}]
+    xor r14d, r14d
+    xor r15d, r15d
+    jmp enter_waiting
+5:  mov rdi, r14
+    jmp other_trap
 
 from_kernel:
     push rax
@@ -314,6 +400,20 @@ vector_stubs:
     xsaveopt = const Mode::Xsaveopt as u64,
     in_use = const Mode::XsaveoptInUse as u64,
     cleared = sym super::vector::CLEARED_IMAGE,
+    call = const option::CALL,
+    answer = const option::REPLY | option::RECEIVE,
+    words = const size_of::<Context>() - offset_of!(Context, r9),
+    rax = const offset_of!(Context, rax),
+    rdi = const offset_of!(Context, rdi),
+    rdx = const offset_of!(Context, rdx),
+    rbp = const offset_of!(Context, rbp),
+    r13 = const offset_of!(Context, r13),
+    rip = const offset_of!(Context, rip),
+    rflags = const offset_of!(Context, rflags),
+    rsp = const offset_of!(Context, rsp),
+    handle_call = sym fast::call,
+    handle_answer = sym fast::answer,
+    handle_page_fault = sym fast::page_fault,
     handle_system_call = sym system_call,
     handle_trap = sym trap,
     handle_idle_interrupt = sym idle_interrupt,

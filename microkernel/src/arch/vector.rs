@@ -3,6 +3,7 @@
 
 use super::context::{Block, VECTOR_IMAGE};
 use super::cpu::Features;
+use kernel_core::addr::Frame;
 
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +62,12 @@ pub(super) static CLEARED_IMAGE: Aligned = Aligned(CLEARED);
 
 impl Block {
     /// A block of a thread that has not run: nothing of any other thread is in it.
-    pub(crate) fn new(context: super::context::Context, buffer: kernel_core::addr::Frame) -> Block {
+    pub(crate) fn new(context: super::context::Context, buffer: Frame, root: Frame) -> Block {
         Block {
             vector: CLEARED,
             fs_base: 0,
             buffer,
-            padding: 0,
+            root,
             context,
         }
     }

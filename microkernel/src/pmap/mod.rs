@@ -86,10 +86,9 @@ impl Memory {
         }
     }
 
-    /// Physical address of the root table of a space; of a space that is not there, the kernel's.
-    pub(crate) fn root(&self, id: SpaceId) -> u64 {
-        let root = self.spaces.find(id).map_or(self.kernel_root, Space::root);
-        root.start().raw()
+    /// The root table of a space; of a space that is not there, the kernel's.
+    pub(crate) fn root(&self, id: SpaceId) -> Frame {
+        self.spaces.find(id).map_or(self.kernel_root, Space::root)
     }
 
     /// Physical address of the root table whose user half is empty.
