@@ -2,19 +2,19 @@
 //!
 //! kernel-core decides ([`kernel_core::Handed`]); here the receiver is loaded and gets its results.
 //! The six words are not seen here: they are in the registers that a function keeps for its caller,
-//! and the entry code leaves them there. Whatever kernel-core does not take, or a trace that is
-//! switched on wants to see, goes the general way, with the registers as they were.
+//! and the entry code leaves them there. Whatever kernel-core does not take goes the general way,
+//! with the registers as they were.
 
+use core::hint::black_box;
 use core::ptr;
 
-use ipc_abi::fault::{FAULT, FaultReply};
-use ipc_abi::message::{Info, option};
-use kernel_core::{Answered, FastFault, Handed};
+use ipc_abi::fault::FaultReply;
+use ipc_abi::message::Info;
+use kernel_core::Handed;
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
 use crate::fault;
-use crate::trace;
 use crate::world::{self, World};
 
 /// What the entry code goes on with.
@@ -26,101 +26,73 @@ pub(crate) struct Next {
     token: u64,
 }
 
-const DECLINED: Next = Next {
-    context: ptr::null_mut(),
-    token: 0,
-};
-
-/// Registers of a `msg` trap.
-struct Arguments {
-    options: u64,
-    destination: u64,
-    source: u64,
-    info: u64,
-    send_deadline: u64,
-    receive_deadline: u64,
+/// The general way. Out of line, so that the paths do not carry the values of this answer along.
+#[cold]
+#[inline(never)]
+extern "C" fn declined() -> Next {
+    black_box(Next {
+        context: ptr::null_mut(),
+        token: 0,
+    })
 }
 
 /// CALL, with the registers as the trap has them.
 pub(crate) extern "C" fn call(
     destination: u64,
-    source: u64,
+    _source: u64,
     info: u64,
     _: u64,
-    send_deadline: u64,
-    receive_deadline: u64,
+    _: u64,
+    deadline: u64,
 ) -> Next {
-    world::with(|world| {
-        if !trace::on()
-            && let Some(handed) = world.kernel.fast_call(destination, info, receive_deadline)
-        {
-            return hand_over(world, handed, Info(info));
-        }
-        decline(
-            world,
-            &Arguments {
-                options: option::CALL,
-                destination,
-                source,
-                info,
-                send_deadline,
-                receive_deadline,
-            },
-        )
-    })
+    world::with(
+        |world| match world.kernel.fast_call(destination, info, deadline) {
+            Some(handed) => hand_over(world, handed, info),
+            None => declined(),
+        },
+    )
 }
 
-/// REPLY and RECEIVE. After the registers of the trap (but for the send deadline, which means
-/// nothing here) come the words that the answer to a fault has: `page`, `frame`, `epoch`, `code`.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the entry code passes registers, not a structure"
-)]
+/// REPLY and RECEIVE, with the registers as the trap has them.
 pub(crate) extern "C" fn answer(
     token: u64,
     source: u64,
     info: u64,
+    _: u64,
+    _: u64,
+    deadline: u64,
+) -> Next {
+    world::with(
+        |world| match world.kernel.fast_answer(token, (source, deadline), info) {
+            Some(handed) => hand_over(world, handed, info),
+            None => declined(),
+        },
+    )
+}
+
+/// REPLY and RECEIVE with an info that says no more than that it answers a fault: token, source, the
+/// words of the answer, deadline.
+pub(crate) extern "C" fn fault_answer(
+    token: u64,
+    source: u64,
+    code: u64,
     page: u64,
     frame: u64,
     epoch: u64,
-    receive_deadline: u64,
-    code: u64,
+    deadline: u64,
 ) -> Next {
     world::with(|world| {
         let World { kernel, hardware } = world;
-        let enter = |fault: FastFault| {
+        let to = kernel.fast_fault_answer(token, (source, deadline), |space| {
             let reply = FaultReply::from_words([code, page, frame, epoch, 0, 0]);
+            let enter = reply.enter;
             reply.result.is_ok()
-                && reply
-                    .enter
-                    .is_none_or(|enter| hardware.memory.enter(fault.space, enter).is_ok())
-        };
-        if !trace::on()
-            && let Some(answered) = kernel.fast_answer(token, (source, receive_deadline), info, enter)
-        {
-            return match answered {
-                Answered::Call(handed) => hand_over(world, handed, Info(info)),
-                Answered::Fault(to) => {
-                    let to = Saved::of(to);
-                    hardware.processor.load(to);
-                    Next {
-                        context: to.context(),
-                        token: 0,
-                    }
-                }
-            };
+                && enter.is_none_or(|enter| hardware.memory.enter(space, enter).is_ok())
+        });
+        match to {
+            Some(to) => load(world, Saved::of(to), 0),
+            None => declined(),
         }
-        decline(
-            world,
-            &Arguments {
-                options: option::REPLY | option::RECEIVE,
-                destination: token,
-                source,
-                info,
-                send_deadline: 0,
-                receive_deadline,
-            },
-        )
     })
 }
 
@@ -129,67 +101,56 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
     let faulting = Saved::containing(context);
     let (error, ip) = faulting.with(|registers| (registers.error, registers.rip));
     let Some(access) = fault::access(error).filter(|_| address < USER_HALF_END) else {
-        return DECLINED;
+        return declined();
     };
-    world::with(|world| {
-        if trace::on() {
-            return DECLINED;
+    world::with(|world| match world.kernel.fast_fault(address, access, ip) {
+        Some(handed) => {
+            world.hardware.counters.faults += 1;
+            Saved::of(handed.to).with(|registers| {
+                registers.rbp = u64::from(access.bits());
+                registers.r13 = handed.from;
+            });
+            give(world, handed)
         }
-        let Some(handed) = world.kernel.fast_fault(address, access, ip) else {
-            return DECLINED;
-        };
-        world.hardware.counters.faults += 1;
-        let server = Saved::of(handed.to);
-        server.with(|registers| {
-            registers.rbp = u64::from(access.bits());
-            registers.r13 = handed.from;
-        });
-        give(world, handed, Info::short(FAULT).from_kernel())
+        None => declined(),
     })
 }
 
-/// Gives a message to the thread that gets it, and loads that.
 #[inline(always)]
-fn hand_over(world: &mut World, handed: Handed, info: Info) -> Next {
-    if info.body() > 0
-        && let Some(from) = world.hardware.processor.thread()
-    {
-        from.buffer()
-            .copy_body(Saved::of(handed.to).buffer(), info.body());
+fn hand_over(world: &mut World, handed: Handed, info: u64) -> Next {
+    if info >> 32 != 0 {
+        copy_body(world, &handed, Info(info));
     }
-    give(world, handed, info)
+    give(world, handed)
 }
 
+/// Copies a body from the buffer of the thread that is loaded.
+#[cold]
+#[inline(never)]
+fn copy_body(world: &World, handed: &Handed, info: Info) {
+    if let Some(from) = world.hardware.processor.thread() {
+        let to = Saved::of(handed.to).buffer();
+        from.buffer().copy_body(to, info.body());
+    }
+}
+
+/// Gives a thread the results of its trap that the entry code does not know.
 #[inline(always)]
-fn give(world: &mut World, handed: Handed, info: Info) -> Next {
+fn give(world: &mut World, handed: Handed) -> Next {
     let to = Saved::of(handed.to);
     to.with(|registers| {
         registers.rax = handed.outcome.0;
         registers.rdi = handed.payload;
-        registers.rdx = info.0;
     });
     world.hardware.counters.messages += 1;
-    world.hardware.processor.load(to);
-    Next {
-        context: to.context(),
-        token: handed.token,
-    }
+    load(world, to, handed.token)
 }
 
-/// Stores the registers of a `msg` trap where the general way looks for them.
-#[cold]
-#[inline(never)]
-fn decline(world: &World, arguments: &Arguments) -> Next {
-    if let Some(thread) = world.hardware.processor.thread() {
-        thread.with(|registers| {
-            registers.rax = arguments.options;
-            registers.rdi = arguments.destination;
-            registers.rsi = arguments.source;
-            registers.rdx = arguments.info;
-            registers.r8 = arguments.send_deadline;
-            registers.r9 = arguments.receive_deadline;
-            registers.r10 = 0;
-        });
+#[inline(always)]
+fn load(world: &mut World, thread: Saved, token: u64) -> Next {
+    world.hardware.processor.load(thread);
+    Next {
+        context: thread.context(),
+        token,
     }
-    DECLINED
 }

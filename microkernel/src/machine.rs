@@ -139,8 +139,7 @@ impl Machine for Hardware {
 
     fn space_free(&mut self, space: SpaceId) {
         let root = self.memory.root(space).start().raw();
-        self.processor
-            .forget_root(root, self.memory.kernel_root());
+        self.processor.forget_root(root, self.memory.kernel_root());
         self.memory.space_free(space);
     }
 

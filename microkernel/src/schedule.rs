@@ -13,7 +13,8 @@ use crate::world::{self, World};
 
 /// What is loaded in this processor.
 pub(crate) struct Processor {
-    thread: Option<Saved>,
+    /// The thread, as kernel-core names it; 0: none.
+    thread: u64,
     /// Physical address of the root table; 0: the one that start-up loaded.
     root: u64,
     fs_base: u64,
@@ -26,7 +27,7 @@ impl Processor {
     /// A processor that has run no thread.
     pub(crate) const fn new() -> Processor {
         Processor {
-            thread: None,
+            thread: 0,
             root: 0,
             fs_base: 0,
             alarm: FOREVER,
@@ -36,14 +37,14 @@ impl Processor {
 
     /// The thread that is loaded.
     #[inline]
-    pub(crate) const fn thread(&self) -> Option<Saved> {
-        self.thread
+    pub(crate) fn thread(&self) -> Option<Saved> {
+        (self.thread != 0).then(|| Saved::of(kernel_core::Context(self.thread)))
     }
 
     /// The block of this thread is about to go.
     pub(crate) fn forget_thread(&mut self, thread: Saved) {
-        if self.thread == Some(thread) {
-            self.thread = None;
+        if self.thread == thread.word().0 {
+            self.thread = 0;
         }
     }
 
@@ -59,7 +60,7 @@ impl Processor {
     /// Loads a thread, and its space if that is another.
     #[inline(always)]
     pub(crate) fn load(&mut self, thread: Saved) {
-        self.thread = Some(thread);
+        self.thread = thread.word().0;
         percpu::set_running(thread);
         let (root, base) = (thread.root(), thread.fs_base());
         // Ring 3 can zero its FS base by loading a selector, so another task's is never trusted.
@@ -89,6 +90,7 @@ pub(crate) fn next(world: &mut World) -> Option<Saved> {
         work(world);
     }
     set_alarm(world);
+    world.kernel.allow_fast(!trace::on());
     match world.kernel.running() {
         Some(running) => {
             let saved = switch(world, &running);
@@ -114,6 +116,12 @@ fn work(world: &mut World) {
 /// [`next`] where there is no thread to run, or one that must not go on.
 #[cold]
 fn go_on(world: &mut World) -> Option<Saved> {
+    let next = find_next(world);
+    world.kernel.allow_fast(!trace::on());
+    next
+}
+
+fn find_next(world: &mut World) -> Option<Saved> {
     loop {
         match world.kernel.running() {
             Some(running) => {
@@ -159,7 +167,7 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
 fn switch(world: &mut World, running: &Running) -> Saved {
     let saved = Saved::of(running.context);
     let processor = &mut world.hardware.processor;
-    if processor.thread == Some(saved) {
+    if processor.thread == saved.word().0 {
         return saved;
     }
     processor.load(saved);

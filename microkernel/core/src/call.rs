@@ -102,12 +102,12 @@ impl Kernel {
         self.calls = self.calls.wrapping_add(1);
         let number = self.calls;
         let thread = self.threads.at_mut(caller);
-        thread.state = State::Awaiting {
+        thread.state.set(State::Awaiting {
             server: server.task,
             through,
             call,
-        };
-        thread.call = number;
+        });
+        thread.call.set(number);
         self.leave(caller);
         token(caller, number)
     }
@@ -115,14 +115,13 @@ impl Kernel {
     /// The thread whose token this is, if `server` may redeem it now.
     #[inline]
     pub(crate) fn awaiting(&self, server: TaskId, token_word: u64) -> Option<(ThreadId, Call)> {
-        let slot = token_word & ((1 << TOKEN_THREAD_BITS) - 1);
-        let (id, thread) = self.threads.by_index(slot as u32)?;
-        match thread.state {
+        let (id, thread) = self.threads.by_index(token_thread(token_word))?;
+        match thread.state.get() {
             State::Awaiting {
                 server: holder,
                 call,
                 ..
-            } if holder == server && token(id, thread.call) == token_word => Some((id, call)),
+            } if holder == server && token(id, thread.call.get()) == token_word => Some((id, call)),
             _ => None,
         }
     }
@@ -172,7 +171,7 @@ impl Kernel {
                 ip: machine.position(me.context).ip,
                 thread: u64::from(me.thread.index()),
             };
-            self.threads.at_mut(me.thread).fault = fault;
+            self.threads.at_mut(me.thread).fault.set(fault);
             self.kernel_call(machine, me.thread, port, Call::Fault, fault.to_words());
             Raised::Handled
         } else {
@@ -271,7 +270,7 @@ impl Kernel {
     ) -> Raised {
         let id = self.threads.at(thread).task;
         let root = self.tasks.at(id).special(SpecialPort::Map).is_none();
-        if root && self.threads.at(thread).state == State::Running {
+        if root && self.threads.at(thread).state.get() == State::Running {
             return Raised::Fatal;
         }
         machine.report(Report::Unhandled {
@@ -296,7 +295,7 @@ impl Kernel {
                 self.finish(machine, thread, Err(Kern::ReceivePortDied), SENT);
             }
             Call::Fault => {
-                let fault = self.threads.at(thread).fault;
+                let fault = self.threads.at(thread).fault.get();
                 let _ = self.bad_access(machine, thread, Kern::MemoryError, fault.address);
             }
             Call::Exception(level) => {
@@ -320,7 +319,7 @@ impl Kernel {
         send: Kern,
         receive: Kern,
     ) {
-        let state = self.threads.at(thread).state;
+        let state = self.threads.at(thread).state.get();
         if matches!(state, State::Running | State::Ready | State::Aside) {
             return;
         }
@@ -340,7 +339,7 @@ impl Kernel {
     /// Takes a thread out of whatever it is in; its token, if it has one out, is void.
     pub(crate) fn detach(&mut self, thread: ThreadId) {
         self.timers.disarm(&mut self.threads, thread);
-        match self.threads.at(thread).state {
+        match self.threads.at(thread).state.get() {
             State::Running => self.current = None,
             State::Ready if self.handoff == Some(thread) => self.handoff = None,
             State::Ready => self.run_queue.remove(&mut self.threads, thread),
@@ -356,7 +355,7 @@ impl Kernel {
                 self.discard(&cargo);
             }
             State::Awaiting { through, .. } => {
-                let token = token(thread, self.threads.at(thread).call);
+                let token = token(thread, self.threads.at(thread).call.get());
                 self.wait(thread, State::Aside);
                 self.tell_cancelled(thread, through, token);
             }
@@ -370,6 +369,12 @@ impl Kernel {
 #[inline]
 pub(crate) fn token(thread: ThreadId, number: u64) -> u64 {
     number << TOKEN_THREAD_BITS | u64::from(thread.index())
+}
+
+/// The slot of the thread that a token is of.
+#[inline]
+pub(crate) const fn token_thread(token: u64) -> u32 {
+    (token & ((1 << TOKEN_THREAD_BITS) - 1)) as u32
 }
 
 /// Who is asked after a level that did not handle an exception.

@@ -11,13 +11,13 @@
 //! the alarm stays as it is.
 
 use crate::{
-    kernel::{Kernel, Running, TaskId, ThreadId},
+    kernel::{Kernel, Running, ThreadId},
     list::List,
     machine::{Context, SpaceId},
     port::PortId,
     slab::Slab,
     space::Holds,
-    thread::{Call, QUEUE, Source, State, Thread},
+    thread::{Call, Hint, QUEUE, Source, State, Thread},
 };
 use ipc_abi::{
     buffer::BODY_SIZE,
@@ -43,96 +43,108 @@ pub struct Handed {
     pub from: u64,
 }
 
-/// What a thread that answers a fault wants done, before the answer is final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FastFault {
-    /// Space that the translation goes to.
-    pub space: SpaceId,
-    /// Who faulted.
-    pub to: Context,
+/// What a thread calls with.
+#[derive(Clone, Copy)]
+enum What {
+    Message,
+    Fault(Fault),
 }
 
-/// What became of an answer.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// A `msg` call: it has its results.
-    Call(Handed),
-    /// A fault: the thread goes on as it was.
-    Fault(Context),
+impl What {
+    const fn call(self) -> Call {
+        match self {
+            What::Message => Call::Message,
+            What::Fault(_) => Call::Fault,
+        }
+    }
 }
 
 impl Kernel {
+    /// Says, after whatever went the general way, whether the next trap may try a fast one: not if
+    /// work is left, which the general way does a piece of, nor if somebody wants to see it all.
+    #[inline]
+    pub fn allow_fast(&mut self, allowed: bool) {
+        self.fast = allowed && !self.has_work();
+    }
+
     /// The call of the running thread, if a thread waits for it: everything but words and body.
     #[inline(always)]
     pub fn fast_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
-        let me = self.current?;
-        if info >> 32 > BODY_SIZE as u64 || deadline != FOREVER || self.has_work() {
-            return None;
-        }
-        let names = &self.tasks.get(me.task)?.names;
-        let port = match names.get(destination)?.holds {
-            Holds::Port { port, refs, .. } if refs > 0 => port,
-            _ => return None,
+        let me = self.fast_caller(info, deadline)?;
+        let find = |kernel: &Kernel, caller: &Thread| {
+            let known = caller.sent_to.get().get(destination, kernel.names_stamp);
+            match known {
+                Some(port) => Some(port),
+                None => kernel.find_destination(me, destination),
+            }
         };
-        self.fast_hand_over(me, port, Call::Message)
+        self.fast_hand_over(me, find, What::Message)
     }
 
     /// The page fault of the running thread, if its server waits for it.
     #[inline(always)]
     pub fn fast_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
-        let me = self.current?;
-        if self.has_work() {
-            return None;
-        }
-        let port = self.tasks.get(me.task)?.special(SpecialPort::Map)?;
-        let handed = self.fast_hand_over(me, port, Call::Fault)?;
-        if let Some(thread) = self.threads.get_mut(me.thread) {
-            thread.fault = Fault {
-                address,
-                access,
-                ip,
-                thread: u64::from(me.thread.index()),
-            };
-        }
-        Some(handed)
+        let me = self.fast_caller(0, FOREVER)?;
+        let find =
+            |kernel: &Kernel, _: &Thread| kernel.tasks.get(me.task)?.special(SpecialPort::Map);
+        let fault = Fault {
+            address,
+            access,
+            ip,
+            thread: u64::from(me.thread.index()),
+        };
+        self.fast_hand_over(me, find, What::Fault(fault))
     }
 
-    /// Hands what a thread calls with to the first that waits at a port.
+    /// The running thread, if what it does could go a fast way at all.
     #[inline(always)]
-    fn fast_hand_over(&mut self, me: Running, port: PortId, call: Call) -> Option<Handed> {
-        if self.threads.get(me.thread)?.notice_out {
-            return None;
-        }
+    fn fast_caller(&self, info: u64, deadline: u64) -> Option<Running> {
+        // Above the id there is the length of the body; then come rights and marks.
+        let short = info >> 32 <= BODY_SIZE as u64;
+        (short && deadline == FOREVER && self.fast).then_some(self.current?)
+    }
+
+    /// Hands what a thread calls with to the first that waits at the port that `find` finds.
+    #[inline(always)]
+    fn fast_hand_over(
+        &mut self,
+        me: Running,
+        find: impl FnOnce(&Kernel, &Thread) -> Option<PortId>,
+        what: What,
+    ) -> Option<Handed> {
+        let caller = self.threads.get(me.thread)?;
+        let port = find(self, caller)?;
         let record = self.ports.get_mut(port)?;
         let payload = record.payload;
-        let receivers = match record.receivers.is_empty() {
-            false => &mut record.receivers,
-            true => &mut self.sets.get_mut(record.set?)?.receivers,
+        let receivers = match record.receivers.first() {
+            Some(_) => &mut record.receivers,
+            None => &mut self.sets.get_mut(record.set?)?.receivers,
         };
         let first = receivers.first()?;
-        let receiver = self.threads.get_mut(first)?;
-        let State::Receiving { sent, .. } = receiver.state else {
+        let receiver = self.threads.get(first)?;
+        let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
-        if receiver.timer.is_some() || !self.run_queue.is_below(receiver.priority) {
+        let ready = !caller.notice_out && receiver.timer.is_none();
+        if !ready || !self.run_queue.is_below(receiver.priority) {
             return None;
         }
         // From here on nothing fails.
         let server = receiver.run(first);
-        self.priority = receiver.priority;
-        receivers.take_first(&mut self.threads);
-        self.current = Some(server);
         let number = self.calls.wrapping_add(1);
-        self.calls = number;
-        if let Some(caller) = self.threads.get_mut(me.thread) {
-            caller.state = State::Awaiting {
-                server: server.task,
-                through: port,
-                call,
-            };
-            caller.call = number;
+        if let What::Fault(fault) = what {
+            caller.fault.set(fault);
         }
+        caller.call.set(number);
+        caller.state.set(State::Awaiting {
+            server: server.task,
+            through: port,
+            call: what.call(),
+        });
+        self.calls = number;
+        self.priority = receiver.priority;
+        self.current = Some(server);
+        receivers.take_first(&mut self.threads);
         Some(Handed {
             to: server.context,
             outcome: sent,
@@ -142,81 +154,123 @@ impl Kernel {
         })
     }
 
-    /// The answer of the running thread, which then waits again: everything but words and body.
-    /// A fault's is resolved by `enter`, which is asked last and may refuse.
+    /// The answer of the running thread to a call; then it waits again. Everything but words and
+    /// body.
     #[inline(always)]
     pub fn fast_answer(
         &mut self,
         token: u64,
         (source, deadline): (u64, u64),
         info: u64,
-        enter: impl FnOnce(FastFault) -> bool,
-    ) -> Option<Answered> {
-        let me = self.current?;
-        if info >> 32 > BODY_SIZE as u64 || deadline != FOREVER || self.has_work() {
-            return None;
-        }
-        let source = self.fast_source(me.task, source)?;
-        let (caller, call) = self.awaiting(me.task, token)?;
-        let record = self.threads.get(caller)?;
-        let to = record.actor(caller);
-        if record.timer.is_some() || !self.run_queue.is_below(record.priority) {
-            return None;
-        }
-        let priority = record.priority;
-        match call {
-            Call::Message => {}
-            Call::Fault if info >> 32 == 0 => {
-                let fault = FastFault {
-                    space: to.space,
-                    to: to.context,
-                };
-                if !enter(fault) {
-                    return None;
-                }
-            }
-            Call::Fault | Call::Exception(_) => return None,
-        }
-        // From here on nothing fails.
-        let receivers = match source {
-            Source::Port(port) => &mut self.ports.get_mut(port)?.receivers,
-            Source::Set(set) => &mut self.sets.get_mut(set)?.receivers,
-        };
-        receivers.push_back(&mut self.threads, me.thread);
-        self.threads.get_mut(me.thread)?.state = State::Receiving {
-            source,
-            sent: Outcome(Outcome::SENT),
-        };
-        self.threads.get_mut(caller)?.state = State::Running;
-        self.priority = priority;
-        self.current = Some(to);
-        Some(match call {
-            Call::Message => Answered::Call(Handed {
-                to: to.context,
-                outcome: Outcome(Outcome::SENT),
-                payload: 0,
-                token: 0,
-                from: u64::from(me.thread.index()),
-            }),
-            _ => Answered::Fault(to.context),
+    ) -> Option<Handed> {
+        let me = self.fast_caller(info, deadline)?;
+        let to = self.fast_reply(me, token, source, |caller, call| {
+            call == Call::Message && caller.timer.is_none()
+        })?;
+        Some(Handed {
+            to,
+            outcome: Outcome(Outcome::SENT),
+            payload: 0,
+            token: 0,
+            from: 0,
         })
     }
 
-    /// What a receive names, if nothing has come there yet.
+    /// The answer of the running thread to a fault; then it waits again. `enter` enters what the
+    /// answer brings into a space, or refuses. Gives who goes on, as it was.
     #[inline(always)]
-    fn fast_source(&self, task: TaskId, name: u64) -> Option<Source> {
-        match self.tasks.get(task)?.names.get(name)?.holds {
-            Holds::Port {
-                port,
-                receive: true,
-                ..
-            } => (!self.ports.get(port)?.has_item()).then_some(Source::Port(port)),
-            Holds::Set(set) => {
-                let record = self.sets.get(set)?;
-                (record.ready.is_empty()).then_some(Source::Set(set))
+    pub fn fast_fault_answer(
+        &mut self,
+        token: u64,
+        (source, deadline): (u64, u64),
+        enter: impl FnOnce(SpaceId) -> bool,
+    ) -> Option<Context> {
+        let me = self.fast_caller(0, deadline)?;
+        self.fast_reply(me, token, source, |caller, call| {
+            call == Call::Fault && enter(caller.space)
+        })
+    }
+
+    /// Gives the processor to the thread whose token this is, if `finish` agrees, and has the running
+    /// one wait where nothing has come yet.
+    #[inline(always)]
+    fn fast_reply(
+        &mut self,
+        me: Running,
+        token: u64,
+        source: u64,
+        finish: impl FnOnce(&Thread, Call) -> bool,
+    ) -> Option<Context> {
+        let replier = self.threads.get(me.thread)?;
+        let source = match replier.received_from.get().get(source, self.names_stamp) {
+            Some(source) => source,
+            None => self.find_source(me, source)?,
+        };
+        let receivers = match source {
+            Source::Port(port) => {
+                let port = self.ports.get_mut(port)?;
+                if port.has_item() {
+                    return None;
+                }
+                &mut port.receivers
             }
-            _ => None,
+            Source::Set(set) => {
+                let set = self.sets.get_mut(set)?;
+                if !set.ready.is_empty() {
+                    return None;
+                }
+                &mut set.receivers
+            }
+        };
+        let (id, caller) = self.threads.by_index(crate::call::token_thread(token))?;
+        let State::Awaiting { server, call, .. } = caller.state.get() else {
+            return None;
+        };
+        let meant = server == me.task && crate::call::token(id, caller.call.get()) == token;
+        if !meant || !self.run_queue.is_below(caller.priority) || !finish(caller, call) {
+            return None;
         }
+        // From here on nothing fails.
+        let to = caller.run(id);
+        self.priority = caller.priority;
+        self.current = Some(to);
+        replier.state.set(State::Receiving {
+            source,
+            sent: Outcome(Outcome::SENT),
+        });
+        receivers.append(&mut self.threads, me.thread);
+        Some(to.context)
+    }
+
+    /// The live port that the running thread sends to, remembered for the next time.
+    #[cold]
+    #[inline(never)]
+    fn find_destination(&self, me: Running, name: u64) -> Option<PortId> {
+        let Holds::Port { port, refs, .. } = self.tasks.get(me.task)?.names.get(name)?.holds else {
+            return None;
+        };
+        if refs == 0 {
+            return None;
+        }
+        self.threads.get(me.thread)?.sent_to.set(Hint {
+            name,
+            stamp: self.names_stamp,
+            found: Some(port),
+        });
+        Some(port)
+    }
+
+    /// What the running thread receives from, remembered for the next time.
+    #[cold]
+    #[inline(never)]
+    fn find_source(&self, me: Running, name: u64) -> Option<Source> {
+        let source = self.source(me.task, name).ok()?;
+        self.threads.get(me.thread)?.received_from.set(Hint {
+            name,
+            stamp: self.names_stamp,
+            found: Some(source),
+        });
+        Some(source)
     }
 }
 
@@ -231,7 +285,24 @@ impl List<Thread, QUEUE> {
         }
     }
 
+    /// Puts a thread, which is in no queue, last. Mostly nobody else is there.
+    #[inline(always)]
+    fn append(&mut self, threads: &mut Slab<Thread>, thread: ThreadId) {
+        if self.is_empty() {
+            *self = List::of(thread);
+        } else {
+            self.append_to_others(threads, thread);
+        }
+    }
+
     #[cold]
+    #[inline(never)]
+    fn append_to_others(&mut self, threads: &mut Slab<Thread>, thread: ThreadId) {
+        self.push_back(threads, thread);
+    }
+
+    #[cold]
+    #[inline(never)]
     fn take_first_of_many(&mut self, threads: &mut Slab<Thread>) {
         let _: Option<ThreadId> = self.pop_front(threads);
     }

@@ -218,9 +218,9 @@ impl Kernel {
                 tally.thread(thread.index());
                 tally.cargo(&record.cargo);
                 ensure!(
-                    matches!(record.state, State::Calling(port, _) if port == id),
+                    matches!(record.state.get(), State::Calling(port, _) if port == id),
                     "thread {thread:?} is queued as a caller of {id:?} and is {:?}",
-                    record.state
+                    record.state.get()
                 );
                 ensure!(record.priority <= last, "callers of {id:?} out of order");
                 last = record.priority;
@@ -229,7 +229,7 @@ impl Kernel {
             for thread in port.senders.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(
-                    threads.at(thread).state == State::Sending(id),
+                    threads.at(thread).state.get() == State::Sending(id),
                     "thread {thread:?} does not send to {id:?}"
                 );
             }
@@ -256,7 +256,7 @@ impl Kernel {
         for thread in self.run_queue.iter(threads) {
             tally.thread(thread.index());
             ensure!(
-                threads.at(thread).state == State::Ready,
+                threads.at(thread).state.get() == State::Ready,
                 "thread {thread:?} is in the run queue and not ready"
             );
         }
@@ -281,7 +281,7 @@ impl Kernel {
     fn walk_threads(&self, tally: &mut Tally) -> Result<(), String> {
         for (id, thread) in self.threads.iter() {
             let queued = tally.threads.get(&id.index()).copied().unwrap_or(0);
-            let expected = match thread.state {
+            let expected = match thread.state.get() {
                 State::Running => {
                     let current = self.current.map(|running| running.thread);
                     ensure!(current == Some(id), "thread {id:?} believes that it runs");
@@ -293,15 +293,15 @@ impl Kernel {
             ensure!(
                 queued == expected,
                 "thread {id:?} is {:?} and in {queued} queues",
-                thread.state
+                thread.state.get()
             );
             let ending = self.tasks.at(thread.task).life != Life::Alive;
             ensure!(
-                thread.state != State::Aside || ending,
+                thread.state.get() != State::Aside || ending,
                 "thread {id:?} was left aside"
             );
             ensure!(
-                thread.state != State::Noticed || thread.notice_out,
+                thread.state.get() != State::Noticed || thread.notice_out,
                 "thread {id:?} waits for a notice that it has"
             );
             tally.message(thread.notice.index());
@@ -315,7 +315,10 @@ impl Kernel {
         }
         if let Some(running) = self.current {
             ensure!(
-                self.threads.get(running.thread).map(|thread| thread.state) == Some(State::Running),
+                self.threads
+                    .get(running.thread)
+                    .map(|thread| thread.state.get())
+                    == Some(State::Running),
                 "the running thread is gone"
             );
         }
@@ -476,7 +479,7 @@ impl Kernel {
         let armed = threads.iter().filter(|(_, thread)| thread.timer.is_some());
         ensure!(armed.count() as u32 == count, "a timer was lost");
         for (id, thread) in threads.iter() {
-            let awake = matches!(thread.state, State::Running | State::Ready);
+            let awake = matches!(thread.state.get(), State::Running | State::Ready);
             ensure!(
                 !awake || thread.timer.is_none(),
                 "thread {id:?} is awake and has a deadline"
@@ -516,7 +519,9 @@ impl Kernel {
         for (id, thread) in self.threads.iter() {
             text.push_str(&format!(
                 "thread {id:?} of task {:?}, priority {}: {:?}\n",
-                thread.task, thread.priority, thread.state
+                thread.task,
+                thread.priority,
+                thread.state.get()
             ));
         }
         if text.is_empty() {
@@ -528,5 +533,5 @@ impl Kernel {
 }
 
 fn is_receiving(thread: &Thread, from: Source) -> bool {
-    matches!(thread.state, State::Receiving { source, .. } if source == from)
+    matches!(thread.state.get(), State::Receiving { source, .. } if source == from)
 }

@@ -12,7 +12,7 @@ use crate::{
     port::{Object, Place, Port, PortId, PortSet, WORK},
     run_queue::{PRIORITIES, RunQueue},
     slab::{Id, Slab},
-    space::{Holds, Names, UREFS_MAX},
+    space::{Holds, Names, Stamp, UREFS_MAX},
     task::Task,
     thread::{Source, Thread},
     timer_queue::TimerQueue,
@@ -163,6 +163,10 @@ pub struct Kernel {
     pub(crate) slices: [u64; PRIORITIES],
     /// Number of the last token.
     pub(crate) calls: u64,
+    /// Whether a fast path may be tried: see [`Kernel::allow_fast`].
+    pub(crate) fast: bool,
+    /// Changes whenever a name may have lost what it denotes.
+    pub(crate) names_stamp: Stamp,
     /// Ports that something is left to be done for.
     pub(crate) busy_ports: List<Port, WORK>,
     pub(crate) dead_sets: List<PortSet, 0>,
@@ -191,6 +195,8 @@ impl Kernel {
             timers: TimerQueue::NEW,
             slices: [FOREVER; PRIORITIES],
             calls: 0,
+            fast: false,
+            names_stamp: Stamp::default(),
             busy_ports: List::NEW,
             dead_sets: List::NEW,
             ending: List::NEW,
@@ -390,7 +396,7 @@ impl Kernel {
                 refs: 0,
             })?,
         };
-        if let Some(entry) = names.get_mut(u64::from(name))
+        if let Some(entry) = names.get_mut(u64::from(name), &mut self.names_stamp)
             && let Holds::Port { refs, .. } = &mut entry.holds
         {
             if *refs == UREFS_MAX {

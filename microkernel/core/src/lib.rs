@@ -68,7 +68,7 @@ mod teardown;
 mod thread;
 mod timer_queue;
 
-pub use fast::{Answered, FastFault, Handed};
+pub use fast::Handed;
 pub use kernel::{
     Boot, FIRST_BAND, Flow, Kernel, Msg, Raised, Running, TaskId, ThreadId, ThreadStart,
 };

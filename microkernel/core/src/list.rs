@@ -41,6 +41,15 @@ impl<T: Linked<L>, const L: usize> List<T, L> {
         tail: None,
     };
 
+    /// A list of one record, which is on no other.
+    #[inline]
+    pub(crate) const fn of(id: Id<T>) -> List<T, L> {
+        List {
+            head: Some(id),
+            tail: Some(id),
+        }
+    }
+
     #[inline]
     pub(crate) const fn first(&self) -> Option<Id<T>> {
         self.head

@@ -114,7 +114,12 @@ impl Kernel {
         port: PortId,
         armed: Option<MessageId>,
     ) {
-        let Some(entry) = self.tasks.at_mut(task).names.get_mut(name) else {
+        let Some(entry) = self
+            .tasks
+            .at_mut(task)
+            .names
+            .get_mut(name, &mut self.names_stamp)
+        else {
             return;
         };
         let place = match watch {
@@ -184,7 +189,9 @@ impl Kernel {
             return true;
         };
         if let Some(task) = self.tasks.get_mut(request.task)
-            && let Some(entry) = task.names.get_mut(u64::from(request.name))
+            && let Some(entry) = task
+                .names
+                .get_mut(u64::from(request.name), &mut self.names_stamp)
         {
             entry.dead_name = None;
             if let Entry {
@@ -210,7 +217,9 @@ impl Kernel {
             return true;
         };
         if let Some(task) = self.tasks.get_mut(request.task)
-            && let Some(entry) = task.names.get_mut(u64::from(request.name))
+            && let Some(entry) = task
+                .names
+                .get_mut(u64::from(request.name), &mut self.names_stamp)
         {
             entry.possible = None;
         }
@@ -328,7 +337,7 @@ impl Kernel {
                     return;
                 };
                 owner.notice_out = false;
-                if owner.state == State::Noticed {
+                if owner.state.get() == State::Noticed {
                     self.wake(thread);
                 }
             }

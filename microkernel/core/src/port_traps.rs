@@ -47,11 +47,13 @@ impl Kernel {
     pub fn port_destroy(&mut self, machine: &mut impl Machine, name: u64) -> Result<(), Kern> {
         let task = self.caller()?.task;
         let names = &mut self.tasks.at_mut(task).names;
-        let entry = names.get_mut(name).ok_or(Kern::InvalidName)?;
+        let entry = names
+            .get_mut(name, &mut self.names_stamp)
+            .ok_or(Kern::InvalidName)?;
         match &mut entry.holds {
             Holds::Set(set) => {
                 let set = *set;
-                names.remove(name as Name);
+                names.remove(name as Name, &mut self.names_stamp);
                 self.kill_set(set);
             }
             Holds::Port {
@@ -81,7 +83,11 @@ impl Kernel {
         count: u64,
     ) -> Result<(), Kern> {
         let task = self.caller()?.task;
-        let entry = self.tasks.at_mut(task).names.get_mut(name);
+        let entry = self
+            .tasks
+            .at_mut(task)
+            .names
+            .get_mut(name, &mut self.names_stamp);
         let entry = entry.ok_or(Kern::InvalidName)?;
         let (Holds::Port { refs, .. } | Holds::Once { refs, .. }) = &mut entry.holds else {
             return Err(Kern::InvalidRight);
@@ -113,7 +119,11 @@ impl Kernel {
     /// As the trap's.
     pub fn port_make_send(&mut self, name: u64) -> Result<(), Kern> {
         let task = self.caller()?.task;
-        let entry = self.tasks.at_mut(task).names.get_mut(name);
+        let entry = self
+            .tasks
+            .at_mut(task)
+            .names
+            .get_mut(name, &mut self.names_stamp);
         let entry = entry.ok_or(Kern::InvalidName)?;
         let Holds::Port {
             port,

@@ -63,7 +63,7 @@ impl Kernel {
         match result {
             Err(code) => self.finish(machine, me.thread, Err(code), sent),
             Ok(()) => {
-                if self.threads.at(me.thread).state != State::Running {
+                if self.threads.at(me.thread).state.get() != State::Running {
                     self.wake(me.thread);
                 }
             }
@@ -121,7 +121,7 @@ impl Kernel {
         sent: Outcome,
     ) -> Result<(), Kern> {
         let record = self.threads.at(caller);
-        let State::Calling(_, call) = record.state else {
+        let State::Calling(_, call) = record.state.get() else {
             return Err(Kern::Failure);
         };
         let (info, context) = (record.info, record.context);
@@ -147,7 +147,7 @@ impl Kernel {
     pub(crate) fn kernel_words(&self, thread: ThreadId, call: Call) -> Option<[u64; 6]> {
         match call {
             Call::Message => None,
-            Call::Fault => Some(self.threads.at(thread).fault.to_words()),
+            Call::Fault => Some(self.threads.at(thread).fault.get().to_words()),
             Call::Exception(_) => Some(self.threads.at(thread).exception.to_words()),
         }
     }

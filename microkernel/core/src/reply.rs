@@ -123,7 +123,7 @@ impl Kernel {
         match result {
             Ok(()) => self.wake(caller),
             Err(code) => {
-                let address = self.threads.at(caller).fault.address;
+                let address = self.threads.at(caller).fault.get().address;
                 let _ = self.bad_access(machine, caller, code, address);
             }
         }

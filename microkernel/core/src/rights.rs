@@ -78,7 +78,10 @@ impl Kernel {
             return self.capture_receive(route, value);
         }
         let task = self.tasks.at_mut(route.from);
-        let entry = task.names.get_mut(value).ok_or(Kern::SendInvalidRight)?;
+        let entry = task
+            .names
+            .get_mut(value, &mut self.names_stamp)
+            .ok_or(Kern::SendInvalidRight)?;
         match &mut entry.holds {
             Holds::Port {
                 port,
@@ -156,7 +159,11 @@ impl Kernel {
     }
 
     fn set_receive(&mut self, task: TaskId, name: u64, port: PortId, placed: Placed) {
-        let entry = self.tasks.at_mut(task).names.get_mut(name);
+        let entry = self
+            .tasks
+            .at_mut(task)
+            .names
+            .get_mut(name, &mut self.names_stamp);
         let (here, place) = match placed {
             Placed::Back => (true, Place::Held(task, name as Name)),
             Placed::Away(Some(through)) => (false, Place::Transit(through)),
@@ -193,9 +200,16 @@ impl Kernel {
                         let made = &mut self.ports.at_mut(port).make_send;
                         *made = made.saturating_sub(1);
                     }
-                    self.tasks.at_mut(task).names.get_mut(*value)
+                    self.tasks
+                        .at_mut(task)
+                        .names
+                        .get_mut(*value, &mut self.names_stamp)
                 }
-                Carried::Once(_) => self.tasks.at_mut(task).names.get_mut(*value),
+                Carried::Once(_) => self
+                    .tasks
+                    .at_mut(task)
+                    .names
+                    .get_mut(*value, &mut self.names_stamp),
             };
             let mut had = 1;
             if moved
@@ -275,7 +289,10 @@ impl Kernel {
         // Requests are about the send right: they end with it.
         self.cancel_requests(task, name);
         if watches_nothing {
-            self.tasks.at_mut(task).names.remove(name as Name);
+            self.tasks
+                .at_mut(task)
+                .names
+                .remove(name as Name, &mut self.names_stamp);
         }
     }
 
@@ -328,7 +345,7 @@ impl Kernel {
                 if let Some(Entry {
                     holds: Holds::Port { receive, .. },
                     ..
-                }) = names.get_mut(u64::from(name))
+                }) = names.get_mut(u64::from(name), &mut self.names_stamp)
                 {
                     *receive = true;
                 }
@@ -376,7 +393,7 @@ impl Kernel {
             && let Some(Entry {
                 holds: Holds::Port { refs, .. },
                 ..
-            }) = names.get_mut(u64::from(name))
+            }) = names.get_mut(u64::from(name), &mut self.names_stamp)
         {
             had = *refs;
             *refs = refs.saturating_add(1);
@@ -463,7 +480,7 @@ impl Kernel {
     /// Takes a receiving thread out of its queue; says how far its trap has come.
     #[inline]
     pub(crate) fn stop_receiving(&mut self, thread: crate::ThreadId) -> ipc_abi::message::Outcome {
-        let State::Receiving { source, sent } = self.threads.at(thread).state else {
+        let State::Receiving { source, sent } = self.threads.at(thread).state.get() else {
             return NOT_SENT;
         };
         self.unlink_receiver(thread, source);

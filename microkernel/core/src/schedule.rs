@@ -78,7 +78,7 @@ impl Kernel {
     /// Gives the processor to a ready thread, whatever its priority, until the next decision.
     pub fn yield_to(&mut self, thread: ThreadId) {
         let ready = self.threads.get(thread);
-        if ready.is_some_and(|thread| thread.state == State::Ready) {
+        if ready.is_some_and(|thread| thread.state.get() == State::Ready) {
             self.preempt();
             self.run_queue.remove(&mut self.threads, thread);
             self.run(thread);
@@ -92,7 +92,7 @@ impl Kernel {
         {
             self.set_slice(FOREVER);
             self.current = None;
-            self.threads.at_mut(running.thread).state = State::Ready;
+            self.threads.at_mut(running.thread).state.set(State::Ready);
             self.run_queue.push_back(&mut self.threads, running.thread);
         }
     }
@@ -100,7 +100,7 @@ impl Kernel {
     /// Puts the running thread in front of its equals.
     fn preempt(&mut self) {
         if let Some(running) = self.current.take() {
-            self.threads.at_mut(running.thread).state = State::Ready;
+            self.threads.at_mut(running.thread).state.set(State::Ready);
             self.run_queue.push_front(&mut self.threads, running.thread);
         }
     }
@@ -108,7 +108,7 @@ impl Kernel {
     /// Makes a thread that is in no queue ready.
     #[inline(always)]
     pub(crate) fn wake(&mut self, thread: ThreadId) {
-        self.threads.at_mut(thread).state = State::Ready;
+        self.threads.at_mut(thread).state.set(State::Ready);
         if let Some(earlier) = self.handoff.replace(thread) {
             self.run_queue.push_back(&mut self.threads, earlier);
         }
@@ -117,7 +117,7 @@ impl Kernel {
     /// Has a thread, which is in no queue, wait in a state. Queueing it is the caller's.
     #[inline]
     pub(crate) fn wait(&mut self, thread: ThreadId, state: State) {
-        self.threads.at_mut(thread).state = state;
+        self.threads.at_mut(thread).state.set(state);
         self.leave(thread);
     }
 
@@ -194,14 +194,14 @@ impl Kernel {
         let record = self.threads.at(thread);
         let outcome = outcome(result, sent);
         machine.set_message(record.context, outcome, 0, 0, Info(0));
-        if record.state != State::Running {
+        if record.state.get() != State::Running {
             self.wake(thread);
         }
     }
 
     /// Changes the priority in force of a thread, wherever it is queued.
     pub(crate) fn set_priority(&mut self, thread: ThreadId, priority: u8) {
-        let state = self.threads.at(thread).state;
+        let state = self.threads.at(thread).state.get();
         let threads = &mut self.threads;
         match state {
             State::Ready => {

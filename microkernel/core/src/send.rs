@@ -264,7 +264,7 @@ impl Kernel {
         if to.once {
             self.cancel_requests(me.task, msg.destination);
             let names = &mut self.tasks.at_mut(me.task).names;
-            names.remove(msg.destination as Name);
+            names.remove(msg.destination as Name, &mut self.names_stamp);
             self.drop_once(to.port);
         }
     }

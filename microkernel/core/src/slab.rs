@@ -6,47 +6,88 @@
 //! [`Slab::at`], which stops the kernel rather than go on with a broken state.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::{fmt, marker::PhantomData, num::NonZeroU32};
+use core::{
+    fmt,
+    marker::PhantomData,
+    num::{NonZeroU32, NonZeroU64},
+};
 use ipc_abi::Kern;
 
-/// A handle: where a record lies, and which of the records that lay there it is.
+/// A handle: where a record lies, and which of the records that lay there it is. One word, so that
+/// copying and comparing are one instruction: the index below, the generation, never 0, above.
 pub struct Id<T> {
-    index: u32,
-    generation: NonZeroU32,
+    word: NonZeroU64,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Id<T> {
+    fn new(index: u32, generation: NonZeroU32) -> Id<T> {
+        Id {
+            word: NonZeroU64::from(generation).saturating_mul(GENERATION) | u64::from(index),
+            of: PhantomData,
+        }
+    }
+
     /// The place in the slab: small, and unique among live records. For reports and tokens.
     #[must_use]
+    #[inline]
     pub const fn index(self) -> u32 {
-        self.index
+        self.word.get() as u32
+    }
+
+    fn generation(self) -> u32 {
+        (self.word.get() >> 32) as u32
     }
 }
 
+/// What counts one generation in a handle.
+const GENERATION: NonZeroU64 = NonZeroU64::new(1 << 32).unwrap();
+
 impl<T> Clone for Id<T> {
+    #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 impl<T> Copy for Id<T> {}
 impl<T> PartialEq for Id<T> {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.index == other.index && self.generation == other.generation
+        self.word == other.word
     }
 }
 impl<T> Eq for Id<T> {}
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
+        write!(f, "{}.{}", self.index(), self.generation())
     }
 }
 
+/// A place: the record with its handle, or nothing and the next free place.
 #[derive(Debug)]
 struct Slot<T> {
+    held: Option<(Id<T>, T)>,
+    /// Of the next record that lies here.
     generation: NonZeroU32,
     next_free: Option<u32>,
-    value: Option<T>,
+}
+
+impl<T> Slot<T> {
+    #[inline(always)]
+    fn get(&self, id: Id<T>) -> Option<&T> {
+        match &self.held {
+            Some((held, value)) if *held == id => Some(value),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        match &mut self.held {
+            Some((held, value)) if *held == id => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// log2 of the records of a chunk.
@@ -117,28 +158,22 @@ impl<T> Slab<T> {
         let index = self.free.ok_or(Kern::ResourceShortage)?;
         let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
         let next = slot.next_free.take();
-        slot.value = Some(value);
-        let generation = slot.generation;
+        let id = Id::new(index, slot.generation);
+        slot.held = Some((id, value));
         self.free = next;
         self.live = self.live.saturating_add(1);
-        Ok(Id {
-            index,
-            generation,
-            of: PhantomData,
-        })
+        Ok(id)
     }
 
     /// Takes a record out; its handles are stale from now on.
     pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
         let free = self.free;
-        let slot = self.slot_mut(id.index)?;
-        if slot.generation != id.generation {
-            return None;
-        }
-        let value = slot.value.take()?;
+        let slot = self.slot_mut(id.index())?;
+        slot.get(id)?;
+        let (_, value) = slot.held.take()?;
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         slot.next_free = free;
-        self.free = Some(id.index);
+        self.free = Some(id.index());
         self.live = self.live.saturating_sub(1);
         Some(value)
     }
@@ -146,21 +181,13 @@ impl<T> Slab<T> {
     /// The record of a handle that may be stale.
     #[inline]
     pub(crate) fn get(&self, id: Id<T>) -> Option<&T> {
-        let slot = self.slot(id.index)?;
-        if slot.generation != id.generation {
-            return None;
-        }
-        slot.value.as_ref()
+        self.slot(id.index())?.get(id)
     }
 
     /// The record of a handle that may be stale, to change.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        let slot = self.slot_mut(id.index)?;
-        if slot.generation != id.generation {
-            return None;
-        }
-        slot.value.as_mut()
+        self.slot_mut(id.index())?.get_mut(id)
     }
 
     /// The record of a handle that the kernel itself keeps, hence live.
@@ -169,7 +196,7 @@ impl<T> Slab<T> {
     pub(crate) fn at(&self, id: Id<T>) -> &T {
         match self.get(id) {
             Some(value) => value,
-            None => stale(id.index),
+            None => stale(id.index()),
         }
     }
 
@@ -179,19 +206,15 @@ impl<T> Slab<T> {
     pub(crate) fn at_mut(&mut self, id: Id<T>) -> &mut T {
         match self.get_mut(id) {
             Some(value) => value,
-            None => stale(id.index),
+            None => stale(id.index()),
         }
     }
 
     /// The record that lies at a place now.
+    #[inline]
     pub(crate) fn by_index(&self, index: u32) -> Option<(Id<T>, &T)> {
-        let slot = self.slot(index)?;
-        let id = Id {
-            index,
-            generation: slot.generation,
-            of: PhantomData,
-        };
-        Some((id, slot.value.as_ref()?))
+        let (id, value) = self.slot(index)?.held.as_ref()?;
+        Some((*id, value))
     }
 
     /// All records, in order of place.
@@ -202,7 +225,7 @@ impl<T> Slab<T> {
     /// All records, to change, in order of place.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let slots = self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut());
-        slots.filter_map(|slot| slot.value.as_mut())
+        slots.filter_map(|slot| slot.held.as_mut().map(|(_, value)| value))
     }
 
     fn grow(&mut self) -> Result<(), Kern> {
@@ -220,7 +243,7 @@ impl<T> Slab<T> {
             chunk.push(Slot {
                 generation: NonZeroU32::MIN,
                 next_free: if next == end { self.free } else { Some(next) },
-                value: None,
+                held: None,
             });
         }
         let chunk = chunk.into_boxed_slice().try_into();

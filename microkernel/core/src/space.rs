@@ -51,6 +51,20 @@ pub(crate) enum Holds {
     Set(SetId),
 }
 
+/// Counts changes of names, of all tasks, by which a name may lose what it denotes: what was looked
+/// up under the present stamp need not be looked up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Stamp(u64);
+
+impl Stamp {
+    /// That nothing was ever looked up under.
+    pub(crate) const NEVER: Stamp = Stamp(u64::MAX);
+
+    const fn advance(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+    }
+}
+
 /// One name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -132,7 +146,8 @@ impl Names {
 
     /// As [`Names::get`], to change. The port of an entry must stay the same.
     #[inline]
-    pub(crate) fn get_mut(&mut self, name: u64) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, name: u64, stamp: &mut Stamp) -> Option<&mut Entry> {
+        stamp.advance();
         let name = u32::try_from(name).ok()?;
         let entry = self.entry_mut(name >> GENERATION_BITS)?;
         let fresh = u32::from(entry.generation) == name & 0xFF;
@@ -192,7 +207,8 @@ impl Names {
     }
 
     /// Frees a name; it is stale from now on.
-    pub(crate) fn remove(&mut self, name: Name) {
+    pub(crate) fn remove(&mut self, name: Name, stamp: &mut Stamp) {
+        stamp.advance();
         let Some(entry) = self.get(u64::from(name)) else {
             return;
         };
@@ -396,7 +412,7 @@ mod tests {
         let mut names = Names::new().unwrap();
         let ports = ports(200);
         let first = names.insert(right(ports[0])).unwrap();
-        names.remove(first);
+        names.remove(first, &mut Stamp::default());
         assert!(names.get(u64::from(first)).is_none());
         for port in &ports[1..] {
             assert_ne!(names.insert(right(*port)).unwrap(), first);
@@ -419,7 +435,7 @@ mod tests {
         }
         for (index, name) in given.iter().enumerate() {
             if index % 3 != 0 {
-                names.remove(*name);
+                names.remove(*name, &mut Stamp::default());
             }
         }
         for (index, (port, name)) in ports.iter().zip(&given).enumerate() {

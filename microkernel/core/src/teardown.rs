@@ -152,7 +152,7 @@ impl Kernel {
             if record.has_item()
                 && let Some(thread) = self.waiting(port)
             {
-                let State::Receiving { source, sent } = self.threads.at(thread).state else {
+                let State::Receiving { source, sent } = self.threads.at(thread).state.get() else {
                     return Progress::Done;
                 };
                 self.unlink_receiver(thread, source);
@@ -246,7 +246,7 @@ impl Kernel {
     fn fail_queued(&mut self, machine: &mut impl Machine, caller: ThreadId) {
         let thread = self.threads.at_mut(caller);
         let cargo = core::mem::replace(&mut thread.cargo, EMPTY);
-        if let State::Calling(_, call) = thread.state {
+        if let State::Calling(_, call) = thread.state.get() {
             self.discard(&cargo);
             self.fail_call(machine, caller, call);
         }
@@ -375,7 +375,10 @@ impl Kernel {
             };
             let holds = entry.holds;
             self.cancel_requests(task, u64::from(name));
-            self.tasks.at_mut(task).names.remove(name);
+            self.tasks
+                .at_mut(task)
+                .names
+                .remove(name, &mut self.names_stamp);
             match holds {
                 Holds::Nothing => {}
                 Holds::Set(set) => self.kill_set(set),
@@ -407,7 +410,7 @@ impl Kernel {
         let end = from.saturating_add(STEP);
         for index in from..end.min(self.threads.slots()) {
             if let Some((thread, record)) = self.threads.by_index(index)
-                && let State::Awaiting { server, call, .. } = record.state
+                && let State::Awaiting { server, call, .. } = record.state.get()
                 && server == task
             {
                 self.wait(thread, State::Aside);

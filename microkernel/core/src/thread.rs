@@ -7,7 +7,9 @@ use crate::{
     machine::{Context, SpaceId},
     message::{Cargo, EMPTY, MessageId},
     port::{PortId, SetId},
+    space::Stamp,
 };
+use core::cell::Cell;
 use ipc_abi::{
     exception::{Exception, Kind},
     fault::Fault,
@@ -83,7 +85,8 @@ pub struct Thread {
     pub(crate) space: SpaceId,
     /// Slot of its IPC buffer in the window of its task.
     pub(crate) slot: u32,
-    pub(crate) state: State,
+    /// Cells, so that the two threads of a fast path can be held at the same time.
+    pub(crate) state: Cell<State>,
     /// As its maker asked.
     pub(crate) wanted: u8,
     /// In force: the lower of `wanted` and the task's band.
@@ -93,13 +96,13 @@ pub struct Thread {
     /// Its exception port, a send right.
     pub(crate) exception_port: Option<PortId>,
     /// Number of its call, the part of the token that makes it good for one use.
-    pub(crate) call: u64,
+    pub(crate) call: Cell<u64>,
     /// What it sends, if it is queued as a caller.
     pub(crate) info: Info,
     pub(crate) cargo: Cargo,
     pub(crate) stamp: u64,
     /// Its fault, while its call is one.
-    pub(crate) fault: Fault,
+    pub(crate) fault: Cell<Fault>,
     /// Its exception, while its call is one.
     pub(crate) exception: Exception,
     /// What is left of its trap while it waits for room.
@@ -112,8 +115,37 @@ pub struct Thread {
     pub(crate) deadline: u64,
     /// In a priority list: the last of the run of equals that it leads.
     pub(crate) run_end: Option<ThreadId>,
+    /// What it sent to last, and received from last.
+    pub(crate) sent_to: Cell<Hint<PortId>>,
+    pub(crate) received_from: Cell<Hint<Source>>,
     queue_links: Links<Thread>,
     peer_links: Links<Thread>,
+}
+
+/// What a name was found to denote: it still does, as long as the stamp is the present one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint<T> {
+    pub(crate) name: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) found: Option<T>,
+}
+
+impl<T: Copy> Hint<T> {
+    const NONE: Hint<T> = Hint {
+        name: 0,
+        stamp: Stamp::NEVER,
+        found: None,
+    };
+
+    /// What `name` denotes, if that is known.
+    #[inline(always)]
+    pub(crate) fn get(&self, name: u64, stamp: Stamp) -> Option<T> {
+        if self.name == name && self.stamp == stamp {
+            self.found
+        } else {
+            None
+        }
+    }
 }
 
 /// What is known of a thread when it is made.
@@ -143,8 +175,8 @@ impl Thread {
 
     /// Makes it the one that runs.
     #[inline]
-    pub(crate) fn run(&mut self, id: ThreadId) -> Running {
-        self.state = State::Running;
+    pub(crate) fn run(&self, id: ThreadId) -> Running {
+        self.state.set(State::Running);
         self.actor(id)
     }
 
@@ -155,21 +187,21 @@ impl Thread {
             context: new.context,
             space: new.space,
             slot: new.slot,
-            state: State::Ready,
+            state: Cell::new(State::Ready),
             wanted: new.wanted,
             priority: new.priority,
             port: new.port,
             exception_port: None,
-            call: 0,
+            call: Cell::new(0),
             info: Info(0),
             cargo: EMPTY,
             stamp: 0,
-            fault: Fault {
+            fault: Cell::new(Fault {
                 address: 0,
                 access: Prot::NONE,
                 ip: 0,
                 thread: 0,
-            },
+            }),
             exception: Exception {
                 kind: Kind::Software,
                 code: 0,
@@ -184,6 +216,8 @@ impl Thread {
             timer: None,
             deadline: 0,
             run_end: None,
+            sent_to: Cell::new(Hint::NONE),
+            received_from: Cell::new(Hint::NONE),
             queue_links: Links::NONE,
             peer_links: Links::NONE,
         }

@@ -34,7 +34,8 @@ use super::gdt::{USER_CODE, USER_DATA};
 use super::percpu::PerCpu;
 use super::vector::Mode;
 use crate::fast;
-use ipc_abi::message::option;
+use ipc_abi::fault::{FAULT, FAULT_REPLY};
+use ipc_abi::message::{Info, option};
 
 unsafe extern "C" {
     /// Where SYSCALL enters.
@@ -87,6 +88,7 @@ system_call_entry:
     cmp rax, {answer}
     je fast_answer
     sub rsp, 16
+store_registers:
     push rax
     push rdi
     push rsi
@@ -94,7 +96,6 @@ system_call_entry:
     push r10
     push r8
     push r9
-store_words:
     push rbx
     push rbp
     push r12
@@ -112,7 +113,7 @@ resume:                                 // RDI: context of the thread, or null
     jz idle
     mov rsp, rdi
     cmp qword ptr [rdi + {kind}], {system_call}
-    jne 4f
+    jne enter_trapped
 
     // Back by SYSRET: vector registers get their initial values.
     cmp dword ptr gs:[{vector_mode}], {in_use}
@@ -151,7 +152,8 @@ resume:                                 // RDI: context of the thread, or null
     sysretq
 
     // Back by IRETQ with every register.
-4:  cmp dword ptr gs:[{vector_mode}], {fxsave}
+enter_trapped:
+    cmp dword ptr gs:[{vector_mode}], {fxsave}
     je 5f
     mov eax, 7
     xor edx, edx
@@ -178,35 +180,62 @@ resume:                                 // RDI: context of the thread, or null
     iretq
 
     // Each fast function keeps the words, which are in registers that it saves for its caller. It
-    // gives the thread to go on with in RAX and the token in RDX, or 0: then nothing has happened,
-    // and it has put the registers that it was given where they are stored.
+    // gives the thread to go on with in RAX and the token in RDX, or 0: then nothing has happened.
+    // What the general way needs then is kept on the stack.
 fast_call:
     mov rsp, gs:[{stack_top}]
+    push r9
+    push rdi
+    push rsi
+    push rdx
     call {handle_call}
     test rax, rax
     jnz enter_waiting
+    mov eax, {call}
 declined:
+    pop rdx
+    pop rsi
+    pop rdi
+    pop r9
+    xor r8d, r8d                        // send deadline and port for `send possible` mean nothing
+    xor r10d, r10d
     mov rsp, gs:[{frame_end}]
-    sub rsp, {words}
-    jmp store_words
+    sub rsp, {pushed}
+    jmp store_registers
 
 fast_answer:
     mov rsp, gs:[{stack_top}]
-    push rbx                            // the words that an answer to a fault has
     push r9
+    push rdi
+    push rsi
+    push rdx
+    cmp rdx, {fault_reply}
+    je fast_fault_answer
+    call {handle_answer}
+    test rax, rax
+    jnz enter_waiting
+2:  mov eax, {answer}
+    jmp declined
+
+fast_fault_answer:
+    push rax                            // keeps the stack aligned
+    push r9
+    mov rdx, rbx
     mov rcx, rbp
     mov r8, r12
     mov r9, r13
-    call {handle_answer}
-    test rax, rax
-    jz declined
-    cmp qword ptr [rax + {kind}], {system_call}
+    call {handle_fault_answer}
     mov rdi, rax
+    add rsp, 16
+    test rax, rax
+    jz 2b
     mov rsp, rax
-    jne 4b
+    jmp enter_trapped
 
-    // RAX: context of a thread that waited in a `msg` trap. Vector registers get initial values.
+    // RAX: context of a thread that waited in a `msg` trap. RDX: token. On the stack: info.
 enter_waiting:
+    pop r8
+enter_waiting_r8:
     mov rsp, rax
     mov rsi, rdx
     cmp dword ptr gs:[{vector_mode}], {in_use}
@@ -218,7 +247,7 @@ enter_waiting:
     vzeroall
     ldmxcsr [rip + {cleared} + 24]
 7:  mov rdi, [rsp + {rdi}]
-    mov rdx, [rsp + {rdx}]
+    mov rdx, r8
     mov rax, [rsp + {rax}]
     xor r8d, r8d
     xor r9d, r9d
@@ -300,7 +329,8 @@ page_fault:
     mov r13, [rax + {r13}]
     xor r14d, r14d
     xor r15d, r15d
-    jmp enter_waiting
+    mov r8, {fault}
+    jmp enter_waiting_r8
 5:  mov rdi, r14
     jmp other_trap
 
@@ -402,10 +432,11 @@ vector_stubs:
     cleared = sym super::vector::CLEARED_IMAGE,
     call = const option::CALL,
     answer = const option::REPLY | option::RECEIVE,
-    words = const size_of::<Context>() - offset_of!(Context, r9),
+    pushed = const size_of::<Context>() - offset_of!(Context, r11),
+    fault_reply = const FAULT_REPLY,
+    fault = const Info::short(FAULT).from_kernel().0,
     rax = const offset_of!(Context, rax),
     rdi = const offset_of!(Context, rdi),
-    rdx = const offset_of!(Context, rdx),
     rbp = const offset_of!(Context, rbp),
     r13 = const offset_of!(Context, r13),
     rip = const offset_of!(Context, rip),
@@ -413,6 +444,7 @@ vector_stubs:
     rsp = const offset_of!(Context, rsp),
     handle_call = sym fast::call,
     handle_answer = sym fast::answer,
+    handle_fault_answer = sym fast::fault_answer,
     handle_page_fault = sym fast::page_fault,
     handle_system_call = sym system_call,
     handle_trap = sym trap,
