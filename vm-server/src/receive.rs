@@ -10,7 +10,7 @@ use ipc_abi::Kern;
 use ipc_abi::fault::{FAULT, Fault};
 use ipc_abi::notify;
 use ipc_abi::right::{ArrivedKind, Name};
-use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map};
+use ipc_protocol::define::Raw;
 use vm_core::call::Call;
 use vm_core::event::{Event, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
 
@@ -97,21 +97,14 @@ fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
 
 fn decode(received: &Received, port: PortOf) -> Result<Call, Kern> {
     let body = Body::borrow();
-    let (id, words, rights) = (received.info.id(), &received.words, received.info.rights());
-    let body = body.get(..received.info.body()).unwrap_or_default();
-    Ok(match port {
-        PortOf::Map(map) => Call::Map(map, vm_map::Request::decode(id, words, body, rights)?),
-        PortOf::Entry(entry) => Call::Entry(
-            entry,
-            memory_entry::Request::decode(id, words, body, rights)?,
-        ),
-        PortOf::Copy(of) => Call::Copy(of, copy::Request::decode(id, words, body, rights)?),
-        PortOf::Control(control) => {
-            let request = memory_object_control::Request::decode(id, words, body, rights)?;
-            Call::Control(control, request)
-        }
-        PortOf::Tray(_) => return Err(Kern::MigBadId),
-    })
+    let message = Raw {
+        payload: received.payload,
+        id: received.info.id(),
+        words: &received.words,
+        body: body.get(..received.info.body()).unwrap_or_default(),
+        rights: received.info.rights(),
+    };
+    Call::decode(port, &message)
 }
 
 /// The rights of the message in the buffer, which are the server's from now on.

@@ -45,7 +45,7 @@ const fn only(name: &'static str, others: &'static [&'static str]) -> Rule {
     }
 }
 
-const RULES: [Rule; 23] = [
+const RULES: [Rule; 25] = [
     only("ipc-abi", &[]),
     only("ipc-protocol", &["ipc-abi"]),
     only("ipc", &["ipc-abi", "ipc-protocol"]),
@@ -67,6 +67,8 @@ const RULES: [Rule; 23] = [
     only("random", &[]),
     only("sim", &["vm-core", "ipc-abi", "ipc-protocol", "random"]),
     only("model", &["kernel-core", "ipc-abi", "random"]),
+    only("cases", &["ipc-abi", "ipc-protocol"]),
+    task("mach-cases", &["guest-test", "cases"]),
     only("xtask", &["bootimg", "ipc-abi", "ipc-protocol"]),
     only("harness", &["xtask"]),
 ];

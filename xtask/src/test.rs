@@ -18,7 +18,7 @@ use crate::suite::{Case, Event, Suite, Verdict};
 use crate::{install, run};
 
 /// Guest programs that are suites.
-pub const SUITES: [&str; 2] = ["conformance", "hostile"];
+pub const SUITES: [&str; 3] = ["conformance", "hostile", "mach-cases"];
 
 /// Time after which a suite is stopped, in seconds.
 const SUITE_LIMIT: u64 = 300;
@@ -78,7 +78,13 @@ pub fn test(options: &Options) -> Result<u8> {
     }
     if !options.host {
         install::ensure()?;
-        for name in SUITES {
+        let concerned = |name: &&str| {
+            options
+                .filter
+                .as_ref()
+                .is_none_or(|text| concerns(name, text))
+        };
+        for name in SUITES.into_iter().filter(concerned) {
             count.add(guest(name, options).or_else(|error| not_run(name, &error))?);
         }
         count.add(scenarios(options)?);
@@ -228,6 +234,12 @@ fn not_run(name: &str, error: &anyhow::Error) -> Result<Count> {
     })
 }
 
+/// Whether a filter may mean cases of the suite `name`: it does not begin with another suite.
+fn concerns(name: &str, filter: &str) -> bool {
+    let suite = filter.split_once("::").map(|(suite, _)| suite);
+    suite.is_none_or(|suite| suite == name || !SUITES.contains(&suite))
+}
+
 /// The filter as the suite `name` understands it: it knows its cases without its own name.
 #[must_use]
 pub fn own_filter(name: &str, filter: &str) -> String {
@@ -324,6 +336,13 @@ mod tests {
         assert_eq!(own_filter("conformance", "conformance::copy"), "copy");
         assert_eq!(own_filter("conformance", "copy"), "copy");
         assert_eq!(own_filter("conformance", "conform"), "conform");
+    }
+
+    #[test]
+    fn a_filter_of_one_suite_boots_no_other() {
+        assert!(concerns("hostile", "hostile::traps"));
+        assert!(!concerns("conformance", "hostile::traps"));
+        assert!(concerns("conformance", "copies::whole") && concerns("hostile", "copy"));
     }
 
     #[test]

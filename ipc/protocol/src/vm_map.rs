@@ -461,7 +461,7 @@ protocol! {
 
     /// Brings pages of the range back to their pagers. Anonymous memory is passed over.
     ///
-    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: a flag that is not defined, or both
+    /// Flags that are not defined mean nothing. Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: both
     /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range; with CONTIGUOUS, a hole (after
     /// the rest was done).
     /// Source: R199-201, A7, A13.

@@ -4,6 +4,7 @@
 //! known. A thread watches the time: a case that hangs fails, and the suite ends with it, because
 //! nobody can take the processor away from the case's own thread in good order.
 
+use core::fmt::Display;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ipc::time::{SECOND, now};
@@ -59,43 +60,60 @@ macro_rules! suite {
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
 
 impl Suite {
-    /// Does what the arguments say: `--list` names the cases, other words choose those whose name
-    /// contains one of them. Gives the exit status: 0 if no case failed.
+    /// Does what the arguments say: see [`run`].
     ///
     /// # Errors
     /// There is no thread to watch the time.
-    pub fn run(&self, mut args: Args) -> Result<u32, Kern> {
-        args.next();
-        let chosen = |case: &&Case| {
-            let mut words = args.filter(|word| !word.starts_with("--")).peekable();
-            words.peek().is_none() || words.any(|word| case.name.contains(word))
-        };
-        let cases = self.cases.iter().filter(chosen);
-        if { args }.any(|word| word == "--list") {
-            cases.for_each(|case| println!("{}: test", case.name));
-            return Ok(0);
-        }
-        println!("suite {}: {} cases", self.name, cases.clone().count());
+    pub fn run(&self, args: Args) -> Result<u32, Kern> {
+        let cases = self.cases.iter().map(|case| (case.name, case.run));
+        run(self.name, cases, args)
+    }
+}
+
+/// Runs a list of named cases as a suite. `--list` names the cases, other words choose those whose
+/// name contains one of them. Gives the exit status: 0 if no case failed.
+///
+/// # Errors
+/// There is no thread to watch the time.
+pub fn run<'a, F, E>(
+    suite: &str,
+    cases: impl Iterator<Item = (&'a str, F)> + Clone,
+    mut args: Args,
+) -> Result<u32, Kern>
+where
+    F: FnOnce() -> Result<(), E>,
+    E: Display,
+{
+    args.next();
+    let chosen = |(name, _): &(&str, F)| {
+        let mut words = args.filter(|word| !word.starts_with("--")).peekable();
+        words.peek().is_none() || words.any(|word| name.contains(word))
+    };
+    let cases = cases.filter(chosen);
+    if { args }.any(|word| word == "--list") {
+        cases.for_each(|(name, _)| println!("{name}: test"));
+        return Ok(0);
+    }
+    println!("suite {suite}: {} cases", cases.clone().count());
+    next_deadline();
+    drop(thread::spawn(watch)?);
+    let (mut passed, mut failed) = (0_u32, 0_u32);
+    for (name, case) in cases {
         next_deadline();
-        drop(thread::spawn(watch)?);
-        let (mut passed, mut failed) = (0_u32, 0_u32);
-        for case in cases {
-            next_deadline();
-            print!("test {} ... ", case.name);
-            match (case.run)() {
-                Ok(()) => {
-                    println!("ok");
-                    passed += 1;
-                }
-                Err(failure) => {
-                    println!("FAILED: {failure}");
-                    failed += 1;
-                }
+        print!("test {name} ... ");
+        match case() {
+            Ok(()) => {
+                println!("ok");
+                passed += 1;
+            }
+            Err(failure) => {
+                println!("FAILED: {failure}");
+                failed += 1;
             }
         }
-        println!("suite {}: {passed} passed; {failed} failed", self.name);
-        Ok(u32::from(failed > 0))
     }
+    println!("suite {suite}: {passed} passed; {failed} failed");
+    Ok(u32::from(failed > 0))
 }
 
 fn next_deadline() {

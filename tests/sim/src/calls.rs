@@ -192,6 +192,12 @@ impl Pending {
         has(&self.reads, name)
     }
 
+    /// The cells whose bytes are being read.
+    #[must_use]
+    pub fn sources(&self) -> &[Cell] {
+        &self.reads
+    }
+
     /// Whether the bytes of a cell are being written.
     #[must_use]
     pub fn writes(&self, name: usize) -> bool {
@@ -455,7 +461,7 @@ impl Sim {
         let copy = |number: u64| self.copies.iter().any(|held| held.number == number);
         let entry = |number: u64| self.entries.iter().any(|entry| entry.number == number);
         match *call {
-            Call::Map(_, Some((file, _))) => file < self.pagers.files.len(),
+            Call::Map(_, Some((file, _))) => file < self.pagers.mapped,
             Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 copy(number)

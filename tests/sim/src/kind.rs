@@ -192,6 +192,8 @@ fn habits(random: &mut Random, kind: &Kind) -> Habits {
     habits.silent = faulty && random.once_in(6);
     let strategies = [
         CopyStrategy::None,
+        CopyStrategy::Call,
+        CopyStrategy::Symmetric,
         CopyStrategy::Delay,
         CopyStrategy::Delay,
         CopyStrategy::Delay,

@@ -4,6 +4,10 @@
 //! time; filling a slot and reading a lent one are touches of the tray, which may fault like any
 //! other. What an object holds is [`flat::file_byte`] until dirty pages come back.
 
+mod answers;
+mod copying;
+mod ideas;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -11,14 +15,10 @@ use serde::{Deserialize, Serialize};
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::{CopyStrategy, Prot};
-use ipc_protocol::memory_object::{
-    MemoryObjectDataRequest, MemoryObjectDataReturn, Request as Said,
-};
+use ipc_protocol::memory_object::Request as Said;
 use ipc_protocol::memory_object_control::{
-    MEMORY_OBJECT_DATA_FLUSH, MemoryObjectChangeAttributes, MemoryObjectCopyMade,
-    MemoryObjectDataError, MemoryObjectDataSupply, MemoryObjectDataUnavailable,
-    MemoryObjectDataWritten, MemoryObjectLockRequest, MemoryObjectReady,
-    MemoryObjectSynchronizeCompleted, Request, VM_PROT_NO_CHANGE,
+    MemoryObjectDataError, MemoryObjectLockRequest, MemoryObjectReady,
+    MemoryObjectSynchronizeCompleted, Request,
 };
 use ipc_protocol::vm_map::{self, PagerTrayCreate, TaskCreate};
 use vm_core::event::{ControlId, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Token};
@@ -74,6 +74,8 @@ pub struct File {
     control: Option<ControlId>,
     /// Pages that it was ever asked for.
     pub asked: u64,
+    /// The object that it was made a copy of.
+    pub copy_of: Option<usize>,
 }
 
 /// One thing that a pager does.
@@ -85,6 +87,12 @@ enum Act {
     Store { file: usize, index: u64, slot: u32 },
     /// Say something on the control port.
     Say { file: usize, request: Request },
+    /// Answer who wants a copy, with the object that was made for it.
+    Made {
+        file: usize,
+        request: u64,
+        made: usize,
+    },
 }
 
 /// A pager task.
@@ -114,8 +122,13 @@ pub struct Pagers {
     pub pagers: Vec<Pager>,
     /// The objects of all of them; the number of one is its place.
     pub files: Vec<File>,
+    /// Objects that clients map: the first so many. The others are copies of them.
+    pub mapped: usize,
     /// Everybody does what is expected from now on.
     pub honest: bool,
+    /// Copies that wait until the data of the original has come back, by number of the lock request.
+    copying: BTreeMap<u64, copying::Wanted>,
+    locks: u64,
 }
 
 /// Whether an object has no data for a page, until some came back.
@@ -171,8 +184,10 @@ impl Pagers {
                     store: BTreeMap::new(),
                     control: None,
                     asked: 0,
+                    copy_of: None,
                 }
             }));
+        self.mapped = self.files.len();
         self.pagers.push(Pager {
             map,
             tray,
@@ -233,8 +248,8 @@ impl Pagers {
             match act {
                 Some(Act::Fill { file, .. }) => {
                     // There is no page for it: this answer is given up, in as many words.
-                    self.files[file].faulty = true;
                     pager.give_up();
+                    self.fails(file);
                 }
                 _ => {
                     pager.acts.pop_front();
@@ -242,6 +257,13 @@ impl Pagers {
             }
         }
         true
+    }
+
+    /// Who touches an object, or a copy of it, may get KERN_MEMORY_ERROR from now on.
+    pub fn fails(&mut self, file: usize) {
+        let original = self.original(file);
+        self.files[file].faulty = true;
+        self.files[original].faulty = true;
     }
 
     /// A pager's task ends, and its objects' ports with it.
@@ -305,6 +327,11 @@ impl Pagers {
                 }
                 world.control(control, request, rights);
             }
+            Act::Made {
+                file,
+                request,
+                made,
+            } => self.say_made(world, file, (request, made)),
         }
     }
 
@@ -375,14 +402,11 @@ impl Pagers {
                 };
                 self.say(place, file, Request::MemoryObjectSynchronizeCompleted(done));
             }
-            Said::MemoryObjectCopy(wanted) => {
-                let refused = MemoryObjectCopyMade {
-                    request: wanted.request,
-                    result: Kern::NotSupported.raw(),
-                };
-                self.say(place, file, Request::MemoryObjectCopyMade(refused));
+            Said::MemoryObjectCopy(wanted) => self.copy_wanted(place, random, file, wanted),
+            Said::MemoryObjectLockCompleted(done) => {
+                self.lock_completed(place, file, done.request, done.result);
             }
-            Said::MemoryObjectLockCompleted(_) | Said::MemoryObjectChangeCompleted(_) => {}
+            Said::MemoryObjectChangeCompleted(_) => {}
         }
     }
 
@@ -405,248 +429,6 @@ impl Pagers {
     /// Whether a habit with these odds shows now.
     fn feels(&self, random: &mut Random, odds: u64) -> bool {
         !self.honest && odds != 0 && random.once_in(odds)
-    }
-
-    fn requested(
-        &mut self,
-        place: usize,
-        random: &mut Random,
-        file: usize,
-        wanted: MemoryObjectDataRequest,
-    ) {
-        let habits = self.files[file].habits;
-        let (first, mut count) = (wanted.offset / PAGE_SIZE, wanted.length / PAGE_SIZE);
-        let slots = u64::from(self.pagers[place].slots);
-        assert!(
-            wanted.offset.is_multiple_of(PAGE_SIZE)
-                && wanted.length.is_multiple_of(PAGE_SIZE)
-                && count >= 1
-                && count <= u64::from(habits.cluster.max(1)).min(slots),
-            "asked for {wanted:?}"
-        );
-        self.files[file].asked += count;
-        if habits.silent && !self.honest {
-            return;
-        }
-        if self.feels(random, habits.error) {
-            self.files[file].faulty = true;
-            let error = MemoryObjectDataError {
-                offset: wanted.offset,
-                size: wanted.length,
-                code: 5,
-            };
-            return self.say(place, file, Request::MemoryObjectDataError(error));
-        }
-        if self.feels(random, habits.part) {
-            count = 1 + random.below(count);
-        }
-        let mut runs = self.runs(file, first, count);
-        if random.once_in(2) {
-            runs.reverse();
-        }
-        if self.feels(random, habits.twice) {
-            runs.extend(runs.clone());
-        }
-        for (start, count, there) in runs {
-            match there {
-                true => self.supply(place, random, file, (start, count)),
-                false => {
-                    let nothing = MemoryObjectDataUnavailable {
-                        offset: start * PAGE_SIZE,
-                        size: count * PAGE_SIZE,
-                    };
-                    self.say(place, file, Request::MemoryObjectDataUnavailable(nothing));
-                }
-            }
-        }
-    }
-
-    /// Pages by whether there is data for them.
-    fn runs(&self, file: usize, first: u64, count: u64) -> Vec<(u64, u64, bool)> {
-        let mut runs: Vec<(u64, u64, bool)> = Vec::new();
-        for index in first..first + count {
-            let record = &self.files[file];
-            let there = record.store.contains_key(&index) || !is_hole(&record.habits, index);
-            match runs.last_mut() {
-                Some(run) if run.2 == there => run.1 += 1,
-                _ => runs.push((index, 1, there)),
-            }
-        }
-        runs
-    }
-
-    fn supply(
-        &mut self,
-        place: usize,
-        random: &mut Random,
-        file: usize,
-        (first, count): (u64, u64),
-    ) {
-        let habits = self.files[file].habits;
-        let pager = &mut self.pagers[place];
-        let count = count.min(u64::from(pager.slots)) as u32;
-        if pager.next + count > pager.slots {
-            pager.next = 0;
-        }
-        let slot = pager.next;
-        pager.next += count;
-        for place in 0..count {
-            pager.acts.push_back(Act::Fill {
-                file,
-                index: first + u64::from(place),
-                slot: slot + place,
-            });
-        }
-        let locked = self.feels(random, habits.locked);
-        let supply = MemoryObjectDataSupply {
-            offset: first * PAGE_SIZE,
-            slot,
-            count,
-            lock_value: if locked {
-                u32::from(Prot::WRITE.bits())
-            } else {
-                0
-            },
-            precious: self.feels(random, habits.precious),
-        };
-        self.say(place, file, Request::MemoryObjectDataSupply(supply));
-    }
-
-    fn returned(
-        &mut self,
-        place: usize,
-        random: &mut Random,
-        file: usize,
-        lent: MemoryObjectDataReturn,
-    ) {
-        assert!(lent.count > 0, "{lent:?}");
-        let refused = self.feels(random, self.files[file].habits.refuse);
-        if !refused {
-            for page in 0..lent.count {
-                self.pagers[place].acts.push_back(Act::Store {
-                    file,
-                    index: lent.offset / PAGE_SIZE + u64::from(page),
-                    slot: lent.slot + page,
-                });
-            }
-        }
-        let written = MemoryObjectDataWritten {
-            txn: lent.txn,
-            result: if refused { 5 } else { 0 },
-        };
-        self.say(place, file, Request::MemoryObjectDataWritten(written));
-    }
-
-    /// A pager does something of its own accord.
-    fn idea(&mut self, place: usize, random: &mut Random, file: usize) {
-        let habits = self.files[file].habits;
-        if self.files[file].control.is_none() || !self.feels(random, habits.initiative) {
-            return;
-        }
-        let (offset, pages) = (random.below(12) * PAGE_SIZE, random.below(6));
-        let request = match random.below(8) {
-            0 => Request::MemoryObjectChangeAttributes(MemoryObjectChangeAttributes {
-                may_cache: random.once_in(2),
-                copy_strategy: habits.strategy as u32,
-                request: random.below(2),
-            }),
-            1 => {
-                for (start, count, there) in self.runs(file, offset / PAGE_SIZE, 2) {
-                    if there {
-                        self.supply(place, random, file, (start, count));
-                    }
-                }
-                return;
-            }
-            2 => {
-                let write = u32::from(Prot::WRITE.bits());
-                let request = lock(offset, pages * PAGE_SIZE, 0, 0, write);
-                Request::MemoryObjectLockRequest(request)
-            }
-            3 => {
-                let all = [Prot::NONE, Prot::ALL][random.below(2) as usize];
-                let all = u32::from(all.bits());
-                Request::MemoryObjectLockRequest(lock(offset, pages * PAGE_SIZE, 1, 0, all))
-            }
-            4 => {
-                let (returns, keep) = (1 + random.below(3) as u32, VM_PROT_NO_CHANGE);
-                let request = lock(offset, pages * PAGE_SIZE, returns, 0, keep);
-                Request::MemoryObjectLockRequest(request)
-            }
-            _ => {
-                let (returns, flags) = (1 + random.below(3) as u32, MEMORY_OBJECT_DATA_FLUSH);
-                let request = lock(offset, pages * PAGE_SIZE, returns, flags, VM_PROT_NO_CHANGE);
-                Request::MemoryObjectLockRequest(request)
-            }
-        };
-        self.say(place, file, request);
-    }
-}
-
-impl Pagers {
-    /// A message that must be refused, or has no effect. Who is asked for nothing in its range must not
-    /// notice.
-    fn nonsense(&mut self, place: usize, random: &mut Random, file: usize) {
-        if !self.feels(random, self.files[file].habits.nonsense) {
-            return;
-        }
-        let slots = self.pagers[place].slots;
-        let supply = MemoryObjectDataSupply {
-            offset: random.below(8) * PAGE_SIZE,
-            slot: 0,
-            count: 1,
-            lock_value: 0,
-            precious: false,
-        };
-        let far = (1000 + random.below(50)) * PAGE_SIZE;
-        let request = match random.below(14) {
-            0 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
-                offset: 5,
-                ..supply
-            }),
-            1 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
-                slot: slots,
-                ..supply
-            }),
-            2 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply { count: 0, ..supply }),
-            3 => {
-                let count = [slots + 1, 65, u32::MAX][random.below(3) as usize];
-                Request::MemoryObjectDataSupply(MemoryObjectDataSupply { count, ..supply })
-            }
-            4 => {
-                let offset = u64::MAX - PAGE_SIZE + 1;
-                Request::MemoryObjectDataSupply(MemoryObjectDataSupply { offset, ..supply })
-            }
-            5 => Request::MemoryObjectDataSupply(MemoryObjectDataSupply {
-                lock_value: 8,
-                ..supply
-            }),
-            6 => Request::MemoryObjectDataWritten(MemoryObjectDataWritten {
-                txn: random.word(),
-                result: 0,
-            }),
-            7 => Request::MemoryObjectDataUnavailable(MemoryObjectDataUnavailable {
-                offset: far,
-                size: PAGE_SIZE,
-            }),
-            8 => Request::MemoryObjectDataError(MemoryObjectDataError {
-                offset: far,
-                size: u64::MAX - far,
-                code: 1,
-            }),
-            9 => Request::MemoryObjectLockRequest(lock(0, PAGE_SIZE, 4, 0, 0)),
-            10 => Request::MemoryObjectLockRequest(lock(0, u64::MAX, 0, 4, 0)),
-            11 => Request::MemoryObjectLockRequest(lock(PAGE_SIZE, u64::MAX, 1, 1, 8)),
-            12 => Request::MemoryObjectReady(MemoryObjectReady {
-                copy_strategy: 9,
-                ..self.ready(file)
-            }),
-            _ => Request::MemoryObjectSynchronizeCompleted(MemoryObjectSynchronizeCompleted {
-                request: random.word(),
-                result: 0,
-            }),
-        };
-        self.say(place, file, request);
     }
 }
 

@@ -269,7 +269,7 @@ impl Sim {
                 Arrival::Reported(Report::PagerLate { port, .. }) => {
                     let file = self.file_of(port.0);
                     assert!(self.kind.faulty, "the pager of object {file} is late");
-                    self.pagers.files[file].faulty = true;
+                    self.pagers.fails(file);
                 }
             }
         }
@@ -281,9 +281,11 @@ impl Sim {
         self.apply(pending, answer);
     }
 
+    /// The object that clients know which a port, or the original of its copy, is of.
     fn file_of(&self, port: u32) -> usize {
         let mut files = self.pagers.files.iter();
-        files.position(|file| file.port.0 == port).unwrap()
+        let file = files.position(|file| file.port.0 == port).unwrap();
+        self.pagers.original(file)
     }
 
     /// Written pages of an object were dropped: nobody knows what it holds.

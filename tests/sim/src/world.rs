@@ -383,6 +383,17 @@ impl World {
         token
     }
 
+    /// A call on any of the server's ports, with any rights.
+    pub fn request(&mut self, call: Call, rights: Rights) -> Token {
+        let token = self.token(Waits::Call);
+        self.post(Event::Call {
+            call,
+            rights,
+            reply: Some(token),
+        });
+        token
+    }
+
     /// A one-way message on a control port.
     pub fn control(
         &mut self,

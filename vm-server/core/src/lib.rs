@@ -76,7 +76,7 @@ use crate::event::{RightId, Time};
 use crate::machine::Revoke;
 use crate::object::page::{Frame, Pages};
 use crate::object::pages::{Nodes, Tree};
-use crate::op::wait::{List, Waiters};
+use crate::op::wait::{List, Tokens, Waiters};
 use crate::slab::{NIL, Slab};
 
 /// What the server is started with.
@@ -151,6 +151,7 @@ pub struct Core {
     pub(crate) reserved: Slab<map::reserve::Reserved>,
     pub(crate) ops: Slab<op::Op>,
     pub(crate) waiters: Waiters,
+    pub(crate) tokens: Tokens,
     pub(crate) loans: Slab<object::loan::Loan>,
     pub(crate) notes: Slab<talk::Note>,
     pub(crate) nodes: Nodes,
@@ -183,6 +184,8 @@ pub struct Core {
     pub(crate) dying_maps: u32,
     /// Objects whose shadow chains may be shortened.
     pub(crate) collapsing: object::collapse::Candidates,
+    /// Entries that were lowered in the present step of an operation.
+    pub(crate) lowered: u32,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
     /// The event is a fault, whose answer is carried out before anything else happens.
@@ -214,6 +217,7 @@ impl Core {
             reserved: Slab::new(RECORDS),
             ops: Slab::new(RECORDS),
             waiters: Slab::new(RECORDS),
+            tokens: Tokens::EMPTY,
             loans: Slab::new(RECORDS),
             notes: Slab::new(RECORDS),
             nodes: Slab::new(RECORDS),
@@ -232,6 +236,7 @@ impl Core {
             dying_objects: NIL,
             dying_maps: NIL,
             collapsing: object::collapse::Candidates::NONE,
+            lowered: 0,
             trays_to_fill: NIL,
             answering: false,
             stats: stats::Stats::default(),

@@ -43,7 +43,7 @@ impl Choice<'_> {
             35..36 => Call::Behave(start, count, self.random.below(4) as u32),
             36..39 => Call::Msync(start, count, self.random_sync()),
             39..50 => {
-                let files = sim.pagers.files.len() as u64;
+                let files = sim.pagers.mapped as u64;
                 let place = self.random_place(true);
                 if files == 0 {
                     return Call::Map(place, None);

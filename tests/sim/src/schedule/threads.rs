@@ -110,7 +110,9 @@ impl Sim {
         let expected = match (code, mapped) {
             (Kern::InvalidAddress, None) => true,
             (Kern::ProtectionFailure, Some(mapped)) => !mapped.protection.contains(access),
-            (Kern::MemoryError, Some(mapped)) => self.may_fail(&mapped.cell),
+            (Kern::MemoryError, Some(mapped)) => {
+                self.may_fail(&mapped.cell) || self.may_become_failing(&mapped.cell)
+            }
             (Kern::ResourceShortage, _) => self.kind.pressure,
             _ => false,
         };
@@ -118,6 +120,13 @@ impl Sim {
             expected || changing,
             "client {client} gets {code:?} at {address:#x} ({access:?}); {mapped:?}"
         );
+    }
+
+    /// Whether a call on its way may have put memory here whose pager fails.
+    fn may_become_failing(&self, cell: &Cell) -> bool {
+        let name = flat::name(cell);
+        let mut writers = self.pending.values().filter(|call| call.writes(name));
+        writers.any(|call| call.sources().iter().any(|cell| self.may_fail(cell)))
     }
 
     pub(super) fn resumed(&mut self, token: Token, result: Result<(), Kern>) {

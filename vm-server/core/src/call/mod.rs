@@ -2,6 +2,7 @@
 
 mod advice;
 mod control;
+mod decode;
 mod device;
 mod entry;
 mod inspect;

@@ -42,13 +42,11 @@ impl Core {
         call: &MapCall,
         args: VmMsync,
     ) -> Outcome {
-        let known =
-            VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE | VM_SYNC_CONTIGUOUS;
         let both = VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS;
         if args.size == 0 {
             return done(vm_map::Reply::VmMsync(()));
         }
-        if args.flags & !known != 0 || args.flags & both == both {
+        if args.flags & both == both {
             return Err(Kern::InvalidArgument);
         }
         let range = Span::covering(args.address, args.size).map_err(|_| Kern::InvalidAddress)?;

@@ -87,6 +87,11 @@ impl Transfer {
         }
     }
 
+    /// Whether the copy is still being made.
+    pub(crate) const fn is_copying(&self) -> bool {
+        matches!(self.stage, Stage::In(_))
+    }
+
     /// It reads from a hidden map that ends with it.
     pub(super) const fn reading(self, map: MapId) -> Transfer {
         let [_, copy] = self.hidden;

@@ -124,7 +124,11 @@ impl Core {
             }
             return entered.map(|()| Slow::More);
         }
+        self.lowered = 0;
         for _ in 0..BUDGET {
+            if self.lowered >= BUDGET {
+                break;
+            }
             if work.cursor >= work.range.end() {
                 return Ok(Slow::Done);
             }
@@ -177,6 +181,7 @@ impl Core {
                 work.making = Some(self.making(turn, link, work.source, Some(pager))?);
                 return Ok(Slow::More);
             }
+            Copied::Again => return Ok(Slow::More),
             Copied::Wait(pager) => {
                 self.op_park(turn, waiter, WaitOn::Pager(pager));
                 return Ok(Slow::Wait);

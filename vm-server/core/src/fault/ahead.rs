@@ -47,7 +47,7 @@ impl Core {
         let rights = entry.protection;
         let read_only = rights.difference(Prot::WRITE);
         // A dirty page of the entry's own object may be entered as it may be written.
-        let own = entry.object == Some(object) && record.copy.is_none() && !entry.needs_copy;
+        let own = entry.object == Some(object) && !record.is_copied() && !entry.needs_copy;
         let writable = if own { rights } else { read_only };
         let (low, high) = (page_of(entry.start), page_of(entry.end));
         let mut run = Enter {

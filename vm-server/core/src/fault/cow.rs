@@ -109,6 +109,7 @@ impl Core {
         if !look.copied {
             return Ok(());
         }
+        self.lower_again(look.link);
         self.object_push(turn, (look.top, look.index), frame)
     }
 

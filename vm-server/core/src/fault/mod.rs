@@ -118,7 +118,7 @@ impl Core {
             access: fault.access,
             token: fault.token,
         };
-        let waiter = self.waiter_new(what, turn.now)?;
+        let waiter = self.waiter_new(what, Some(fault.token), turn.now)?;
         self.op_park(turn, waiter, on);
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Core {
             access,
             rights: entry.protection,
             needs_copy: entry.needs_copy,
-            copied: object.copy.is_some(),
+            copied: object.is_copied(),
         };
         self.resolve_in(turn, &look, asker)
     }
@@ -395,7 +395,7 @@ pub(crate) struct Look {
     pub(crate) rights: Prot,
     /// The entry is copy-on-write, and this is a read.
     pub(crate) needs_copy: bool,
-    /// The object has a copy object.
+    /// The object has a copy object, or is about to get one.
     pub(crate) copied: bool,
 }
 

@@ -3,14 +3,16 @@
 
 extern crate std;
 
+use core::num::NonZeroU64;
 use std::vec;
+use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
 use ipc_protocol::vm_map::{self, Request};
 
-use crate::call::{Message, Reply};
-use crate::event::{Event, MapId, NO_RIGHTS, PortOf};
+use crate::call::{Call, Message, Reply};
+use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, Token};
 use crate::sim::{Touch, World};
 
 const PAGE: u64 = 4096;
@@ -365,4 +367,101 @@ fn a_chain_of_generations_is_bypassed() {
     for (generation, ancestor) in ancestors.into_iter().enumerate() {
         assert_eq!(byte(&mut world, ancestor, at), generation as u8);
     }
+}
+
+#[test]
+fn whoever_is_cancelled_is_found_among_all_who_wait() {
+    let mut world = World::new(201);
+    let map = world.map();
+    let big = world.allocate(map, 200 * PAGE);
+    for page in 0..200 {
+        world.write(map, big + page * PAGE, &[1]).unwrap();
+    }
+    world.deallocate(map, big, 200 * PAGE);
+    let at = world.allocate(map, 100 * PAGE);
+    let mut waiting = vec![];
+    for page in 0..40 {
+        // Every other has the thread's slot of the one before.
+        let token = Token(NonZeroU64::new((page % 2) << 20 | (500 + page / 2)).unwrap());
+        world.event(Event::Fault(Fault {
+            map,
+            address: at + page * PAGE,
+            access: Prot::WRITE,
+            token,
+        }));
+        waiting.push(token);
+    }
+    assert_eq!(world.core.census().waiters, 40);
+    for place in [0, 39, 1, 20, 21] {
+        world.event(Event::Cancelled(waiting[place]));
+        world.event(Event::Cancelled(waiting[place]));
+    }
+    assert_eq!(world.core.census().waiters, 35);
+    world.settle();
+    for (place, token) in waiting.into_iter().enumerate() {
+        let gone = [0, 39, 1, 20, 21].contains(&place);
+        assert_eq!(world.resumed.contains_key(&token.0.get()), !gone);
+    }
+    world.end(map);
+    world.settle();
+    assert!(world.core.census().is_empty(), "{:?}", world.core.census());
+}
+
+#[test]
+fn an_object_that_many_map_is_copied_in_steps() {
+    const MAPS: u64 = 200;
+    let mut world = World::new(1024);
+    let map = world.map();
+    let at = world.allocate(map, 2 * PAGE);
+    world.inherit(map, at, 2 * PAGE, Inherit::Share as u32);
+    world.write(map, at, &[1]).unwrap();
+    let sharers: Vec<MapId> = (0..MAPS).map(|_| world.fork(map)).collect();
+    for sharer in &sharers {
+        world.write(*sharer, at, &[2]).unwrap();
+    }
+    let to = world.allocate(map, 2 * PAGE);
+    let request = Request::VmCopy(vm_map::VmCopy {
+        source: at,
+        size: 2 * PAGE,
+        destination: to,
+    });
+    let token = world.send(Call::Map(map, request), NO_RIGHTS);
+    let (mut steps, mut revoked) = (0, world.machine.work.revoked);
+    let mut written = 2;
+    while world.answer(token).is_none() {
+        // Those who write meanwhile: before, at and behind the place where the steps are.
+        for place in [0, steps, 199 - steps] {
+            written += 1;
+            world
+                .write(sharers[place as usize % 200], at, &[written])
+                .unwrap();
+        }
+        revoked = world.machine.work.revoked - revoked;
+        assert!(revoked <= 80, "{revoked} at once");
+        revoked = world.machine.work.revoked;
+        world.event(Event::Step);
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps} steps for {MAPS} mappings");
+    let copied = byte(&mut world, map, to);
+    assert!((3..=written).contains(&copied), "{copied} of {written}");
+    for sharer in &sharers {
+        world.write(*sharer, at, &[99]).unwrap();
+    }
+    assert_eq!(byte(&mut world, map, to), copied);
+    // A copy that is given up in the midst leaves nothing that matters.
+    world.write(map, to + PAGE, &[5]).unwrap();
+    let token = world.send(Call::Map(map, request), NO_RIGHTS);
+    world.event(Event::Cancelled(token));
+    for sharer in &sharers {
+        world.write(*sharer, at, &[100]).unwrap();
+    }
+    world.settle();
+    assert_eq!(byte(&mut world, map, to), copied, "it was cancelled");
+    for map in sharers {
+        world.end(map);
+    }
+    world.end(map);
+    world.settle();
+    assert!(world.core.census().is_empty(), "{:?}", world.core.census());
 }

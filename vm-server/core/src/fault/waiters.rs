@@ -7,7 +7,7 @@
 use ipc_abi::Kern;
 
 use crate::effect::{Effect, Report};
-use crate::event::{Fault, ObjectId, Time, Token};
+use crate::event::{Fault, ObjectId, ReplyTo, Time, Token};
 use crate::fault::Resolved;
 use crate::id::Id;
 use crate::machine::Machine;
@@ -23,19 +23,32 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record.
-    pub(crate) fn waiter_new(&mut self, what: What, now: Time) -> Result<u32, Kern> {
+    pub(crate) fn waiter_new(
+        &mut self,
+        what: What,
+        token: ReplyTo,
+        now: Time,
+    ) -> Result<u32, Kern> {
         let waiter = Waiter {
             what,
             on: WaitOn::Nothing,
             failed: None,
             request: None,
+            token,
+            token_next: NIL,
             deadline: now.after(self.config.pager_timeout),
             older: NIL,
             newer: NIL,
             next: NIL,
             prev: NIL,
         };
-        let index = self.waiters.insert(waiter)?.index();
+        let id = self.waiters.insert(waiter)?;
+        let index = id.index();
+        let added = self.tokens.add(&mut self.nodes, &mut self.waiters, index);
+        if let Err(code) = added {
+            self.waiters.remove(id);
+            return Err(code);
+        }
         self.age_link(index);
         Ok(index)
     }
@@ -45,6 +58,7 @@ impl Core {
         // Whoever goes does not care what came of it.
         let _ = self.request_looked(index);
         self.age_unlink(index);
+        self.waiter_is_nobodys(index);
         if let Some(id) = self.waiters.id_at(index) {
             self.waiters.remove(id);
         }
@@ -404,28 +418,29 @@ impl Core {
         }
     }
 
-    /// A call or fault needs no answer any more: a fault is forgotten, an operation goes on to its
-    /// end, unanswered.
+    /// Nobody waits for the answer of a waiter any more.
+    fn waiter_is_nobodys(&mut self, index: u32) {
+        self.tokens
+            .remove(&mut self.nodes, &mut self.waiters, index);
+    }
+
+    /// A call or fault needs no answer any more: a fault is forgotten, and an operation that has changed
+    /// nothing yet (rule 3). Any other goes on to its end, unanswered.
     pub(crate) fn cancelled(&mut self, cancelled: Token) {
-        let mut index = self.oldest_waiter;
-        while let Some(waiter) = self.waiters.at(index) {
-            let newer = waiter.newer;
-            match waiter.what {
-                What::Fault { token, .. } if token == cancelled => {
-                    self.list_remove(index);
-                    return self.waiter_free(index);
-                }
-                What::Op(op) => {
-                    if let Some(op) = self.ops.get_mut(op)
-                        && op.reply == Some(cancelled)
-                    {
-                        op.reply = None;
-                        return;
-                    }
-                }
-                What::Fault { .. } => {}
+        let found = self.tokens.find(&self.nodes, &self.waiters, cancelled);
+        let Some(index) = found else {
+            return;
+        };
+        match self.waiters.at(index).map(|waiter| waiter.what) {
+            Some(What::Fault { .. }) => {
+                self.list_remove(index);
+                self.waiter_free(index);
             }
-            index = newer;
+            Some(What::Op(op)) => {
+                self.waiter_is_nobodys(index);
+                self.op_cancelled(op);
+            }
+            None => {}
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::Core;
 use crate::event::{MapId, ObjectId, TrayId};
 use crate::id::Id;
 use crate::map::entry::Entry;
+use crate::object::life::NOT_LISTED;
 use crate::object::page::{Frame, State};
 use crate::object::pager::{Pager, Request};
 use crate::object::pages::Slot;
@@ -118,6 +119,7 @@ impl Core {
         };
         let index = id.index();
         let (mut at, mut prev) = (object.entries, NIL);
+        let mut lowering = object.lowering == NOT_LISTED;
         while let Some(entry) = self.entries.at(at) {
             must(
                 entry.object == Some(id),
@@ -130,8 +132,10 @@ impl Core {
                 "entries are linked both ways",
             )?;
             held.entries = held.entries.saturating_add(1);
+            lowering |= at == object.lowering;
             (prev, at) = (at, entry.object_next);
         }
+        must(lowering, index, "the next entry to lower maps the object")?;
         let (mut at, mut prev) = (object.shadows, NIL);
         while let Some(above) = self.objects.at(at) {
             must(
@@ -326,6 +330,12 @@ impl Core {
             let mine = self.ops.get(op).is_some_and(|op| op.waiter == id.index());
             must(mine, id.index(), "an operation's waiter is its own")?;
         }
+        let found = waiter.token.is_none_or(|token| {
+            self.tokens
+                .find(&self.nodes, &self.waiters, token)
+                .is_some()
+        });
+        must(found, id.index(), "a waiter is found by its token")?;
         Ok(())
     }
 }

@@ -107,6 +107,7 @@ impl Core {
         }
         self.entry_remove(link);
         self.entry_set_end(prev, upper.end);
+        self.lower_again(prev.0);
         self.object_unreference(upper.object);
         prev
     }

@@ -41,6 +41,8 @@ enum Forked {
     Done(bool),
     /// Its pages are being copied.
     Slowly,
+    /// It takes more steps; the same entry comes again.
+    Again,
     /// The step has parked the operation; the same entry comes again.
     Wait,
 }
@@ -117,7 +119,11 @@ impl Core {
     ) -> Result<Progress, Kern> {
         let (mut low, mut high) = (u64::MAX, 0);
         let mut outcome = Ok(Progress::More);
+        self.lowered = 0;
         for _ in 0..BUDGET {
+            if self.lowered >= BUDGET {
+                break;
+            }
             let (link, entry) = match self.fork_next(work) {
                 Ok(Some(found)) => found,
                 Ok(None) => {
@@ -141,6 +147,7 @@ impl Core {
                     work.cursor = entry.end;
                     break;
                 }
+                Ok(Forked::Again) => break,
                 Ok(Forked::Wait) => {
                     outcome = Ok(Progress::Wait);
                     break;
@@ -247,6 +254,7 @@ impl Core {
                 work.making = Some((making, child));
                 Ok(Forked::Slowly)
             }
+            Ok(Copied::Again) => Ok(Forked::Again),
             Ok(Copied::Wait(pager)) => {
                 self.op_park(turn, waiter, WaitOn::Pager(pager));
                 Ok(Forked::Wait)

@@ -10,6 +10,7 @@ mod contents;
 pub(crate) mod life;
 pub mod loan;
 pub(crate) mod lock;
+mod lower;
 pub mod page;
 pub mod pager;
 pub mod pages;
@@ -73,6 +74,8 @@ pub struct Object {
     pub payer: Option<MapId>,
     /// First of the entries that map it, linked by `Entry::object_next`.
     pub entries: u32,
+    /// The next of them to lose WRITE, or [`life::NOT_LISTED`]: see [`lower`].
+    pub lowering: u32,
     /// First of the objects that shadow it, linked by `shadow_next`.
     pub shadows: u32,
     /// Next object with the same shadow.
@@ -108,6 +111,7 @@ impl Object {
             pager: None,
             payer,
             entries: NIL,
+            lowering: life::NOT_LISTED,
             shadows: NIL,
             shadow_next: NIL,
             shadow_prev: NIL,
@@ -115,6 +119,13 @@ impl Object {
             collapse_next: life::NOT_LISTED,
             collapse_prev: life::NOT_LISTED,
         }
+    }
+
+    /// Whether it has a copy object, or is being lowered to get one: no page becomes writable unnoticed.
+    #[inline]
+    #[must_use]
+    pub const fn is_copied(&self) -> bool {
+        self.copy.is_some() || self.lowering != life::NOT_LISTED
     }
 
     /// Whether it is anonymous memory.

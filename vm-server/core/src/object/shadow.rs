@@ -6,6 +6,7 @@ use ipc_abi::Kern;
 
 use crate::Core;
 use crate::event::ObjectId;
+use crate::object::life::NOT_LISTED;
 use crate::object::{Kind, Object};
 use crate::slab::NIL;
 
@@ -62,14 +63,28 @@ impl Core {
         let Some(record) = self.objects.get_mut(object) else {
             return;
         };
-        let next = record.entries;
-        record.entries = link;
+        // Before the next that is to be lowered, if they are.
+        let next = match record.lowering {
+            NOT_LISTED => record.entries,
+            next => {
+                record.lowering = link;
+                next
+            }
+        };
+        let first = record.entries == next;
+        if first {
+            record.entries = link;
+        }
+        let mut prev = NIL;
         if let Some(entry) = self.entries.at_mut(next) {
-            entry.object_prev = link;
+            prev = core::mem::replace(&mut entry.object_prev, link);
+        }
+        if let Some(entry) = self.entries.at_mut(prev) {
+            entry.object_next = link;
         }
         if let Some(entry) = self.entries.at_mut(link) {
             entry.object_next = next;
-            entry.object_prev = NIL;
+            entry.object_prev = prev;
         }
     }
 
@@ -89,9 +104,14 @@ impl Core {
             entry.object_next = next;
         }
         if let Some(object) = object {
-            if let Some(record) = self.objects.get_mut(object)
-                && record.entries == link
-            {
+            let Some(record) = self.objects.get_mut(object) else {
+                return;
+            };
+            if record.lowering == link {
+                // Behind the last there is nothing to go on from: it begins again.
+                record.lowering = if next == NIL { NOT_LISTED } else { next };
+            }
+            if record.entries == link {
                 record.entries = next;
             }
         } else if let Some(map) = submap {

@@ -11,7 +11,9 @@ use ipc_abi::types::{CopyStrategy, Prot};
 
 use crate::event::ObjectId;
 use crate::id::Id;
-use crate::machine::{Machine, REVOKE_MAX, Revoke};
+use crate::machine::Machine;
+#[cfg(doc)]
+use crate::machine::REVOKE_MAX;
 use crate::map::entry::Entry;
 use crate::object::{Kind, Object, pager};
 use crate::range::Span;
@@ -35,6 +37,8 @@ pub(crate) enum Copied {
     Slowly,
     /// This pager is to make the copy.
     Ask(Id<pager::Pager>),
+    /// Not yet: more than [`REVOKE_MAX`] entries map the object. The same again goes on with the rest.
+    Again,
     /// The pager is not ready, so the strategy is not known yet (rule 2).
     Wait(Id<pager::Pager>),
 }
@@ -94,12 +98,14 @@ impl Core {
             }),
             CopyStrategy::Delay | CopyStrategy::Symmetric => {
                 let size = entry.offset.saturating_add(entry.size());
-                let copy = self.copy_delayed(turn, id, size)?;
-                Ok(Copied::Quickly {
-                    object: Some(copy),
-                    offset: entry.offset,
-                    needs_copy: true,
-                    lower: false,
+                Ok(match self.copy_delayed(turn, id, size)? {
+                    Some(copy) => Copied::Quickly {
+                        object: Some(copy),
+                        offset: entry.offset,
+                        needs_copy: true,
+                        lower: false,
+                    },
+                    None => Copied::Again,
                 })
             }
         }
@@ -138,7 +144,7 @@ impl Core {
     }
 
     /// vm_object_copy_delayed: an object that shows the first `size` bytes of `source` as they are
-    /// now. One reference is the caller's.
+    /// now. One reference is the caller's. `None`: not all that map it could be lowered.
     ///
     /// A copy object that got no page yet is used again (rule 17); one that did is shadowed by the
     /// new one, and gets no more (rule 18).
@@ -147,19 +153,28 @@ impl Core {
         turn: &mut Turn<'_, M>,
         source: ObjectId,
         size: u64,
-    ) -> Result<ObjectId, Kern> {
+    ) -> Result<Option<ObjectId>, Kern> {
         let old = self.objects.get(source).and_then(|object| object.copy);
-        if let Some(copy) = old
-            && let Some(object) = self.objects.get_mut(copy)
-            && object.pages.used() == 0
-        {
-            let grows = object.size < size;
-            object.size = object.size.max(size);
-            self.object_reference(copy);
-            if grows {
-                self.lower_mappings(turn.machine, source);
+        let unused = old.filter(|copy| {
+            let copy = self.objects.get(*copy);
+            copy.is_some_and(|copy| copy.pages.used() == 0)
+        });
+        let grows = unused
+            .and_then(|copy| self.objects.get(copy))
+            .is_none_or(|copy| copy.size < size);
+        if unused.is_none() {
+            // Nobody is to be lowered for a copy that cannot be made.
+            self.objects.reserve_one()?;
+        }
+        if grows && !self.lower_mappings(turn.machine, source) {
+            return Ok(None);
+        }
+        if let Some(copy) = unused {
+            if let Some(object) = self.objects.get_mut(copy) {
+                object.size = object.size.max(size);
             }
-            return Ok(copy);
+            self.object_reference(copy);
+            return Ok(Some(copy));
         }
         let covered = old
             .and_then(|copy| self.objects.get(copy))
@@ -181,48 +196,7 @@ impl Core {
         if let Some(object) = self.objects.get_mut(source) {
             object.copy = Some(copy);
         }
-        self.lower_mappings(turn.machine, source);
-        Ok(copy)
-    }
-
-    /// Takes WRITE from every translation of the object's own pages (rule 13): those are reached
-    /// through the entries that map it, for an object that shadows it shows its pages read-only.
-    fn lower_mappings<M: Machine>(&mut self, machine: &mut M, id: ObjectId) {
-        let mut batch = heapless::Vec::<Revoke, REVOKE_MAX>::new();
-        let mut link = self
-            .objects
-            .get(id)
-            .map_or(crate::slab::NIL, |object| object.entries);
-        while let Some(&entry) = self.entries.at(link) {
-            link = entry.object_next;
-            let Some(range) = Span::exact(entry.start, entry.end) else {
-                continue;
-            };
-            let mut places = self.places_of(entry.map, range);
-            while let Some((map, range)) = self.next_place(&mut places) {
-                let Some(record) = self.maps.get_mut(map) else {
-                    continue;
-                };
-                record.epoch = record.epoch.saturating_add(1);
-                let element = Revoke::Range {
-                    map,
-                    epoch: record.epoch,
-                    start: range.start(),
-                    end: range.end(),
-                    keep: READ_ONLY,
-                };
-                if batch.is_full() {
-                    machine.revoke(&batch);
-                    batch.clear();
-                }
-                if batch.push(element).is_err() {
-                    return;
-                }
-            }
-        }
-        if !batch.is_empty() {
-            machine.revoke(&batch);
-        }
+        Ok(Some(copy))
     }
 
     /// Makes an entry's object one that others may map and write too: symmetric obligations are

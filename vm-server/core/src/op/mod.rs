@@ -60,6 +60,17 @@ pub enum Verb {
     Msync(Msync),
 }
 
+impl Verb {
+    /// Whether giving it up leaves no trace but harmless copy-on-write marks.
+    const fn has_changed_nothing(&self) -> bool {
+        match self {
+            Verb::Transfer(work) => work.is_copying(),
+            Verb::Fork(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// How an operation goes on after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Progress {
@@ -104,7 +115,10 @@ impl Core {
             holds,
             waiter: NIL,
         })?;
-        let waiter = self.waiter_new(What::Op(id), now)?;
+        let waiter = self.waiter_new(What::Op(id), reply, now);
+        let waiter = waiter.inspect_err(|_| {
+            self.ops.remove(id);
+        })?;
         if let Some(op) = self.ops.get_mut(id) {
             op.waiter = waiter;
         }
@@ -251,6 +265,20 @@ impl Core {
             && self.maps.get(map).is_some_and(|map| !map.locked)
         {
             self.map_wake(map);
+        }
+    }
+
+    /// Nobody waits for an operation's answer any more.
+    pub(crate) fn op_cancelled(&mut self, id: Id<Op>) {
+        let Some(op) = self.ops.get_mut(id) else {
+            return;
+        };
+        op.reply = None;
+        let (mut verb, waiter) = (op.verb, op.waiter);
+        if verb.has_changed_nothing() {
+            self.list_remove(waiter);
+            self.verb_abandon(&mut verb);
+            self.op_end(id);
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Lists are doubly linked through the waiters. Whoever is woken goes to the end of a ready list
 //! and starts again: a fault from its look-up, an operation from its cursor. All waiters are in the
-//! list by age as well, whose head is the next to time out.
+//! list by age as well, whose head is the next to time out, and in [`Tokens`].
 
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
-use crate::event::{MapId, Time, Token};
+use crate::event::{MapId, ReplyTo, Time, Token};
 use crate::id::Id;
 use crate::object::pager::Request;
+use crate::object::pages::{Nodes, Slot, Tree};
 use crate::slab::{NIL, Slab};
 
 /// What waits.
@@ -62,6 +63,11 @@ pub struct Waiter {
     pub failed: Option<Kern>,
     /// The request that woke it, to be looked at when the turn comes, and its page.
     pub request: Option<(Id<Request>, u64)>,
+    /// Who is answered at the end, and the next waiter whose token has the same place in
+    /// [`Tokens`].
+    pub token: ReplyTo,
+    /// See `token`.
+    pub token_next: u32,
     /// When waiting ends with a failure. All may wait equally long, so the oldest ends first.
     pub deadline: Time,
     /// Neighbours in the list of all waiters, by age.
@@ -72,6 +78,93 @@ pub struct Waiter {
     pub next: u32,
     /// See `next`.
     pub prev: u32,
+}
+
+/// The waiters by token. A token's low bits are the kernel's slot of the thread, which has one call or
+/// fault out: so a place has one waiter, and the tree is as large as there are threads that wait.
+#[derive(Debug, Default)]
+pub struct Tokens(Tree);
+
+/// Bits of a token that find its place.
+const TOKEN_BITS: u64 = (1 << 20) - 1;
+
+impl Tokens {
+    /// Nobody waits.
+    pub const EMPTY: Tokens = Tokens(Tree::EMPTY);
+
+    /// The first waiter of a token's place.
+    fn first(&self, nodes: &Nodes, token: Token) -> u32 {
+        match self.0.get(nodes, token.0.get() & TOKEN_BITS) {
+            Slot::Pending(index) => index,
+            _ => NIL,
+        }
+    }
+
+    fn set_first(&mut self, nodes: &mut Nodes, token: Token, index: u32) -> Result<(), Kern> {
+        let slot = if index == NIL {
+            Slot::Empty
+        } else {
+            Slot::Pending(index)
+        };
+        self.0.set(nodes, token.0.get() & TOKEN_BITS, slot)
+    }
+
+    /// Adds a waiter by its token.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node; nothing has changed.
+    pub(crate) fn add(
+        &mut self,
+        nodes: &mut Nodes,
+        waiters: &mut Waiters,
+        index: u32,
+    ) -> Result<(), Kern> {
+        let Some(token) = waiters.at(index).and_then(|waiter| waiter.token) else {
+            return Ok(());
+        };
+        let next = self.first(nodes, token);
+        self.set_first(nodes, token, index)?;
+        if let Some(waiter) = waiters.at_mut(index) {
+            waiter.token_next = next;
+        }
+        Ok(())
+    }
+
+    /// Takes a waiter out; it is nobody's from now on.
+    pub(crate) fn remove(&mut self, nodes: &mut Nodes, waiters: &mut Waiters, index: u32) {
+        let Some(waiter) = waiters.at_mut(index) else {
+            return;
+        };
+        let next = waiter.token_next;
+        let Some(token) = waiter.token.take() else {
+            return;
+        };
+        let mut at = self.first(nodes, token);
+        if at == index {
+            // The slot is in use: this needs no node.
+            let _ = self.set_first(nodes, token, next);
+            return;
+        }
+        while let Some(waiter) = waiters.at_mut(at) {
+            if waiter.token_next == index {
+                waiter.token_next = next;
+                return;
+            }
+            at = waiter.token_next;
+        }
+    }
+
+    /// The waiter of a token.
+    pub(crate) fn find(&self, nodes: &Nodes, waiters: &Waiters, token: Token) -> Option<u32> {
+        let mut at = self.first(nodes, token);
+        while let Some(waiter) = waiters.at(at) {
+            if waiter.token == Some(token) {
+                return Some(at);
+            }
+            at = waiter.token_next;
+        }
+        None
+    }
 }
 
 /// The waiters of all lists.

@@ -49,6 +49,16 @@ impl World {
         assert_eq!(self.ask(map, request), Ok(vm_map::Reply::VmCopy(())));
     }
 
+    /// `vm_inherit`.
+    pub(crate) fn inherit(&mut self, map: MapId, address: u64, size: u64, inheritance: u32) {
+        let request = Request::VmInherit(vm_map::VmInherit {
+            address,
+            size,
+            inheritance,
+        });
+        assert_eq!(self.ask(map, request), Ok(vm_map::Reply::VmInherit(())));
+    }
+
     /// A byte, as a thread reads it.
     pub(crate) fn byte(&mut self, map: MapId, address: u64) -> u8 {
         let mut bytes = [0];

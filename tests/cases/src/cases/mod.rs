@@ -1,0 +1,30 @@
+//! What is done for each row: by its id where it has a story, else by its call.
+
+mod copies;
+mod entries;
+mod forks;
+mod ground;
+mod kinds;
+mod parameters;
+mod places;
+mod siblings;
+mod windows;
+
+use crate::run::{Body, Where};
+use crate::table::Row;
+use crate::vm::Vm;
+
+/// What a file of bodies knows.
+type Found<V> = Option<(Where, Body<V>)>;
+
+/// The body for a row.
+pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
+    copies::body(row)
+        .or_else(|| entries::body(row))
+        .or_else(|| forks::body(row))
+        .or_else(|| kinds::body(row))
+        .or_else(|| places::body(row))
+        .or_else(|| siblings::body(row))
+        .or_else(|| windows::body(row))
+        .or_else(|| parameters::body(row))
+}
