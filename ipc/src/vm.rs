@@ -165,7 +165,7 @@ impl SendRight<Map> {
     /// [`VmRegion`].
     #[doc(alias = "vm_region")]
     pub fn region(&self, address: u64) -> Result<VmRegionReply, Kern> {
-        self.call(&VmRegion { address })
+        self.call(&VmRegion::basic(address))
     }
 
     /// [`VmCopyin`].

@@ -27,6 +27,60 @@ pub const VM_SYNC_INVALIDATE: u32 = 0x04;
 /// Flag of [`VmMsync`]: a hole in the range is an error.
 pub const VM_SYNC_CONTIGUOUS: u32 = 0x20;
 
+/// Flavor of [`VmRegion`]: what the entry says.
+pub const VM_REGION_BASIC_INFO_64: u32 = 9;
+/// Flavor of [`VmRegion`]: the same.
+pub const VM_REGION_BASIC_INFO: u32 = 10;
+/// Flavor of [`VmRegion`]: what is resident of its object, and who shares it.
+pub const VM_REGION_TOP_INFO: u32 = 12;
+/// Flavor of [`VmRegion`]: all that there is to say.
+pub const VM_REGION_EXTENDED_INFO: u32 = 13;
+/// Words of [`VM_REGION_BASIC_INFO_64`].
+pub const VM_REGION_BASIC_INFO_COUNT_64: u32 = 9;
+/// Words of [`VM_REGION_BASIC_INFO`].
+pub const VM_REGION_BASIC_INFO_COUNT: u32 = 8;
+/// Words of [`VM_REGION_TOP_INFO`].
+pub const VM_REGION_TOP_INFO_COUNT: u32 = 5;
+/// Words of [`VM_REGION_EXTENDED_INFO`].
+pub const VM_REGION_EXTENDED_INFO_COUNT: u32 = 9;
+
+/// Share mode: what is written is copied first.
+pub const SM_COW: u32 = 1;
+/// Share mode: nobody else has it.
+pub const SM_PRIVATE: u32 = 2;
+/// Share mode: there is nothing yet.
+pub const SM_EMPTY: u32 = 3;
+/// Share mode: several entries have it.
+pub const SM_SHARED: u32 = 4;
+/// Share mode: several tasks may write it, on purpose.
+pub const SM_TRUESHARED: u32 = 5;
+/// Share mode: several entries have it, all of this map.
+pub const SM_PRIVATE_ALIASED: u32 = 6;
+/// Share mode: on purpose, but all of this map.
+pub const SM_SHARED_ALIASED: u32 = 7;
+
+impl VmRegion {
+    /// What the entry says, of which there is always room for the answer.
+    #[must_use]
+    pub const fn basic(address: u64) -> VmRegion {
+        VmRegion {
+            address,
+            flavor: VM_REGION_BASIC_INFO_64,
+            count: VM_REGION_BASIC_INFO_COUNT_64,
+        }
+    }
+
+    /// All that there is to say, pages counted.
+    #[must_use]
+    pub const fn extended(address: u64) -> VmRegion {
+        VmRegion {
+            address,
+            flavor: VM_REGION_EXTENDED_INFO,
+            count: VM_REGION_EXTENDED_INFO_COUNT,
+        }
+    }
+}
+
 protocol! {
     /// Client to VM server: the calls on an address map, and what is made from one.
     #[derive(Clone, Copy)]
@@ -174,13 +228,22 @@ protocol! {
         destination: u64,
     };
 
-    /// Describes the map entry that holds `address`, or the next higher one.
+    /// Describes the map entry that holds `address`, or the next higher one. An entry that shows
+    /// another map is one region, whatever that holds.
     ///
+    /// What a flavor does not tell is 0; the flavors that count pages take a step for every 64 of
+    /// them. The name of the object (Mach's object_name) is never given: `object_id` tells objects
+    /// apart and gives no right. In order:
+    /// KERN_INVALID_ARGUMENT: an unknown flavor, or `count` less than its words.
     /// KERN_INVALID_ADDRESS: nothing is mapped at or above the address.
-    /// Source: R194-196.
+    /// Source: R194-196, C0402, C0404.
     3807 vm_region VmRegion in body {
         /// Where to look.
         address: u64,
+        /// [`VM_REGION_BASIC_INFO_64`] and its neighbours.
+        flavor: u32,
+        /// Words of 32 bits that there is room for, as Mach's structures have them.
+        count: u32,
     }
     reply VmRegionReply {
         /// First address of the entry.
@@ -195,10 +258,12 @@ protocol! {
         inheritance: u32,
         /// `Behavior` number.
         behavior: u32,
-        /// Offset of the entry in its object, in bytes.
+        /// Offset of the entry in its object, or in the map that it shows, in bytes.
         offset: u64,
         /// The object may be mapped by others too.
         shared: bool,
+        /// It shows another map.
+        is_submap: bool,
         /// The object is served by a pager.
         external_pager: bool,
         /// A write will first make a private object.
@@ -209,6 +274,18 @@ protocol! {
         user_tag: u32,
         /// User wirings of the entry.
         user_wired_count: u32,
+        /// References to the object.
+        ref_count: u32,
+        /// [`SM_COW`] and its neighbours.
+        share_mode: u32,
+        /// Tells objects apart; 0: there is none yet.
+        object_id: u64,
+        /// EXTENDED and TOP: pages of the entry that its own object has in memory.
+        pages_resident: u64,
+        /// EXTENDED and TOP: those of them that were written.
+        pages_dirtied: u64,
+        /// EXTENDED: pages that the object has over another one.
+        pages_shared_now_private: u64,
     };
 
     /// Makes a copy object of a range: a snapshot, copied on write, named by the right that comes

@@ -502,7 +502,7 @@ impl<V: Vm> Task<'_, V> {
     /// # Errors
     /// As above.
     pub fn region(&self, address: u64) -> Said<Region> {
-        let (region, _) = self.vm.call(&self.port, &VmRegion { address }, &[])?;
+        let (region, _) = self.vm.call(&self.port, &VmRegion::basic(address), &[])?;
         Ok(Region {
             address: region.address,
             size: region.size,

@@ -369,9 +369,7 @@ impl Call {
                 flags,
             }),
             Call::Fork(inherit, _) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
-            Call::Region(page) => Request::VmRegion(vm_map::VmRegion {
-                address: page * BYTES,
-            }),
+            Call::Region(page) => Request::VmRegion(vm_map::VmRegion::basic(page * BYTES)),
         }
     }
 

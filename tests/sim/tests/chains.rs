@@ -65,7 +65,7 @@ fn depth(world: &mut World, map: MapId) -> u32 {
     let mut address = USER_MIN;
     let mut deepest = 0;
     loop {
-        let request = Request::VmRegion(VmRegion { address });
+        let request = Request::VmRegion(VmRegion::basic(address));
         let (_, reply) = world.call_now(map, request, PortRef::None);
         let Some(Reply::VmRegion(region)) = reply else {
             return deepest;

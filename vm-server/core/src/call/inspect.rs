@@ -11,11 +11,12 @@ impl Core {
     /// Handles one of them.
     pub(super) fn call_inspect<M: Machine>(
         &mut self,
-        _turn: &mut Turn<'_, M>,
-        _call: &MapCall,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
         request: Request,
     ) -> Outcome {
         match request {
+            Request::VmRegionRecurse(args) => self.vm_region_recurse(turn, call, args),
             Request::VmPageQuery(_) => Err(Kern::NotSupported),
         }
     }

@@ -9,6 +9,7 @@ mod inspect;
 mod map_object;
 pub(crate) mod msync;
 mod range;
+mod region;
 mod share;
 pub(crate) mod vm_copy;
 pub(crate) mod vm_map;

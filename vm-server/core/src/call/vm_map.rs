@@ -85,7 +85,6 @@ impl Core {
     }
 
     fn call_map_now<M: Machine>(&mut self, turn: &mut Turn<'_, M>, call: &MapCall) -> Outcome {
-        let map = call.map;
         match call.request {
             Request::VmAllocate(args) => self.vm_allocate(turn, call, args),
             Request::VmDeallocate(args) => self.vm_deallocate(turn, call, args),
@@ -93,10 +92,7 @@ impl Core {
             Request::VmInherit(args) => self.vm_inherit(turn, call, args),
             Request::VmBehaviorSet(args) => self.vm_behavior_set(turn, call, args),
             Request::VmMap(args) => self.vm_map(turn, call, args),
-            Request::VmRegion(args) => {
-                let region = self.map_region(map, args.address)?;
-                done(vm_map::Reply::VmRegion(region))
-            }
+            Request::VmRegion(args) => self.vm_region(turn, call, args),
             Request::VmCopy(args) => self.vm_copy(turn, call, args),
             Request::VmCopyin(args) => self.vm_copyin(turn, call, args),
             Request::VmCopyout(args) => self.vm_copyout(turn, call, args),

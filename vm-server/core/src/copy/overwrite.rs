@@ -46,7 +46,7 @@ impl Core {
         size: u64,
     ) -> Result<Overwrite, Kern> {
         let (range, _) = super::pages_of(to, size)?;
-        let check = Walk::new(target, range).through();
+        let check = Walk::new(target, range).through().whole();
         Ok(Overwrite {
             source,
             from,

@@ -312,7 +312,7 @@ fn everything_goes_with_its_task() {
 }
 
 fn depth(world: &mut World, map: MapId, address: u64) -> u32 {
-    let request = Request::VmRegion(vm_map::VmRegion { address });
+    let request = Request::VmRegion(vm_map::VmRegion::basic(address));
     match call(world, map, request) {
         Ok(vm_map::Reply::VmRegion(region)) => region.shadow_depth,
         other => panic!("{other:?}"),

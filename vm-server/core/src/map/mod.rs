@@ -15,7 +15,7 @@ pub mod entry;
 pub mod fork;
 mod lookup;
 pub mod protect;
-mod region;
+pub mod region;
 pub mod remove;
 pub(crate) mod reserve;
 pub mod submap;

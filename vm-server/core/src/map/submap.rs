@@ -15,7 +15,7 @@
 
 pub mod seal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod unnest;
 pub(crate) mod window;
 
@@ -106,7 +106,7 @@ impl Core {
         let mut from = trunc_page(address).max(entry.start);
         // A map that is shown may show another, of which nothing shows: on to what lies above that.
         for _ in 0..WEIGHT {
-            match self.leaf_from(link, from) {
+            match self.leaf_from(link, from, LEVELS as u32) {
                 Ok(leaf) => return Some(leaf),
                 Err(next) if next < entry.end => from = next,
                 Err(_) => return None,
@@ -121,8 +121,9 @@ impl Core {
             .filter(|leaf| leaf.start <= address)
     }
 
-    /// As [`Core::leaf_above`]; else the first address of which that is not known.
-    fn leaf_from(&self, link: u32, from: u64) -> Result<Leaf, u64> {
+    /// As [`Core::leaf_above`] of an address in the entry, through so many maps at most; else the first
+    /// address of which that is not known.
+    pub(super) fn leaf_from(&self, link: u32, from: u64, most: u32) -> Result<Leaf, u64> {
         let mut entry = self.entries.at(link).ok_or(u64::MAX)?;
         let mut leaf = Leaf {
             link,
@@ -136,14 +137,14 @@ impl Core {
             permanent: entry.permanent,
             depth: 0,
         };
-        while let Some(map) = entry.submap {
+        while let Some(map) = entry.submap.filter(|_| leaf.depth < most) {
             let record = self.maps.get(map).ok_or(leaf.end)?;
             let inner = entry.offset_of(leaf.inner);
             let limit = inner.saturating_add(leaf.end.saturating_sub(leaf.start));
             let Link(below) = record.tree.find_or_above(&self.entries, inner);
             leaf.copies |= entry.needs_copy;
             entry = self.entries.at(below).ok_or(leaf.end)?;
-            if entry.start >= limit || leaf.depth as usize >= LEVELS {
+            if entry.start >= limit {
                 return Err(leaf.end);
             }
             let skipped = entry.start.saturating_sub(inner);

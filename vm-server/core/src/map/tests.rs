@@ -252,7 +252,7 @@ impl Bench {
     }
 
     pub(crate) fn region(&mut self, address: u64) -> Result<vm_map::VmRegionReply, Kern> {
-        match self.call(Request::VmRegion(vm_map::VmRegion { address }))? {
+        match self.call(Request::VmRegion(vm_map::VmRegion::basic(address)))? {
             vm_map::Reply::VmRegion(reply) => Ok(reply),
             other => panic!("{other:?}"),
         }

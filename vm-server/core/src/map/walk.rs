@@ -32,6 +32,8 @@ pub(crate) struct Walk {
     pub(crate) pass: Pass,
     /// An entry crosses an end of the range.
     cut: bool,
+    /// Entries that cross an end are left whole.
+    whole: bool,
     /// What is looked at is what shows, through entries that show maps.
     through: bool,
 }
@@ -54,7 +56,16 @@ impl Walk {
             cursor: range.start(),
             pass: Pass::Check,
             cut: false,
+            whole: false,
             through: false,
+        }
+    }
+
+    /// The same walk, without the cuts: for a verb that changes no entries, or cuts them itself.
+    pub(crate) const fn whole(self) -> Walk {
+        Walk {
+            whole: true,
+            ..self
         }
     }
 
@@ -131,7 +142,7 @@ impl Core {
             link = entry.hooks.next;
         }
         if walk.is_done() {
-            if walk.cut {
+            if walk.cut && !walk.whole {
                 self.map_clip_range(walk.map, walk.range)?;
             }
             walk.cursor = walk.range.start();

@@ -23,6 +23,7 @@ use crate::id::Id;
 use crate::machine::Machine;
 use crate::map::fork::Fork;
 use crate::map::protect::SetAttributes;
+use crate::map::region::Region;
 use crate::map::remove::Remove;
 use crate::map::submap::seal::Seal;
 use crate::object::lock::LockRequest;
@@ -52,6 +53,8 @@ pub enum Verb {
     Transfer(Transfer),
     /// Making a child's map.
     Fork(Fork),
+    /// Describing what is mapped.
+    Region(Region),
     /// Sealing a shared map.
     Seal(Seal),
     /// A pager's lock request.
@@ -304,6 +307,7 @@ impl Core {
             Verb::CopyOut(work) => self.copyout_step(turn, work),
             Verb::Transfer(work) => self.transfer_step(turn, work, waiter),
             Verb::Fork(work) => self.fork_step(turn, work, waiter),
+            Verb::Region(work) => self.region_step(work),
             Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
@@ -320,6 +324,7 @@ impl Core {
             | Verb::Remove(_)
             | Verb::SetAttributes(_)
             | Verb::CopyOut(_)
+            | Verb::Region(_)
             | Verb::Seal(_)
             | Verb::Lock(_)
             | Verb::Msync(_) => {}

@@ -75,7 +75,7 @@ impl World {
 
     /// Objects below the one that an address is mapped from.
     pub(crate) fn depth(&mut self, map: MapId, address: u64) -> u32 {
-        match self.ask(map, Request::VmRegion(vm_map::VmRegion { address })) {
+        match self.ask(map, Request::VmRegion(vm_map::VmRegion::basic(address))) {
             Ok(vm_map::Reply::VmRegion(region)) => region.shadow_depth,
             other => panic!("{other:?}"),
         }

@@ -174,7 +174,7 @@ fn the_pager_keeps_the_copy_apart_from_the_original() {
     assert!(cast.world.answer(token).is_none(), "it waits for the pager");
     cast.made(asked.request, 0, PortRef::Foreign(COPY));
     let copy = cast.mapped(token);
-    let region = Request::VmRegion(vm_map::VmRegion { address: copy });
+    let region = Request::VmRegion(vm_map::VmRegion::basic(copy));
     match cast.world.ask(cast.map, region) {
         Ok(vm_map::Reply::VmRegion(region)) => {
             assert!(region.external_pager && !region.needs_copy);

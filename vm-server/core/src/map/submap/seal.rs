@@ -98,6 +98,7 @@ impl Core {
             let Some(shown) = entry.submap.and_then(|map| self.shared(map)) else {
                 let (object, _) = self.entry_share(turn, link.0)?;
                 self.object_unreference(Some(object));
+                self.collapse_hint(object);
                 continue;
             };
             work.level = work.level.max(shown.level.saturating_add(1));

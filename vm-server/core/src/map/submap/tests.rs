@@ -144,6 +144,7 @@ pub(crate) fn library(world: &mut World, map: MapId) -> (MapId, PortOf) {
     protect(world, shared, (TEXT, 4 * PAGE), CODE).unwrap();
     set_maximum(world, shared, CONST, READ);
     let entry = seal(world, shared, ALL).unwrap();
+    world.settle();
     (shared, entry)
 }
 
