@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod cases;
 pub mod failure;
+pub mod pager;
 pub mod run;
 pub mod table;
 pub mod vm;

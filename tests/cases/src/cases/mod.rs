@@ -5,6 +5,7 @@ mod entries;
 mod forks;
 mod ground;
 mod kinds;
+mod pagers;
 mod parameters;
 mod places;
 mod siblings;
@@ -23,6 +24,7 @@ pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
         .or_else(|| entries::body(row))
         .or_else(|| forks::body(row))
         .or_else(|| kinds::body(row))
+        .or_else(|| pagers::body(row))
         .or_else(|| places::body(row))
         .or_else(|| siblings::body(row))
         .or_else(|| windows::body(row))

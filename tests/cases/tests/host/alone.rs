@@ -67,6 +67,7 @@ pub(crate) struct Touch {
     address: u64,
     value: Option<u8>,
     token: Option<Token>,
+    end: Option<Result<u8, Kern>>,
 }
 
 impl Host {
@@ -253,16 +254,19 @@ impl Vm for Host {
     }
 
     fn begin(&self, task: &Port, address: u64, value: Option<u8>) -> Touch {
-        Touch {
+        let mut touch = Touch {
             map: task.map(),
             address,
             value,
             token: None,
-        }
+            end: None,
+        };
+        touch.end = self.go_on(&mut touch);
+        touch
     }
 
     fn finish(&self, mut touch: Touch) -> Result<u8, Kern> {
-        match self.go_on(&mut touch) {
+        match touch.end.or_else(|| self.go_on(&mut touch)) {
             Some(end) => end,
             None => panic!("a touch of {:#x} waits", touch.address),
         }
