@@ -57,6 +57,8 @@ pub mod map;
 pub mod named_entry;
 pub mod object;
 pub mod op;
+#[cfg(test)]
+mod properties;
 pub mod range;
 #[cfg(test)]
 mod sim;
