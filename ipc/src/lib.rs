@@ -55,6 +55,7 @@ pub mod thread;
 pub mod time;
 pub mod trap;
 pub mod vm;
+pub mod vm_advice;
 
 pub use args::Args;
 pub use call::RawReply;

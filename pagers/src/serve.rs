@@ -250,6 +250,7 @@ fn ready<P: Pager>(
         copy_strategy: attributes.copy_strategy as u32,
         cluster_pages: attributes.cluster.min(P::SLOTS / 2),
         serves_itself: false,
+        synchronizes: false,
     };
     control.send_with(&ready, [tray.right()], FOREVER)
 }

@@ -63,6 +63,63 @@ pub enum Behavior {
     ReverseSequential = 3,
 }
 
+impl Behavior {
+    /// Reads a number from a message.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Behavior> {
+        Some(match raw {
+            0 => Behavior::Default,
+            1 => Behavior::Random,
+            2 => Behavior::Sequential,
+            3 => Behavior::ReverseSequential,
+            _ => return None,
+        })
+    }
+}
+
+/// What is to become of a range, once (the one-shot numbers of vm_behavior_t).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Advice {
+    /// VM_BEHAVIOR_WILLNEED.
+    WillNeed = 4,
+    /// VM_BEHAVIOR_DONTNEED.
+    DontNeed = 5,
+    /// VM_BEHAVIOR_FREE.
+    Free = 6,
+    /// VM_BEHAVIOR_ZERO_WIRED_PAGES.
+    ZeroWiredPages = 7,
+    /// VM_BEHAVIOR_REUSABLE.
+    Reusable = 8,
+    /// VM_BEHAVIOR_REUSE.
+    Reuse = 9,
+    /// VM_BEHAVIOR_CAN_REUSE.
+    CanReuse = 10,
+    /// VM_BEHAVIOR_PAGEOUT.
+    PageOut = 11,
+    /// VM_BEHAVIOR_ZERO.
+    Zero = 12,
+}
+
+impl Advice {
+    /// Reads a number from a message.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Advice> {
+        Some(match raw {
+            4 => Advice::WillNeed,
+            5 => Advice::DontNeed,
+            6 => Advice::Free,
+            7 => Advice::ZeroWiredPages,
+            8 => Advice::Reusable,
+            9 => Advice::Reuse,
+            10 => Advice::CanReuse,
+            11 => Advice::PageOut,
+            12 => Advice::Zero,
+            _ => return None,
+        })
+    }
+}
+
 /// How a memory object may be copied (memory_object_copy_strategy_t; rule 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -159,6 +216,53 @@ impl MapFlags {
     pub const fn returns_data_address(self) -> bool {
         self.intersects(MapFlags::RETURN_DATA_ADDR.union(MapFlags::RETURN_4K_DATA_ADDR))
     }
+}
+
+/// The state word of vm_purgable_control (Mach's VM_PURGABLE and VM_VOLATILE numbers).
+pub mod purgeable {
+    /// VM_PURGABLE_SET_STATE: the control that sets the state.
+    pub const SET_STATE: u32 = 0;
+    /// VM_PURGABLE_GET_STATE: the control that asks for it.
+    pub const GET_STATE: u32 = 1;
+    /// VM_PURGABLE_PURGE_ALL: the control that empties all volatile memory of the map.
+    pub const PURGE_ALL: u32 = 2;
+
+    /// Contents stay.
+    pub const NONVOLATILE: u32 = 0;
+    /// Contents may go at any time.
+    pub const VOLATILE: u32 = 1;
+    /// Contents have gone.
+    pub const EMPTY: u32 = 2;
+    /// Not purgeable.
+    pub const DENY: u32 = 3;
+    /// The bits of the state proper.
+    pub const STATE_MASK: u32 = 3;
+
+    /// Goes before what is in its group already; else after it.
+    pub const MAKE_FIRST_IN_GROUP: u32 = 1 << 4;
+    /// Goes before all groups.
+    pub const ORDERING_OBSOLETE: u32 = 1 << 5;
+    /// Last in, first out; else first in, first out.
+    pub const BEHAVIOR_LIFO: u32 = 1 << 6;
+    /// Bit of the lowest of the group's three.
+    pub const GROUP_SHIFT: u32 = 8;
+    /// The group: 0 goes first, 7 last.
+    pub const GROUP_MASK: u32 = 7 << GROUP_SHIFT;
+    /// For tests: goes as soon as it is volatile.
+    pub const DEBUG_EMPTY: u32 = 1 << 12;
+    /// VM_PURGABLE_DEBUG_FAULT: accepted; volatile memory that is touched is not reported.
+    pub const DEBUG_FAULT: u32 = 2 << 12;
+    /// Goes after all groups.
+    pub const NO_AGING: u32 = 1 << 16;
+    /// Every bit that is defined.
+    pub const ALL_MASKS: u32 = STATE_MASK
+        | MAKE_FIRST_IN_GROUP
+        | ORDERING_OBSOLETE
+        | BEHAVIOR_LIFO
+        | GROUP_MASK
+        | DEBUG_EMPTY
+        | DEBUG_FAULT
+        | NO_AGING;
 }
 
 /// Which pages a lock_request returns to their pager (memory_object_return_t).

@@ -20,4 +20,23 @@ protocol! {
         /// It is a snapshot: mappings never change the memory that it was made from.
         is_copy: bool,
     };
+
+    /// Sets or asks what may become of the contents of a purgeable object that the entry names whole, as
+    /// `vm_purgable_control` does by address.
+    ///
+    /// In order: KERN_INVALID_ARGUMENT: `control` not 0 or 1; to set, an undefined bit of `state`; the
+    /// entry does not name one purgeable object whole. KERN_PROTECTION_FAILURE: to set, the entry does
+    /// not allow writing. KERN_INVALID_ARGUMENT: to set, DENY. KERN_PROTECTION_FAILURE: to set, the entry
+    /// was made with MAP_MEM_PURGABLE_KERNEL_ONLY.
+    /// Source: R203.
+    3905 mach_memory_entry_purgable_control MachMemoryEntryPurgableControl in words {
+        /// `purgeable::SET_STATE` or `GET_STATE`.
+        control: u32,
+        /// The state word to set.
+        state: u32,
+    }
+    reply MachMemoryEntryPurgableControlReply {
+        /// The state: to set, the one before.
+        state: u32,
+    };
 }

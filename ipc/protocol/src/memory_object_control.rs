@@ -26,7 +26,7 @@ protocol! {
     /// Opens the object: data may be requested from now on.
     ///
     /// KERN_INVALID_ARGUMENT: unknown copy strategy; cluster over 64; the right is no tray.
-    /// KERN_TERMINATED: the object has ended. Source: R1-4, R151, A5.
+    /// KERN_TERMINATED: the object has ended. Source: R1-4, R151, A5, A13.
     2301 memory_object_ready MemoryObjectReady in words {
         /// Keep pages after the last mapping is gone.
         may_cache: bool,
@@ -37,6 +37,9 @@ protocol! {
         cluster_pages: u32,
         /// The pager can serve a fault that it causes itself.
         serves_itself: bool,
+        /// A synchronous vm_msync ends with the pager's answer to `memory_object_synchronize`; else
+        /// with the last `memory_object_data_written`.
+        synchronizes: bool,
     }
     rights {
         /// A send right to the tray that pages of this object go through.
@@ -153,7 +156,9 @@ protocol! {
         reason: u32,
     };
 
-    /// A `memory_object_synchronize` is done.
+    /// A `memory_object_synchronize` is done, and who waits for it hears the result.
+    ///
+    /// KERN_INVALID_ARGUMENT: no such request of this object (any more). Source: A13.
     2310 memory_object_synchronize_completed MemoryObjectSynchronizeCompleted in words {
         /// The request's number.
         request: u64,

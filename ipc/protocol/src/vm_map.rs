@@ -24,6 +24,10 @@ pub const VM_SYNC_ASYNCHRONOUS: u32 = 0x01;
 pub const VM_SYNC_SYNCHRONOUS: u32 = 0x02;
 /// Flag of [`VmMsync`]: drop the pages afterwards; alone, only precious pages are returned.
 pub const VM_SYNC_INVALIDATE: u32 = 0x04;
+/// Flag of [`VmMsync`]: give up what anonymous memory holds, as `VM_BEHAVIOR_FREE` does.
+pub const VM_SYNC_KILLPAGES: u32 = 0x08;
+/// Flag of [`VmMsync`]: the pages will not be needed soon.
+pub const VM_SYNC_DEACTIVATE: u32 = 0x10;
 /// Flag of [`VmMsync`]: a hole in the range is an error.
 pub const VM_SYNC_CONTIGUOUS: u32 = 0x20;
 
@@ -521,27 +525,49 @@ protocol! {
         physical: u64,
     };
 
-    /// Says how the range will be read. A hint: contents never depend on it.
+    /// Says how the range will be used, or what may become of it. Nothing but FREE, REUSABLE and ZERO
+    /// ever changes what memory holds, and those only writable memory.
     ///
-    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: `behavior` not 0 to 3; `address + size`
-    /// overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map.
-    /// KERN_INVALID_ADDRESS: a hole.
-    /// Source: R202.
+    /// | behaviour | |
+    /// |---|---|
+    /// | DEFAULT 0, RANDOM 1, SEQUENTIAL 2, RSEQNTL 3 | how it will be read: kept, and `vm_region` shows it |
+    /// | WILLNEED 4 | pages are made resident, and asked for from pagers, as far as memory allows; not waited for |
+    /// | DONTNEED 5 | translations go; contents stay |
+    /// | FREE 6 | what private anonymous memory holds is given up: it reads zero |
+    /// | ZERO_WIRED_PAGES 7 | wired pages of the range are zeroed when they are unmapped |
+    /// | REUSABLE 8 | contents may go when memory is short, until they are written again or REUSE |
+    /// | REUSE 9 | they may not any more |
+    /// | CAN_REUSE 10 | nothing: asks whether REUSABLE would do |
+    /// | PAGEOUT 11 | pages of pagers go back to them and are dropped; anonymous memory as DONTNEED |
+    /// | ZERO 12 | it reads zero |
+    ///
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: `behavior` not 0 to 12; `address + size`
+    /// overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map. Then by address:
+    /// KERN_INVALID_ADDRESS: a hole; for 8, 9 and 10 memory of a tag of malloc (1-3, 6-9) that is not
+    /// plain private memory. KERN_PROTECTION_FAILURE: 7, 8 or 12 on memory that cannot be written.
+    /// KERN_NO_ACCESS: 7 or 12 on memory that is copied on write, device memory or the slots of a
+    /// tray. Up to here nothing has changed. KERN_MEMORY_ERROR: 12, and a pager failed.
+    /// Source: R202, C0116-C0128, C0379-C0382, C0420-C0423, C0502.
     3818 vm_behavior_set VmBehaviorSet in words {
         /// First address, truncated to a page.
         address: u64,
         /// Bytes; the end is rounded up to a page.
         size: u64,
-        /// `Behavior` number.
+        /// Number of the behaviour.
         behavior: u32,
     };
 
-    /// Brings pages of the range back to their pagers. Anonymous memory is passed over.
+    /// Brings pages of the range back to their pagers. Anonymous memory has none: it keeps its
+    /// contents, unless KILLPAGES is given. For each map entry in turn: KILLPAGES, DEACTIVATE, then the
+    /// return of pages, then INVALIDATE. A synchronous call ends when the pager has stored what was
+    /// returned: when it says so, if it opted for that in `memory_object_ready`, else with the last
+    /// `memory_object_data_written`.
     ///
-    /// Flags that are not defined mean nothing. Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: both
-    /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range; with CONTIGUOUS, a hole (after
-    /// the rest was done).
-    /// Source: R199-201, A7, A13.
+    /// Size 0 succeeds. Flags that are not defined are ignored. In order: KERN_INVALID_ARGUMENT: both
+    /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range. KERN_MEMORY_ERROR: the pager could
+    /// not store, or not in time. KERN_INVALID_ADDRESS: a hole, with CONTIGUOUS, after the rest was
+    /// done; with KILLPAGES nothing is done behind a hole.
+    /// Source: R199-201, A7, A13, C0129-C0141, C0418, C0419.
     3819 vm_msync VmMsync in words {
         /// First address, truncated to a page.
         address: u64,

@@ -259,7 +259,7 @@ pub(crate) fn behaviour_is_set_and_reported() -> Outcome {
     let unknown = map.call(&VmBehaviorSet {
         address,
         size: PAGE_SIZE,
-        behavior: 4,
+        behavior: 13,
     });
     check_eq!(unknown, Err(Kern::InvalidArgument));
     let hole = map.set_behavior(AREA, PAGE_SIZE, Behavior::Random);

@@ -110,6 +110,7 @@ impl Scripted {
             copy_strategy: ready.strategy as u32,
             cluster_pages: ready.cluster,
             serves_itself: false,
+            synchronizes: false,
         };
         let rights = [self.tray.tray.copy()];
         self.control.call_with(&message, rights, FOREVER)?;

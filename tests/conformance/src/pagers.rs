@@ -303,6 +303,7 @@ pub(crate) fn a_pager_that_says_it_is_ready_wrongly_is_refused() -> Outcome {
         copy_strategy: CopyStrategy::None as u32,
         cluster_pages: 1,
         serves_itself: false,
+        synchronizes: false,
     };
     let refused = Some(Kern::InvalidArgument);
     let far = ipc::abi::message::FOREVER;

@@ -140,6 +140,7 @@ pub(crate) fn attack(seed: u64, count: u64, target: u64) -> Result<u32, Kern> {
             copy_strategy: (seed % 5) as u32,
             cluster_pages: 4,
             serves_itself: false,
+            synchronizes: false,
         };
         control.call_with(&ready, [tray.tray.copy()], after(MILLISECOND * 500))?;
     }

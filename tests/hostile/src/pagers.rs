@@ -71,6 +71,7 @@ impl Pager {
             copy_strategy: 0,
             cluster_pages: 1,
             serves_itself: false,
+            synchronizes: false,
         };
         self.control.call_with(&message, [tray], FOREVER).map(drop)
     }
@@ -393,6 +394,7 @@ impl Liar {
             copy_strategy: cluster_pages % 6,
             cluster_pages,
             serves_itself: false,
+            synchronizes: false,
         };
         control
             .call_with(&message, [self.tray.tray.copy()], FOREVER)

@@ -417,6 +417,7 @@ impl Pagers {
             copy_strategy: habits.strategy as u32,
             cluster_pages: habits.cluster,
             serves_itself: false,
+            synchronizes: false,
         }
     }
 

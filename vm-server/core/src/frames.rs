@@ -5,7 +5,6 @@
 //! who free frames, and pagers half of it for the kernel.
 
 use crate::effect::Effect;
-use crate::event::MapId;
 use crate::machine::Machine;
 use crate::object::page::{Frame, State};
 use crate::{Core, Supplies, Turn};
@@ -73,13 +72,6 @@ impl Core {
         self.pages.put(frame, State::Free);
         if !self.short.is_empty() && self.pages.free() > self.config.reserve {
             self.wake_all(|core| Some(&mut core.short));
-        }
-    }
-
-    /// Counts one page less against a map.
-    pub(crate) fn uncharge_page(&mut self, payer: Option<MapId>) {
-        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
-            map.pages = map.pages.saturating_sub(1);
         }
     }
 

@@ -63,6 +63,7 @@ impl Core {
             || self.dying_objects != NIL
             || self.wants_refill()
             || self.collapsing.first != NIL
+            || self.is_short() && self.can_purge()
     }
 
     /// One step of unfinished work of each kind.
@@ -81,6 +82,9 @@ impl Core {
             self.object_death_step(turn);
         }
         self.collapse_step();
+        if self.is_short() && self.can_purge() {
+            self.purge_step(turn.machine);
+        }
     }
 
     /// Ends a map: nothing can be done with it any more, and steps remove its entries.

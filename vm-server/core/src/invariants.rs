@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+mod counts;
 mod records;
 #[cfg(any(test, feature = "touched"))]
 mod touched;
@@ -49,6 +50,7 @@ impl Core {
         self.check_objects()?;
         self.check_pages()?;
         self.check_pagers()?;
+        self.check_counts()?;
         self.check_waiters()
     }
 

@@ -178,6 +178,8 @@ pub struct Core {
     pub(crate) oldest_loan: u32,
     /// See `oldest_loan`.
     pub(crate) newest_loan: u32,
+    /// Objects whose contents may go when frames run short.
+    pub(crate) purge: object::purgeable::Queues,
     /// When the shell was last asked to wake the core.
     pub(crate) clock: Time,
     /// Objects that nobody holds, whose pages are being freed.
@@ -234,6 +236,7 @@ impl Core {
             newest_waiter: NIL,
             oldest_loan: NIL,
             newest_loan: NIL,
+            purge: object::purgeable::Queues::EMPTY,
             clock: Time::NEVER,
             dying_objects: NIL,
             dying_maps: NIL,

@@ -43,6 +43,7 @@ impl Core {
                     is_copy: entry.is_copy,
                 }))
             }
+            Request::MachMemoryEntryPurgableControl(_) => Err(Kern::Failure),
         }
     }
 

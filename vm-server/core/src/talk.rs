@@ -9,8 +9,8 @@ use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::{
     MemoryObjectChangeCompleted, MemoryObjectDataRequest, MemoryObjectDataReturn,
-    MemoryObjectDataUnlock, MemoryObjectInit, MemoryObjectLockCompleted, MemoryObjectTerminate,
-    Request as Wording,
+    MemoryObjectDataUnlock, MemoryObjectInit, MemoryObjectLockCompleted, MemoryObjectSynchronize,
+    MemoryObjectTerminate, Request as Wording,
 };
 
 use crate::Core;
@@ -44,6 +44,8 @@ pub enum Say {
     Changed(MemoryObjectChangeCompleted),
     /// `memory_object_copy`.
     Copy(Id<Asked>),
+    /// `memory_object_synchronize`.
+    Synchronize(MemoryObjectSynchronize),
 }
 
 /// A thing to say, in its pager's list.
@@ -243,6 +245,7 @@ impl Core {
             Say::Completed(said) => Wording::MemoryObjectLockCompleted(said),
             Say::Changed(said) => Wording::MemoryObjectChangeCompleted(said),
             Say::Copy(id) => Wording::MemoryObjectCopy(self.word_copy(id)?),
+            Say::Synchronize(said) => Wording::MemoryObjectSynchronize(said),
         })
     }
 }

@@ -96,8 +96,10 @@ impl Core {
                 self.pager_dead(turn, pager);
                 Ok(Said::MemoryObjectDestroy(()))
             }
-            // Nothing was asked that this could complete.
-            Request::MemoryObjectSynchronizeCompleted(_) => Err(Kern::InvalidArgument),
+            Request::MemoryObjectSynchronizeCompleted(args) => {
+                self.synchronized(pager, args.request, args.result)?;
+                Ok(Said::MemoryObjectSynchronizeCompleted(()))
+            }
             Request::MemoryObjectLockRequest(_) | Request::MemoryObjectCopyMade(_) => {
                 Err(Kern::Failure)
             }
@@ -126,6 +128,7 @@ impl Core {
         let attributes = Attributes {
             may_cache: args.may_cache,
             serves_itself: args.serves_itself,
+            synchronizes: args.synchronizes,
             cluster: args.cluster_pages.max(1),
             strategy,
         };

@@ -1,6 +1,7 @@
 //! Requests: which protocol, on which record. One file a protocol; each routine checks, then commits.
 
 mod advice;
+mod behavior;
 mod control;
 mod decode;
 mod device;
@@ -8,6 +9,7 @@ mod entry;
 mod inspect;
 mod map_object;
 pub(crate) mod msync;
+pub(crate) mod purgeable;
 mod range;
 mod region;
 mod share;
@@ -117,8 +119,15 @@ impl Core {
             }
             Call::Entry(entry, request) => {
                 self.release_rights(turn, &rights);
-                let said = self.call_entry(entry, request);
-                Some(said.map(|said| plain(Message::Entry(said))))
+                match request {
+                    memory_entry::Request::MachMemoryEntryPurgableControl(args) => {
+                        self.entry_purgable_control(turn, (entry, args), reply)
+                    }
+                    request => {
+                        let said = self.call_entry(entry, request);
+                        Some(said.map(|said| plain(Message::Entry(said))))
+                    }
+                }
             }
             Call::Copy(copy, request) => {
                 self.release_rights(turn, &rights);

@@ -1,24 +1,29 @@
 //! vm_msync: pages of a range back to their pagers (rules 199 to 201, amendments A7 and A13).
 //!
 //! Entry by entry, each as a lock request of the server's own on the object's pages, with nothing to
-//! complete and nothing pushed to copies. A synchronous call ends when the pager has everything.
+//! complete and nothing pushed to copies. A synchronous call ends when the pager has everything, or
+//! says so. The behaviours that differ from this only by their flags come here too.
 
 use ipc_abi::Kern;
+use ipc_protocol::memory_object::MemoryObjectSynchronize;
 use ipc_protocol::vm_map::{
-    self, VM_SYNC_ASYNCHRONOUS, VM_SYNC_CONTIGUOUS, VM_SYNC_INVALIDATE, VM_SYNC_SYNCHRONOUS,
-    VmMsync,
+    self, VM_SYNC_ASYNCHRONOUS, VM_SYNC_CONTIGUOUS, VM_SYNC_DEACTIVATE, VM_SYNC_INVALIDATE,
+    VM_SYNC_KILLPAGES, VM_SYNC_SYNCHRONOUS, VmMsync,
 };
 
 use super::vm_map::{MapCall, Outcome, done};
 use crate::call::Reply;
+use crate::effect::Effect;
 use crate::event::MapId;
 use crate::id::Id;
 use crate::machine::Machine;
+use crate::object::discard::Part;
 use crate::object::lock::LockRequest;
-use crate::object::pager::Pager;
-use crate::op::wait::WaitOn;
-use crate::op::{BUDGET, Progress, Verb};
-use crate::range::{Span, page_of};
+use crate::object::pager::{Pager, State};
+use crate::op::wait::{WaitOn, What};
+use crate::op::{BUDGET, Op, Progress, Verb};
+use crate::range::{Span, bytes_of, page_of};
+use crate::talk::Say;
 use crate::{Core, Turn};
 
 /// A vm_msync on its way.
@@ -31,8 +36,58 @@ pub struct Msync {
     flags: u32,
     /// There was a hole.
     hole: bool,
-    /// The entry's pages that are being returned.
-    now: Option<(LockRequest, Id<Pager>)>,
+    /// What is being done with the last entry.
+    now: Now,
+    reply: Reply,
+}
+
+/// What is being done with the pages of an entry.
+#[derive(Clone, Copy, Debug)]
+enum Now {
+    Nothing,
+    /// They are given up.
+    Kill(Part),
+    /// They are returned.
+    Lock(Return),
+    /// The pager is asked whether it has stored them.
+    Synchronize(Id<Pager>),
+    /// It has said so, with this code.
+    Synchronized(u32),
+}
+
+/// Pages that go back.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    lock: LockRequest,
+    pager: Id<Pager>,
+    range: (u64, u64),
+}
+
+impl Msync {
+    /// Of a range, with an answer of one's own at the end.
+    pub(crate) const fn new(map: MapId, range: Span, flags: u32, reply: Reply) -> Msync {
+        Msync {
+            map,
+            cursor: range.start(),
+            end: range.end(),
+            flags,
+            hole: false,
+            now: Now::Nothing,
+            reply,
+        }
+    }
+
+    const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn result(&self) -> Result<Reply, Kern> {
+        if self.hole && self.has(VM_SYNC_CONTIGUOUS) {
+            Err(Kern::InvalidAddress)
+        } else {
+            Ok(self.reply)
+        }
+    }
 }
 
 impl Core {
@@ -42,22 +97,16 @@ impl Core {
         call: &MapCall,
         args: VmMsync,
     ) -> Outcome {
-        let both = VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS;
+        let reply = vm_map::Reply::VmMsync(());
         if args.size == 0 {
-            return done(vm_map::Reply::VmMsync(()));
+            return done(reply);
         }
+        let both = VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS;
         if args.flags & both == both {
             return Err(Kern::InvalidArgument);
         }
         let range = Span::covering(args.address, args.size).map_err(|_| Kern::InvalidAddress)?;
-        let work = Msync {
-            map: call.map,
-            cursor: range.start(),
-            end: range.end(),
-            flags: args.flags,
-            hole: false,
-            now: None,
-        };
+        let work = Msync::new(call.map, range, args.flags, Reply::map(reply));
         self.op_start(Verb::Msync(work), call.reply, None, turn.now)?;
         Ok(Progress::More)
     }
@@ -69,88 +118,191 @@ impl Core {
         work: &mut Msync,
         waiter: u32,
     ) -> Progress {
-        if let Some((mut lock, pager)) = work.now.take() {
-            return self.msync_go_on(turn, work, (&mut lock, pager), waiter);
+        match core::mem::replace(&mut work.now, Now::Nothing) {
+            Now::Nothing => {}
+            Now::Kill(mut part) => {
+                if !self.discard_step(turn.machine, &mut part) {
+                    work.now = Now::Kill(part);
+                }
+                return Progress::More;
+            }
+            Now::Lock(what) => return self.msync_return(turn, work, what, waiter),
+            Now::Synchronize(pager) => return self.msync_wait(turn, work, pager, waiter),
+            Now::Synchronized(0) => {}
+            Now::Synchronized(code) => return Progress::Done(Some(Err(Kern::from_raw(code)))),
         }
         for _ in 0..BUDGET {
             if work.cursor >= work.end {
-                return Progress::Done(Some(msync_result(work)));
+                return Progress::Done(Some(work.result()));
             }
-            match self.msync_entry(work) {
-                Err(code) => return Progress::Done(Some(Err(code))),
-                Ok(None) => {}
-                Ok(found) => {
-                    work.now = found;
-                    return Progress::More;
-                }
+            if let Err(code) = self.msync_entry(turn, work) {
+                return Progress::Done(Some(Err(code)));
+            }
+            if !matches!(work.now, Now::Nothing) {
+                return Progress::More;
             }
         }
         Progress::More
     }
 
-    fn msync_go_on<M: Machine>(
+    /// Returns pages; a synchronous call then waits for the pager.
+    fn msync_return<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Msync,
-        (lock, pager): (&mut LockRequest, Id<Pager>),
+        mut what: Return,
         waiter: u32,
     ) -> Progress {
-        match self.lock_step(turn, lock, waiter) {
+        match self.lock_step(turn, &mut what.lock, waiter) {
             Progress::Done(_) => {}
             progress => {
-                work.now = Some((*lock, pager));
+                work.now = Now::Lock(what);
                 return progress;
             }
         }
-        if work.flags & VM_SYNC_SYNCHRONOUS == 0 {
+        if !work.has(VM_SYNC_SYNCHRONOUS) {
             return Progress::More;
         }
         if let Some(code) = self.op_failed(waiter) {
             return Progress::Done(Some(Err(code)));
         }
-        let Some(loan) = self.loan_of(pager) else {
+        let opted = self.pagers.get(what.pager);
+        if opted.is_some_and(|pager| pager.synchronizes && pager.state == State::Ready) {
+            return self.msync_ask(turn, work, &what, waiter);
+        }
+        let Some(loan) = self.loan_of(what.pager) else {
             return Progress::More;
         };
-        work.now = Some((*lock, pager));
+        work.now = Now::Lock(what);
         self.op_park(turn, waiter, WaitOn::Loan(loan));
         Progress::Wait
     }
 
-    /// The next entry's part of the work, if it has one.
-    fn msync_entry(&mut self, work: &mut Msync) -> Result<Option<(LockRequest, Id<Pager>)>, Kern> {
+    /// Asks a pager to say when it has stored what it got.
+    fn msync_ask<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Msync,
+        what: &Return,
+        waiter: u32,
+    ) -> Progress {
+        let (Some(What::Op(op)), Some(port)) = (
+            self.waiters.at(waiter).map(|waiter| waiter.what),
+            self.pagers.get(what.pager).map(|pager| pager.port),
+        ) else {
+            return Progress::More;
+        };
+        let (first, end) = what.range;
+        let said = Say::Synchronize(MemoryObjectSynchronize {
+            offset: bytes_of(first),
+            length: bytes_of(end.saturating_sub(first)),
+            flags: work.flags,
+            request: op.to_word(),
+        });
+        if let Err(code) = self.note(what.pager, said) {
+            return Progress::Done(Some(Err(code)));
+        }
+        turn.effects.push(Effect::Talk(port));
+        self.msync_wait(turn, work, what.pager, waiter)
+    }
+
+    fn msync_wait<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Msync,
+        pager: Id<Pager>,
+        waiter: u32,
+    ) -> Progress {
+        if let Some(code) = self.op_failed(waiter) {
+            return Progress::Done(Some(Err(code)));
+        }
+        // One that went and came back knows nothing of the request, nor does one that is gone.
+        let state = self.pagers.get(pager).map(|pager| pager.state);
+        if state != Some(State::Ready) {
+            return Progress::Done(Some(Err(Kern::MemoryError)));
+        }
+        work.now = Now::Synchronize(pager);
+        self.op_park(turn, waiter, WaitOn::Pager(pager));
+        Progress::Wait
+    }
+
+    /// `memory_object_synchronize_completed`: whoever waits for it goes on.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: no such request of this pager (any more).
+    pub(super) fn synchronized(
+        &mut self,
+        pager: Id<Pager>,
+        request: u64,
+        result: u32,
+    ) -> Result<(), Kern> {
+        let id: Id<Op> = Id::from_word(request).ok_or(Kern::InvalidArgument)?;
+        let op = self.ops.get_mut(id).ok_or(Kern::InvalidArgument)?;
+        let Verb::Msync(work) = &mut op.verb else {
+            return Err(Kern::InvalidArgument);
+        };
+        if !matches!(work.now, Now::Synchronize(asked) if asked == pager) {
+            return Err(Kern::InvalidArgument);
+        }
+        work.now = Now::Synchronized(result);
+        let waiter = op.waiter;
+        let on = self.waiters.at(waiter).map(|waiter| waiter.on);
+        if on == Some(WaitOn::Pager(pager)) {
+            self.list_remove(waiter);
+            self.make_ready(waiter);
+        }
+        Ok(())
+    }
+
+    /// The next entry's part of the work, begun.
+    fn msync_entry<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Msync,
+    ) -> Result<(), Kern> {
         let map = self.maps.get(work.map).filter(|map| !map.dying);
         let tree = &map.ok_or(Kern::Terminated)?.tree;
         let link = tree.find_or_above(&self.entries, work.cursor);
-        let entry = self.entries.at(link.0).filter(|e| e.start < work.end);
-        let Some(entry) = entry else {
-            work.hole = true;
+        let found = self.entries.at(link.0).copied();
+        let entry = found.filter(|entry| entry.start < work.end);
+        let hole = entry.is_none_or(|entry| entry.start > work.cursor);
+        work.hole |= hole;
+        let Some(entry) = entry.filter(|_| !hole || !work.has(VM_SYNC_KILLPAGES)) else {
             work.cursor = work.end;
-            return Ok(None);
+            return Ok(());
         };
-        work.hole |= entry.start > work.cursor;
         let start = work.cursor.max(entry.start);
-        let end = work.end.min(entry.end);
-        work.cursor = end;
+        work.cursor = work.end.min(entry.end);
+        let part = Span::exact(start, work.cursor).ok_or(Kern::InvalidAddress)?;
+        if work.has(VM_SYNC_KILLPAGES) && self.may_discard(&entry) {
+            work.now = Now::Kill(Part {
+                map: work.map,
+                next: part.start(),
+                end: part.end(),
+            });
+            return Ok(());
+        }
+        if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && entry.wired == 0 {
+            self.map_revoke(turn.machine, work.map, part, ipc_abi::types::Prot::NONE);
+        }
+        let Some((pager, object)) = entry
+            .object
+            .and_then(|object| Some((self.pager_of(object)?.0, object)))
+        else {
+            return Ok(());
+        };
+        if !work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE) {
+            return Ok(());
+        }
         let first = page_of(entry.offset_of(start));
-        let pages = page_of(end.saturating_sub(start));
-        let Some(object) = entry.object else {
-            return Ok(None);
-        };
-        let Some((pager, _)) = self.pager_of(object) else {
-            return Ok(None);
-        };
-        let saves = work.flags & (VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS) != 0;
-        let flush = work.flags & VM_SYNC_INVALIDATE != 0;
-        let range = (first, first.saturating_add(pages));
-        let lock = LockRequest::of_range((pager, object), range, saves, flush);
-        Ok(Some((lock, pager)))
-    }
-}
-
-fn msync_result(work: &Msync) -> Result<Reply, Kern> {
-    if work.hole && work.flags & VM_SYNC_CONTIGUOUS != 0 {
-        Err(Kern::InvalidAddress)
-    } else {
-        Ok(Reply::map(vm_map::Reply::VmMsync(())))
+        let range = (first, first.saturating_add(part.pages()));
+        let saves = work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS);
+        let flush = work.has(VM_SYNC_INVALIDATE);
+        work.now = Now::Lock(Return {
+            lock: LockRequest::of_range((pager, object), range, saves, flush),
+            pager,
+            range,
+        });
+        Ok(())
     }
 }

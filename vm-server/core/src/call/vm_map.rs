@@ -7,7 +7,7 @@
 //! done at once; only what is left over becomes an operation.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Behavior, Inherit, MapFlags, Prot};
+use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request};
 
 use crate::call::Reply;
@@ -19,8 +19,9 @@ use crate::map::entry::Entry;
 use crate::map::fork::Fork;
 use crate::map::protect::{Change, SetAttributes};
 use crate::map::remove::Remove;
+use crate::object::Object;
 use crate::op::{Progress, Verb};
-use crate::range::{Span, round_page, trunc_page};
+use crate::range::{Span, page_of, round_page, trunc_page};
 use crate::{Core, Turn};
 
 /// What a step left to answer: at once, or later by an operation.
@@ -79,7 +80,7 @@ impl Core {
     }
 
     /// What is left over after the first step of a call must find a record.
-    fn call_room(&mut self) -> Result<(), Kern> {
+    pub(super) fn call_room(&mut self) -> Result<(), Kern> {
         self.ops.reserve_one()?;
         self.waiters.reserve_one()
     }
@@ -152,10 +153,18 @@ impl Core {
             mask: 0,
             flags,
         };
+        let purgeable = flags.contains(MapFlags::PURGABLE);
+        if purgeable && page_of(size) > u64::from(u32::MAX) {
+            return Err(Kern::InvalidArgument);
+        }
         let range = self.map_place(call.map, place)?;
         let mut entry = Entry::anonymous(call.map, range.start(), range.end());
         entry.tag = tag_of(flags);
         entry.permanent = flags.contains(MapFlags::PERMANENT);
+        if purgeable {
+            let object = Object::purgeable(size, call.map, false);
+            entry.object = Some(self.objects.insert(object)?);
+        }
         self.enter_at(turn, call, entry, flags, allocated(range.start()))
     }
 
@@ -238,40 +247,6 @@ impl Core {
                 )
             }
         }
-    }
-
-    fn vm_behavior_set<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        args: vm_map::VmBehaviorSet,
-    ) -> Outcome {
-        let behavior = match args.behavior {
-            0 => Behavior::Default,
-            1 => Behavior::Random,
-            2 => Behavior::Sequential,
-            3 => Behavior::ReverseSequential,
-            _ => return Err(Kern::InvalidArgument),
-        };
-        if args.size == 0 {
-            return done(vm_map::Reply::VmBehaviorSet(()));
-        }
-        if args.address.checked_add(args.size).is_none() {
-            return Err(Kern::InvalidArgument);
-        }
-        let range = Span::covering(args.address, args.size).map_err(|_| Kern::NoSpace)?;
-        let map = self.maps.get(call.map).ok_or(Kern::Terminated)?;
-        if map.clamp(range) != Some(range) {
-            return Err(Kern::NoSpace);
-        }
-        let work = SetAttributes::new(call.map, range, Change::Behave(behavior));
-        self.call_begin(
-            turn,
-            call,
-            work,
-            Core::set_attributes_step,
-            Verb::SetAttributes,
-        )
     }
 
     fn task_create<M: Machine>(

@@ -64,7 +64,12 @@ impl Core {
                 Fetched::Wait => return Ok(Slow::Wait),
                 Fetched::Zero => {}
                 Fetched::Page(frame) => {
-                    self.object_add_copy(turn, work.target, page_of(work.cursor), frame)?;
+                    let index = page_of(work.cursor);
+                    match self.object_add_copy(turn, work.target, index, frame) {
+                        // The page may be among those that went: it is looked up again.
+                        Err(Kern::ResourceShortage) if self.relieve(turn) => continue,
+                        added => added?,
+                    }
                 }
             }
             work.cursor = work.cursor.saturating_add(PAGE_SIZE);

@@ -95,13 +95,16 @@ pub(crate) enum Fetched {
 impl Core {
     /// Answers a fault, or parks it.
     pub(crate) fn fault<M: Machine>(&mut self, turn: &mut Turn<'_, M>, fault: &Fault) {
-        let result = match self.resolve_for(turn, fault) {
-            Ok(Resolved::Wait(on)) => match self.fault_wait(turn, fault, on) {
+        let mut result = self.resolve_for(turn, fault);
+        if result == Err(Kern::ResourceShortage) && self.relieve(turn) {
+            result = self.resolve_for(turn, fault);
+        }
+        if let Ok(Resolved::Wait(on)) = result {
+            match self.fault_wait(turn, fault, on) {
                 Ok(()) => return,
-                Err(code) => Err(code),
-            },
-            result => result,
-        };
+                Err(code) => result = Err(code),
+            }
+        }
         self.fault_answer(turn, fault, result);
     }
 
@@ -199,7 +202,12 @@ impl Core {
         if let Some(code) = waited.and_then(|waiter| waiter.failed.take()) {
             return Err(code);
         }
-        match self.resolve(turn, (map, address), access, Asker::Operation)? {
+        let place = (map, address);
+        let mut found = self.resolve(turn, place, access, Asker::Operation);
+        if found == Err(Kern::ResourceShortage) && self.relieve(turn) {
+            found = self.resolve(turn, place, access, Asker::Operation);
+        }
+        match found? {
             Resolved::Page(mapped) => Ok(Fetched::Page(mapped.frame)),
             Resolved::Zero => Ok(Fetched::Zero),
             Resolved::Wait(on) => {
@@ -330,6 +338,9 @@ impl Core {
         if let Some(page) = self.pages.get_mut(frame) {
             page.flags.insert(Flags::DIRTY);
             lock = page.lock;
+            if page.flags.contains(Flags::REUSABLE) {
+                self.page_reused(frame);
+            }
         }
         Resolved::Page(Mapped {
             frame,

@@ -336,7 +336,10 @@ impl Core {
             access,
             token,
         };
-        let result = failed.and_then(|()| self.resolve_for(turn, &fault));
+        let mut result = failed.and_then(|()| self.resolve_for(turn, &fault));
+        if result == Err(Kern::ResourceShortage) && self.relieve(turn) {
+            result = self.resolve_for(turn, &fault);
+        }
         match result {
             Ok(Resolved::Wait(on)) => self.op_park(turn, index, on),
             result => {

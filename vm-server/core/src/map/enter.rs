@@ -8,6 +8,7 @@ use super::reserve::RESERVED_MAX;
 use super::tree::{Link, Want};
 use crate::Core;
 use crate::event::MapId;
+use crate::object::purgeable::State;
 use crate::range::{PAGE_MASK, Span, page_of};
 
 /// Where a mapping is to go.
@@ -120,6 +121,7 @@ impl Core {
             let to = from.checked_add(entry.size())?;
             let object = self.objects.get_mut(id)?;
             let alone = object.is_internal()
+                && object.purgeable.state == State::Deny
                 && object.refs == 1
                 && object.shadow.is_none()
                 && object.copy.is_none();

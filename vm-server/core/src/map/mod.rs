@@ -7,9 +7,11 @@
 //!
 //! Translations are only ever taken away here, by [`crate::Core::map_revoke`]; faults enter them.
 
+pub mod advise;
 #[cfg(test)]
 mod cases;
 mod clip;
+pub mod counts;
 pub(crate) mod enter;
 pub mod entry;
 pub mod fork;
@@ -50,6 +52,8 @@ pub struct Map {
     pub pages: u32,
     /// See `pages`.
     pub page_limit: u32,
+    /// What else is counted.
+    pub counts: counts::Counts,
     /// Most entries that it may have.
     pub entry_limit: u32,
     /// An operation holds the operation lock.
@@ -77,6 +81,16 @@ impl Map {
             hit: NIL,
             size: 0,
             pages: 0,
+            counts: counts::Counts {
+                pages_peak: 0,
+                external: 0,
+                external_peak: 0,
+                resident_peak: 0,
+                reusable: 0,
+                reusable_peak: 0,
+                volatile: 0,
+                volatile_size: 0,
+            },
             page_limit: u32::MAX,
             entry_limit: u32::MAX,
             locked: false,

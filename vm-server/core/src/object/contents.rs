@@ -34,16 +34,23 @@ impl Core {
         flags: Flags,
     ) -> Result<(), Kern> {
         let record = self.objects.get_mut(object).ok_or(Kern::MemoryError)?;
-        let payer = record.payer.filter(|_| record.pager.is_none());
-        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
-            if map.pages >= map.page_limit {
-                return Err(Kern::ResourceShortage);
-            }
-            map.pages = map.pages.saturating_add(1);
+        let payer = record.payer.and_then(|id| self.maps.get_mut(id));
+        let is_external = record.pager.is_some();
+        if let Some(map) = &payer
+            && map.pages >= map.page_limit
+            && !is_external
+        {
+            return Err(Kern::ResourceShortage);
         }
-        if let Err(code) = record.pages.set(&mut self.nodes, index, Slot::Page(frame)) {
-            self.uncharge_page(payer);
-            return Err(code);
+        record
+            .pages
+            .set(&mut self.nodes, index, Slot::Page(frame))?;
+        if let Some(map) = payer {
+            if is_external {
+                map.count_external(1);
+            } else {
+                map.count_page(record.purgeable.state);
+            }
         }
         if let Some(page) = self.pages.get_mut(frame) {
             page.object = Some(object);
@@ -70,12 +77,11 @@ impl Core {
             return;
         };
         page.state = State::Taken;
-        let (object, index) = (page.object.take(), page.index);
+        let (object, index, flags) = (page.object.take(), page.index, page.flags);
         let Some(object) = object else {
             return;
         };
-        let payer = self.payer_of(object);
-        self.uncharge_page(payer);
+        self.uncount_page(object, flags);
         if let Some(record) = self.objects.get_mut(object) {
             record.pages.clear(&mut self.nodes, index);
         }
@@ -91,6 +97,7 @@ impl Core {
         object: ObjectId,
         index: u64,
     ) -> Result<(), Kern> {
+        self.page_reused(frame);
         let Some(&Page {
             object: Some(from),
             index: old,
@@ -102,12 +109,9 @@ impl Core {
             return Err(Kern::MemoryError);
         };
         // First, so that a payer at its limit may move a page from one of its objects to another.
-        let payer = self.payer_of(from);
-        self.uncharge_page(payer);
+        self.uncount_page(from, flags);
         if let Err(code) = self.object_add_page(object, index, frame, flags) {
-            if let Some(map) = payer.and_then(|map| self.maps.get_mut(map)) {
-                map.pages = map.pages.saturating_add(1);
-            }
+            self.count_page(from);
             return Err(code);
         }
         if let Some(page) = self.pages.get_mut(frame) {

@@ -82,6 +82,7 @@ impl Core {
         }
         let resident = record.pages.pages() > 0;
         let Some(pager) = record.pager else {
+            self.purgeable_forget(object);
             return true;
         };
         let Some(attached) = self.pagers.get_mut(pager) else {

@@ -7,6 +7,7 @@
 
 pub(crate) mod collapse;
 mod contents;
+pub(crate) mod discard;
 pub(crate) mod life;
 pub mod loan;
 pub(crate) mod lock;
@@ -14,6 +15,7 @@ mod lower;
 pub mod page;
 pub mod pager;
 pub mod pages;
+pub mod purgeable;
 mod shadow;
 pub(crate) mod strategy;
 pub(crate) mod supply;
@@ -70,7 +72,9 @@ pub struct Object {
     pub copy: Option<ObjectId>,
     /// Its pager, if it is external.
     pub pager: Option<Id<pager::Pager>>,
-    /// Whose page limit its own pages count against.
+    /// Whether its contents may go.
+    pub purgeable: purgeable::Purgeable,
+    /// Whose page limit its own pages count against; of a pager's object, whose statistics.
     pub payer: Option<MapId>,
     /// First of the entries that map it, linked by `Entry::object_next`.
     pub entries: u32,
@@ -109,6 +113,7 @@ impl Object {
             shadow_offset: 0,
             copy: None,
             pager: None,
+            purgeable: purgeable::Purgeable::DENY,
             payer,
             entries: NIL,
             lowering: life::NOT_LISTED,

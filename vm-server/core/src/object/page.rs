@@ -50,6 +50,8 @@ bitflags::bitflags! {
         const PRECIOUS = 2;
         /// Its pager was asked to unlock it.
         const UNLOCK_ASKED = 4;
+        /// Its owner does not need its contents any more, until it is written.
+        const REUSABLE = 8;
     }
 }
 

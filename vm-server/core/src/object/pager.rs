@@ -67,6 +67,8 @@ pub struct Pager {
     pub temporary: bool,
     /// It can serve a fault that it causes itself.
     pub serves_itself: bool,
+    /// It says when it has stored what was returned.
+    pub synchronizes: bool,
     /// Most pages of one request.
     pub cluster: u32,
     /// First request of the list of those open.
@@ -216,6 +218,7 @@ impl Core {
             strategy: CopyStrategy::None,
             temporary: false,
             serves_itself: false,
+            synchronizes: false,
             cluster: 1,
             requests: NIL,
             next_page: 0,
@@ -269,6 +272,7 @@ impl Core {
         pager.tray = Some(tray);
         pager.may_cache = attributes.may_cache;
         pager.serves_itself = attributes.serves_itself;
+        pager.synchronizes = attributes.synchronizes;
         pager.cluster = attributes.cluster;
         if pager.state == State::Initialising {
             pager.state = State::Ready;
@@ -478,6 +482,7 @@ impl Core {
 pub(crate) struct Attributes {
     pub(crate) may_cache: bool,
     pub(crate) serves_itself: bool,
+    pub(crate) synchronizes: bool,
     pub(crate) cluster: u32,
     /// `None`: temporary.
     pub(crate) strategy: Option<CopyStrategy>,

@@ -63,6 +63,7 @@ impl Core {
         let Some(record) = self.objects.get_mut(object) else {
             return;
         };
+        let is_external = record.pager.is_some();
         // Before the next that is to be lowered, if they are.
         let next = match record.lowering {
             NOT_LISTED => record.entries,
@@ -85,6 +86,10 @@ impl Core {
         if let Some(entry) = self.entries.at_mut(link) {
             entry.object_next = next;
             entry.object_prev = prev;
+            let map = entry.map;
+            if is_external {
+                self.external_mapped(object, map);
+            }
         }
     }
 
@@ -93,7 +98,7 @@ impl Core {
         let Some(entry) = self.entries.at_mut(link) else {
             return;
         };
-        let (object, submap) = (entry.object, entry.submap);
+        let (object, submap, map) = (entry.object, entry.submap, entry.map);
         let (prev, next) = (entry.object_prev, entry.object_next);
         entry.object_next = NIL;
         entry.object_prev = NIL;
@@ -113,6 +118,9 @@ impl Core {
             }
             if record.entries == link {
                 record.entries = next;
+            }
+            if record.pager.is_some() {
+                self.external_unmapped(object, map);
             }
         } else if let Some(map) = submap {
             self.submap_unlinked(map, (link, next));

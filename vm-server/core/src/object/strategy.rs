@@ -179,7 +179,7 @@ impl Core {
         let covered = old
             .and_then(|copy| self.objects.get(copy))
             .map_or(0, |copy| copy.size);
-        let payer = self.objects.get(source).and_then(|object| object.payer);
+        let payer = self.payer_of(source);
         let copy = self
             .objects
             .insert(Object::new(Kind::Internal, size.max(covered), payer))?;

@@ -13,6 +13,7 @@ pub mod wait;
 use ipc_abi::Kern;
 
 use crate::call::msync::Msync;
+use crate::call::purgeable::Purging;
 use crate::call::vm_copy::Transfer;
 use crate::call::vm_map::MapCall;
 use crate::call::{Call, Reply};
@@ -21,6 +22,7 @@ use crate::effect::Answer;
 use crate::event::{MapId, ReplyTo, Time};
 use crate::id::Id;
 use crate::machine::Machine;
+use crate::map::advise::{Advise, Cover};
 use crate::map::fork::Fork;
 use crate::map::protect::SetAttributes;
 use crate::map::region::Region;
@@ -61,6 +63,12 @@ pub enum Verb {
     Lock(LockRequest),
     /// Returning the pages of a range.
     Msync(Msync),
+    /// A one-shot behaviour of a range.
+    Advise(Advise),
+    /// Looking whether a range is mapped.
+    Cover(Cover),
+    /// Emptying purgeable memory.
+    Purge(Purging),
 }
 
 impl Verb {
@@ -311,6 +319,9 @@ impl Core {
             Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
+            Verb::Advise(work) => self.advise_step(turn, work, waiter),
+            Verb::Cover(work) => self.cover_step(work),
+            Verb::Purge(work) => self.purging_step(turn, work),
         }
     }
 
@@ -327,7 +338,10 @@ impl Core {
             | Verb::Region(_)
             | Verb::Seal(_)
             | Verb::Lock(_)
-            | Verb::Msync(_) => {}
+            | Verb::Msync(_)
+            | Verb::Advise(_)
+            | Verb::Cover(_)
+            | Verb::Purge(_) => {}
         }
     }
 }

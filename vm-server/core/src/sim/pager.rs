@@ -72,6 +72,7 @@ impl Pager {
                 copy_strategy: CopyStrategy::Delay as u32,
                 cluster_pages: 1,
                 serves_itself: false,
+                synchronizes: false,
             },
             data,
             slot: 0,

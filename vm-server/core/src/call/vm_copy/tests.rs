@@ -371,6 +371,7 @@ fn pager_is_ready(bench: &mut Bench, strategy: u32) -> std::vec::Vec<Effect> {
         copy_strategy: strategy,
         cluster_pages: 1,
         serves_itself: false,
+        synchronizes: false,
     };
     let event = Event::Call {
         call: Call::Control(control, ControlRequest::MemoryObjectReady(ready)),
