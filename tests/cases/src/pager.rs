@@ -93,6 +93,7 @@ impl<'v, V: Vm> Pager<'v, V> {
             copy_strategy: habits.strategy,
             cluster_pages: 1,
             serves_itself: false,
+            synchronizes: false,
         };
         pager.say_with(&ready, &[Some(&tray)])?;
         Ok((pager, address))
