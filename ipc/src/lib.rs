@@ -19,7 +19,7 @@
 //! |---|---|
 //! | begin, end, name the `main` | [`main!`], [`exit()`], [`Args`], [`mod@start`] |
 //! | print | [`println!`], [`console`] |
-//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`] |
+//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`], [`vm_wire`] |
 //! | find and publish services, start tasks | [`bootstrap`], [`task`] |
 //! | ask somebody | [`SendRight::call`] with a message of [`protocol`] |
 //! | be asked | [`server::serve`] with a [`server::Server`] |
@@ -56,6 +56,7 @@ pub mod time;
 pub mod trap;
 pub mod vm;
 pub mod vm_advice;
+pub mod vm_wire;
 
 pub use args::Args;
 pub use call::RawReply;

@@ -124,6 +124,7 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
     trap::host_set_memory_low(given.host_memory, notices)?;
     let config = Config {
         device: Some(RightId(given.device)),
+        host: Some(RightId(given.host_control)),
         ..Config::for_frames(given.frame_limit)
     };
     Ok(Server {

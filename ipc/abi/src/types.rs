@@ -182,6 +182,9 @@ bitflags::bitflags! {
         const RETURN_DATA_ADDR = 0x0010_0000;
         /// VM_FLAGS_RETURN_4K_DATA_ADDR: the same, for pages are of 4 KiB.
         const RETURN_4K_DATA_ADDR = 0x0080_0000;
+        /// Where the map wires what is mapped: if this cannot be wired it stays, unwired (amendment
+        /// A8). Not one of Mach's.
+        const WIRE_BEST_EFFORT = 0x0020_0000;
         /// The user tag that vm_region reports.
         const TAG = 0xFF00_0000;
     }
@@ -197,6 +200,7 @@ impl MapFlags {
         .union(MapFlags::PERMANENT)
         .union(MapFlags::TPRO)
         .union(MapFlags::OVERWRITE)
+        .union(MapFlags::WIRE_BEST_EFFORT)
         .union(MapFlags::TAG);
     /// What vm_map takes (VM_FLAGS_USER_MAP, and PRIVATE).
     pub const USER_MAP: MapFlags = MapFlags::USER_ALLOCATE
@@ -208,6 +212,7 @@ impl MapFlags {
         .union(MapFlags::RANDOM_ADDR)
         .union(MapFlags::OVERWRITE)
         .union(MapFlags::RETURN_DATA_ADDR)
+        .union(MapFlags::WIRE_BEST_EFFORT)
         .union(MapFlags::RESILIENT_CODESIGN)
         .union(MapFlags::RESILIENT_MEDIA);
 

@@ -2,20 +2,30 @@
 
 use crate::define::protocol;
 
+/// Flag of [`VmWireAll`]: wire what is mapped now.
+pub const VM_WIRE_CURRENT: u32 = 1;
+/// Flag of [`VmWireAll`]: wire what is mapped from now on.
+pub const VM_WIRE_FUTURE: u32 = 2;
+
 protocol! {
     /// Client to VM server: wiring.
     #[derive(Clone, Copy)]
     part of vm_map::Map "vm_wire" at 4400, "client" to "VM server, on the map port of a task";
 
     /// Makes the range resident and keeps it so, or undoes that once: wirings nest. Copy-on-write
-    /// and zero-fill are resolved first, whatever the access.
+    /// and zero-fill are resolved first, whatever the access, and the memory is translated with all
+    /// that its protection allows. Calls that change or remove the range meanwhile wait. Device
+    /// registers count as wired, and the slots of a tray cannot be.
     ///
-    /// In order: KERN_INVALID_HOST: no host port in the slot. KERN_INVALID_ARGUMENT: a bit outside
-    /// read, write, execute. Size 0 succeeds. KERN_INVALID_ARGUMENT: range. KERN_INVALID_ADDRESS: a
-    /// hole (to unwire: nothing mapped at the start). KERN_PROTECTION_FAILURE: the access is more
-    /// than the protection. KERN_RESOURCE_SHORTAGE: the limit of wired pages. KERN_FAILURE: 65535
-    /// wirings already. KERN_MEMORY_ERROR: a pager failed. On failure nothing stays wired.
-    /// Source: R131-144.
+    /// In order: KERN_INVALID_HOST: no host control port in the slot. KERN_INVALID_ARGUMENT: a bit
+    /// outside read, write, execute. Size 0 succeeds. KERN_INVALID_ARGUMENT: the range wraps, or its
+    /// rounding does. To unwire: KERN_INVALID_ADDRESS: nothing mapped at the start; what is not
+    /// wired, and holes, are passed over. To wire, in order of address: KERN_INVALID_ADDRESS: a hole.
+    /// KERN_PROTECTION_FAILURE: the access is more than the protection, or a tray. KERN_FAILURE:
+    /// 65535 wirings already. Then KERN_RESOURCE_SHORTAGE: the limit of wired pages, of the map or in
+    /// all, or memory. KERN_MEMORY_ERROR: a pager failed, or took too long. KERN_FAILURE: the caller
+    /// was interrupted. On failure nothing is wired that was not.
+    /// Source: R31-33, R131-144, R191.
     4401 vm_wire VmWire in words {
         /// First address, truncated to a page.
         address: u64,
@@ -23,6 +33,26 @@ protocol! {
         size: u64,
         /// `Prot` bits that the memory will be used with; none: unwire.
         access: u32,
+    }
+    rights {
+        /// A send right to the host control port.
+        HOST,
+    };
+
+    /// Wires all memory of a map, or all that will be mapped, or both; without flags undoes both:
+    /// every wiring by the user ends. Memory that is wired already, that may not be used at all
+    /// (protection none) and trays are passed over. Children do not inherit it.
+    ///
+    /// With [`VM_WIRE_FUTURE`] vm_allocate, vm_map, vm_copyout and vm_remap wire what they map, as
+    /// far as it may be used; if that fails they fail with its code and map nothing, or, with the
+    /// flag `WIRE_BEST_EFFORT`, leave it unwired and succeed.
+    ///
+    /// In order: KERN_INVALID_HOST: no host control port in the slot. KERN_INVALID_ARGUMENT: a flag
+    /// that is not defined. Then as `vm_wire`; on failure nothing has changed.
+    /// Source: R61, R99, A8, row 41 of the seed.
+    4402 vm_wire_all VmWireAll in words {
+        /// [`VM_WIRE_CURRENT`] and [`VM_WIRE_FUTURE`].
+        flags: u32,
     }
     rights {
         /// A send right to the host control port.

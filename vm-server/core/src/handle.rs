@@ -98,6 +98,7 @@ impl Core {
         record.dying = true;
         record.dying_next = self.dying_maps;
         self.dying_maps = map.index();
+        self.wires_interrupt(map);
     }
 
     fn map_death_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
@@ -105,11 +106,12 @@ impl Core {
             self.dying_maps = NIL;
             return;
         };
-        if !self.map_teardown_step(map) {
+        if !self.map_teardown_step(turn, map) {
             return;
         }
         self.reserved_end(map);
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));
+        self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.transit));
         // A map that it showed may have come before it meanwhile.
         self.dying_unlink(map);
         if self.maps.remove(map).is_some() {

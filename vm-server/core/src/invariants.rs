@@ -9,6 +9,7 @@ mod counts;
 mod records;
 #[cfg(any(test, feature = "touched"))]
 mod touched;
+mod wirings;
 
 use crate::Core;
 use crate::object::life::NOT_LISTED;
@@ -165,7 +166,10 @@ impl Core {
             .for_each(|(_, pager)| count(pager.waiting));
         self.loans.iter().for_each(|(_, loan)| count(loan.waiting));
         self.trays.iter().for_each(|(_, tray)| count(tray.waiting));
-        self.maps.iter().for_each(|(_, map)| count(map.waiting));
+        self.maps.iter().for_each(|(_, map)| {
+            count(map.waiting);
+            count(map.transit);
+        });
         must(
             listed == self.waiters.len(),
             NIL,

@@ -41,6 +41,7 @@
 
 extern crate alloc;
 
+mod account;
 mod boot;
 pub mod call;
 pub mod copy;
@@ -88,6 +89,8 @@ pub struct Config {
     pub frame_limit: u32,
     /// The shell's right to the device port: who shows it may map device frames.
     pub device: Option<RightId>,
+    /// The shell's right to the host control port: who shows it may wire memory and set limits.
+    pub host: Option<RightId>,
     /// How long a wait on a pager may last, in nanoseconds.
     pub pager_timeout: u64,
     /// Pages that a map may pay for.
@@ -105,6 +108,7 @@ impl Config {
         Config {
             frame_limit,
             device: None,
+            host: None,
             pager_timeout: 300_000_000_000,
             map_pages: u32::MAX,
             map_entries: 1 << 20,

@@ -15,7 +15,7 @@ mod region;
 mod share;
 pub(crate) mod vm_copy;
 pub(crate) mod vm_map;
-mod wire;
+pub(crate) mod wire;
 
 use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map as map};
 

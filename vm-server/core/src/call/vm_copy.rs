@@ -100,6 +100,15 @@ impl Transfer {
             ..self
         }
     }
+
+    /// The map whose entries it works on now, under its operation lock.
+    pub(crate) const fn works_on(&self) -> Option<MapId> {
+        match &self.stage {
+            Stage::Out(out) => Some(out.target),
+            Stage::Remove(remove, _) => Some(remove.map()),
+            _ => None,
+        }
+    }
 }
 
 impl Core {
@@ -208,7 +217,9 @@ impl Core {
         call: &MapCall,
         args: vm_map::VmCopyout,
     ) -> Outcome {
-        let known = MapFlags::ANYWHERE.union(MapFlags::TAG);
+        let known = MapFlags::ANYWHERE
+            .union(MapFlags::WIRE_BEST_EFFORT)
+            .union(MapFlags::TAG);
         let flags = map_flags(args.flags, known)?;
         let [right, ..] = call.rights;
         let (id, copy) = self.copy_of(right)?;
@@ -300,6 +311,14 @@ impl Core {
             self.transfer_end(work);
         }
         progress
+    }
+
+    /// Gives up a transfer on its way.
+    pub(crate) fn transfer_abandon(&mut self, work: &mut Transfer) {
+        if let Stage::Remove(_, id) = work.stage {
+            self.copy_discard(id);
+        }
+        self.transfer_end(work);
     }
 
     /// Gives up what a transfer still holds.

@@ -20,6 +20,7 @@ use crate::map::fork::Fork;
 use crate::map::protect::{Change, SetAttributes};
 use crate::map::remove::Remove;
 use crate::object::Object;
+use crate::op::wait::WaitOn;
 use crate::op::{Progress, Verb};
 use crate::range::{Span, page_of, round_page, trunc_page};
 use crate::{Core, Turn};
@@ -72,10 +73,18 @@ impl Core {
                 PortRef::None | PortRef::Own(_) => {}
             }
         }
-        match ready.and_then(|()| self.call_map_now(turn, &call)) {
-            Ok(Progress::Done(answer)) => answer,
-            Ok(Progress::More | Progress::Wait) => None,
-            Err(code) => Some(Err(code)),
+        let wish = self.wish_of(&call);
+        let before = self.newest_waiter;
+        match (ready.and_then(|()| self.call_map_now(turn, &call)), wish) {
+            (Ok(Progress::Done(Some(Ok(answer)))), Some(wish)) => {
+                self.call_wires(turn, &call, wish, answer)
+            }
+            (Ok(Progress::Done(answer)), _) => answer,
+            (Ok(Progress::More | Progress::Wait | Progress::Transit(_)), wish) => {
+                self.op_wishes(before, wish);
+                None
+            }
+            (Err(code), _) => Some(Err(code)),
         }
     }
 
@@ -125,8 +134,15 @@ impl Core {
         verb: impl FnOnce(W) -> Verb,
     ) -> Outcome {
         let progress = step(self, turn, &mut work);
-        if let Progress::More = progress {
-            self.op_start(verb(work), call.reply, Some(call.map), turn.now)?;
+        match progress {
+            Progress::More => {
+                self.op_start(verb(work), call.reply, Some(call.map), turn.now)?;
+            }
+            Progress::Transit(map) => {
+                let on = WaitOn::InTransition(map);
+                self.op_start_parked(turn, verb(work), call.reply, on)?;
+            }
+            Progress::Wait | Progress::Done(_) => {}
         }
         Ok(progress)
     }

@@ -155,6 +155,10 @@ impl Core {
         if !entry.protection.contains(Prot::READ) {
             return Err(Kern::ProtectionFailure);
         }
+        if entry.in_transition {
+            self.op_park(turn, waiter, WaitOn::InTransition(work.source));
+            return Ok(Slow::Wait);
+        }
         let range = Span::exact(entry.start, entry.end).ok_or(Kern::InvalidAddress)?;
         match self.entry_copy(turn, link)? {
             Copied::Quickly {

@@ -85,14 +85,19 @@ impl Core {
             if result.is_ok() {
                 self.map_changed(work.target);
             }
-            if work.mode == Mode::Move {
-                self.map_end(work.source);
-            }
-            if let Some(staged) = work.staged.take() {
-                self.map_end(staged);
-            }
+            self.copyout_end(work);
         }
         progress
+    }
+
+    /// Gives up a mapping that has not begun: the destination is as it was.
+    pub(crate) fn copyout_end(&mut self, work: &mut CopyOut) {
+        if work.mode == Mode::Move {
+            self.map_end(work.source);
+        }
+        if let Some(staged) = work.staged.take() {
+            self.map_end(staged);
+        }
     }
 
     fn copyout_go<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut CopyOut) -> Progress {

@@ -15,6 +15,7 @@ use crate::map::entry::Entry;
 use crate::map::walk::{Holes, Pass, Walk};
 use crate::object::strategy::Copied;
 use crate::op::BUDGET;
+use crate::op::wait::WaitOn;
 use crate::range::{PAGE_MASK, PAGE_SIZE, Span, is_aligned, trunc_page};
 use crate::{Core, Turn};
 
@@ -72,6 +73,10 @@ impl Core {
     ) -> Result<Slow, Kern> {
         if work.check.pass == Pass::Check {
             self.walk_check(&mut work.check, Holes::Refused, writable)?;
+            if work.check.is_blocked() {
+                self.op_park(turn, waiter, WaitOn::InTransition(work.target));
+                return Ok(Slow::Wait);
+            }
             return Ok(Slow::More);
         }
         for _ in 0..BUDGET {

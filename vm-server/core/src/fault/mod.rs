@@ -15,6 +15,7 @@ pub(crate) mod pagein;
 mod tests;
 pub(crate) mod waiters;
 mod walk;
+pub(crate) mod wire;
 
 use ipc_abi::Kern;
 use ipc_abi::translation;
@@ -262,6 +263,7 @@ impl Core {
             rights: entry.protection,
             needs_copy: entry.needs_copy,
             copied: object.is_copied(),
+            own: false,
         };
         self.resolve_in(turn, &look, asker)
     }
@@ -408,6 +410,8 @@ pub(crate) struct Look {
     pub(crate) needs_copy: bool,
     /// The object has a copy object, or is about to get one.
     pub(crate) copied: bool,
+    /// The page has to be the object's own, whatever the access: it is to be wired.
+    pub(crate) own: bool,
 }
 
 impl Look {

@@ -47,6 +47,7 @@ impl Core {
             rights: leaf.rights,
             needs_copy: leaf.copies,
             copied: object.copy.is_some(),
+            own: false,
         };
         // What lies beside it is told by entries of another map.
         Ok(match self.resolve_in(turn, &look, asker)? {

@@ -134,6 +134,7 @@ impl Core {
             WaitOn::Loan(loan) => loans.get_mut(loan).map(|on| &mut on.waiting),
             WaitOn::Slots(tray) => trays.get_mut(tray).map(|on| &mut on.waiting),
             WaitOn::MapOp(map) => maps.get_mut(map).map(|on| &mut on.waiting),
+            WaitOn::InTransition(map) => maps.get_mut(map).map(|on| &mut on.transit),
             WaitOn::Frames => Some(short),
         };
         if let Some(list) = list {
@@ -220,7 +221,11 @@ impl Core {
                     pager.is_some_and(|(_, pager)| pager.tray == Some(tray))
                 });
             }
-            WaitOn::Nothing | WaitOn::Turn | WaitOn::MapOp(_) | WaitOn::Frames => return false,
+            WaitOn::Nothing
+            | WaitOn::Turn
+            | WaitOn::MapOp(_)
+            | WaitOn::InTransition(_)
+            | WaitOn::Frames => return false,
         };
         !self.still_passes(index, |_, at, _| Some(at) == object)
     }
@@ -384,7 +389,11 @@ impl Core {
                     }
                 }
                 // These wait for the server's own work, which ends.
-                WaitOn::Nothing | WaitOn::Turn | WaitOn::MapOp(_) | WaitOn::Frames => {
+                WaitOn::Nothing
+                | WaitOn::Turn
+                | WaitOn::MapOp(_)
+                | WaitOn::InTransition(_)
+                | WaitOn::Frames => {
                     self.waiter_renew(index, turn.now);
                 }
             }
@@ -428,7 +437,7 @@ impl Core {
     }
 
     /// A call or fault needs no answer any more: a fault is forgotten, and an operation that has changed
-    /// nothing yet (rule 3). Any other goes on to its end, unanswered.
+    /// nothing yet (rule 3); wiring is undone. Any other goes on to its end, unanswered.
     pub(crate) fn cancelled(&mut self, cancelled: Token) {
         let found = self.tokens.find(&self.nodes, &self.waiters, cancelled);
         let Some(index) = found else {

@@ -77,7 +77,7 @@ impl Core {
         {
             return Ok(Resolved::Wait(wait));
         }
-        if look.write() {
+        if look.write() || look.own {
             return self.break_copy(turn, look, (below, frame));
         }
         let lock = page.lock;
@@ -113,17 +113,24 @@ impl Core {
         let Some(new) = self.frame_any(crate::frames::Class::Client) else {
             return self.out_of_frames();
         };
-        let precious = self.pages.get(frame).map_or(Flags::empty(), |p| p.flags);
+        let (precious, wired) = self
+            .pages
+            .get(frame)
+            .map_or((Flags::empty(), 0), |page| (page.flags, page.wired));
         self.revoke_page(turn.machine, frame, Prot::NONE);
         turn.machine.copy(frame, new);
         self.object_take_page(frame);
         if let Some(page) = self.pages.get_mut(frame) {
             page.state = State::Loose;
+            page.wired = 0;
         }
         // Its slot has just been used by the old page: this needs no node, and no more quota.
         if let Err(code) = self.object_add_page(look.top, look.index, new, precious) {
             self.frame_free(new);
             return Err(code);
+        }
+        if let Some(page) = self.pages.get_mut(new) {
+            page.wired = wired;
         }
         Ok(self.writable(look, new, How::Alone))
     }

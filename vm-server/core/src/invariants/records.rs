@@ -50,7 +50,8 @@ impl Core {
         )?;
         self.check_shared(id)?;
         let charged = self.pages_charged_to(id);
-        must(charged == map.pages, index, "a map pays for what is there")
+        must(charged == map.pages, index, "a map pays for what is there")?;
+        self.check_map_wirings(id)
     }
 
     /// An entry that is in a map.
@@ -59,6 +60,7 @@ impl Core {
         must(whole, index, "an entry's object is there")?;
         let plain = !entry.is_untouched() || !entry.needs_copy && entry.offset == 0;
         must(plain, index, "untouched memory owes nothing")?;
+        self.check_entry_wirings(index, entry)?;
         let Some(submap) = entry.submap else {
             return Ok(());
         };
@@ -231,7 +233,7 @@ impl Core {
             let lent = self.loans.at(page.next).is_some();
             must(lent, frame.0, "a lent page knows its loan")?;
         }
-        Ok(())
+        self.check_frame_wirings(frame)
     }
 
     /// A data request.

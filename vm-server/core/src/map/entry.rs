@@ -42,8 +42,12 @@ pub struct Entry {
     pub tag: u8,
     /// Kernel and user wirings.
     pub wired: u16,
-    /// User wirings.
+    /// User wirings, which nest, and together are one of `wired` (rule 131).
     pub user_wired: u16,
+    /// An operation wires it: nobody else changes, removes or copies it (rule 138).
+    pub in_transition: bool,
+    /// Its pages are zeroed when they are unmapped wired (rule 145).
+    pub zero_wired: bool,
     /// The map that it is in.
     pub map: MapId,
     /// Next entry of the same object or of the same other map, see [`crate::Core::entry_link`].
@@ -81,6 +85,8 @@ impl Entry {
             tag: 0,
             wired: 0,
             user_wired: 0,
+            in_transition: false,
+            zero_wired: false,
             map,
             object_next: NIL,
             object_prev: NIL,
@@ -126,6 +132,8 @@ impl Entry {
             && self.permanent == upper.permanent
             && self.wired == upper.wired
             && self.user_wired == upper.user_wired
+            && self.in_transition == upper.in_transition
+            && self.zero_wired == upper.zero_wired
             && !self.is_shared
             && !upper.is_shared
     }

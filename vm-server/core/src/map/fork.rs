@@ -187,6 +187,8 @@ impl Core {
             map: work.child,
             wired: 0,
             user_wired: 0,
+            in_transition: false,
+            zero_wired: false,
             ..*entry
         };
         match child.inheritance {
@@ -221,6 +223,10 @@ impl Core {
         (link, mut child): (Link, Entry),
         waiter: u32,
     ) -> Result<Forked, Kern> {
+        if self.entries.at(link.0).is_some_and(|e| e.in_transition) {
+            self.op_park(turn, waiter, WaitOn::InTransition(work.parent));
+            return Ok(Forked::Wait);
+        }
         match self.entry_copy(turn, link.0) {
             Ok(Copied::Quickly {
                 object,

@@ -24,7 +24,9 @@ pub mod submap;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tree;
+pub mod unwire;
 pub(crate) mod walk;
+pub mod wire;
 
 use ipc_abi::types::Prot;
 
@@ -60,6 +62,14 @@ pub struct Map {
     pub locked: bool,
     /// Calls that wait for the operation lock.
     pub waiting: List,
+    /// Operations that wait for entries in transition.
+    pub transit: List,
+    /// Operations that have entries in transition.
+    pub wires: wire::Wires,
+    /// Pages that its wired entries, and those being wired, cover.
+    pub wired: u64,
+    /// New mappings are wired (row 41).
+    pub wiring_required: bool,
     /// The task has ended; entries are being removed in steps.
     pub dying: bool,
     /// Next map whose entries are being removed.
@@ -95,6 +105,10 @@ impl Map {
             entry_limit: u32::MAX,
             locked: false,
             waiting: List::EMPTY,
+            transit: List::EMPTY,
+            wires: wire::Wires::new(),
+            wired: 0,
+            wiring_required: false,
             dying: false,
             dying_next: NIL,
             reserved: NIL,

@@ -47,6 +47,11 @@ impl SetAttributes {
         }
     }
 
+    /// The map that it works on, under its operation lock.
+    pub(crate) const fn map(&self) -> MapId {
+        self.walk.map
+    }
+
     const fn holes(&self) -> Holes {
         match self.change {
             Change::Inherit(_) => Holes::Skipped,
@@ -110,6 +115,7 @@ impl Core {
             let (change, holes) = (work.change, work.holes());
             match self.walk_check(&mut work.walk, holes, |entry| change.allowed(entry)) {
                 Err(code) => return Progress::Done(Some(Err(code))),
+                Ok(()) if work.walk.is_blocked() => return Progress::Transit(work.walk.map),
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
             }
@@ -149,7 +155,7 @@ impl Core {
     }
 
     /// Joins the entry that starts at an address with the one below.
-    fn simplify_at(&mut self, map: MapId, address: u64) {
+    pub(super) fn simplify_at(&mut self, map: MapId, address: u64) {
         let link = match self.maps.get(map) {
             Some(record) => record.tree.find(&self.entries, address),
             None => Link::NIL,

@@ -58,6 +58,24 @@ impl Remove {
         }
     }
 
+    /// As far as a walk has got.
+    pub(super) const fn at(walk: Walk, answer: Reply) -> Remove {
+        Remove {
+            walk,
+            ..Remove::new(walk.map, walk.range, answer)
+        }
+    }
+
+    /// How far it has got.
+    pub(super) const fn walk(&self) -> &Walk {
+        &self.walk
+    }
+
+    /// The map that it works on, under its operation lock.
+    pub(crate) const fn map(&self) -> MapId {
+        self.walk.map
+    }
+
     /// Of what lies where `entry` is to be. It brings a reference to its object.
     pub(crate) fn replaced_by(entry: Entry, answer: Reply) -> Option<Remove> {
         let range = Span::exact(entry.start, entry.end)?;
@@ -97,6 +115,7 @@ impl Core {
             work.barred = barred.get();
             match checked {
                 Err(code) => return self.remove_refused(work, code),
+                Ok(()) if work.walk.is_blocked() => return Progress::Transit(work.walk.map),
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
             }
@@ -150,11 +169,16 @@ impl Core {
         Ok(())
     }
 
-    fn remove_refused(&mut self, work: &Remove, code: Kern) -> Progress {
-        if let Some(object) = work.then.and_then(|entry| entry.object) {
+    fn remove_refused(&mut self, work: &mut Remove, code: Kern) -> Progress {
+        self.remove_end(work);
+        Progress::Done(Some(Err(code)))
+    }
+
+    /// Gives up what removing still holds.
+    pub(crate) fn remove_end(&mut self, work: &mut Remove) {
+        if let Some(object) = work.then.take().and_then(|entry| entry.object) {
             self.object_deallocate(object);
         }
-        Progress::Done(Some(Err(code)))
     }
 
     /// Removes up to [`BUDGET`] entries, the translations of all of them at once. `false`: the next
@@ -179,8 +203,10 @@ impl Core {
             let Some(entry) = self.entries.at(link.0) else {
                 break;
             };
-            let (next, end) = (entry.hooks.next, entry.end);
-            if entry.permanent {
+            let (next, whole) = (entry.hooks.next, entry.end);
+            let permanent = entry.permanent;
+            let end = self.entry_unwire_all(turn, link);
+            if permanent {
                 self.entry_neuter(link);
             } else {
                 if !self.entry_trim(link) {
@@ -189,6 +215,9 @@ impl Core {
                 self.entry_delete(link);
             }
             walk.cursor = end;
+            if end < whole {
+                return true;
+            }
             link = next;
         }
         // The end is seen in the step that removes the last entry, not in one after it.
@@ -287,16 +316,29 @@ impl Core {
     }
 
     /// Removes up to [`BUDGET`] entries of a map whose task has ended. Says whether it is empty.
-    pub(crate) fn map_teardown_step(&mut self, map: MapId) -> bool {
+    pub(crate) fn map_teardown_step<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        map: MapId,
+    ) -> bool {
         for _ in 0..BUDGET {
             let Some(record) = self.maps.get(map) else {
                 return true;
             };
-            let first = record.tree.first();
-            if first == Link::NIL {
-                return true;
+            if !record.wires.is_empty() {
+                // They have been interrupted, and end by themselves.
+                return false;
             }
+            let first = record.tree.first();
+            let Some(&Entry { end, wired, .. }) = self.entries.at(first.0) else {
+                return true;
+            };
+            let unwired = self.entry_unwire_all(turn, first);
             self.entry_delete(first);
+            if wired > 0 || unwired < end {
+                // That was work enough.
+                break;
+            }
         }
         self.maps.get(map).is_none_or(|map| map.entries() == 0)
     }

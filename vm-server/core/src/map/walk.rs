@@ -2,7 +2,8 @@
 //!
 //! The verbs on a range are all or nothing. So the range is looked at as a whole first, and what a
 //! change needs (the two cuts at its ends) is taken between the passes. Both passes stop after
-//! [`BUDGET`] entries and go on from an address, under the map's operation lock.
+//! [`BUDGET`] entries and go on from an address, under the map's operation lock. An entry in transition
+//! stops the first pass ([`Walk::is_blocked`]): it waits without the lock, then begins again.
 
 use ipc_abi::Kern;
 
@@ -36,6 +37,8 @@ pub(crate) struct Walk {
     whole: bool,
     /// What is looked at is what shows, through entries that show maps.
     through: bool,
+    /// The check pass met an entry in transition.
+    blocked: bool,
 }
 
 /// Whether entries need to touch each other.
@@ -57,6 +60,7 @@ impl Walk {
             pass: Pass::Check,
             cut: false,
             whole: false,
+            blocked: false,
             through: false,
         }
     }
@@ -76,6 +80,11 @@ impl Walk {
             through: true,
             ..self
         }
+    }
+
+    /// Whether the check pass met an entry in transition, and is at its beginning again.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Bytes that this pass has still to go.
@@ -105,6 +114,7 @@ impl Core {
         if self.map_is_sealed(walk.map) {
             return Err(Kern::NoAccess);
         }
+        walk.blocked = false;
         let mut link = record.tree.find_or_above(&self.entries, walk.cursor);
         for _ in 0..BUDGET {
             if walk.is_done() {
@@ -120,6 +130,15 @@ impl Core {
             };
             if entry.start > walk.cursor && holes == Holes::Refused {
                 return Err(Kern::InvalidAddress);
+            }
+            if entry.in_transition {
+                *walk = Walk {
+                    cursor: walk.range.start(),
+                    cut: false,
+                    blocked: true,
+                    ..*walk
+                };
+                return Ok(());
             }
             walk.cut |= entry.start < walk.range.start() || entry.end > walk.range.end();
             if walk.through && entry.submap.is_some() {

@@ -10,6 +10,7 @@ use ipc_abi::types::Prot;
 
 use crate::effect::{ENTER_MAX, Effect, Enter, Report};
 use crate::event::{ObjectId, Time, TrayId};
+use crate::frames::Class;
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::page::{Flags, Frame, State as PageState};
@@ -159,6 +160,13 @@ impl Core {
             let Slot::Page(frame) = self.slot(object, index) else {
                 break;
             };
+            if self.pages.get(frame).is_some_and(|page| page.wired > 0) {
+                if !self.lend_wired(turn, id, frame, (tray, slot.saturating_add(place))) {
+                    break;
+                }
+                lent = lent.saturating_add(1);
+                continue;
+            }
             if !self.tray_show(tray, slot.saturating_add(place), frame) {
                 break;
             }
@@ -176,6 +184,30 @@ impl Core {
         }
         self.stats.page_outs = self.stats.page_outs.saturating_add(u64::from(lent));
         self.tray_enter(turn, tray, (slot, lent), Prot::READ);
+    }
+
+    /// Lends a wired page as a copy: whoever wired it goes on writing the page itself, which counts as
+    /// dirty for as long as it is wired. Says whether there was a frame and a node.
+    fn lend_wired<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        id: Id<Loan>,
+        frame: Frame,
+        (tray, slot): (TrayId, u32),
+    ) -> bool {
+        let Some(copy) = self.frame_any(Class::Pager) else {
+            return false;
+        };
+        if !self.tray_show(tray, slot, copy) {
+            self.frame_free(copy);
+            return false;
+        }
+        turn.machine.copy(frame, copy);
+        if let Some(page) = self.pages.get_mut(copy) {
+            page.state = PageState::Loose;
+            page.next = id.index();
+        }
+        true
     }
 
     /// `memory_object_data_written`: a loan ends; `stored` says whether the pager has the pages.

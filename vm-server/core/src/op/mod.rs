@@ -16,6 +16,7 @@ use crate::call::msync::Msync;
 use crate::call::purgeable::Purging;
 use crate::call::vm_copy::Transfer;
 use crate::call::vm_map::MapCall;
+use crate::call::wire::Wish;
 use crate::call::{Call, Reply};
 use crate::copy::copyout::CopyOut;
 use crate::effect::Answer;
@@ -28,6 +29,8 @@ use crate::map::protect::SetAttributes;
 use crate::map::region::Region;
 use crate::map::remove::Remove;
 use crate::map::submap::seal::Seal;
+use crate::map::unwire::Unwire;
+use crate::map::wire::Wire;
 use crate::object::lock::LockRequest;
 use crate::op::wait::{WaitOn, What};
 use crate::slab::NIL;
@@ -69,6 +72,10 @@ pub enum Verb {
     Cover(Cover),
     /// Emptying purgeable memory.
     Purge(Purging),
+    /// Making a range resident for good.
+    Wire(Wire),
+    /// Undoing that.
+    Unwire(Unwire),
 }
 
 impl Verb {
@@ -89,6 +96,9 @@ pub enum Progress {
     More,
     /// The step has parked the operation's waiter.
     Wait,
+    /// Entries of this map that the step comes to are in transition: without the operation lock, until
+    /// they are not.
+    Transit(MapId),
     /// It is over: answer so. `None`: the step has answered, or nobody is to be.
     Done(Option<Result<Reply, Kern>>),
 }
@@ -104,6 +114,8 @@ pub struct Op {
     pub holds: Option<MapId>,
     /// Its waiter.
     pub waiter: u32,
+    /// What it maps is to be wired before it is answered.
+    pub wish: Option<Wish>,
 }
 
 impl Core {
@@ -125,6 +137,7 @@ impl Core {
             reply,
             holds,
             waiter: NIL,
+            wish: None,
         })?;
         let waiter = self.waiter_new(What::Op(id), reply, now);
         let waiter = waiter.inspect_err(|_| {
@@ -150,15 +163,9 @@ impl Core {
             call: Call::Map(call.map, call.request),
             rights: call.rights,
         };
-        match self.op_start(Verb::Call(deferred), call.reply, None, turn.now) {
-            Ok(id) => {
-                // It stands in the ready list, and moves to the map's.
-                if let Some(waiter) = self.ops.get(id).map(|op| op.waiter) {
-                    self.list_remove(waiter);
-                    self.op_park(turn, waiter, WaitOn::MapOp(call.map));
-                }
-                None
-            }
+        let on = WaitOn::MapOp(call.map);
+        match self.op_start_parked(turn, Verb::Call(deferred), call.reply, on) {
+            Ok(()) => None,
             Err(code) => {
                 self.release_rights(turn, &call.rights);
                 Some(Err(code))
@@ -238,7 +245,19 @@ impl Core {
             return self.call_again(turn, id, deferred);
         }
         let mut verb = op.verb;
-        let mut progress = self.verb_go(turn, &mut verb, op.waiter);
+        let mut progress = match self.verb_lock(turn, &verb, op.waiter) {
+            Ok(true) => self.verb_go(turn, &mut verb, op.waiter),
+            Ok(false) => Progress::Wait,
+            Err(code) => {
+                self.verb_abandon(&mut verb);
+                Progress::Done(Some(Err(code)))
+            }
+        };
+        if let Progress::Transit(map) = progress {
+            self.op_unlock(op.waiter);
+            self.op_park(turn, op.waiter, WaitOn::InTransition(map));
+            progress = Progress::Wait;
+        }
         let failed = self.waiters.at(op.waiter).and_then(|waiter| waiter.failed);
         if let (Progress::Wait, Some(code)) = (progress, failed) {
             // It has waited long enough.
@@ -246,12 +265,21 @@ impl Core {
             self.verb_abandon(&mut verb);
             progress = Progress::Done(Some(Err(code)));
         }
+        if let (Progress::Done(Some(Ok(answer))), Some(wish)) = (progress, op.wish)
+            && let Some(next) = Core::wish_granted(wish, &answer)
+        {
+            verb = next;
+            progress = Progress::More;
+        }
         if let Some(op) = self.ops.get_mut(id) {
             op.verb = verb;
+            if let Verb::Wire(_) = verb {
+                op.wish = None;
+            }
         }
         match progress {
             Progress::More => self.make_ready(op.waiter),
-            Progress::Wait => {}
+            Progress::Wait | Progress::Transit(_) => {}
             Progress::Done(answer) => {
                 let op = self.op_end(id).unwrap_or(op);
                 if let Some(answer) = answer {
@@ -290,6 +318,8 @@ impl Core {
             self.list_remove(waiter);
             self.verb_abandon(&mut verb);
             self.op_end(id);
+        } else {
+            self.wire_interrupt(id, Kern::Failure);
         }
     }
 
@@ -300,6 +330,46 @@ impl Core {
             self.map_unlock(map);
         }
         Some(op)
+    }
+
+    /// Begins an operation that first waits for entries in transition.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record; nothing has changed.
+    pub(crate) fn op_start_parked<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        verb: Verb,
+        reply: ReplyTo,
+        on: WaitOn,
+    ) -> Result<(), Kern> {
+        let id = self.op_start(verb, reply, None, turn.now)?;
+        // It stands in the ready list, and moves to where it waits.
+        if let Some(waiter) = self.ops.get(id).map(|op| op.waiter) {
+            self.list_remove(waiter);
+            self.op_park(turn, waiter, on);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a verb which works on entries has its map's operation lock, also after it had to
+    /// let go of it. `false`: another has it, and the waiter has been parked.
+    fn verb_lock<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        verb: &Verb,
+        waiter: u32,
+    ) -> Result<bool, Kern> {
+        let map = match verb {
+            Verb::Remove(work) => Some(work.map()),
+            Verb::SetAttributes(work) => Some(work.map()),
+            Verb::CopyOut(work) => Some(work.target),
+            Verb::Transfer(work) => work.works_on(),
+            Verb::Unwire(work) => Some(work.map()),
+            // The others take it where they need it, or need none.
+            _ => None,
+        };
+        map.map_or(Ok(true), |map| self.op_lock(turn, waiter, map))
     }
 
     fn verb_go<M: Machine>(
@@ -322,26 +392,30 @@ impl Core {
             Verb::Advise(work) => self.advise_step(turn, work, waiter),
             Verb::Cover(work) => self.cover_step(work),
             Verb::Purge(work) => self.purging_step(turn, work),
+            Verb::Wire(work) => self.wire_step(turn, work, waiter),
+            Verb::Unwire(work) => self.unwire_step(work),
         }
     }
 
     /// Gives up a verb that waited in vain.
     fn verb_abandon(&mut self, verb: &mut Verb) {
         match verb {
-            Verb::Transfer(work) => self.transfer_end(work),
+            Verb::Transfer(work) => self.transfer_abandon(work),
             Verb::Fork(work) => self.fork_end(work),
-            // These never wait for a pager, or go on without what they waited for.
+            Verb::Remove(work) => self.remove_end(work),
+            Verb::CopyOut(work) => self.copyout_end(work),
+            // These hold nothing, or see for themselves what a wait has come to.
             Verb::Call(_)
-            | Verb::Remove(_)
             | Verb::SetAttributes(_)
-            | Verb::CopyOut(_)
             | Verb::Region(_)
             | Verb::Seal(_)
             | Verb::Lock(_)
             | Verb::Msync(_)
             | Verb::Advise(_)
             | Verb::Cover(_)
-            | Verb::Purge(_) => {}
+            | Verb::Purge(_)
+            | Verb::Wire(_)
+            | Verb::Unwire(_) => {}
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum WaitOn {
     Slots(crate::event::TrayId),
     /// The operation lock of a map.
     MapOp(MapId),
+    /// Entries of a map that are being wired.
+    InTransition(MapId),
     /// Free frames.
     Frames,
 }
