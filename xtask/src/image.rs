@@ -191,6 +191,9 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
     })
 }
 
+/// Clients of our own that wire memory and set limits.
+const HOSTS: [&str; 3] = ["bench", "cases", "conformance"];
+
 fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     let mut names = vec!["vm-server", "bootstrap"];
     names.extend(contents.file_pager.then_some("file-pager"));
@@ -221,7 +224,11 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
         entries.push(pager.with_args(&["share".to_owned()]));
     }
     for (name, args) in &contents.clients {
-        entries.push(Entry::new(program(name)?, Level::Client).with_args(args));
+        let mut entry = Entry::new(program(name)?, Level::Client).with_args(args);
+        if HOSTS.contains(name) {
+            entry = entry.with_rights(host);
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }

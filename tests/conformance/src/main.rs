@@ -21,6 +21,7 @@ mod support;
 mod threads;
 mod tokens;
 mod traps;
+mod wiring;
 
 use guest_test::assistant;
 use ipc::Kern;
@@ -270,6 +271,20 @@ guest_test::suite! {
             an_object_ends_with_its_last_mapping,
             a_tray_needs_slots,
         ],
+        wiring: [
+            wiring_needs_the_host_port_and_sound_arguments,
+            wirings_nest,
+            wired_memory_is_touched_without_a_zero_fill,
+            a_hole_or_too_little_protection_wires_nothing,
+            a_child_has_an_unwired_copy_of_wired_memory,
+            writing_over_wired_memory_keeps_it_wired,
+            what_overlaps_a_wiring_waits_for_its_pager,
+            a_page_that_fails_fails_the_wiring,
+            a_wiring_is_interrupted_and_undone,
+            a_task_that_ends_takes_its_wiring_along,
+            all_memory_of_a_task_is_wired_and_released,
+            a_mapping_that_cannot_be_wired_is_not_made,
+        ],
         traps: [
             numbers_without_a_trap_are_told,
             names_with_high_bits_are_no_names,
@@ -279,7 +294,7 @@ guest_test::suite! {
             references_do_not_overflow_silently,
             traps_on_tasks_want_a_task,
             special_ports_have_their_rules,
-            an_ordinary_task_has_no_privileged_ports,
+            a_task_has_the_privileged_ports_that_the_manifest_says,
             privileged_traps_want_their_ports,
             traps_on_threads_want_a_thread,
             the_base_of_thread_data_stays_in_the_user_half,

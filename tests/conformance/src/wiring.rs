@@ -1,0 +1,262 @@
+//! Memory that stays resident: what wiring needs, what waits for it, and what it leaves behind.
+
+use core::mem::ManuallyDrop;
+
+use guest_test::{Assistant, Outcome, check, check_eq};
+use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::right::SpecialPort;
+use ipc::abi::types::{MapFlags, Prot};
+use ipc::protocol::vm_map::Map;
+use ipc::protocol::vm_wire::{VM_WIRE_CURRENT, VM_WIRE_FUTURE};
+use ipc::thread::JoinHandle;
+use ipc::{Kern, SendRight, Untyped, trap, vm};
+
+use crate::pager::{PLAIN, Scripted};
+use crate::support::{filled, set_word, spawn_waiting, word};
+
+const RW: Prot = Prot::DEFAULT;
+
+fn host() -> Result<SendRight<Untyped>, Kern> {
+    SendRight::special(SpecialPort::HostControl)
+}
+
+fn wirings(map: &SendRight<Map>, address: u64) -> Result<u32, Kern> {
+    Ok(map.region(address)?.user_wired_count)
+}
+
+/// A call on a map in a thread of its own, which waits when this returns.
+fn later(
+    map: &SendRight<Map>,
+    call: impl FnOnce(&SendRight<Map>) -> Result<(), Kern> + Send + 'static,
+) -> Outcome<JoinHandle<Result<(), Kern>>> {
+    let name = map.name();
+    spawn_waiting(move || call(&ManuallyDrop::new(SendRight::from_name(name))))
+}
+
+pub(crate) fn wiring_needs_the_host_port_and_sound_arguments() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let memory = filled(2, 1)?;
+    let at = memory.address();
+    let refused = map.wire(&SendRight::from_name(0), at, PAGE_SIZE, RW);
+    check_eq!(refused, Err(Kern::InvalidHost));
+    let task = ManuallyDrop::new(ipc::task::own()?);
+    check_eq!(map.wire(&task, at, PAGE_SIZE, RW), Err(Kern::InvalidHost));
+    check_eq!(map.wire(&host, 0x1001, 0, RW), Ok(()));
+    for access in [RW, Prot::NONE] {
+        for (address, size) in [
+            (1, u64::MAX),
+            (u64::MAX, 1),
+            (u64::MAX - 0xFFF, 1),
+            (PAGE_SIZE, u64::MAX - 0xFFF),
+        ] {
+            let refused = map.wire(&host, address, size, access);
+            check_eq!((address, refused), (address, Err(Kern::InvalidArgument)));
+        }
+    }
+    check_eq!(map.wire_all(&host, 4), Err(Kern::InvalidArgument));
+    check_eq!(wirings(&map, at)?, 0);
+    Ok(())
+}
+
+pub(crate) fn wirings_nest() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let memory = filled(4, 1)?;
+    let at = memory.address();
+    for count in 1..=2 {
+        map.wire(&host, at + PAGE_SIZE, 2 * PAGE_SIZE, RW)?;
+        check_eq!(wirings(&map, at + PAGE_SIZE)?, count);
+    }
+    check_eq!(wirings(&map, at)?, 0);
+    for count in [1, 0, 0] {
+        map.unwire(&host, at, 4 * PAGE_SIZE)?;
+        check_eq!(wirings(&map, at + PAGE_SIZE)?, count);
+    }
+    check_eq!(word(&memory, 2)?, 3);
+    Ok(())
+}
+
+pub(crate) fn wired_memory_is_touched_without_a_zero_fill() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let pages = 100;
+    let at = map.allocate(pages * PAGE_SIZE)?;
+    map.wire(&host, at, pages * PAGE_SIZE, RW)?;
+    let before = map.statistics()?.zero_fills;
+    for page in 0..pages {
+        // SAFETY: the memory was just allocated, and nothing else points into it.
+        unsafe { guest_test::touch::write(at + page * PAGE_SIZE, page) };
+    }
+    check_eq!(map.statistics()?.zero_fills, before);
+    check_eq!(map.region(at)?.size, pages * PAGE_SIZE);
+    map.deallocate(at, pages * PAGE_SIZE)?;
+    check_eq!(
+        map.wire(&host, at, PAGE_SIZE, RW),
+        Err(Kern::InvalidAddress)
+    );
+    Ok(())
+}
+
+pub(crate) fn a_hole_or_too_little_protection_wires_nothing() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let at = map.allocate(4 * PAGE_SIZE)?;
+    map.deallocate(at + 2 * PAGE_SIZE, PAGE_SIZE)?;
+    map.protect(at + 3 * PAGE_SIZE, PAGE_SIZE, Prot::READ)?;
+    let hole = map.wire(&host, at, 3 * PAGE_SIZE, Prot::READ);
+    check_eq!(hole, Err(Kern::InvalidAddress));
+    let rights = map.wire(&host, at + 3 * PAGE_SIZE, PAGE_SIZE, RW);
+    check_eq!(rights, Err(Kern::ProtectionFailure));
+    let unwired = map.unwire(&host, at + 2 * PAGE_SIZE, PAGE_SIZE);
+    check_eq!(unwired, Err(Kern::InvalidAddress));
+    for page in [0, 1, 3] {
+        check_eq!(wirings(&map, at + page * PAGE_SIZE)?, 0);
+    }
+    map.deallocate(at, 4 * PAGE_SIZE)?;
+    Ok(())
+}
+
+pub(crate) fn a_child_has_an_unwired_copy_of_wired_memory() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let memory = filled(3, 7)?;
+    let at = memory.address();
+    map.wire(&host, at, 3 * PAGE_SIZE, RW)?;
+    let child = map.create_task(true)?;
+    check_eq!(wirings(&child.map, at)?, 0);
+    set_word(&memory, 1, 99)?;
+    let copy = child.map.copy_in(at + PAGE_SIZE, 8, false)?;
+    let landed = map.copy_out(&copy, None)?;
+    check_eq!(guest_test::touch::read(landed), 8);
+    map.deallocate(landed, 8)?;
+    check_eq!(wirings(&map, at)?, 1);
+    ipc::task::terminate(&child.task, 0)?;
+    map.unwire(&host, at, 3 * PAGE_SIZE)?;
+    Ok(())
+}
+
+pub(crate) fn writing_over_wired_memory_keeps_it_wired() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let memory = filled(2, 7)?;
+    map.wire(&host, memory.address(), 2 * PAGE_SIZE, RW)?;
+    let other = filled(2, 70)?;
+    map.copy_range(other.address(), 2 * PAGE_SIZE, memory.address())?;
+    check_eq!(wirings(&map, memory.address())?, 1);
+    check_eq!((word(&memory, 0)?, word(&memory, 1)?), (70, 71));
+    map.unwire(&host, memory.address(), 2 * PAGE_SIZE)?;
+    Ok(())
+}
+
+pub(crate) fn what_overlaps_a_wiring_waits_for_its_pager() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    let (pager, at) = Scripted::mapped(&assistant, 2, PLAIN)?;
+    let name = host.name();
+    let wiring = later(map, move |map| {
+        let host = ManuallyDrop::new(SendRight::from_name(name));
+        map.wire(&host, at, 2 * PAGE_SIZE, RW)
+    })?;
+    pager.wanted(0)?;
+    let removing = later(map, move |map| map.deallocate(at + PAGE_SIZE, PAGE_SIZE))?;
+    // The rest of the map is everybody's.
+    let other = map.allocate(PAGE_SIZE)?;
+    map.deallocate(other, PAGE_SIZE)?;
+    pager.bring(0, 0, &[5])?;
+    pager.wanted(1)?;
+    check!(!wiring.is_finished() && !removing.is_finished());
+    check_eq!(map.region(at + PAGE_SIZE)?.address <= at + PAGE_SIZE, true);
+    pager.bring(1, 1, &[6])?;
+    check_eq!(wiring.join(), Ok(()));
+    check_eq!(removing.join(), Ok(()));
+    check_eq!(wirings(map, at)?, 1);
+    check_eq!(
+        map.region(at + PAGE_SIZE)
+            .is_ok_and(|r| r.address == at + PAGE_SIZE),
+        false
+    );
+    check_eq!(assistant.read(at)?, 5);
+    map.unwire(&host, at, PAGE_SIZE)?;
+    Ok(())
+}
+
+pub(crate) fn a_page_that_fails_fails_the_wiring() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    let (pager, at) = Scripted::mapped(&assistant, 2, PLAIN)?;
+    let name = host.name();
+    let wiring = later(map, move |map| {
+        let host = ManuallyDrop::new(SendRight::from_name(name));
+        map.wire(&host, at, 2 * PAGE_SIZE, RW)
+    })?;
+    pager.wanted(0)?;
+    pager.bring(0, 0, &[5])?;
+    pager.wanted(1)?;
+    pager.error(1, 1)?;
+    check_eq!(wiring.join(), Err(Kern::MemoryError));
+    check_eq!(wirings(map, at)?, 0);
+    check_eq!(map.region(at)?.size, 2 * PAGE_SIZE);
+    check_eq!(assistant.read(at)?, 5);
+    Ok(())
+}
+
+pub(crate) fn a_wiring_is_interrupted_and_undone() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    let (pager, at) = Scripted::mapped(&assistant, 1, PLAIN)?;
+    let name = host.name();
+    let wiring = later(map, move |map| {
+        let host = ManuallyDrop::new(SendRight::from_name(name));
+        map.wire(&host, at, PAGE_SIZE, RW)
+    })?;
+    pager.wanted(0)?;
+    trap::thread_abort(wiring.thread().name())?;
+    check!(wiring.join().is_err());
+    // It does not wait for the pager any more.
+    map.protect(at, PAGE_SIZE, Prot::READ)?;
+    check_eq!(wirings(map, at)?, 0);
+    pager.bring(0, 0, &[5])?;
+    check_eq!(assistant.read(at)?, 5);
+    Ok(())
+}
+
+pub(crate) fn a_task_that_ends_takes_its_wiring_along() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    let (pager, at) = Scripted::mapped(&assistant, 1, PLAIN)?;
+    let name = host.name();
+    let wiring = later(map, move |map| {
+        let host = ManuallyDrop::new(SendRight::from_name(name));
+        map.wire(&host, at, PAGE_SIZE, RW)
+    })?;
+    pager.wanted(0)?;
+    ipc::task::terminate(&assistant.started.task, 0)?;
+    let ended = wiring.join();
+    check!(ended == Err(Kern::Terminated) || ended == Err(Kern::SendInvalidDest));
+    Ok(())
+}
+
+pub(crate) fn all_memory_of_a_task_is_wired_and_released() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    let before = map.allocate(2 * PAGE_SIZE)?;
+    map.wire_all(&host, VM_WIRE_CURRENT | VM_WIRE_FUTURE)?;
+    check_eq!(wirings(map, before)?, 1);
+    let after = map.allocate(70 * PAGE_SIZE)?;
+    check_eq!(wirings(map, after)?, 1);
+    assistant.write(after, 3)?;
+    map.wire_all(&host, 0)?;
+    check_eq!((wirings(map, before)?, wirings(map, after)?), (0, 0));
+    let unwired = map.allocate(PAGE_SIZE)?;
+    check_eq!(wirings(map, unwired)?, 0);
+    check_eq!(assistant.read(after)?, 3);
+    Ok(())
+}
+
+pub(crate) fn a_mapping_that_cannot_be_wired_is_not_made() -> Outcome {
+    let (host, assistant) = (host()?, Assistant::start()?);
+    let map = &assistant.started.map;
+    map.wire_all(&host, VM_WIRE_FUTURE)?;
+    let size = 1 << 40;
+    check_eq!(map.allocate(size), Err(Kern::ResourceShortage));
+    let flags = MapFlags::ANYWHERE | MapFlags::WIRE_BEST_EFFORT;
+    let at = map.allocate_at(0, size, flags)?;
+    check_eq!(wirings(map, at)?, 0);
+    assistant.write(at, 1)?;
+    Ok(())
+}
