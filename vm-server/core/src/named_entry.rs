@@ -151,40 +151,53 @@ impl Core {
             if cursor >= range.end() {
                 break;
             }
-            let link = match self.map_lookup(source, cursor) {
-                Some(link) => link,
-                None if cursor > range.start() => break,
-                None => return Err(Kern::InvalidAddress),
-            };
-            let found = self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
-            if !found.max_protection.contains(protection) {
-                return Err(Kern::ProtectionFailure);
+            let rest = Span::exact(cursor, range.end()).ok_or(Kern::InvalidAddress)?;
+            if protection.contains(Prot::WRITE) {
+                self.unnest_copied(turn.machine, source, rest)?;
             }
-            self.map_clip(source, cursor)?;
-            self.map_clip(source, range.end())?;
-            let link = self
-                .map_lookup(source, cursor)
-                .ok_or(Kern::InvalidAddress)?;
-            let (object, offset) = self.entry_share(turn, link.0)?;
-            let found = *self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
-            let entry = Entry {
-                object: Some(object),
-                offset,
-                is_shared: true,
-                inheritance: Inherit::Share,
-                ..Entry::anonymous(
-                    map,
-                    found.start.saturating_sub(range.start()),
-                    found.end.saturating_sub(range.start()),
-                )
+            let window = match self.window_open(source, rest) {
+                Ok(window) => window,
+                Err(Kern::InvalidAddress) if cursor > range.start() => break,
+                Err(code) => return Err(code),
             };
-            if let Err(code) = self.entry_insert(entry) {
-                self.object_deallocate(object);
-                return Err(code);
-            }
-            cursor = found.end;
+            let filled = self.named_fill_one(turn, window.link, protection, (map, range.start()));
+            self.window_close(&window);
+            cursor = filled?;
         }
         Ok(cursor.saturating_sub(range.start()))
+    }
+
+    /// Shares an entry into a hidden map, whose address 0 is `base`; gives the end of the entry.
+    fn named_fill_one<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        link: u32,
+        protection: Prot,
+        (map, base): (MapId, u64),
+    ) -> Result<u64, Kern> {
+        let found = *self.entries.at(link).ok_or(Kern::InvalidAddress)?;
+        if !found.max_protection.contains(protection) {
+            return Err(Kern::ProtectionFailure);
+        }
+        let (object, offset) = self.entry_share(turn, link)?;
+        let entry = Entry {
+            object: Some(object),
+            offset,
+            is_shared: true,
+            inheritance: Inherit::Share,
+            ..Entry::anonymous(
+                map,
+                found.start.saturating_sub(base),
+                found.end.saturating_sub(base),
+            )
+        };
+        match self.entry_insert(entry) {
+            Ok(_) => Ok(found.end),
+            Err(code) => {
+                self.object_deallocate(object);
+                Err(code)
+            }
+        }
     }
 
     /// Stores a named entry; its hidden map ends if that fails.

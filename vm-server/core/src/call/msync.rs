@@ -272,7 +272,19 @@ impl Core {
             return Ok(());
         };
         let start = work.cursor.max(entry.start);
-        work.cursor = work.end.min(entry.end);
+        let shown = self.leaf_above(link.0, start);
+        let Some((leaf, inner)) = shown
+            .filter(|leaf| leaf.start < work.end)
+            .and_then(|leaf| Some((leaf, *self.entries.at(leaf.link)?)))
+        else {
+            // The map that shows here has nothing there.
+            work.hole = true;
+            work.cursor = work.end.min(entry.end);
+            return Ok(());
+        };
+        work.hole |= leaf.start > start;
+        let start = leaf.start;
+        work.cursor = work.end.min(leaf.end);
         let part = Span::exact(start, work.cursor).ok_or(Kern::InvalidAddress)?;
         if work.has(VM_SYNC_KILLPAGES) && self.may_discard(&entry) {
             work.now = Now::Kill(Part {
@@ -285,7 +297,7 @@ impl Core {
         if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && entry.wired == 0 {
             self.map_revoke(turn.machine, work.map, part, ipc_abi::types::Prot::NONE);
         }
-        let Some((pager, object)) = entry
+        let Some((pager, object)) = inner
             .object
             .and_then(|object| Some((self.pager_of(object)?.0, object)))
         else {
@@ -294,7 +306,7 @@ impl Core {
         if !work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE) {
             return Ok(());
         }
-        let first = page_of(entry.offset_of(start));
+        let first = page_of(inner.offset_of(leaf.inner_of(start)));
         let range = (first, first.saturating_add(part.pages()));
         let saves = work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS);
         let flush = work.has(VM_SYNC_INVALIDATE);

@@ -102,7 +102,7 @@ impl Core {
 
     /// The entry that fresh anonymous memory can be joined to, its object having been grown.
     fn entry_below(&mut self, entry: &Entry) -> Option<Link> {
-        if entry.object.is_some() {
+        if !entry.is_untouched() {
             return None;
         }
         let tree = &self.maps.get(entry.map)?.tree;

@@ -159,10 +159,12 @@ impl Core {
             end: to,
             ..entry
         };
+        if !entry.is_untouched() {
+            piece.offset = entry.offset_of(from);
+        }
         let Some(object) = entry.object else {
             return self.map_enter(piece);
         };
-        piece.offset = entry.offset_of(from);
         let link = self.entry_insert(piece)?;
         self.object_reference(object);
         self.entry_simplify(link);
@@ -343,3 +345,6 @@ impl Core {
         self.maps.get(map).is_none_or(|map| map.entries() == 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,25 @@ impl Core {
         self.map_changed(map);
         Ok(())
     }
+
+    /// Takes out of a map what shows copy-on-write at the first address of a range, if it does, up to
+    /// the end of the range: who is to write it through another mapping has to have it first.
+    ///
+    /// # Errors
+    /// As [`Core::unnest`].
+    pub(crate) fn unnest_copied<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        map: MapId,
+        range: Span,
+    ) -> Result<(), Kern> {
+        let link = self.map_lookup(map, range.start());
+        let leaf = link.and_then(|link| self.leaf_at(link.0, range.start()));
+        match leaf {
+            Some(leaf) if leaf.copies => self.unnest(machine, (map, &leaf), range),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The attributes of an entry that has got the memory of a leaf.
