@@ -14,6 +14,8 @@ pub mod copyin;
 pub mod copyout;
 pub(crate) mod making;
 pub mod overwrite;
+#[cfg(test)]
+mod races;
 pub mod slowly;
 
 use ipc_abi::Kern;
