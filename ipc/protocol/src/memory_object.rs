@@ -82,7 +82,8 @@ protocol! {
         result: u32,
     };
 
-    /// New attributes are in force, and what they caused has been sent. Source: R173.
+    /// New attributes are in force, and what they caused has been sent: it comes after the
+    /// `memory_object_terminate` of an object that was only cached. Source: R173.
     2207 memory_object_change_completed MemoryObjectChangeCompleted in words {
         /// As in `memory_object_ready`.
         may_cache: bool,
@@ -93,7 +94,8 @@ protocol! {
     };
 
     /// All pages returned so far shall be stored safely; the pager answers with
-    /// `memory_object_synchronize_completed`. Source: A13.
+    /// `memory_object_synchronize_completed`. Only said to pagers whose `memory_object_ready` asks for
+    /// it. Source: A13.
     2208 memory_object_synchronize MemoryObjectSynchronize in words {
         /// First byte.
         offset: u64,

@@ -162,7 +162,7 @@ protocol! {
     2310 memory_object_synchronize_completed MemoryObjectSynchronizeCompleted in words {
         /// The request's number.
         request: u64,
-        /// 0, or the code with which storing failed.
+        /// 0, or the code with which storing failed, which whoever waits gets.
         result: u32,
     };
 

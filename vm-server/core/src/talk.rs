@@ -1,7 +1,7 @@
 //! What pagers are still to be told: held as state, worded when their port can take it.
 //!
 //! For each pager: whether `memory_object_init` is due, a list of notes in order, and whether
-//! `memory_object_terminate` is due, which comes last. A note that has lost its meaning (a request
+//! `memory_object_terminate` is due, which comes last (but for the completion of what caused it). A note that has lost its meaning (a request
 //! that was answered before it was asked) is never worded.
 
 use ipc_abi::Kern;
@@ -93,8 +93,14 @@ impl Core {
             }
             self.note_pop(id);
         }
-        self.pagers.get(id)?.say_end.then_some(Message {
-            wording: Wording::MemoryObjectTerminate(MemoryObjectTerminate {}),
+        let pager = self.pagers.get(id)?;
+        let wording = match (pager.say_end, pager.last_words) {
+            (true, _) => Wording::MemoryObjectTerminate(MemoryObjectTerminate {}),
+            (false, Some(said)) if !pager.knows => Wording::MemoryObjectChangeCompleted(said),
+            _ => return None,
+        };
+        Some(Message {
+            wording,
             right: None,
         })
     }
@@ -126,7 +132,10 @@ impl Core {
             }
         } else if pager.notes.0 != NIL {
             self.note_pop(id);
-        } else if pager.say_end {
+        } else if pager.say_end && pager.last_words.is_some() {
+            pager.say_end = false;
+            pager.knows = false;
+        } else if pager.say_end || pager.last_words.is_some() && !pager.knows {
             self.pager_gone(effects, id);
         }
     }

@@ -150,18 +150,23 @@ impl Core {
         pager.may_cache = args.may_cache;
         let (object, port) = (pager.object, pager.port);
         self.pager_set_strategy(id, strategy);
-        if args.request != 0 {
-            let changed = MemoryObjectChangeCompleted {
-                may_cache: args.may_cache,
-                copy_strategy: args.copy_strategy,
-                request: args.request,
-            };
+        let cached = self.objects.get(object).is_some_and(|o| o.refs == 0);
+        let changed = MemoryObjectChangeCompleted {
+            may_cache: args.may_cache,
+            copy_strategy: args.copy_strategy,
+            request: args.request,
+        };
+        if cached && !args.may_cache {
+            // It ends now, and the completion comes after that (rule 173).
+            if let Some(pager) = self.pagers.get_mut(id) {
+                pager.last_words = (args.request != 0).then_some(changed);
+            }
+            self.object_reference(object);
+            self.object_deallocate(object);
+        } else if args.request != 0 {
             self.note(id, Say::Changed(changed))?;
             turn.effects.push(Effect::Talk(port));
         }
-        // A cached object that is not to be kept any more ends now (rule 173).
-        self.object_reference(object);
-        self.object_deallocate(object);
         Ok(())
     }
 

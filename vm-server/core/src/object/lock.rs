@@ -227,7 +227,11 @@ impl Core {
             Keep::Keep
         };
         // Restricting and pushing go page by page: then a run is one page.
-        let single = wired || work.push || work.keep_dirty || work.lock.is_some();
+        let copied = self
+            .objects
+            .get(work.object)
+            .is_some_and(|o| o.copy.is_some());
+        let single = wired || work.push && copied || work.keep_dirty || work.lock.is_some();
         let mut most = 1;
         while !single && most < RETURN_MAX {
             let next = index.saturating_add(u64::from(most));

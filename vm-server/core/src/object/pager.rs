@@ -11,6 +11,7 @@
 
 use ipc_abi::Kern;
 use ipc_abi::types::CopyStrategy;
+use ipc_protocol::memory_object::MemoryObjectChangeCompleted;
 
 use crate::effect::{Effect, Effects};
 use crate::event::{ControlId, ObjectId, PortOf, RightId, TrayId};
@@ -87,6 +88,8 @@ pub struct Pager {
     pub knows: bool,
     /// `memory_object_terminate` is to be said, after everything else.
     pub say_end: bool,
+    /// What is said after `memory_object_terminate`, whose cause it is (rule 173).
+    pub last_words: Option<MemoryObjectChangeCompleted>,
     /// The port's queue was full.
     pub full: bool,
     /// The port is dead, as opposed to its pager having withdrawn.
@@ -228,6 +231,7 @@ impl Core {
             say_init: true,
             knows: false,
             say_end: false,
+            last_words: None,
             full: false,
             port_dead: false,
             given_up: false,
