@@ -13,7 +13,8 @@ pub(crate) use choose::Choice;
 use serde::{Deserialize, Serialize};
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Inherit, MapFlags, Prot};
+use ipc_abi::types::{Advice, Inherit, MapFlags, Prot};
+use ipc_protocol::vm_advice;
 use ipc_protocol::vm_map::{self, Request};
 use vm_core::event::{PortOf, PortRef};
 
@@ -58,6 +59,8 @@ pub struct Place {
     start: Option<u64>,
     count: u64,
     overwrite: bool,
+    /// The memory may be made volatile.
+    purgeable: bool,
     copy: bool,
     #[serde(with = "crate::numbers::prot")]
     protection: Prot,
@@ -99,6 +102,8 @@ pub enum Call {
     Inherit(u64, u64, #[serde(with = "crate::numbers::inherit")] Inherit),
     /// vm_behavior_set of pages.
     Behave(u64, u64, u32),
+    /// vm_purgable_control of what is at a page: control, state.
+    Purge(u64, u32, u32),
     /// vm_map of a pager's object from a page on, or of anonymous memory.
     Map(Place, Option<(usize, u64)>),
     /// vm_copy: from, to, size in bytes.
@@ -143,6 +148,8 @@ pub struct Pending {
     name: u64,
     /// The answer that is right.
     expect: Result<(), Kern>,
+    /// A refusal that is as good, because it depends on what the flat model does not know.
+    tolerate: Option<Kern>,
     reads: Vec<Cell>,
     writes: Vec<Cell>,
     /// Pages whose pagers have something to do with it.
@@ -176,6 +183,7 @@ impl Pending {
             call,
             name,
             expect: Ok(()),
+            tolerate: None,
             reads: Vec::new(),
             writes: Vec::new(),
             asks: Vec::new(),
@@ -239,6 +247,13 @@ impl Pending {
     pub fn lose(&self) {
         for cell in &self.writes {
             cell.borrow_mut().lost = true;
+        }
+    }
+
+    /// What it writes may be given up, from now on.
+    fn give_up(&self) {
+        for cell in &self.writes {
+            cell.borrow_mut().give_up();
         }
     }
 
@@ -322,6 +337,13 @@ impl Call {
                 size: count * BYTES,
                 behavior,
             }),
+            Call::Purge(page, control, state) => Request::Advice(
+                vm_advice::Request::VmPurgableControl(vm_advice::VmPurgableControl {
+                    address: page * BYTES,
+                    control,
+                    state,
+                }),
+            ),
             Call::Map(place, None) => place.request(0),
             Call::Map(place, Some((_, index))) => place.request(index),
             Call::MapCopy(_, index, place) | Call::MapEntry(_, index, place) => {
@@ -402,6 +424,7 @@ impl Place {
     fn flags(&self) -> u32 {
         let mut flags = anywhere(self.start);
         flags.set(MapFlags::OVERWRITE, self.overwrite);
+        flags.set(MapFlags::PURGABLE, self.purgeable);
         flags.bits()
     }
 
@@ -432,6 +455,7 @@ impl Place {
         start: None,
         count: 0,
         overwrite: false,
+        purgeable: false,
         copy: false,
         protection: Prot::DEFAULT,
         max: Prot::ALL,
@@ -487,6 +511,16 @@ impl Sim {
         let right = call.right(self);
         let map = self.clients[client].map;
         let token = self.world.call(map, request, right);
+        if let Call::Behave(_, _, how) = call
+            && (how == Advice::Free as u32 || how == Advice::Reusable as u32)
+        {
+            plan.give_up();
+        }
+        if let Call::Msync(_, _, flags) = call
+            && flags & vm_map::VM_SYNC_KILLPAGES != 0
+        {
+            plan.give_up();
+        }
         self.pending.insert(token.0.get(), plan);
     }
 }

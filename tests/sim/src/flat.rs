@@ -100,8 +100,76 @@ pub struct Content {
     pub bytes: Bytes,
     /// Number of the pager's object that the bytes come from, or from whose copy.
     pub pager: Option<u32>,
+    /// What it may be as well: memory that was given up reads zero, some day or never.
+    others: Vec<Bytes>,
     /// An operation failed half way, or a pager took data along: any bytes are right.
     pub lost: bool,
+    /// The purgeable memory that the page is of, by the name of the call that made it.
+    pub purgeable: Option<u64>,
+    /// It may be emptied: any bytes are right, for now.
+    pub volatile: bool,
+}
+
+/// Other contents that a page may have, at most; with more, nobody knows any more.
+const OTHERS: usize = 4;
+
+impl Content {
+    /// Of known bytes.
+    const fn new(bytes: Bytes, pager: Option<u32>) -> Content {
+        Content {
+            bytes,
+            pager,
+            others: Vec::new(),
+            lost: false,
+            purgeable: None,
+            volatile: false,
+        }
+    }
+
+    /// Whether nobody can say what it is.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.lost || self.volatile
+    }
+
+    /// Whether a page may look like this.
+    #[must_use]
+    pub fn allows(&self, page: &[u8]) -> bool {
+        self.is_unknown()
+            || self.bytes.agrees(page)
+            || self.others.iter().any(|other| other.agrees(page))
+    }
+
+    /// Whether a byte may be this.
+    #[must_use]
+    pub fn allows_byte(&self, offset: usize, byte: u8) -> bool {
+        self.is_unknown()
+            || self.bytes.at(offset) == byte
+            || self.others.iter().any(|other| other.at(offset) == byte)
+    }
+
+    /// What it holds may be given up from now on, until it is written.
+    pub fn give_up(&mut self) {
+        let zero = |bytes: &Bytes| *bytes == Bytes::Zero;
+        if !zero(&self.bytes) && !self.others.iter().any(zero) {
+            self.others.push(Bytes::Zero);
+        }
+        self.lost |= self.others.len() > OTHERS;
+    }
+
+    /// It is all zero now.
+    pub fn clear(&mut self) {
+        self.bytes = Bytes::Zero;
+        self.others.clear();
+        self.lost = false;
+    }
+
+    fn write(&mut self, offset: usize, value: u8) {
+        self.bytes.write(offset, value);
+        for other in &mut self.others {
+            other.write(offset, value);
+        }
+    }
 }
 
 /// One page as all its sharers see it.
@@ -114,11 +182,7 @@ pub fn cell(bytes: Bytes) -> Cell {
         Bytes::File { object, .. } => Some(object),
         _ => None,
     };
-    Rc::new(RefCell::new(Content {
-        bytes,
-        pager,
-        lost: false,
-    }))
+    Rc::new(RefCell::new(Content::new(bytes, pager)))
 }
 
 /// A name of a cell: the same for all its sharers, as long as one of them lives.
@@ -288,7 +352,7 @@ impl Space {
     pub fn write(&mut self, page: u64, offset: usize, value: u8) -> bool {
         match self.pages.get(&page) {
             Some(mapped) if mapped.protection.contains(Prot::WRITE) => {
-                mapped.cell.borrow_mut().bytes.write(offset, value);
+                mapped.cell.borrow_mut().write(offset, value);
                 true
             }
             _ => false,
@@ -299,7 +363,13 @@ impl Space {
 /// A copy of a page as it is now.
 #[must_use]
 pub fn snapshot(of: &Cell) -> Cell {
-    Rc::new(RefCell::new(of.borrow().clone()))
+    let of = of.borrow();
+    Rc::new(RefCell::new(Content {
+        lost: of.is_unknown(),
+        purgeable: None,
+        volatile: false,
+        ..of.clone()
+    }))
 }
 
 /// Replaces `size` bytes of `to` from `at` on by those of `from` from `start` on. The two may overlap
@@ -316,15 +386,18 @@ pub fn overwrite(to: &[Cell], at: usize, from: &[Cell], start: usize, size: usiz
             let pager = taken.pager.or(target.pager);
             *target = Content {
                 pager,
+                lost: taken.is_unknown(),
+                purgeable: target.purgeable,
+                volatile: target.volatile,
                 ..taken.clone()
             };
         } else {
             for byte in 0..count {
                 let value = taken.bytes.at(place + byte);
-                target.bytes.write(offset + byte, value);
+                target.write(offset + byte, value);
             }
             target.pager = target.pager.or(taken.pager);
-            target.lost |= taken.lost;
+            target.lost |= taken.is_unknown() || !taken.others.is_empty();
         }
         done += count;
     }
@@ -361,7 +434,7 @@ mod tests {
         let cells: Vec<Cell> = (1..4)
             .map(|value| {
                 let cell = cell(Bytes::Zero);
-                cell.borrow_mut().bytes.write(0, value);
+                cell.borrow_mut().write(0, value);
                 cell
             })
             .collect();
@@ -371,6 +444,20 @@ mod tests {
         overwrite(&cells[0..2], PAGE - 1, &cells[2..3], 0, 2);
         assert_eq!(cells[0].borrow().bytes.at(PAGE - 1), 2);
         assert_eq!(cells[1].borrow().bytes.at(0), 0);
+    }
+
+    #[test]
+    fn what_was_given_up_is_the_old_or_zero_until_it_is_written() {
+        let cell = cell(Bytes::Zero);
+        let mut content = cell.borrow_mut();
+        content.write(7, 1);
+        content.give_up();
+        assert!(content.allows_byte(7, 1) && content.allows_byte(7, 0));
+        assert!(!content.allows_byte(7, 2));
+        content.write(8, 3);
+        assert!(content.allows_byte(8, 3) && !content.allows_byte(8, 0));
+        content.clear();
+        assert!(content.allows_byte(7, 0) && !content.allows_byte(7, 1));
     }
 
     #[test]

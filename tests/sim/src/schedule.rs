@@ -241,7 +241,7 @@ impl Sim {
     /// Whether the pager that a page may have to come from has ever failed.
     #[must_use]
     pub fn may_fail(&self, cell: &Cell) -> bool {
-        let (pager, lost) = (cell.borrow().pager, cell.borrow().lost);
+        let (pager, lost) = (cell.borrow().pager, cell.borrow().is_unknown());
         let mut files = self.pagers.files.iter();
         match pager {
             // Without records the server cannot say, or do, what a pager waits for.

@@ -1,7 +1,8 @@
 //! An answer: whether it is right, and what it changes in the flat model.
 
 use ipc_abi::Kern;
-use ipc_protocol::vm_map;
+use ipc_abi::types::{Advice, purgeable};
+use ipc_protocol::{vm_advice, vm_map};
 use vm_core::call::Message;
 use vm_core::effect::Answer;
 use vm_core::event::PortOf;
@@ -31,6 +32,7 @@ impl Sim {
                 self.done(&plan, message, reply.right);
             }
             (Err(expected), Err(code)) if expected == code => {}
+            (_, Err(code)) if plan.tolerate == Some(code) => {}
             (_, Err(code)) => {
                 let failed = code == Kern::MemoryError
                     && [&plan.reads, &plan.writes, &plan.asks]
@@ -61,7 +63,11 @@ impl Sim {
         let client = plan.client;
         match (plan.call, reply) {
             (Call::Allocate(place), vm_map::Reply::VmAllocate(reply)) => {
-                self.map(plan, (place, reply.address), fresh(place.count));
+                let cells = fresh(place.count);
+                for cell in &cells {
+                    cell.borrow_mut().purgeable = place.purgeable.then_some(plan.name);
+                }
+                self.map(plan, (place, reply.address), cells);
             }
             (Call::Deallocate(start, count), _) => {
                 self.clients[client].space.unmap(start, count);
@@ -73,7 +79,21 @@ impl Sim {
             (Call::Inherit(start, count, to), _) => {
                 self.clients[client].space.inherit(start, count, to);
             }
+            (Call::Behave(_, _, how), _) if how == Advice::Zero as u32 => {
+                for cell in &plan.writes {
+                    cell.borrow_mut().clear();
+                }
+            }
             (Call::Behave(..) | Call::Msync(..), _) => {}
+            (Call::Purge(page, control, state), reply) => {
+                let vm_map::Reply::Advice(vm_advice::Reply::VmPurgableControl(reply)) = reply
+                else {
+                    panic!("{:?} is answered {reply:?}", plan.call);
+                };
+                if control == purgeable::SET_STATE {
+                    self.purge(client, page, (reply.state, state));
+                }
+            }
             (Call::Map(place, file), vm_map::Reply::VmMap(reply)) => {
                 let cells = match (file, place.copy) {
                     (None, _) => fresh(place.count),
@@ -176,6 +196,26 @@ impl Sim {
                 self.compare_region(client, page, &reply);
             }
             (call, reply) => panic!("{call:?} is answered {reply:?}"),
+        }
+    }
+
+    /// Purgeable memory has another state than before.
+    fn purge(&mut self, client: usize, page: u64, (before, now): (u32, u32)) {
+        let mapped = self.space(client).get(page);
+        let group = mapped.and_then(|mapped| mapped.cell.borrow().purgeable);
+        let (before, now) = (before & purgeable::STATE_MASK, now & purgeable::STATE_MASK);
+        assert!(group.is_some(), "page {page:#x} is not purgeable");
+        let mapped = self.clients.iter().flat_map(|client| client.space.iter());
+        let mapped = mapped.map(|(_, mapped)| &mapped.cell);
+        let named = self.entries.iter().flat_map(|entry| entry.cells.iter());
+        for cell in mapped.chain(named) {
+            let mut content = cell.borrow_mut();
+            if content.purgeable != group {
+                continue;
+            }
+            // What went while it was volatile nobody knows: it may have been written again.
+            content.lost |= before == purgeable::EMPTY;
+            content.volatile = now != purgeable::NONVOLATILE;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which call comes next: mostly one that can succeed, sometimes any.
 
-use ipc_abi::types::{Inherit, Prot};
+use ipc_abi::types::{Inherit, Prot, purgeable};
 use ipc_protocol::vm_map;
 
 use super::{BYTES, Call, Kind, Place};
@@ -22,7 +22,11 @@ impl Choice<'_> {
         let address = start * BYTES + offset;
         let size = self.random_size(count * BYTES - offset);
         match self.random.below(100) {
-            0..14 => Call::Allocate(self.random_place(false)),
+            0..14 => {
+                let mut place = self.random_place(false);
+                place.purgeable = self.random.once_in(4);
+                Call::Allocate(place)
+            }
             14..18 => Call::Deallocate(start, count),
             18..22 => Call::CopyIn(address, size, true),
             22..30 => {
@@ -40,9 +44,10 @@ impl Choice<'_> {
                 let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
                 Call::Inherit(start, count, self.random.pick(&kinds).unwrap())
             }
-            35..36 => Call::Behave(start, count, self.random.below(4) as u32),
-            36..39 => Call::Msync(start, count, self.random_sync()),
-            39..50 => {
+            35..37 => Call::Behave(start, count, self.random.below(13) as u32),
+            37 => self.random_purge(client, start),
+            38..40 => Call::Msync(start, count, self.random_sync()),
+            40..50 => {
                 let files = sim.pagers.mapped as u64;
                 let place = self.random_place(true);
                 if files == 0 {
@@ -195,9 +200,47 @@ impl Choice<'_> {
         }
     }
 
+    /// A control of purgeable memory, mostly of some that there is.
+    fn random_purge(&mut self, client: usize, page: u64) -> Call {
+        let controls = [
+            purgeable::SET_STATE,
+            purgeable::SET_STATE,
+            purgeable::GET_STATE,
+            purgeable::PURGE_ALL,
+        ];
+        let states = [
+            purgeable::NONVOLATILE,
+            purgeable::VOLATILE,
+            purgeable::VOLATILE | purgeable::ORDERING_OBSOLETE,
+            purgeable::VOLATILE | purgeable::DEBUG_EMPTY,
+            purgeable::EMPTY,
+        ];
+        let pages: Vec<u64> = self
+            .sim
+            .space(client)
+            .iter()
+            .filter(|(_, mapped)| mapped.cell.borrow().purgeable.is_some())
+            .map(|(page, _)| page)
+            .collect();
+        let page = match self.random.once_in(8) {
+            true => page,
+            false => self.random.pick(&pages).unwrap_or(page),
+        };
+        let control = self.random.pick(&controls).unwrap();
+        Call::Purge(page, control, self.random.pick(&states).unwrap())
+    }
+
     fn random_sync(&mut self) -> u32 {
         let how = [vm_map::VM_SYNC_ASYNCHRONOUS, vm_map::VM_SYNC_SYNCHRONOUS];
-        let also = [0, 0, vm_map::VM_SYNC_INVALIDATE, vm_map::VM_SYNC_CONTIGUOUS];
+        let also = [
+            0,
+            0,
+            vm_map::VM_SYNC_INVALIDATE,
+            vm_map::VM_SYNC_CONTIGUOUS,
+            vm_map::VM_SYNC_DEACTIVATE,
+            vm_map::VM_SYNC_KILLPAGES,
+            vm_map::VM_SYNC_KILLPAGES | vm_map::VM_SYNC_CONTIGUOUS,
+        ];
         self.random.pick(&how).unwrap() | self.random.pick(&also).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! What a call will read, write and change, and which answer is right.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Inherit, Prot};
+use ipc_abi::types::{Advice, Inherit, Prot, purgeable};
 use ipc_protocol::vm_map;
 
 use super::{BYTES, Call, Kind, Pending, Place, pages};
@@ -15,10 +15,8 @@ impl Sim {
             Call::Allocate(place) | Call::Map(place, None) => self.plan_place(&mut plan, place),
             Call::Deallocate(start, count) => plan.changes.push((client, start, count)),
             Call::Inherit(start, count, _) => plan.changes.push((client, start, count)),
-            Call::Behave(start, count, _) => {
-                plan.expect = self.space(client).check(start, count, |_| true);
-                plan.changes.push((client, start, count));
-            }
+            Call::Behave(start, count, how) => self.plan_advice(&mut plan, (start, count), how),
+            Call::Purge(page, control, state) => self.plan_purge(&mut plan, page, control, state),
             Call::Protect(start, count, _, to) => {
                 plan.expect = self
                     .space(client)
@@ -85,6 +83,9 @@ impl Sim {
                 let space = self.space(client);
                 plan.asks = space.cells(start, count);
                 plan.looks.push((client, start, count));
+                if flags & vm_map::VM_SYNC_KILLPAGES != 0 {
+                    plan.writes = space.cells(start, count);
+                }
                 if flags & vm_map::VM_SYNC_CONTIGUOUS != 0 && !space.is_full(start, count) {
                     plan.expect = Err(Kern::InvalidAddress);
                 }
@@ -114,6 +115,61 @@ impl Sim {
             }
         }
         plan
+    }
+
+    fn plan_advice(&self, plan: &mut Pending, (start, count): (u64, u64), how: u32) {
+        let client = plan.client;
+        let space = self.space(client);
+        let Some(advice) = Advice::from_raw(how) else {
+            plan.expect = space.check(start, count, |_| true);
+            plan.changes.push((client, start, count));
+            return;
+        };
+        plan.looks.push((client, start, count));
+        plan.asks = space.cells(start, count);
+        let writes = matches!(
+            advice,
+            Advice::ZeroWiredPages | Advice::Reusable | Advice::Zero
+        );
+        plan.expect = space.check(start, count, |m| {
+            !writes || m.protection.contains(Prot::WRITE)
+        });
+        match advice {
+            Advice::Free | Advice::Reusable => plan.writes = plan.asks.clone(),
+            Advice::Zero => {
+                plan.writes = plan.asks.clone();
+                // What is copied on write; the lowest page decides.
+                plan.tolerate = Some(Kern::NoAccess);
+            }
+            Advice::ZeroWiredPages => plan.tolerate = Some(Kern::NoAccess),
+            _ => {}
+        }
+    }
+
+    fn plan_purge(&self, plan: &mut Pending, page: u64, control: u32, state: u32) {
+        let client = plan.client;
+        plan.looks.push((client, 0, u64::MAX / 2));
+        if control == purgeable::PURGE_ALL {
+            return;
+        }
+        let mapped = self.space(client).get(page);
+        // Whether it is mapped whole the flat model does not know.
+        plan.tolerate = Some(Kern::InvalidArgument);
+        plan.expect = match mapped {
+            None => Err(Kern::InvalidAddress),
+            Some(mapped) if control == purgeable::SET_STATE => {
+                let deny = state & purgeable::STATE_MASK == purgeable::DENY;
+                match mapped.protection.contains(Prot::WRITE) {
+                    false => Err(Kern::ProtectionFailure),
+                    true if deny || mapped.cell.borrow().purgeable.is_none() => {
+                        Err(Kern::InvalidArgument)
+                    }
+                    true => Ok(()),
+                }
+            }
+            Some(mapped) if mapped.cell.borrow().purgeable.is_none() => Err(Kern::InvalidArgument),
+            Some(_) => Ok(()),
+        };
     }
 
     fn plan_place(&self, plan: &mut Pending, place: Place) {

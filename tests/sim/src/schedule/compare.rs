@@ -55,7 +55,7 @@ impl Sim {
             return;
         };
         let content = mapped.cell.borrow();
-        if content.lost || content.bytes.agrees(self.world.model.frame(frame)) {
+        if content.allows(self.world.model.frame(frame)) {
             return;
         }
         if self.is_changing(place, page, Some(&mapped.cell)) {

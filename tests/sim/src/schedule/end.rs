@@ -202,7 +202,7 @@ impl Sim {
             if let Some(bytes) = self.world.model.page(map, page, Prot::READ) {
                 let content = self.clients[place].space.get(page).unwrap().cell.borrow();
                 assert!(
-                    content.lost || content.bytes.agrees(bytes),
+                    content.allows(bytes),
                     "client {place} reads something else in page {page:#x}"
                 );
                 return;

@@ -96,7 +96,7 @@ impl Sim {
         }
         let content = mapped.cell.borrow();
         assert!(
-            content.lost || content.bytes.at(offset) == byte,
+            content.allows_byte(offset, byte),
             "client {client} reads {byte:#x} at {address:#x}, not {:#x}",
             content.bytes.at(offset)
         );
