@@ -56,6 +56,7 @@ pub mod time;
 pub mod trap;
 pub mod vm;
 pub mod vm_advice;
+pub mod vm_query;
 pub mod vm_wire;
 
 pub use args::Args;

@@ -545,8 +545,8 @@ protocol! {
     /// overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map. Then by address:
     /// KERN_INVALID_ADDRESS: a hole; for 8, 9 and 10 memory of a tag of malloc (1-3, 6-9) that is not
     /// plain private memory. KERN_PROTECTION_FAILURE: 7, 8 or 12 on memory that cannot be written.
-    /// KERN_NO_ACCESS: 7 or 12 on memory that is copied on write, device memory or the slots of a
-    /// tray. Up to here nothing has changed. KERN_MEMORY_ERROR: 12, and a pager failed.
+    /// KERN_NO_ACCESS: 7 or 12 on memory that is copied on write, the slots of a tray or another map;
+    /// 12 on device memory. Up to here nothing has changed. KERN_MEMORY_ERROR: 12, and a pager failed.
     /// Source: R202, C0116-C0128, C0379-C0382, C0420-C0423, C0502.
     3818 vm_behavior_set VmBehaviorSet in words {
         /// First address, truncated to a page.

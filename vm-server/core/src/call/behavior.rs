@@ -40,6 +40,7 @@ impl Core {
         }
         let change = match (behavior, advice) {
             (Some(behavior), _) => Change::Behave(behavior),
+            (None, Some(Advice::ZeroWiredPages)) => Change::ZeroWired,
             (None, Some(advice)) => {
                 let work = Advise::new(call.map, range, advice);
                 self.op_start(Verb::Advise(work), call.reply, None, turn.now)?;

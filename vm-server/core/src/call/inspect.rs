@@ -1,6 +1,5 @@
 //! The calls of `ipc_protocol::vm_inspect`: questions about a map.
 
-use ipc_abi::Kern;
 use ipc_protocol::vm_inspect::Request;
 
 use crate::call::vm_map::{MapCall, Outcome};
@@ -17,7 +16,9 @@ impl Core {
     ) -> Outcome {
         match request {
             Request::VmRegionRecurse(args) => self.vm_region_recurse(turn, call, args),
-            Request::VmPageQuery(_) => Err(Kern::NotSupported),
+            Request::VmPageQuery(args) => self.vm_page_query(call, args),
+            Request::VmPageRangeQuery(args) => self.vm_page_range_query(turn, call, args),
+            Request::TaskVmInfo(args) => self.task_vm_info(call, args),
         }
     }
 }

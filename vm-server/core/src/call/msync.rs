@@ -294,7 +294,8 @@ impl Core {
             });
             return Ok(());
         }
-        if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && entry.wired == 0 {
+        let resident = entry.wired != 0 || entry.in_transition;
+        if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && !resident {
             self.map_revoke(turn.machine, work.map, part, ipc_abi::types::Prot::NONE);
         }
         let Some((pager, object)) = inner

@@ -169,10 +169,8 @@ impl Core {
     fn may_advise(&self, entry: &Entry, advice: Advice) -> Result<(), Kern> {
         let writable = entry.protection.contains(Prot::WRITE);
         match advice {
-            Advice::Zero | Advice::ZeroWiredPages if !writable => Err(Kern::ProtectionFailure),
-            Advice::Zero | Advice::ZeroWiredPages if self.is_not_plain(entry) => {
-                Err(Kern::NoAccess)
-            }
+            Advice::Zero if !writable => Err(Kern::ProtectionFailure),
+            Advice::Zero if self.is_not_plain(entry) => Err(Kern::NoAccess),
             Advice::Reusable | Advice::Reuse | Advice::CanReuse
                 if MALLOC_TAGS.contains(&entry.tag) && !self.is_plain_private(entry) =>
             {

@@ -29,6 +29,8 @@ pub(crate) enum Change {
     Inherit(Inherit),
     /// How it will be read.
     Behave(Behavior),
+    /// Its pages are zeroed when they are unmapped wired (rule 145).
+    ZeroWired,
 }
 
 /// Setting attributes of a range: all of it or nothing.
@@ -63,7 +65,7 @@ impl SetAttributes {
         Reply::map(match self.change {
             Change::Protect(_) | Change::Maximum(_) => vm_map::Reply::VmProtect(()),
             Change::Inherit(_) => vm_map::Reply::VmInherit(()),
-            Change::Behave(_) => vm_map::Reply::VmBehaviorSet(()),
+            Change::Behave(_) | Change::ZeroWired => vm_map::Reply::VmBehaviorSet(()),
         })
     }
 }
@@ -76,6 +78,12 @@ impl Change {
                 if entry.is_tray || !entry.max_protection.contains(rights) =>
             {
                 Err(Kern::ProtectionFailure)
+            }
+            Change::ZeroWired if !entry.protection.contains(Prot::WRITE) => {
+                Err(Kern::ProtectionFailure)
+            }
+            Change::ZeroWired if entry.needs_copy || entry.is_tray || entry.submap.is_some() => {
+                Err(Kern::NoAccess)
             }
             // What is shown is one's own by parts only (rule 118).
             Change::Inherit(Inherit::Copy) if entry.submap.is_some() => Err(Kern::InvalidArgument),
@@ -94,6 +102,7 @@ impl Change {
             }
             Change::Inherit(inheritance) => entry.inheritance = inheritance,
             Change::Behave(behavior) => entry.behavior = behavior,
+            Change::ZeroWired => entry.zero_wired = true,
         }
         !entry.protection.contains(before)
     }

@@ -69,6 +69,7 @@ impl Core {
         entry.protection.contains(Prot::WRITE)
             && !entry.needs_copy
             && entry.wired == 0
+            && !entry.in_transition
             && object.is_some_and(|object| {
                 object.is_internal()
                     && object.shadow.is_none()

@@ -13,6 +13,7 @@ pub mod wait;
 use ipc_abi::Kern;
 
 use crate::call::msync::Msync;
+use crate::call::page_query::PageQuery;
 use crate::call::purgeable::Purging;
 use crate::call::vm_copy::Transfer;
 use crate::call::vm_map::MapCall;
@@ -70,6 +71,8 @@ pub enum Verb {
     Advise(Advise),
     /// Looking whether a range is mapped.
     Cover(Cover),
+    /// Saying what is known of pages.
+    PageQuery(PageQuery),
     /// Emptying purgeable memory.
     Purge(Purging),
     /// Making a range resident for good.
@@ -391,6 +394,7 @@ impl Core {
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
             Verb::Advise(work) => self.advise_step(turn, work, waiter),
             Verb::Cover(work) => self.cover_step(work),
+            Verb::PageQuery(work) => self.page_query_step(turn, work, waiter),
             Verb::Purge(work) => self.purging_step(turn, work),
             Verb::Wire(work) => self.wire_step(turn, work, waiter),
             Verb::Unwire(work) => self.unwire_step(work),
@@ -413,6 +417,7 @@ impl Core {
             | Verb::Msync(_)
             | Verb::Advise(_)
             | Verb::Cover(_)
+            | Verb::PageQuery(_)
             | Verb::Purge(_)
             | Verb::Wire(_)
             | Verb::Unwire(_) => {}
