@@ -21,13 +21,13 @@ pub const VM_PAGE_QUERY_PAGE_EXTERNAL: u32 = 0x080;
 /// Bit of a disposition: its contents may go (`VM_BEHAVIOR_REUSABLE`).
 pub const VM_PAGE_QUERY_PAGE_REUSABLE: u32 = 0x800;
 
-/// Words of [`TaskVmInfoReply`] up to `compressed_lifetime`.
+/// Words of [`TaskVmInfoReply`] up to `purgeable_volatile_virtual`, as Mach counts them.
 pub const TASK_VM_INFO_REV0_COUNT: u32 = 36;
 /// Words of [`TaskVmInfoReply`] up to `phys_footprint`.
 pub const TASK_VM_INFO_REV1_COUNT: u32 = 38;
 /// Words of [`TaskVmInfoReply`] up to `max_address`.
 pub const TASK_VM_INFO_REV2_COUNT: u32 = 42;
-/// Words of [`TaskVmInfoReply`] up to `ledger_purgeable_volatile`.
+/// Words of [`TaskVmInfoReply`] up to `ledger_phys_footprint_peak`.
 pub const TASK_VM_INFO_REV3_COUNT: u32 = 46;
 /// Words of [`TaskVmInfoReply`] up to `limit_bytes_remaining`.
 pub const TASK_VM_INFO_REV4_COUNT: u32 = 48;
@@ -104,7 +104,8 @@ protocol! {
 
     /// Says what a task has of memory (TASK_VM_INFO, and what TASK_BASIC_INFO says of memory), from counts
     /// that are kept as it changes. What counts for a task is the anonymous memory that it pays for, and
-    /// those objects of pagers that it was the first to map. Sizes are in bytes.
+    /// those objects of pagers that it was the first to map. Sizes are in bytes. What Mach says besides,
+    /// of device memory and compressed memory, is not counted, for it would be 0.
     ///
     /// The answer is cut to the newest revision that `count` has room for: what came later is 0.
     /// KERN_INVALID_ARGUMENT: `count` less than [`TASK_VM_INFO_REV0_COUNT`].
@@ -126,10 +127,6 @@ protocol! {
         resident_size: u64,
         /// The most of it ever.
         resident_size_peak: u64,
-        /// 0: device memory is not counted.
-        device: u64,
-        /// 0.
-        device_peak: u64,
         /// Resident anonymous memory.
         internal: u64,
         /// The most of it ever.
@@ -143,17 +140,9 @@ protocol! {
         /// The most of it ever.
         reusable_peak: u64,
         /// Resident volatile memory.
-        purgeable_volatile_pmap: u64,
-        /// The same.
         purgeable_volatile_resident: u64,
         /// Volatile memory, resident or not.
         purgeable_volatile_virtual: u64,
-        /// 0: nothing is compressed.
-        compressed: u64,
-        /// 0.
-        compressed_peak: u64,
-        /// 0.
-        compressed_lifetime: u64,
         /// What counts against the task's limit: `internal`.
         phys_footprint: u64,
         /// The lowest address that can be mapped.
@@ -162,8 +151,6 @@ protocol! {
         max_address: u64,
         /// The most of `phys_footprint` ever.
         ledger_phys_footprint_peak: u64,
-        /// `purgeable_volatile_resident`.
-        ledger_purgeable_volatile: u64,
         /// How much `phys_footprint` may still grow; all ones: there is no limit.
         limit_bytes_remaining: u64,
     };

@@ -30,7 +30,6 @@ impl Core {
         if args.count < TASK_VM_INFO_REV3_COUNT {
             info.count = TASK_VM_INFO_REV2_COUNT;
             info.ledger_phys_footprint_peak = 0;
-            info.ledger_purgeable_volatile = 0;
         }
         if args.count < TASK_VM_INFO_REV2_COUNT {
             info.count = TASK_VM_INFO_REV1_COUNT;
@@ -49,7 +48,6 @@ impl Core {
 fn whole(map: &Map) -> TaskVmInfoReply {
     let bytes = |pages: u32| bytes_of(u64::from(pages));
     let counts = &map.counts;
-    let volatile = bytes(counts.volatile);
     TaskVmInfoReply {
         count: TASK_VM_INFO_REV4_COUNT,
         virtual_size: map.size,
@@ -57,25 +55,18 @@ fn whole(map: &Map) -> TaskVmInfoReply {
         page_size: PAGE_SIZE as u32,
         resident_size: bytes(map.pages.saturating_add(counts.external)),
         resident_size_peak: bytes(counts.resident_peak),
-        device: 0,
-        device_peak: 0,
         internal: bytes(map.pages),
         internal_peak: bytes(counts.pages_peak),
         external: bytes(counts.external),
         external_peak: bytes(counts.external_peak),
         reusable: bytes(counts.reusable),
         reusable_peak: bytes(counts.reusable_peak),
-        purgeable_volatile_pmap: volatile,
-        purgeable_volatile_resident: volatile,
+        purgeable_volatile_resident: bytes(counts.volatile),
         purgeable_volatile_virtual: counts.volatile_size,
-        compressed: 0,
-        compressed_peak: 0,
-        compressed_lifetime: 0,
         phys_footprint: bytes(map.pages),
         min_address: map.min(),
         max_address: map.max(),
         ledger_phys_footprint_peak: bytes(counts.pages_peak),
-        ledger_purgeable_volatile: volatile,
         limit_bytes_remaining: match map.page_limit {
             u32::MAX => u64::MAX,
             limit => bytes(limit.saturating_sub(map.pages)),
