@@ -31,6 +31,9 @@ pub const VM_SYNC_DEACTIVATE: u32 = 0x10;
 /// Flag of [`VmMsync`]: a hole in the range is an error.
 pub const VM_SYNC_CONTIGUOUS: u32 = 0x20;
 
+/// Bit of a protection of [`VmProtect`]: make the range the map's own first.
+pub const VM_PROT_COPY: u32 = 0x10;
+
 /// Flavor of [`VmRegion`]: what the entry says.
 pub const VM_REGION_BASIC_INFO_64: u32 = 9;
 /// Flavor of [`VmRegion`]: the same.
@@ -123,9 +126,10 @@ protocol! {
     };
 
     /// Removes whatever is mapped in the range. Holes are passed over; the part of the range
-    /// outside the map is ignored; user wirings are dropped.
+    /// outside the map is ignored; user wirings are dropped. Permanent entries stay, without rights.
     ///
-    /// Size 0 succeeds. KERN_INVALID_ARGUMENT: range.
+    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: range. KERN_PROTECTION_FAILURE: the slots of a
+    /// tray; permanent pages of a map that is shown.
     /// Source: R142, R146-149.
     3802 vm_deallocate VmDeallocate in words {
         /// First address, truncated to a page.
@@ -137,11 +141,21 @@ protocol! {
     /// Sets the protection of the range, or its maximum: all of it or nothing. Taken rights are
     /// gone when the answer comes; new rights appear at the next fault.
     ///
+    /// With [`VM_PROT_COPY`] the range first becomes the map's own: it shows what it showed, but
+    /// nobody else sees what is written from then on, and the maximum is raised by `protection`.
+    /// Wirings of what was shared end. Of an entry that shows another map only the rights here
+    /// change; copied, it becomes entries of this map.
+    ///
     /// Size 0 succeeds before any check. In order:
-    /// KERN_INVALID_ARGUMENT: a bit outside read, write, execute; range.
+    /// KERN_INVALID_ARGUMENT: a bit outside read, write, execute and copy; range.
     /// KERN_INVALID_ADDRESS: a hole in the range, or it lies outside the map.
-    /// KERN_PROTECTION_FAILURE: more than the maximum of an entry.
-    /// Source: R110-114.
+    /// KERN_PROTECTION_FAILURE: more than the maximum of an entry; to copy: memory that can never be
+    /// read.
+    /// To copy, then: KERN_PROTECTION_FAILURE: permanent pages of a map that is shown; they become
+    /// this map's entries, and no more changes. KERN_NO_SPACE: permanent entries; they lose all
+    /// rights, and no more changes. KERN_PROTECTION_FAILURE: device registers. KERN_MEMORY_ERROR: a
+    /// pager failed. After these two a prefix is the map's own, with its old protection.
+    /// Source: R110-116, R119, C0145-0148, C0224, C0230.
     3803 vm_protect VmProtect in words {
         /// First address, truncated to a page.
         address: u64,
@@ -149,7 +163,7 @@ protocol! {
         size: u64,
         /// Lower the maximum to `protection` (and the current protection with it).
         set_maximum: bool,
-        /// `Prot` bits.
+        /// `Prot` bits, and [`VM_PROT_COPY`].
         protection: u32,
     };
 

@@ -8,7 +8,7 @@
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
-use ipc_protocol::vm_map::{self, Request};
+use ipc_protocol::vm_map::{self, Request, VM_PROT_COPY};
 
 use crate::call::Reply;
 use crate::effect::{Answer, Effect};
@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
 use crate::map::fork::Fork;
+use crate::map::own::Own;
 use crate::map::protect::{Change, SetAttributes};
 use crate::map::remove::Remove;
 use crate::object::Object;
@@ -213,7 +214,7 @@ impl Core {
         if args.size == 0 {
             return done(vm_map::Reply::VmProtect(()));
         }
-        let rights = prot(args.protection)?;
+        let rights = prot(args.protection & !VM_PROT_COPY)?;
         let range = match Span::covering(args.address, args.size) {
             // Only rounding overflowed, and the whole space was meant: the end is not mapped.
             Err(_)
@@ -229,6 +230,11 @@ impl Core {
             false => Change::Protect(rights),
         };
         let work = SetAttributes::new(call.map, range, change);
+        if args.protection & VM_PROT_COPY != 0 {
+            let work = Verb::Own(Own::new(call.map, range, rights, work));
+            self.op_start(work, call.reply, Some(call.map), turn.now)?;
+            return Ok(Progress::More);
+        }
         self.call_begin(
             turn,
             call,

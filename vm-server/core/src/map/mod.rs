@@ -16,6 +16,7 @@ pub(crate) mod enter;
 pub mod entry;
 pub mod fork;
 mod lookup;
+pub mod own;
 pub mod protect;
 pub mod region;
 pub mod remove;

@@ -238,14 +238,22 @@ impl Core {
                 return;
             };
             if entry.permanent {
-                if let Some(range) = Span::exact(entry.start, entry.end) {
-                    self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
-                }
-                self.entry_neuter(link);
+                self.entry_bar(turn.machine, link);
             }
             walk.cursor = entry.end;
             link = entry.hooks.next;
         }
+    }
+
+    /// Takes all rights from a permanent entry that something else was to come in place of.
+    pub(super) fn entry_bar<M: Machine>(&mut self, machine: &mut M, link: Link) {
+        let Some(&entry) = self.entries.at(link.0) else {
+            return;
+        };
+        if let Some(range) = Span::exact(entry.start, entry.end) {
+            self.map_revoke(machine, entry.map, range, Prot::NONE);
+        }
+        self.entry_neuter(link);
     }
 
     /// What is left of a permanent entry when it is removed: its place. Translations are gone.

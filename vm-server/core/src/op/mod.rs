@@ -26,6 +26,7 @@ use crate::id::Id;
 use crate::machine::Machine;
 use crate::map::advise::{Advise, Cover};
 use crate::map::fork::Fork;
+use crate::map::own::Own;
 use crate::map::protect::SetAttributes;
 use crate::map::region::Region;
 use crate::map::remove::Remove;
@@ -59,6 +60,8 @@ pub enum Verb {
     Transfer(Transfer),
     /// Making a child's map.
     Fork(Fork),
+    /// Making a range a map's own, then setting its protection.
+    Own(Own),
     /// Describing what is mapped.
     Region(Region),
     /// Sealing a shared map.
@@ -366,6 +369,7 @@ impl Core {
         let map = match verb {
             Verb::Remove(work) => Some(work.map()),
             Verb::SetAttributes(work) => Some(work.map()),
+            Verb::Own(work) => Some(work.map()),
             Verb::CopyOut(work) => Some(work.target),
             Verb::Transfer(work) => work.works_on(),
             Verb::Unwire(work) => Some(work.map()),
@@ -388,6 +392,7 @@ impl Core {
             Verb::CopyOut(work) => self.copyout_step(turn, work),
             Verb::Transfer(work) => self.transfer_step(turn, work, waiter),
             Verb::Fork(work) => self.fork_step(turn, work, waiter),
+            Verb::Own(work) => self.own_step(turn, work, waiter),
             Verb::Region(work) => self.region_step(work),
             Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
@@ -406,6 +411,7 @@ impl Core {
         match verb {
             Verb::Transfer(work) => self.transfer_abandon(work),
             Verb::Fork(work) => self.fork_end(work),
+            Verb::Own(work) => self.own_end(work),
             Verb::Remove(work) => self.remove_end(work),
             Verb::CopyOut(work) => self.copyout_end(work),
             // These hold nothing, or see for themselves what a wait has come to.
