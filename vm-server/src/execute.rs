@@ -129,6 +129,7 @@ impl Server {
                 let _ = trap::port_deallocate(name, count);
             }
             Effect::WatchDead(right) => self.watch_dead(right),
+            Effect::WatchSenders(port) => self.ports.watch(port),
             Effect::PortGone(port) => self.ports.gone(port),
             Effect::SpaceGone(map) => {
                 let space = self.hardware.spaces.take(map);
@@ -236,7 +237,11 @@ impl Server {
     /// Puts the rights of an answer into the buffer; says how many, and to what.
     fn put_rights(&mut self, reply: &Reply) -> Result<(usize, Option<Made>), Kern> {
         let Some(port) = reply.right else {
-            return Ok((0, None));
+            let slots = reply.slots();
+            for slot in 0..slots {
+                buffer::set_right(slot, NULL, Disposition::None);
+            }
+            return Ok((slots, None));
         };
         if let (Message::Map(vm_map::Reply::TaskCreate(_)), PortOf::Map(map)) =
             (&reply.message, port)

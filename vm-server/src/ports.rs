@@ -22,7 +22,7 @@ pub(crate) struct Ports {
     set: Name,
     /// By kind and index of the record. A place is used again when its record has ended, perhaps
     /// before the effect that ends the port is carried out, so it says whose port it holds.
-    held: [Vec<Held>; 5],
+    held: [Vec<Held>; 6],
 }
 
 /// A port, and the payload of the record that it stands for.
@@ -44,6 +44,7 @@ const fn place(port: PortOf) -> (usize, usize) {
         PortOf::Entry(id) => (2, id.index() as usize),
         PortOf::Copy(id) => (3, id.index() as usize),
         PortOf::Tray(id) => (4, id.index() as usize),
+        PortOf::MapRead(id) => (5, id.index() as usize),
     }
 }
 
@@ -83,6 +84,17 @@ impl Ports {
             destroy(before);
         }
         Ok(held[index].name)
+    }
+
+    /// Asks once more for notice of a port's last send right going away: at once, if there is none.
+    pub(crate) fn watch(&self, port: PortOf) {
+        let (kind, index) = place(port);
+        if let Some(held) = self.held[kind].get(index)
+            && held.payload == port.to_payload()
+        {
+            // Without memory for it the port stays until its record ends otherwise.
+            let _ = trap::port_request_notification(held.name, Request::NoSenders, held.name);
+        }
     }
 
     /// The record has ended: its port goes, if it has one.

@@ -19,6 +19,25 @@ protocol! {
         protection: u32,
         /// It is a snapshot: mappings never change the memory that it was made from.
         is_copy: bool,
+        /// Place of its first byte within the first page.
+        data_offset: u64,
+        /// Cache mode that was asked for, MAP_MEM number; caches are coherent, it changes nothing.
+        cache: u32,
+    };
+
+    /// Says who the memory is to be accounted to. There are no ledgers: what is asked is checked, and
+    /// nothing happens.
+    ///
+    /// KERN_INVALID_ARGUMENT: a tag above 5 that is not 0xFFFFFFFF (unchanged); a flag above 3.
+    3902 mach_memory_entry_ownership MachMemoryEntryOwnership in words {
+        /// VM_LEDGER_TAG number.
+        ledger_tag: u32,
+        /// VM_LEDGER_FLAG bits.
+        flags: u32,
+    }
+    rights {
+        /// A send right to the owner's map port, or empty.
+        OWNER,
     };
 
     /// Sets or asks what may become of the contents of a purgeable object that the entry names whole, as

@@ -11,12 +11,34 @@
 
 use crate::define::protocol;
 
+/// Permission bit of [`MachMakeMemoryEntry`]: leave out what the range or the parent does not give.
+pub const VM_PROT_IS_MASK: u32 = 0x40;
+/// Permission flag of [`MachMakeMemoryEntry`]: accounting of a new object; accepted.
+pub const MAP_MEM_LEDGER_TAGGED: u32 = 0x0000_2000;
+/// Permission flag of [`MachMakeMemoryEntry`]: who maps purgeable memory may not change its state.
+pub const MAP_MEM_PURGABLE_KERNEL_ONLY: u32 = 0x0000_4000;
+/// Permission flag of [`MachMakeMemoryEntry`]: where frames come from; accepted.
+pub const MAP_MEM_GRAB_SECLUDED: u32 = 0x0000_8000;
+/// Permission flag of [`MachMakeMemoryEntry`]: no entry, but another cache mode for the parent.
+pub const MAP_MEM_ONLY: u32 = 0x0001_0000;
 /// Permission flag of [`MachMakeMemoryEntry`]: fresh anonymous memory, not a part of the map.
 pub const MAP_MEM_NAMED_CREATE: u32 = 0x0002_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: fresh memory that may be given up.
+pub const MAP_MEM_PURGABLE: u32 = 0x0004_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: the parent, if it describes just this range.
+pub const MAP_MEM_NAMED_REUSE: u32 = 0x0008_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: the entry begins at the byte, not at its page.
+pub const MAP_MEM_USE_DATA_ADDR: u32 = 0x0010_0000;
 /// Permission flag of [`MachMakeMemoryEntry`]: a snapshot of the range.
 pub const MAP_MEM_VM_COPY: u32 = 0x0020_0000;
 /// Permission flag of [`MachMakeMemoryEntry`]: share the range, which may span map entries.
 pub const MAP_MEM_VM_SHARE: u32 = 0x0040_0000;
+/// Permission flag of [`MachMakeMemoryEntry`]: as [`MAP_MEM_USE_DATA_ADDR`], for pages are of 4 KiB.
+pub const MAP_MEM_4K_DATA_ADDR: u32 = 0x0080_0000;
+/// Cache mode of a permission word, in bits 24 to 32: uncached, for devices. Others are 0 to 9.
+pub const MAP_MEM_IO: u32 = 2 << 24;
+/// Cache mode of a permission word: write combining.
+pub const MAP_MEM_WCOMB: u32 = 4 << 24;
 
 /// Flag of [`VmMsync`]: start the return of dirty and precious pages, and do not wait.
 pub const VM_SYNC_ASYNCHRONOUS: u32 = 0x01;
@@ -149,13 +171,13 @@ protocol! {
     /// Size 0 succeeds before any check. In order:
     /// KERN_INVALID_ARGUMENT: a bit outside read, write, execute and copy; range.
     /// KERN_INVALID_ADDRESS: a hole in the range, or it lies outside the map.
-    /// KERN_PROTECTION_FAILURE: more than the maximum of an entry; to copy: memory that can never be
-    /// read.
+    /// KERN_PROTECTION_FAILURE: both write and execute, and this map must not (`vm_map_set_jit`); more
+    /// than the maximum of an entry; to copy: memory that can never be read.
     /// To copy, then: KERN_PROTECTION_FAILURE: permanent pages of a map that is shown; they become
     /// this map's entries, and no more changes. KERN_NO_SPACE: permanent entries; they lose all
     /// rights, and no more changes. KERN_PROTECTION_FAILURE: device registers. KERN_MEMORY_ERROR: a
     /// pager failed. After these two a prefix is the map's own, with its old protection.
-    /// Source: R110-116, R119, C0145-0148, C0224, C0230.
+    /// Source: R110-116, R117, R119, A9, C0145-0148, C0224, C0230.
     3803 vm_protect VmProtect in words {
         /// First address, truncated to a page.
         address: u64,
@@ -184,14 +206,21 @@ protocol! {
     /// Maps a memory object, a named entry, a copy object, or (empty slot) anonymous memory.
     ///
     /// A copy object is mapped whole or in part and is not used up: who maps it with `copy` false
-    /// shares one snapshot with its other mappers. In order:
+    /// shares one snapshot with its other mappers. An entry that is a copy or a share keeps the tags
+    /// of its pieces, unless one is given. With RETURN_DATA_ADDR `offset` counts from the entry's first
+    /// byte, and every page that the window touches is mapped. In order:
     /// KERN_INVALID_ARGUMENT: a flag that is not one of the call's; size 0, or rounding up past the
     /// end; a protection bit outside read, write, execute; `protection` not within `max_protection`;
-    /// `inheritance` not 0 to 2; `offset` not a multiple of the page, or `offset + size` overflows;
-    /// a fixed range that overflows; the object is a dead name, or a port of another kind; the
-    /// window leaves the named entry or the copy.
-    /// KERN_INVALID_RIGHT: more protection than the named entry allows.
-    /// KERN_PROTECTION_FAILURE: read is missing where `copy` needs it.
+    /// `inheritance` not 0 to 2; PURGABLE with an object, or with more than 0xFFFFFFFF pages; the
+    /// object is a dead name, or a port of another kind; `offset` not a
+    /// multiple of the page (an entry that is a copy or a share, and RETURN_DATA_ADDR, take any);
+    /// `offset + size` overflows; a fixed range that overflows; the window leaves the named entry or
+    /// the copy; for an entry that is a copy or a share: a flag other than ANYWHERE, OVERWRITE,
+    /// RETURN_DATA_ADDR, PRIVATE and the tag.
+    /// KERN_INVALID_RIGHT: more protection than the named entry allows; [`VM_PROT_IS_MASK`] in a
+    /// protection leaves out what it does not allow.
+    /// KERN_PROTECTION_FAILURE: read is missing where `copy` needs it; `protection` is both write and
+    /// execute, and this map must not (`vm_map_set_jit`).
     /// KERN_NO_SPACE: a fixed address that violates `mask`.
     /// KERN_INVALID_ADDRESS: the fixed range does not lie inside the map.
     /// KERN_NO_SPACE: the fixed range is taken and OVERWRITE is not given; no hole fits from the
@@ -207,7 +236,7 @@ protocol! {
         mask: u64,
         /// `MapFlags::USER_MAP`.
         flags: u32,
-        /// Offset in the object, in bytes; a multiple of the page.
+        /// Offset in the object, in bytes.
         offset: u64,
         /// Map a private copy of what the object holds now.
         copy: bool,
@@ -223,7 +252,7 @@ protocol! {
         OBJECT,
     }
     reply VmMapReply {
-        /// First address.
+        /// First address; with RETURN_DATA_ADDR that of the byte at `offset`.
         address: u64,
     };
 
@@ -356,19 +385,29 @@ protocol! {
     /// Makes a named entry: a handle to a window of memory that can be mapped in any map.
     ///
     /// Without flags and parent: shares the one object that backs the range, whose first map entry
-    /// cuts the size. With a parent: a window of that entry. In order:
-    /// KERN_INVALID_VALUE: a flag that is not defined.
-    /// KERN_INVALID_ARGUMENT: size 0; range; the parent is no named entry; the window leaves it.
-    /// KERN_INVALID_ADDRESS: nothing is mapped there.
-    /// KERN_PROTECTION_FAILURE: more protection than the range or the parent has.
+    /// cuts the size. With a parent and no flags: a window of that entry. With
+    /// [`MAP_MEM_NAMED_REUSE`], [`MAP_MEM_VM_COPY`] or [`MAP_MEM_VM_SHARE`] the range is one of the
+    /// map. With [`MAP_MEM_NAMED_CREATE`] and size 0, and with [`MAP_MEM_ONLY`], no entry comes back:
+    /// the slot is empty. Protection bits that mean nothing are left out. In order:
+    /// KERN_INVALID_VALUE: a flag or a cache mode that is not defined.
+    /// KERN_INVALID_ARGUMENT: ONLY without a parent, or one that is a copy or a share, or with
+    /// USE_DATA_ADDR. KERN_INVALID_RIGHT: ONLY, another mode, and the parent is not writable.
+    /// KERN_INVALID_ARGUMENT: NAMED_CREATE with USE_DATA_ADDR; PURGABLE without write; `size` rounds
+    /// up past the end. KERN_FAILURE: NAMED_CREATE of more than 0xFFFFFFFF pages.
+    /// KERN_INVALID_ARGUMENT: size 0; range; the parent is no named entry, or is a copy or a share;
+    /// the window leaves it.
+    /// KERN_INVALID_ADDRESS: nothing is mapped there, or not all of it.
+    /// KERN_PROTECTION_FAILURE: more protection than the range or the parent has; with
+    /// [`VM_PROT_IS_MASK`] nothing is left of it; a snapshot of what cannot be read.
+    /// KERN_MEMORY_ERROR: a pager failed while pages were copied.
     /// Source: R9-11, R81, R100-103.
     3810 mach_make_memory_entry MachMakeMemoryEntry in words {
         /// Bytes.
         size: u64,
         /// Address in the map, or offset in the parent.
         offset: u64,
-        /// `Prot` bits in the low byte, and [`MAP_MEM_NAMED_CREATE`], [`MAP_MEM_VM_COPY`] or
-        /// [`MAP_MEM_VM_SHARE`].
+        /// `Prot` bits and [`VM_PROT_IS_MASK`] in the low byte, MAP_MEM flags above, the cache mode
+        /// in the highest byte.
         permission: u32,
     }
     rights {
@@ -376,11 +415,12 @@ protocol! {
         PARENT,
     }
     reply MachMakeMemoryEntryReply {
-        /// Bytes that the entry covers.
+        /// Bytes that the entry covers: pages, or, with USE_DATA_ADDR, up to the last byte from the
+        /// start of the first page on.
         size: u64,
     }
     reply rights {
-        /// A send right to the new entry.
+        /// A send right to the entry, or empty.
         ENTRY,
     };
 

@@ -260,6 +260,8 @@ impl World {
                     self.later.push_back(Event::DeadName(right));
                 }
             }
+            // Nobody asks for a second right to an entry here.
+            Effect::WatchSenders(port) => panic!("{port:?} had one right"),
             Effect::PortGone(port) => {
                 self.made.remove(&port.to_payload());
             }

@@ -12,7 +12,7 @@ use crate::frames::Class;
 use crate::machine::Machine;
 use crate::map::Map;
 use crate::map::entry::Entry;
-use crate::named_entry::NamedEntry;
+use crate::named_entry::{self, NamedEntry};
 use crate::object::page::{Flags, Frame};
 use crate::object::{Kind, Object};
 use crate::range::{Span, round_page};
@@ -115,12 +115,7 @@ impl Core {
             inheritance: Inherit::Share,
             ..Entry::anonymous(map, 0, bytes)
         })?;
-        let entry = NamedEntry {
-            map,
-            size,
-            protection: Prot::READ,
-            is_copy: false,
-        };
+        let entry = NamedEntry::new(map, size, Prot::READ, named_entry::Kind::Object);
         self.named_insert(entry).map(PortOf::Entry)
     }
 }

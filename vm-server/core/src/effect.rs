@@ -70,6 +70,8 @@ pub enum Effect {
     Release(RightId, u32),
     /// Ask to be told when this right's port dies.
     WatchDead(RightId),
+    /// The last notice that nobody has a right to this port was too old: ask for another.
+    WatchSenders(PortOf),
     /// The record behind one of the server's own ports has ended: destroy the port, if there is one.
     PortGone(PortOf),
     /// A map has ended and nothing maps anything there: destroy its address space.

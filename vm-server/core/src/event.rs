@@ -51,6 +51,8 @@ pub enum PortOf {
     Copy(Id<crate::copy::Copy>),
     /// A tray.
     Tray(TrayId),
+    /// The read-only port of a map: questions, copies of it and read-only remapping.
+    MapRead(MapId),
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -66,6 +68,7 @@ impl PortOf {
             PortOf::Entry(id) => (3, id.to_word()),
             PortOf::Copy(id) => (4, id.to_word()),
             PortOf::Tray(id) => (5, id.to_word()),
+            PortOf::MapRead(id) => (6, id.to_word()),
         };
         word | kind << KIND_SHIFT
     }
@@ -89,6 +92,7 @@ impl PortOf {
             3 => of!(Entry),
             4 => of!(Copy),
             5 => of!(Tray),
+            6 => of!(MapRead),
             _ => None,
         }
     }
@@ -195,6 +199,8 @@ mod tests {
         let tray = PortOf::Tray(TrayId::new(77, NonZeroU32::new(5).unwrap()));
         assert_ne!(tray.to_payload(), port.to_payload());
         assert_eq!(PortOf::from_payload(tray.to_payload()), Some(tray));
+        let read = PortOf::MapRead(map);
+        assert_eq!(PortOf::from_payload(read.to_payload()), Some(read));
         assert_eq!(PortOf::from_payload(0), None);
     }
 }

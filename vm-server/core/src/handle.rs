@@ -6,6 +6,7 @@
 use crate::effect::Effect;
 use crate::event::{Event, MapId, PortOf, RightId};
 use crate::machine::Machine;
+use crate::named_entry::Unheld;
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -36,6 +37,7 @@ impl Core {
             Event::TaskEnded(map) => {
                 self.map_end(map);
                 turn.effects.push(Effect::PortGone(PortOf::Map(map)));
+                turn.effects.push(Effect::PortGone(PortOf::MapRead(map)));
             }
             Event::AddFrames { first, count } => self.add_frames(first, count),
             Event::KernelShort(wanted) => {
@@ -154,7 +156,7 @@ impl Core {
         port: PortOf,
         made: u32,
     ) {
-        // Of all but control ports one right is made, with the answer that carries it.
+        // Of ports of maps, copies and trays one right is made, with the answer that carries it.
         if made == 0 {
             return;
         }
@@ -172,14 +174,18 @@ impl Core {
                 self.copy_discard(copy);
                 turn.effects.push(Effect::PortGone(port));
             }
-            PortOf::Entry(entry) => {
-                self.named_discard(entry);
-                turn.effects.push(Effect::PortGone(port));
-            }
+            PortOf::Entry(entry) => match self.named_unheld(entry, made) {
+                Unheld::Held => {}
+                Unheld::Again => turn.effects.push(Effect::WatchSenders(port)),
+                Unheld::Gone => turn.effects.push(Effect::PortGone(port)),
+            },
             PortOf::Map(map) => {
                 self.map_unnamed(map);
                 turn.effects.push(Effect::PortGone(port));
+                turn.effects.push(Effect::PortGone(PortOf::MapRead(map)));
             }
+            // It stays for whoever asks next, and ends with the map.
+            PortOf::MapRead(_) => {}
         }
     }
 }

@@ -4,31 +4,77 @@
 //! snapshot is here, unless it was made as one, memory that is *shared* with the range it was made of.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{CopyStrategy, Inherit, Prot};
+use ipc_abi::types::{Inherit, Prot};
 use ipc_protocol::memory_entry::{MemoryEntryDescribeReply, Reply, Request};
 
-use crate::event::{MapId, PortOf, PortRef};
+use crate::Core;
+use crate::event::{MapId, ObjectId, PortOf, PortRef};
 use crate::id::Id;
-use crate::machine::Machine;
 use crate::map::entry::Entry;
-use crate::object::{Kind, Object};
-use crate::range::Span;
-use crate::{Core, Turn};
+use crate::object::Object;
+
+/// Highest tag of an account (VM_LEDGER_TAG_MAX).
+const LEDGER_TAG_MAX: u32 = 5;
+/// Tag that leaves the account as it is.
+const LEDGER_TAG_UNCHANGED: u32 = u32::MAX;
+/// Flags of mach_memory_entry_ownership.
+const LEDGER_FLAGS: u32 = 3;
 
 /// Handle of a named entry.
 pub type NamedEntryId = Id<NamedEntry>;
+
+/// What a named entry's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A window of one object, or of several that another entry of this kind names.
+    Object,
+    /// A snapshot (MAP_MEM_VM_COPY).
+    Copy,
+    /// A range that is shared piece by piece (MAP_MEM_VM_SHARE).
+    Share,
+    /// A sealed map as a whole ([`crate::map::submap`]).
+    Map,
+}
+
+impl Kind {
+    /// Whether its memory is in pieces that keep their tags (rule 101).
+    pub(crate) const fn is_pieces(self) -> bool {
+        matches!(self, Kind::Copy | Kind::Share)
+    }
+}
 
 /// A window of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedEntry {
     /// The hidden map that holds it, from address 0 on.
     pub map: MapId,
-    /// Bytes.
+    /// Bytes from the start of its first page on.
     pub size: u64,
+    /// Place of its first byte within the first page (MAP_MEM_USE_DATA_ADDR).
+    pub data_offset: u64,
     /// The most that a mapping may allow.
     pub protection: Prot,
-    /// It is a snapshot.
-    pub is_copy: bool,
+    /// What its memory is.
+    pub kind: Kind,
+    /// Cache mode that was asked for: x86 keeps caches coherent, so it is no more than remembered.
+    pub cache: u8,
+    /// Send rights that were made.
+    pub made: u32,
+}
+
+impl NamedEntry {
+    /// A window of whole pages, one right to which is going to be made.
+    pub(crate) const fn new(map: MapId, size: u64, protection: Prot, kind: Kind) -> NamedEntry {
+        NamedEntry {
+            map,
+            size,
+            data_offset: 0,
+            protection,
+            kind,
+            cache: 0,
+            made: 1,
+        }
+    }
 }
 
 impl Core {
@@ -40,19 +86,35 @@ impl Core {
                 Ok(Reply::MemoryEntryDescribe(MemoryEntryDescribeReply {
                     size: entry.size,
                     protection: u32::from(entry.protection.bits()),
-                    is_copy: entry.is_copy,
+                    is_copy: entry.kind == Kind::Copy,
+                    data_offset: entry.data_offset,
+                    cache: u32::from(entry.cache),
                 }))
             }
             Request::MachMemoryEntryPurgableControl(_) => Err(Kern::Failure),
+            Request::MachMemoryEntryOwnership(args) => {
+                let tag = args.ledger_tag;
+                if tag > LEDGER_TAG_MAX && tag != LEDGER_TAG_UNCHANGED
+                    || args.flags & !LEDGER_FLAGS != 0
+                {
+                    return Err(Kern::InvalidArgument);
+                }
+                Ok(Reply::MachMemoryEntryOwnership(()))
+            }
         }
     }
 
     /// The named entry that a right of a request names.
-    pub(crate) fn named_of(&self, right: PortRef) -> Result<NamedEntry, Kern> {
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`: it names none.
+    pub(crate) fn named_of(&self, right: PortRef) -> Result<(NamedEntryId, NamedEntry), Kern> {
         match right {
-            PortRef::Own(PortOf::Entry(id)) => {
-                self.named.get(id).copied().ok_or(Kern::InvalidArgument)
-            }
+            PortRef::Own(PortOf::Entry(id)) => self
+                .named
+                .get(id)
+                .map(|entry| (id, *entry))
+                .ok_or(Kern::InvalidArgument),
             _ => Err(Kern::InvalidArgument),
         }
     }
@@ -64,140 +126,61 @@ impl Core {
         }
     }
 
-    /// A named entry of fresh anonymous memory. It is copied by pages only (rule 28).
+    /// One more right to a named entry is going to be made.
+    pub(crate) fn named_again(&mut self, id: NamedEntryId) {
+        if let Some(entry) = self.named.get_mut(id) {
+            entry.made = entry.made.saturating_add(1);
+        }
+    }
+
+    /// Nobody had a right to a named entry when `made` of them had been made; `u32::MAX`: the last one
+    /// was not made after all. Says whether the entry has gone.
+    pub(crate) fn named_unheld(&mut self, id: NamedEntryId, made: u32) -> Unheld {
+        let Some(entry) = self.named.get_mut(id) else {
+            return Unheld::Gone;
+        };
+        if made == u32::MAX && entry.made > 1 {
+            entry.made = entry.made.saturating_sub(1);
+            return Unheld::Held;
+        }
+        if made < entry.made {
+            return Unheld::Again;
+        }
+        self.named_discard(id);
+        Unheld::Gone
+    }
+
+    /// A named entry of a fresh anonymous object, which all that map it share.
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`.
     pub(crate) fn named_create(
         &mut self,
         payer: MapId,
-        size: u64,
+        object: Object,
         protection: Prot,
     ) -> Result<NamedEntryId, Kern> {
-        let mut object = Object::new(Kind::Internal, size, Some(payer));
-        object.strategy = CopyStrategy::None;
-        object.true_share = true;
-        let object = self.objects.insert(object)?;
-        let map = match self.hidden_map(payer, size) {
-            Ok(map) => map,
-            Err(code) => {
-                self.object_deallocate(object);
-                return Err(code);
-            }
-        };
-        let entry = Entry {
-            object: Some(object),
-            is_shared: true,
-            inheritance: Inherit::Share,
-            ..Entry::anonymous(map, 0, size)
-        };
-        if let Err(code) = self.entry_insert(entry) {
-            self.object_deallocate(object);
-            self.map_end(map);
-            return Err(code);
-        }
-        self.named_insert(NamedEntry {
-            map,
-            size,
-            protection,
-            is_copy: false,
-        })
+        let size = object.size;
+        let object = self.objects.insert(Object {
+            true_share: true,
+            ..object
+        })?;
+        self.named_of_object(payer, object, (0, size), protection)
     }
 
-    /// A named entry that shares `range` of a map (or of another entry's hidden map), at most `BUDGET`
-    /// map entries of it: the size that comes back tells.
+    /// A named entry of a window of an object, whose reference it takes over.
     ///
     /// # Errors
-    /// `KERN_INVALID_ADDRESS`: nothing is mapped at the start. `KERN_PROTECTION_FAILURE`: more than the
-    /// range has. `KERN_RESOURCE_SHORTAGE`.
-    pub(crate) fn named_share<M: Machine>(
+    /// `KERN_RESOURCE_SHORTAGE`.
+    pub(crate) fn named_of_object(
         &mut self,
-        turn: &mut Turn<'_, M>,
-        source: MapId,
-        range: Span,
+        payer: MapId,
+        object: ObjectId,
+        (offset, size): (u64, u64),
         protection: Prot,
-        spans: Spans,
     ) -> Result<NamedEntryId, Kern> {
-        let map = self.hidden_map(source, range.size())?;
-        match self.named_fill(turn, source, range, protection, (map, spans)) {
-            Ok(size) => self.named_insert(NamedEntry {
-                map,
-                size,
-                protection,
-                is_copy: false,
-            }),
-            Err(code) => {
-                self.map_end(map);
-                Err(code)
-            }
-        }
-    }
-
-    /// Shares entries of a range into a hidden map; says how many bytes.
-    fn named_fill<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        source: MapId,
-        range: Span,
-        protection: Prot,
-        (map, spans): (MapId, Spans),
-    ) -> Result<u64, Kern> {
-        let most = match spans {
-            Spans::One => 1,
-            Spans::Many => crate::op::BUDGET,
-        };
-        let mut cursor = range.start();
-        for _ in 0..most {
-            if cursor >= range.end() {
-                break;
-            }
-            let rest = Span::exact(cursor, range.end()).ok_or(Kern::InvalidAddress)?;
-            if protection.contains(Prot::WRITE) {
-                self.unnest_copied(turn.machine, source, rest)?;
-            }
-            let window = match self.window_open(source, rest) {
-                Ok(window) => window,
-                Err(Kern::InvalidAddress) if cursor > range.start() => break,
-                Err(code) => return Err(code),
-            };
-            let filled = self.named_fill_one(turn, window.link, protection, (map, range.start()));
-            self.window_close(&window);
-            cursor = filled?;
-        }
-        Ok(cursor.saturating_sub(range.start()))
-    }
-
-    /// Shares an entry into a hidden map, whose address 0 is `base`; gives the end of the entry.
-    fn named_fill_one<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        link: u32,
-        protection: Prot,
-        (map, base): (MapId, u64),
-    ) -> Result<u64, Kern> {
-        let found = *self.entries.at(link).ok_or(Kern::InvalidAddress)?;
-        if !found.max_protection.contains(protection) {
-            return Err(Kern::ProtectionFailure);
-        }
-        let (object, offset) = self.entry_share(turn, link)?;
-        let entry = Entry {
-            object: Some(object),
-            offset,
-            is_shared: true,
-            inheritance: Inherit::Share,
-            ..Entry::anonymous(
-                map,
-                found.start.saturating_sub(base),
-                found.end.saturating_sub(base),
-            )
-        };
-        match self.entry_insert(entry) {
-            Ok(_) => Ok(found.end),
-            Err(code) => {
-                self.object_deallocate(object);
-                Err(code)
-            }
-        }
+        let map = self.hide(payer, object, (offset, size))?;
+        self.named_insert(NamedEntry::new(map, size, protection, Kind::Object))
     }
 
     /// Stores a named entry; its hidden map ends if that fails.
@@ -206,13 +189,55 @@ impl Core {
             .insert(entry)
             .inspect_err(|_| self.map_end(entry.map))
     }
+
+    /// A hidden map that holds a window of an object, whose reference it takes over.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`.
+    pub(crate) fn hide(
+        &mut self,
+        payer: MapId,
+        object: ObjectId,
+        (offset, size): (u64, u64),
+    ) -> Result<MapId, Kern> {
+        let hidden = self.hidden_map(payer, size).and_then(|map| {
+            let entry = Entry {
+                object: Some(object),
+                offset,
+                is_shared: true,
+                inheritance: Inherit::Share,
+                ..Entry::anonymous(map, 0, size)
+            };
+            self.entry_insert(entry)
+                .map(|_| map)
+                .inspect_err(|_| self.map_end(map))
+        });
+        if hidden.is_err() {
+            self.object_deallocate(object);
+        }
+        hidden
+    }
+
+    /// Whether two named entries are one window of one object.
+    pub(crate) fn is_same_window(&self, one: &NamedEntry, other: &NamedEntry) -> bool {
+        let only = |entry: &NamedEntry| {
+            let map = self.maps.get(entry.map)?;
+            let first = self.entries.at(map.tree.first().0)?;
+            (map.entries() == 1).then_some((first.object?, first.offset))
+        };
+        only(one).is_some()
+            && only(one) == only(other)
+            && (one.size, one.data_offset) == (other.size, other.data_offset)
+    }
 }
 
-/// How many map entries a named entry may cover.
+/// What a notice that nobody holds a right to a named entry meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spans {
-    /// The first only, which cuts the size.
-    One,
-    /// Several.
-    Many,
+pub(crate) enum Unheld {
+    /// Somebody does.
+    Held,
+    /// It was too old: another is to be asked for.
+    Again,
+    /// The entry is no more.
+    Gone,
 }

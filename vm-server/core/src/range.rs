@@ -55,6 +55,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// No bytes.
+    pub const EMPTY: Span = Span { start: 0, end: 0 };
+
     /// The pages that hold `[start, start + size)`.
     ///
     /// # Errors

@@ -336,7 +336,7 @@ impl World {
                 Effect::Release(right, count) => {
                     *self.rights.entry(right.0).or_default() -= i64::from(count);
                 }
-                Effect::WatchDead(_) => {}
+                Effect::WatchDead(_) | Effect::WatchSenders(_) => {}
                 Effect::PortGone(port) => self.gone.push(port),
                 Effect::SpaceGone(map) => {
                     self.machine.spaces.remove(&map.to_word());

@@ -23,6 +23,9 @@ impl Call {
             PortOf::Map(map) => {
                 return AnyRequest::decode(message).map(|request| Call::Map(map, request));
             }
+            PortOf::MapRead(map) => {
+                return AnyRequest::decode(message).map(|request| Call::MapRead(map, request));
+            }
             PortOf::Entry(entry) => {
                 AnyRequest::decode(message).map(|request| Call::Entry(entry, request))
             }

@@ -2,7 +2,7 @@
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
-use ipc_protocol::vm_map;
+use ipc_protocol::vm_map::{self, VM_PROT_IS_MASK};
 
 use super::vm_copy::{Then, Transfer};
 use super::vm_map::{MapCall, Outcome, map_flags, prot, tag_of};
@@ -14,12 +14,22 @@ use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
 use crate::map::remove::Remove;
+use crate::named_entry::{Kind, NamedEntry};
+use crate::object::Object;
 use crate::op::Verb;
-use crate::range::{Span, is_aligned, round_page, trunc_page};
+use crate::range::{PAGE_MASK, Span, is_aligned, page_of, round_page, trunc_page};
 use crate::{Core, Turn};
 
-/// Bit of a protection of vm_map: leave out what a named entry does not give (rule 100).
-const IS_MASK: u32 = 0x40;
+/// Flags with which an entry that is a copy or a share can be mapped.
+const OF_PIECES: MapFlags = MapFlags::ANYWHERE
+    .union(MapFlags::OVERWRITE)
+    .union(MapFlags::RETURN_DATA_ADDR)
+    .union(MapFlags::RETURN_4K_DATA_ADDR)
+    .union(MapFlags::PRIVATE)
+    .union(MapFlags::TAG);
+
+/// Most pages of a purgeable object.
+const PURGEABLE_MAX: u64 = 0xFFFF_FFFF;
 
 impl Core {
     pub(super) fn vm_map<M: Machine>(
@@ -29,31 +39,64 @@ impl Core {
         args: vm_map::VmMap,
     ) -> Outcome {
         let [object, ..] = call.rights;
-        let mapping = match (Mapping::check(call.map, &args), object) {
-            (Ok(mapping), _) => mapping,
+        match (self.mapping(call.map, &args, object), object) {
             (Err(code), PortRef::Foreign(port)) => {
                 turn.effects.push(Effect::Release(port, 1));
-                return Err(code);
+                Err(code)
             }
-            (Err(code), _) => return Err(code),
-        };
-        match object {
-            PortRef::None => {
+            (Err(code), _) => Err(code),
+            (Ok(mapping), PortRef::None) => {
                 let range = self.map_place(call.map, mapping.place)?;
-                let entry = mapping.entry(range);
-                self.enter_at(
-                    turn,
-                    call,
-                    entry,
-                    mapping.place.flags,
-                    mapped(range.start()),
-                )
+                let mut entry = mapping.entry(range);
+                if mapping.place.flags.contains(MapFlags::PURGABLE) {
+                    let object = Object::purgeable(range.size(), call.map, false);
+                    entry.object = Some(self.objects.insert(object)?);
+                }
+                let flags = mapping.place.flags;
+                self.enter_at(turn, call, entry, flags, mapping.reply(range))
             }
-            PortRef::Own(PortOf::Entry(_)) => self.map_named(turn, call, mapping),
-            PortRef::Own(PortOf::Copy(_)) => self.map_copy(turn, call, mapping),
-            PortRef::Foreign(port) => self.map_pager(turn, call, mapping, port),
-            _ => Err(Kern::InvalidArgument),
+            (Ok(mapping), PortRef::Own(PortOf::Copy(_))) => self.map_copy(turn, call, mapping),
+            (Ok(mapping), PortRef::Foreign(port)) => self.map_pager(turn, call, mapping, port),
+            (Ok(mapping), right) => {
+                let (_, entry) = self.named_of(right)?;
+                if entry.kind == Kind::Map {
+                    let range = self.map_place(call.map, mapping.place)?;
+                    let entry = self.submap_entry(&mapping, entry, range)?;
+                    let flags = mapping.place.flags;
+                    return self.enter_at(turn, call, entry, flags, mapping.reply(range));
+                }
+                self.map_hidden(turn, call, mapping, (entry.map, mapping.window()))
+            }
         }
+    }
+
+    /// What a vm_map asks for, held against what it asks to map.
+    ///
+    /// # Errors
+    /// In the order that vm_map documents, up to those of the place.
+    fn mapping(&self, map: MapId, args: &vm_map::VmMap, object: PortRef) -> Result<Mapping, Kern> {
+        let mut mapping = Mapping::check(map, args)?;
+        let purgeable = mapping.place.flags.contains(MapFlags::PURGABLE);
+        if purgeable && (object != PortRef::None || page_of(mapping.place.size) > PURGEABLE_MAX) {
+            return Err(Kern::InvalidArgument);
+        }
+        match object {
+            PortRef::None | PortRef::Foreign(_) => mapping.place_at(args, 0, false)?,
+            PortRef::Own(PortOf::Copy(_)) => {
+                let (_, copy) = self.copy_of(object)?;
+                mapping.place_at(args, 0, false)?;
+                mapping.within(copy.pages_size())?;
+            }
+            PortRef::Own(PortOf::Entry(_)) => {
+                let (_, entry) = self.named_of(object)?;
+                mapping.place_at(args, entry.data_offset, entry.kind.is_pieces())?;
+                mapping.within(entry.size)?;
+                mapping.allowed_by(&entry)?;
+            }
+            _ => return Err(Kern::InvalidArgument),
+        }
+        self.check_jit(map, mapping.protection)?;
+        Ok(mapping)
     }
 
     /// vm_map of a memory object that a pager serves.
@@ -78,42 +121,8 @@ impl Core {
             needs_copy: mapping.place.flags.contains(MapFlags::PRIVATE),
             ..mapping.entry(range)
         };
-        self.enter_at(
-            turn,
-            call,
-            entry,
-            mapping.place.flags,
-            mapped(range.start()),
-        )
-    }
-
-    /// vm_map of a named entry.
-    fn map_named<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        call: &MapCall,
-        mut mapping: Mapping,
-    ) -> Outcome {
-        let [right, ..] = call.rights;
-        let entry = self.named_of(right)?;
-        let window = mapping.window(entry.size)?;
-        if mapping.is_mask {
-            mapping.protection &= entry.protection;
-            mapping.max_protection &= entry.protection;
-        }
-        if self.shared(entry.map).is_some() {
-            let range = self.map_place(call.map, mapping.place)?;
-            let entry = self.submap_entry(&mapping, entry, range)?;
-            let reply = mapped(range.start());
-            return self.enter_at(turn, call, entry, mapping.place.flags, reply);
-        }
-        if !entry.protection.contains(mapping.max_protection) {
-            return Err(Kern::InvalidRight);
-        }
-        if mapping.copies() && !entry.protection.contains(Prot::READ) {
-            return Err(Kern::ProtectionFailure);
-        }
-        self.map_hidden(turn, call, mapping, (entry.map, window))
+        let flags = mapping.place.flags;
+        self.enter_at(turn, call, entry, flags, mapping.reply(range))
     }
 
     /// vm_map of a copy, which stays.
@@ -125,8 +134,7 @@ impl Core {
     ) -> Outcome {
         let [right, ..] = call.rights;
         let (_, copy) = self.copy_of(right)?;
-        let window = mapping.window(copy.pages_size())?;
-        self.map_hidden(turn, call, mapping, (copy.map, window))
+        self.map_hidden(turn, call, mapping, (copy.map, mapping.window()))
     }
 
     /// Maps a window of a hidden map: shared, or, if a copy is wanted, a snapshot.
@@ -163,34 +171,6 @@ impl Core {
         let work = Transfer::new(work, Then::Map(mapping)).reading(hidden);
         self.transfer(turn, call, work)
     }
-
-    /// A hidden map that holds a window of an object, whose reference it takes over.
-    fn hide(
-        &mut self,
-        payer: MapId,
-        object: ObjectId,
-        (offset, size): (u64, u64),
-    ) -> Result<MapId, Kern> {
-        let hidden = self.hidden_map(payer, size).and_then(|map| {
-            let entry = Entry {
-                object: Some(object),
-                offset,
-                is_shared: true,
-                ..Entry::anonymous(map, 0, size)
-            };
-            match self.entry_insert(entry) {
-                Ok(_) => Ok(map),
-                Err(code) => {
-                    self.map_end(map);
-                    Err(code)
-                }
-            }
-        });
-        if hidden.is_err() {
-            self.object_deallocate(object);
-        }
-        hidden
-    }
 }
 
 /// What a vm_map asks for, its arguments checked.
@@ -198,53 +178,147 @@ impl Core {
 pub(crate) struct Mapping {
     pub(super) map: MapId,
     pub(super) place: Place,
-    pub(super) offset: u64,
-    pub(super) copy: bool,
-    pub(super) protection: Prot,
+    /// Of the first page, in the object.
+    offset: u64,
+    /// Place in its page of the byte whose address is the answer.
+    data: u64,
+    copy: bool,
+    protection: Prot,
     pub(super) max_protection: Prot,
-    /// Rights that a named entry does not give are left out, not refused.
-    pub(super) is_mask: bool,
-    pub(super) inheritance: Inherit,
+    /// Of each of the two, what a named entry does not give is left out, not refused.
+    masks: (bool, bool),
+    inheritance: Inherit,
+    /// `None`: pieces keep theirs.
+    tag: Option<u8>,
 }
 
 impl Mapping {
+    /// What can be said without knowing the object; the place is not settled yet.
+    ///
     /// # Errors
-    /// `KERN_INVALID_ARGUMENT`: in the order that vm_map documents.
+    /// `KERN_INVALID_ARGUMENT`.
     fn check(map: MapId, args: &vm_map::VmMap) -> Result<Mapping, Kern> {
         let flags = map_flags(args.flags, MapFlags::USER_MAP)?;
-        let size = match args.size {
-            0 => return Err(Kern::InvalidArgument),
-            size => round_page(size).ok_or(Kern::InvalidArgument)?,
-        };
-        let protection = prot(args.protection & !IS_MASK)?;
-        let max_protection = prot(args.max_protection & !IS_MASK)?;
+        let size = round_page(args.size).filter(|size| *size > 0);
+        let size = size.ok_or(Kern::InvalidArgument)?;
+        let protection = prot(args.protection & !VM_PROT_IS_MASK)?;
+        let max_protection = prot(args.max_protection & !VM_PROT_IS_MASK)?;
         if !max_protection.contains(protection) {
             return Err(Kern::InvalidArgument);
         }
         let inheritance = Inherit::from_raw(args.inheritance).ok_or(Kern::InvalidArgument)?;
-        let address = trunc_page(args.address);
-        let fixed = !flags.contains(MapFlags::ANYWHERE);
-        if !is_aligned(args.offset)
-            || args.offset.checked_add(size).is_none()
-            || fixed && address.checked_add(size).is_none()
-        {
-            return Err(Kern::InvalidArgument);
-        }
+        let place = Place {
+            address: trunc_page(args.address),
+            size,
+            mask: args.mask,
+            flags,
+        };
+        let rights = (protection, max_protection);
         Ok(Mapping {
+            masks: (
+                args.protection & VM_PROT_IS_MASK != 0,
+                args.max_protection & VM_PROT_IS_MASK != 0,
+            ),
+            ..Mapping::new(map, place, (args.offset, args.copy), rights, inheritance)
+        })
+    }
+
+    /// A window from `offset` on, copied or not, with these current and maximum rights.
+    pub(super) const fn new(
+        map: MapId,
+        place: Place,
+        (offset, copy): (u64, bool),
+        (protection, max_protection): (Prot, Prot),
+        inheritance: Inherit,
+    ) -> Mapping {
+        Mapping {
             map,
-            place: Place {
-                address,
-                size,
-                mask: args.mask,
-                flags,
-            },
-            offset: args.offset,
-            copy: args.copy,
+            place,
+            offset,
+            data: 0,
+            copy,
             protection,
             max_protection,
-            is_mask: (args.protection | args.max_protection) & IS_MASK != 0,
+            masks: (false, false),
             inheritance,
-        })
+            tag: Some(tag_of(place.flags)),
+        }
+    }
+
+    /// Settles which pages are mapped. `first` is the place of the object's first byte, from which
+    /// the offset counts if the address of a byte is wanted; `any` offset is taken where the object's
+    /// memory is in pieces (rules 101, 102).
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`.
+    fn place_at(&mut self, args: &vm_map::VmMap, first: u64, any: bool) -> Result<(), Kern> {
+        let to_byte = self.place.flags.returns_data_address();
+        let offset = match to_byte {
+            true => args.offset.checked_add(first),
+            false => Some(args.offset),
+        };
+        let offset = offset.ok_or(Kern::InvalidArgument)?;
+        if !is_aligned(offset) && !to_byte && !any {
+            return Err(Kern::InvalidArgument);
+        }
+        let window = Span::covering(offset, args.size)?;
+        let fixed = !self.place.flags.contains(MapFlags::ANYWHERE);
+        if fixed && self.place.address.checked_add(window.size()).is_none() {
+            return Err(Kern::InvalidArgument);
+        }
+        self.place.size = window.size();
+        self.offset = window.start();
+        if to_byte {
+            self.data = offset & PAGE_MASK;
+        }
+        Ok(())
+    }
+
+    /// Checks that the window lies in something of `size` bytes, whose last page counts as a whole.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`.
+    fn within(&self, size: u64) -> Result<(), Kern> {
+        let size = round_page(size).unwrap_or(size);
+        match self.window().end() <= size {
+            true => Ok(()),
+            false => Err(Kern::InvalidArgument),
+        }
+    }
+
+    /// Holds flags and rights against a named entry's (rule 100).
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`, `KERN_INVALID_RIGHT`, `KERN_PROTECTION_FAILURE`.
+    fn allowed_by(&mut self, entry: &NamedEntry) -> Result<(), Kern> {
+        if entry.kind.is_pieces() {
+            if !OF_PIECES.contains(self.place.flags) {
+                return Err(Kern::InvalidArgument);
+            }
+            self.tag = self.tag.filter(|tag| *tag != 0);
+        }
+        if self.masks.0 {
+            self.protection &= entry.protection;
+        }
+        if self.masks.1 {
+            self.max_protection &= entry.protection;
+        }
+        if !entry.protection.contains(self.max_protection)
+            || !entry.protection.contains(self.protection)
+        {
+            return Err(Kern::InvalidRight);
+        }
+        if self.copies() && !entry.protection.contains(Prot::READ) {
+            return Err(Kern::ProtectionFailure);
+        }
+        Ok(())
+    }
+
+    /// The window of the object.
+    fn window(&self) -> Span {
+        let end = self.offset.saturating_add(self.place.size);
+        // `place_at` made both ends of pages.
+        Span::exact(self.offset, end).unwrap_or(Span::EMPTY)
     }
 
     /// The entry, of anonymous memory so far.
@@ -253,35 +327,32 @@ impl Mapping {
             protection: self.protection,
             max_protection: self.max_protection,
             inheritance: self.inheritance,
-            tag: tag_of(self.place.flags),
+            tag: self.tag.unwrap_or(0),
             permanent: self.place.flags.contains(MapFlags::PERMANENT),
             ..Entry::anonymous(self.map, range.start(), range.end())
         }
     }
-}
 
-impl Mapping {
     /// Whether the mapping is to have memory of its own. For what has a hidden map a private mapping
     /// is a snapshot, which is a private mapping with one promise more (amendment A6).
     pub(super) const fn copies(&self) -> bool {
         self.copy || self.place.flags.contains(MapFlags::PRIVATE)
     }
 
-    /// The window that is wanted of something of `size` bytes, whose last page counts as a whole.
+    /// The window that is wanted of something of `size` bytes.
     ///
     /// # Errors
     /// `KERN_INVALID_ARGUMENT`: it leaves the thing.
-    pub(super) fn window(&self, size: u64) -> Result<Span, Kern> {
-        let end = self.offset.checked_add(self.place.size);
-        let size = round_page(size).unwrap_or(size);
-        end.filter(|end| *end <= size)
-            .and_then(|end| Span::exact(self.offset, end))
-            .ok_or(Kern::InvalidArgument)
+    pub(super) fn window_of(&self, size: u64) -> Result<Span, Kern> {
+        match self.offset.checked_add(self.place.size) {
+            Some(_) => self.within(size).map(|()| self.window()),
+            None => Err(Kern::InvalidArgument),
+        }
     }
 
     /// Mapping a window of a hidden map at `range`.
     pub(super) fn copyout(&self, source: MapId, window: Span, range: Span, mode: Mode) -> CopyOut {
-        let reply = Reply::map(mapped(range.start()));
+        let reply = Reply::map(self.reply(range));
         let clear = match self.place.flags.contains(MapFlags::OVERWRITE) {
             true => Some(Remove::for_another(self.map, range, reply)),
             false => None,
@@ -293,10 +364,9 @@ impl Mapping {
             address: range.start(),
             mode,
             attributes: Attributes {
-                protection: self.protection,
-                max_protection: self.max_protection,
+                rights: Some((self.protection, self.max_protection)),
                 inheritance: self.inheritance,
-                tag: tag_of(self.place.flags),
+                tag: self.tag,
                 permanent: self.place.flags.contains(MapFlags::PERMANENT),
             },
             clear,
@@ -305,8 +375,10 @@ impl Mapping {
             reply,
         }
     }
-}
 
-const fn mapped(address: u64) -> vm_map::Reply {
-    vm_map::Reply::VmMap(vm_map::VmMapReply { address })
+    const fn reply(&self, range: Span) -> vm_map::Reply {
+        vm_map::Reply::VmMap(vm_map::VmMapReply {
+            address: range.start().saturating_add(self.data),
+        })
+    }
 }

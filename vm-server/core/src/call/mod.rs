@@ -10,6 +10,7 @@ mod inspect;
 mod map_object;
 pub(crate) mod msync;
 pub(crate) mod page_query;
+mod proxy;
 pub(crate) mod purgeable;
 mod range;
 mod region;
@@ -19,6 +20,7 @@ pub(crate) mod vm_copy;
 pub(crate) mod vm_map;
 pub(crate) mod wire;
 
+use ipc_abi::Kern;
 use ipc_protocol::{copy, memory_entry, memory_object_control, vm_map as map};
 
 use crate::effect::Effect;
@@ -32,6 +34,8 @@ use crate::{Core, Turn};
 pub enum Call {
     /// On a map port.
     Map(MapId, map::Request),
+    /// On a map's read-only port.
+    MapRead(MapId, map::Request),
     /// On a named entry's port.
     Entry(Id<crate::named_entry::NamedEntry>, memory_entry::Request),
     /// On a copy's port.
@@ -74,6 +78,18 @@ impl Reply {
         }
     }
 
+    /// Slots for rights that the answer has, whether they are empty or not.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        use ipc_protocol::define::AnyReply;
+        match &self.message {
+            Message::Map(reply) => reply.rights(),
+            Message::Entry(reply) => reply.rights(),
+            Message::Copy(reply) => reply.rights(),
+            Message::Control(reply) => reply.rights(),
+        }
+    }
+
     /// An answer without a right, to a call on a control port.
     #[must_use]
     pub const fn control(reply: memory_object_control::Reply) -> Reply {
@@ -107,7 +123,15 @@ impl Core {
             right: None,
         };
         let answer = match call {
-            Call::Map(map, request) => {
+            Call::MapRead(_, request) if !vm_map::only_reads(&request) => {
+                self.release_rights(turn, &rights);
+                // As through a port that is no map's.
+                Some(Err(match request {
+                    map::Request::VmMsync(_) => Kern::InvalidTask,
+                    _ => Kern::InvalidArgument,
+                }))
+            }
+            Call::Map(map, request) | Call::MapRead(map, request) => {
                 let call = vm_map::MapCall {
                     map,
                     request,

@@ -75,22 +75,15 @@ impl Core {
             return Err(Kern::InvalidArgument);
         }
         let [entry, ..] = call.rights;
-        let entry = self.named_of(entry)?;
-        let mapping = Mapping {
-            map: call.map,
-            place: Place {
-                address: args.address,
-                size: args.size,
-                mask: 0,
-                flags: MapFlags::empty(),
-            },
-            offset: args.offset,
-            copy: args.copy,
-            protection,
-            max_protection: max,
-            is_mask: false,
-            inheritance,
+        let (_, entry) = self.named_of(entry)?;
+        let place = Place {
+            address: args.address,
+            size: args.size,
+            mask: 0,
+            flags: MapFlags::empty(),
         };
+        let what = (args.offset, args.copy);
+        let mapping = Mapping::new(call.map, place, what, (protection, max), inheritance);
         let end = args.address.checked_add(args.size);
         let range = end
             .and_then(|end| Span::exact(args.address, end))
@@ -113,7 +106,7 @@ impl Core {
         entry: NamedEntry,
         range: Span,
     ) -> Result<Entry, Kern> {
-        let window = mapping.window(entry.size)?;
+        let window = mapping.window_of(entry.size)?;
         let min = self.sealed_min(entry.map).ok_or(Kern::InvalidArgument)?;
         if window.start() < min {
             return Err(Kern::InvalidArgument);

@@ -9,13 +9,15 @@ use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map;
 
-use super::entry::made_entry;
+use super::entry::Naming;
 use super::map_object::Mapping;
+use super::share::Remap;
 use super::vm_map::{MapCall, Outcome, done, map_flags, tag_of};
 use crate::call::{Message, Reply};
 use crate::copy::copyin::{CopyIn, Copying};
 use crate::copy::copyout::{Attributes, CopyOut, Mode};
 use crate::copy::overwrite::Overwrite;
+use crate::copy::sharein::{Found, ShareIn};
 use crate::copy::slowly::Slow;
 use crate::copy::{Copy, CopyId};
 use crate::effect::Effect;
@@ -23,11 +25,13 @@ use crate::event::{MapId, PortOf, PortRef};
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::remove::Remove;
-use crate::named_entry::NamedEntry;
 use crate::op::{Progress, Verb};
 use crate::range::{PAGE_MASK, Span, trunc_page};
 use crate::slab::NIL;
 use crate::{Core, Turn};
+
+/// Pieces of a copy that are mapped in the step that made it.
+const AT_ONCE: u32 = crate::op::BUDGET / 2;
 
 /// A range on its way into a copy, and from there to where it was wanted.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +51,10 @@ pub struct Transfer {
 enum Stage {
     /// The copy is being made.
     In(CopyIn),
-    /// It is whole.
-    Have(Copy),
+    /// The range is being shared.
+    Share(ShareIn),
+    /// What is wanted of the range is in a hidden map.
+    Have(Copy, Found),
     /// Its bytes are being written somewhere.
     Over(Overwrite),
     /// It is being mapped.
@@ -67,7 +73,7 @@ pub(super) enum Then {
     /// A port of its own; then the range may go from its map.
     Name { destroy: Option<(MapId, Span)> },
     /// A named entry.
-    Entry { protection: Prot },
+    Entry(Naming),
     /// Its bytes written over a range, from its first byte on.
     Write {
         to: MapId,
@@ -76,6 +82,8 @@ pub(super) enum Then {
     },
     /// A mapping.
     Map(Mapping),
+    /// A mapping of what was taken out of another map.
+    Remap(Remap),
 }
 
 impl Transfer {
@@ -89,7 +97,16 @@ impl Transfer {
 
     /// Whether the copy is still being made.
     pub(crate) const fn is_copying(&self) -> bool {
-        matches!(self.stage, Stage::In(_))
+        matches!(self.stage, Stage::In(_) | Stage::Share(_))
+    }
+
+    /// The same with a range that is shared, not copied.
+    pub(super) const fn sharing(sharein: ShareIn, then: Then) -> Transfer {
+        Transfer {
+            stage: Stage::Share(sharein),
+            then,
+            hidden: [None, Some(sharein.target)],
+        }
     }
 
     /// It reads from a hidden map that ends with it.
@@ -246,10 +263,9 @@ impl Core {
         let range = self.map_place(call.map, place)?;
         self.copyout_check(copy.map, call.map)?;
         let attributes = Attributes {
-            protection: Prot::DEFAULT,
-            max_protection: Prot::ALL,
+            rights: Some((Prot::DEFAULT, Prot::ALL)),
             inheritance: Inherit::Copy,
-            tag: tag_of(flags),
+            tag: Some(tag_of(flags)),
             permanent: false,
         };
         let work = CopyOut {
@@ -339,6 +355,16 @@ impl Core {
         waiter: u32,
     ) -> Result<Progress, Kern> {
         match &mut work.stage {
+            Stage::Share(sharein) => {
+                match self.sharein_step(turn, sharein, waiter)? {
+                    Slow::More => return Ok(Progress::More),
+                    Slow::Wait => return Ok(Progress::Wait),
+                    Slow::Done => {}
+                }
+                let (copy, found) = (sharein.as_copy(), sharein.terms.found);
+                work.stage = Stage::Have(copy, found);
+                self.transfer_have(turn, work, (copy, found), waiter)
+            }
             Stage::In(copyin) => match self.copyin_step(turn, copyin, waiter) {
                 Copying::More => Ok(Progress::More),
                 Copying::Wait => Ok(Progress::Wait),
@@ -348,14 +374,15 @@ impl Core {
                     Err(code)
                 }
                 Copying::Done(copy) => {
-                    work.stage = Stage::Have(copy);
+                    let found = copyin.terms.found;
+                    work.stage = Stage::Have(copy, found);
                     work.hidden[1] = Some(copy.map);
-                    self.transfer_have(turn, work, copy, waiter)
+                    self.transfer_have(turn, work, (copy, found), waiter)
                 }
             },
-            Stage::Have(copy) => {
-                let copy = *copy;
-                self.transfer_have(turn, work, copy, waiter)
+            Stage::Have(copy, found) => {
+                let have = (*copy, *found);
+                self.transfer_have(turn, work, have, waiter)
             }
             Stage::Over(over) => match self.overwrite_step(turn, over, waiter)? {
                 Slow::More => Ok(Progress::More),
@@ -382,7 +409,7 @@ impl Core {
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Transfer,
-        copy: Copy,
+        (copy, found): (Copy, Found),
         waiter: u32,
     ) -> Result<Progress, Kern> {
         match work.then {
@@ -403,16 +430,10 @@ impl Core {
                 work.stage = Stage::Remove(Remove::new(map, range, copied_in(id)), id);
                 Ok(Progress::More)
             }
-            Then::Entry { protection } => {
-                let entry = NamedEntry {
-                    map: copy.map,
-                    size: copy.pages_size(),
-                    protection,
-                    is_copy: true,
-                };
-                let id = self.named.insert(entry)?;
+            Then::Entry(naming) => {
+                let reply = self.entry_name(naming, (copy.map, copy.pages_size()), found)?;
                 work.hidden[1] = None;
-                Ok(Progress::Done(Some(Ok(made_entry(id, entry.size)))))
+                Ok(Progress::Done(Some(Ok(reply))))
             }
             Then::Write { to, address, .. } => {
                 let over = Core::overwrite(copy.map, copy.offset, to, address, copy.size)?;
@@ -424,12 +445,35 @@ impl Core {
                     return Ok(Progress::Wait);
                 }
                 let range = self.map_place(mapping.map, mapping.place)?;
-                self.copyout_check(copy.map, mapping.map)?;
                 let window = Span::exact(0, copy.pages_size()).ok_or(Kern::Failure)?;
-                work.stage = Stage::Out(mapping.copyout(copy.map, window, range, Mode::Move));
-                Ok(Progress::More)
+                let out = mapping.copyout(copy.map, window, range, Mode::Move);
+                self.transfer_out(turn, work, out)
+            }
+            Then::Remap(remap) => {
+                if !self.op_lock(turn, waiter, remap.map)? {
+                    return Ok(Progress::Wait);
+                }
+                let out = self.remap_out(&remap, &copy, found)?;
+                self.transfer_out(turn, work, out)
             }
         }
+    }
+
+    /// Maps the copy: at once, if it is small.
+    fn transfer_out<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Transfer,
+        mut out: CopyOut,
+    ) -> Result<Progress, Kern> {
+        self.copyout_check(out.source, out.target)?;
+        let pieces = self.maps.get(out.source).map_or(0, |map| map.entries());
+        let progress = match pieces <= AT_ONCE {
+            true => self.copyout_step(turn, &mut out),
+            false => Progress::More,
+        };
+        work.stage = Stage::Out(out);
+        Ok(progress)
     }
 
     /// A copy's memory goes to a map: its port stands for nothing any more.
@@ -451,4 +495,4 @@ const fn copied_out(address: u64) -> vm_map::Reply {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,9 @@
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request, VM_PROT_COPY};
+use ipc_protocol::vm_share;
 
+use super::share;
 use crate::call::Reply;
 use crate::effect::{Answer, Effect};
 use crate::event::{MapId, NO_RIGHTS, PortRef, ReplyTo, Rights};
@@ -58,7 +60,12 @@ impl Core {
             Some(_) => Ok(()),
             None => Err(Kern::Terminated),
         };
-        let wanted = ready.is_ok() && matches!(call.request, Request::VmMap(_));
+        let kept = match call.request {
+            _ if ready.is_err() => None,
+            Request::VmMap(_) => Some(vm_map::VmMap::OBJECT),
+            Request::Share(request) => share::kept(&request),
+            _ => None,
+        };
         let rights = if call.rights == NO_RIGHTS {
             &[]
         } else {
@@ -67,7 +74,7 @@ impl Core {
         for (slot, right) in rights.iter().enumerate() {
             match *right {
                 // A memory object's port goes on to its object.
-                PortRef::Foreign(_) if wanted && slot == vm_map::VmMap::OBJECT => {}
+                PortRef::Foreign(_) if kept == Some(slot) => {}
                 PortRef::Foreign(id) | PortRef::Dead(id) => {
                     turn.effects.push(Effect::Release(id, 1));
                 }
@@ -225,6 +232,9 @@ impl Core {
             }
             range => range?,
         };
+        if !args.set_maximum {
+            self.check_jit(call.map, rights)?;
+        }
         let change = match args.set_maximum {
             true => Change::Maximum(rights),
             false => Change::Protect(rights),
@@ -316,6 +326,17 @@ impl Core {
                 Err(code)
             }
         }
+    }
+}
+
+/// Whether a request may come through a map's read-only port.
+pub(super) const fn only_reads(request: &Request) -> bool {
+    match request {
+        Request::VmRegion(_) | Request::VmStatistics(_) | Request::VmReadOverwrite(_) => true,
+        Request::VmCopyin(args) => !args.src_destroy,
+        Request::Inspect(_) => true,
+        Request::Share(request) => matches!(request, vm_share::Request::VmMapReadPort(_)),
+        _ => false,
     }
 }
 

@@ -45,7 +45,7 @@ impl Core {
 
     /// # Errors
     /// `KERN_INVALID_HOST`: not the host control port.
-    fn check_host(&self, right: PortRef) -> Result<(), Kern> {
+    pub(super) fn check_host(&self, right: PortRef) -> Result<(), Kern> {
         match (right, self.config.host) {
             (PortRef::Foreign(right), Some(host)) if right == host => Ok(()),
             _ => Err(Kern::InvalidHost),

@@ -4,15 +4,14 @@
 //! waited for, the map may change; each step looks its entry up again by address.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Inherit, Prot};
 
 use crate::copy::Copy;
 use crate::copy::making::{Made, Making};
+use crate::copy::sharein::Terms;
 use crate::copy::slowly::Slow;
 use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::entry::Entry;
-use crate::map::submap::window::Window;
 use crate::object::strategy::Copied;
 use crate::op::BUDGET;
 use crate::op::wait::WaitOn;
@@ -27,7 +26,9 @@ pub struct CopyIn {
     /// Everything of the range below this is in the copy.
     cursor: u64,
     target: MapId,
-    making: Option<Making>,
+    /// An entry whose memory takes time to copy, and the copy's entry for it.
+    making: Option<(Making, Entry)>,
+    pub(crate) terms: Terms,
     /// What it will be.
     offset: u64,
     size: u64,
@@ -47,7 +48,7 @@ pub(crate) enum Copying {
 }
 
 impl Core {
-    /// Begins a copy of `size` bytes at `address`.
+    /// Begins a copy of `size` bytes at `address`, which must be readable.
     ///
     /// # Errors
     /// `KERN_INVALID_ADDRESS`: the range overflows. `KERN_RESOURCE_SHORTAGE`.
@@ -57,6 +58,20 @@ impl Core {
         address: u64,
         size: u64,
     ) -> Result<CopyIn, Kern> {
+        self.copyin_on(source, address, size, Terms::READABLE)
+    }
+
+    /// Begins a copy of `size` bytes at `address`, on other terms.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ADDRESS`: the range overflows. `KERN_RESOURCE_SHORTAGE`.
+    pub(crate) fn copyin_on(
+        &mut self,
+        source: MapId,
+        address: u64,
+        size: u64,
+        terms: Terms,
+    ) -> Result<CopyIn, Kern> {
         let (range, offset) = super::pages_of(address, size)?;
         let target = self.hidden_map(source, range.size())?;
         Ok(CopyIn {
@@ -65,6 +80,7 @@ impl Core {
             cursor: range.start(),
             target,
             making: None,
+            terms,
             offset,
             size,
         })
@@ -98,7 +114,7 @@ impl Core {
 
     /// Gives up a copy that is being made.
     pub(crate) fn copyin_abandon(&mut self, work: &mut CopyIn) {
-        if let Some(making) = work.making.take() {
+        if let Some((making, _)) = work.making.take() {
             self.making_abandon(&making);
         }
         self.map_end(work.target);
@@ -110,19 +126,18 @@ impl Core {
         work: &mut CopyIn,
         waiter: u32,
     ) -> Result<Slow, Kern> {
-        if let Some(making) = &mut work.making {
-            let range = making.range;
+        if let Some((making, entry)) = &mut work.making {
             let object = match self.making_step(turn, making, waiter)? {
                 Made::More => return Ok(Slow::More),
                 Made::Wait => return Ok(Slow::Wait),
                 Made::Done(object) => object,
             };
+            let entry = Entry {
+                object: Some(object),
+                ..*entry
+            };
             work.making = None;
-            let entered = self.copyin_enter(work, range, Some(object), 0, false);
-            if entered.is_err() {
-                self.object_deallocate(object);
-            }
-            return entered.map(|()| Slow::More);
+            return self.copyin_enter(work, entry).map(|()| Slow::More);
         }
         self.lowered = 0;
         for _ in 0..BUDGET {
@@ -132,7 +147,8 @@ impl Core {
             if work.cursor >= work.range.end() {
                 return Ok(Slow::Done);
             }
-            let window = self.copyin_window(work)?;
+            let at = Span::exact(work.cursor, work.range.end()).ok_or(Kern::InvalidAddress)?;
+            let window = self.window_open(work.source, at)?;
             let progress = self.copyin_one(turn, work, window.link, waiter);
             self.window_close(&window);
             match progress? {
@@ -152,14 +168,12 @@ impl Core {
         waiter: u32,
     ) -> Result<Slow, Kern> {
         let entry = *self.entries.at(link).ok_or(Kern::InvalidAddress)?;
-        if !entry.protection.contains(Prot::READ) {
-            return Err(Kern::ProtectionFailure);
-        }
+        work.terms.meet(&entry)?;
         if entry.in_transition {
             self.op_park(turn, waiter, WaitOn::InTransition(work.source));
             return Ok(Slow::Wait);
         }
-        let range = Span::exact(entry.start, entry.end).ok_or(Kern::InvalidAddress)?;
+        let copied = work.terms.hidden(work.target, work.range, &entry);
         match self.entry_copy(turn, link)? {
             Copied::Quickly {
                 object,
@@ -170,56 +184,45 @@ impl Core {
                 if lower {
                     self.entry_lower(turn.machine, &entry);
                 }
-                if let Err(code) = self.copyin_enter(work, range, object, offset, needs_copy) {
-                    if let Some(object) = object {
-                        self.object_deallocate(object);
-                    }
-                    return Err(code);
-                }
+                let copied = Entry {
+                    object,
+                    offset,
+                    needs_copy,
+                    ..copied
+                };
+                self.copyin_enter(work, copied)?;
+                Ok(Slow::Done)
             }
             Copied::Slowly => {
-                work.making = Some(self.making(turn, link, work.source, None)?);
-                return Ok(Slow::More);
+                work.making = Some((self.making(turn, link, work.source, None)?, copied));
+                Ok(Slow::More)
             }
             Copied::Ask(pager) => {
-                work.making = Some(self.making(turn, link, work.source, Some(pager))?);
-                return Ok(Slow::More);
+                let making = self.making(turn, link, work.source, Some(pager))?;
+                work.making = Some((making, copied));
+                Ok(Slow::More)
             }
-            Copied::Again => return Ok(Slow::More),
+            Copied::Again => Ok(Slow::More),
             Copied::Wait(pager) => {
                 self.op_park(turn, waiter, WaitOn::Pager(pager));
-                return Ok(Slow::Wait);
+                Ok(Slow::Wait)
             }
         }
-        Ok(Slow::Done)
     }
 
-    /// What is at the cursor.
-    fn copyin_window(&mut self, work: &CopyIn) -> Result<Window, Kern> {
-        let range = Span::exact(work.cursor, work.range.end()).ok_or(Kern::InvalidAddress)?;
-        self.window_open(work.source, range)
-    }
-
-    /// Puts the memory of one source range into the copy, which takes over the reference.
-    fn copyin_enter(
-        &mut self,
-        work: &mut CopyIn,
-        range: Span,
-        object: Option<crate::event::ObjectId>,
-        offset: u64,
-        needs_copy: bool,
-    ) -> Result<(), Kern> {
-        let base = work.range.start();
-        let start = range.start().saturating_sub(base);
-        let end = range.end().saturating_sub(base);
-        self.entry_insert(Entry {
-            object,
-            offset,
-            needs_copy,
-            inheritance: Inherit::Copy,
-            ..Entry::anonymous(work.target, start, end)
-        })?;
-        work.cursor = range.end();
-        Ok(())
+    /// Puts the next entry into the copy, which takes over its reference, also if that fails.
+    fn copyin_enter(&mut self, work: &mut CopyIn, entry: Entry) -> Result<(), Kern> {
+        match self.entry_insert(entry) {
+            Ok(_) => {
+                work.cursor = work.range.start().saturating_add(entry.end);
+                Ok(())
+            }
+            Err(code) => {
+                if let Some(object) = entry.object {
+                    self.object_deallocate(object);
+                }
+                Err(code)
+            }
+        }
     }
 }

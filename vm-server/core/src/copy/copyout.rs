@@ -28,10 +28,11 @@ pub(crate) enum Mode {
 /// Attributes of the new entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
-    pub(crate) protection: Prot,
-    pub(crate) max_protection: Prot,
+    /// Current and maximum rights; `None`: those of the hidden entries.
+    pub(crate) rights: Option<(Prot, Prot)>,
     pub(crate) inheritance: Inherit,
-    pub(crate) tag: u8,
+    /// `None`: those of the hidden entries.
+    pub(crate) tag: Option<u8>,
     pub(crate) permanent: bool,
 }
 
@@ -184,15 +185,17 @@ impl Core {
                 }
             };
             let start = entry.start.saturating_sub(work.window.start());
+            let kept = (entry.protection, entry.max_protection);
+            let (protection, max_protection) = work.attributes.rights.unwrap_or(kept);
             let placed = Entry {
                 object,
                 offset,
                 needs_copy,
                 is_shared,
-                protection: work.attributes.protection,
-                max_protection: work.attributes.max_protection,
+                protection,
+                max_protection,
                 inheritance: work.attributes.inheritance,
-                tag: work.attributes.tag,
+                tag: work.attributes.tag.unwrap_or(entry.tag),
                 permanent: work.attributes.permanent,
                 ..Entry::anonymous(
                     work.target,

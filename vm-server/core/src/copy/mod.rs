@@ -7,7 +7,7 @@
 //!
 //! [`copyin`] makes one of a range, [`copyout`] maps one, [`overwrite`] writes one over a range.
 //! Where the memory's strategy allows no sharing, [`making`] copies it: [`slowly`] page by page, or
-//! [`asked`], by its pager.
+//! [`asked`], by its pager. [`sharein`] fills a hidden map with memory that stays the source's too.
 
 pub mod asked;
 pub mod copyin;
@@ -16,6 +16,7 @@ pub(crate) mod making;
 pub mod overwrite;
 #[cfg(test)]
 mod races;
+pub mod sharein;
 pub mod slowly;
 
 use ipc_abi::Kern;

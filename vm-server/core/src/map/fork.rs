@@ -57,6 +57,7 @@ impl Core {
         let mut child = Map::new(like.min(), like.max());
         child.page_limit = like.page_limit;
         child.entry_limit = like.entry_limit;
+        child.jit = like.jit;
         let child = self.maps.insert(child)?;
         match self.reserve_like(parent, child) {
             Ok(()) => Ok(child),

@@ -59,6 +59,8 @@ pub struct Map {
     pub counts: counts::Counts,
     /// Most entries that it may have.
     pub entry_limit: u32,
+    /// Memory may be written and executed at the same time (amendment A9).
+    pub jit: bool,
     /// An operation holds the operation lock.
     pub locked: bool,
     /// Calls that wait for the operation lock.
@@ -104,6 +106,7 @@ impl Map {
             },
             page_limit: u32::MAX,
             entry_limit: u32::MAX,
+            jit: true,
             locked: false,
             waiting: List::EMPTY,
             transit: List::EMPTY,

@@ -128,8 +128,18 @@ impl Bench {
 
     /// A call, with the steps that it takes.
     pub(crate) fn ask(&mut self, request: Request, rights: Rights) -> Result<Reply, Kern> {
+        self.ask_on(Call::Map(self.map, request), rights)
+    }
+
+    /// A call on a map's read-only port.
+    pub(crate) fn ask_read(&mut self, map: MapId, request: Request) -> Result<Reply, Kern> {
+        self.ask_on(Call::MapRead(map, request), NO_RIGHTS)
+    }
+
+    /// A call on any port.
+    pub(crate) fn ask_on(&mut self, call: Call, rights: Rights) -> Result<Reply, Kern> {
         let call = Event::Call {
-            call: Call::Map(self.map, request),
+            call,
             rights,
             reply: Some(self.token()),
         };

@@ -13,15 +13,15 @@ use ipc_protocol::vm_map::{
 };
 use ipc_protocol::vm_map::{Request, VmMap};
 
-const MIN: u64 = 16 * PAGE;
-const MAX: u64 = 4096 * PAGE;
-const A: u64 = 0x10_0000;
-const B: u64 = 0x20_0000;
-const READ: u32 = 1;
-const RW: u32 = 3;
+pub(crate) const MIN: u64 = 16 * PAGE;
+pub(crate) const MAX: u64 = 4096 * PAGE;
+pub(crate) const A: u64 = 0x10_0000;
+pub(crate) const B: u64 = 0x20_0000;
+pub(crate) const READ: u32 = 1;
+pub(crate) const RW: u32 = 3;
 
 /// Four written pages at `A` and four at `B`: page `n` begins with `n + 1`, and with `n + 11`.
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let mut bench = Bench::new(MIN, MAX);
     for (base, first) in [(A, 1), (B, 11)] {
         bench.allocate(base, 4 * PAGE, 0).unwrap();
@@ -35,19 +35,19 @@ fn bench() -> Bench {
     bench
 }
 
-fn with(right: PortOf) -> Rights {
+pub(crate) fn with(right: PortOf) -> Rights {
     let mut rights = NO_RIGHTS;
     rights[0] = PortRef::Own(right);
     rights
 }
 
-fn reads(bench: &mut Bench, base: u64) -> [u8; 4] {
+pub(crate) fn reads(bench: &mut Bench, base: u64) -> [u8; 4] {
     let map = bench.map;
     [0, 1, 2, 3].map(|page| bench.read(map, base + page * PAGE).unwrap())
 }
 
 /// Ends everything and looks for what is left.
-fn nothing_is_left(mut bench: Bench, rights: &[PortOf]) {
+pub(crate) fn nothing_is_left(mut bench: Bench, rights: &[PortOf]) {
     for right in rights {
         bench.no_senders(*right);
     }
@@ -64,7 +64,12 @@ fn nothing_is_left(mut bench: Bench, rights: &[PortOf]) {
     assert!(bench.core.maps.is_empty());
 }
 
-fn copyin(bench: &mut Bench, address: u64, size: u64, src_destroy: bool) -> Result<PortOf, Kern> {
+pub(crate) fn copyin(
+    bench: &mut Bench,
+    address: u64,
+    size: u64,
+    src_destroy: bool,
+) -> Result<PortOf, Kern> {
     let request = vm_map::VmCopyin {
         address,
         size,
@@ -74,7 +79,12 @@ fn copyin(bench: &mut Bench, address: u64, size: u64, src_destroy: bool) -> Resu
     Ok(reply.right.unwrap())
 }
 
-fn copyout(bench: &mut Bench, copy: PortOf, address: u64, flags: u32) -> Result<u64, Kern> {
+pub(crate) fn copyout(
+    bench: &mut Bench,
+    copy: PortOf,
+    address: u64,
+    flags: u32,
+) -> Result<u64, Kern> {
     let request = Request::VmCopyout(vm_map::VmCopyout { address, flags });
     match bench.ask(request, with(copy))?.message {
         Message::Map(vm_map::Reply::VmCopyout(reply)) => Ok(reply.address),
@@ -82,7 +92,12 @@ fn copyout(bench: &mut Bench, copy: PortOf, address: u64, flags: u32) -> Result<
     }
 }
 
-fn entry(bench: &mut Bench, offset: u64, size: u64, permission: u32) -> Result<PortOf, Kern> {
+pub(crate) fn entry(
+    bench: &mut Bench,
+    offset: u64,
+    size: u64,
+    permission: u32,
+) -> Result<PortOf, Kern> {
     let request = MachMakeMemoryEntry {
         size,
         offset,
@@ -92,14 +107,14 @@ fn entry(bench: &mut Bench, offset: u64, size: u64, permission: u32) -> Result<P
     Ok(reply.right.unwrap())
 }
 
-fn map(bench: &mut Bench, right: PortOf, request: VmMap) -> Result<u64, Kern> {
+pub(crate) fn map(bench: &mut Bench, right: PortOf, request: VmMap) -> Result<u64, Kern> {
     match bench.ask(Request::VmMap(request), with(right))?.message {
         Message::Map(vm_map::Reply::VmMap(reply)) => Ok(reply.address),
         other => panic!("{other:?}"),
     }
 }
 
-fn anywhere(size: u64, protection: u32) -> VmMap {
+pub(crate) fn anywhere(size: u64, protection: u32) -> VmMap {
     VmMap {
         address: 0,
         size,
@@ -309,7 +324,7 @@ fn what_may_not_be_copied_lazily_is_copied_by_pages_for_a_child() {
 #[test]
 fn flags_of_a_named_entry_are_checked_first() {
     let mut bench = bench();
-    assert_eq!(entry(&mut bench, A, 0, 0x1_0000), Err(Kern::InvalidValue));
+    assert_eq!(entry(&mut bench, A, 0, 0x100), Err(Kern::InvalidValue));
     assert_eq!(entry(&mut bench, A, 0, READ), Err(Kern::InvalidArgument));
     let hole = entry(&mut bench, MIN, PAGE, READ);
     assert_eq!(hole, Err(Kern::InvalidAddress));

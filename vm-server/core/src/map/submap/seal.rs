@@ -13,7 +13,7 @@ use crate::call::{Message, Reply};
 use crate::event::{MapId, PortOf};
 use crate::machine::Machine;
 use crate::map::tree::Tree;
-use crate::named_entry::NamedEntry;
+use crate::named_entry::{Kind, NamedEntry};
 use crate::op::{BUDGET, Progress};
 use crate::range::is_aligned;
 use crate::{Core, Turn};
@@ -114,12 +114,8 @@ impl Core {
     fn sealed(&mut self, work: &Seal) -> Result<Reply, Kern> {
         let record = self.maps.get(work.map).ok_or(Kern::Terminated)?;
         let size = record.max();
-        let id = self.named.insert(NamedEntry {
-            map: work.map,
-            size,
-            protection: work.protection,
-            is_copy: false,
-        })?;
+        let entry = NamedEntry::new(work.map, size, work.protection, Kind::Map);
+        let id = self.named.insert(entry)?;
         if let Some(shared) = self.shared_mut(work.map) {
             if !shared.sealed {
                 shared.level = work.level;
