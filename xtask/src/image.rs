@@ -192,7 +192,7 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 }
 
 /// Clients of our own that wire memory and set limits.
-const HOSTS: [&str; 3] = ["bench", "cases", "conformance"];
+const HOSTS: [&str; 3] = ["bench", "conformance", "mach-cases"];
 
 fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     let mut names = vec!["vm-server", "bootstrap"];

@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod cases;
 pub mod failure;
 pub mod pager;
+pub mod parts;
 pub mod run;
 pub mod table;
 pub mod vm;

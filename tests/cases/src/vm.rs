@@ -34,6 +34,9 @@ pub trait Vm {
     /// Addresses from here on are not the case's.
     const LIMIT: u64;
 
+    /// The host control port: the right to wire.
+    fn host(&self) -> Self::Port;
+
     /// Makes a task whose map is a child of this one's; without one, a task with an empty map.
     ///
     /// # Errors
@@ -237,12 +240,20 @@ impl<V: Vm> Task<'_, V> {
         said
     }
 
+    /// Does something in which calls may fail and leave a change: where the row says so.
+    pub fn unchecked<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
+        let before = self.faults.take();
+        let done = work(self);
+        self.faults.replace(before);
+        done
+    }
+
     fn plain<M: Message>(&self, message: &M) -> Said<M::Reply> {
         self.ask(message, &[]).map(|(reply, _)| reply)
     }
 
     /// A request that makes a right.
-    fn made<M: Message>(
+    pub(crate) fn made<M: Message>(
         &self,
         message: &M,
         rights: &[Option<&V::Port>],

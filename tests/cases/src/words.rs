@@ -285,6 +285,14 @@ pub fn behavior(text: &str) -> Result<u64, String> {
     value(text, BEHAVIORS)
 }
 
+/// A state of purgeable memory in words.
+///
+/// # Errors
+/// As [`value`].
+pub fn state(text: &str) -> Result<u64, String> {
+    value(text, STATES)
+}
+
 /// A flag word of mappings in words.
 ///
 /// # Errors

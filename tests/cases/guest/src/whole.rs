@@ -12,7 +12,7 @@ use guest_test::{Msg, Supervisor};
 use ipc::abi::buffer::BODY_SIZE;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::FOREVER;
-use ipc::abi::right::{ArrivedKind, Name};
+use ipc::abi::right::{ArrivedKind, Name, SpecialPort};
 use ipc::buffer::Body;
 use ipc::protocol::vm_map::Map;
 use ipc::protocol::{Message, memory_object};
@@ -103,6 +103,12 @@ impl Vm for Whole {
     type Touch = Touch;
     const WHOLE: bool = true;
     const LIMIT: u64 = CODE;
+
+    fn host(&self) -> Port {
+        // Without the right the name is that of nothing, and every wiring fails.
+        let host = SendRight::special(SpecialPort::HostControl);
+        Rc::new(host.unwrap_or(SendRight::from_name(0)))
+    }
 
     fn fork(&self, parent: Option<&Port>) -> Result<Port, Kern> {
         let made = match parent {

@@ -19,6 +19,9 @@ use crate::words::{self, AREA};
 /// Pages of the test allocation, if nothing is said.
 const PAGES: u64 = 4;
 
+const PURGABLE: u32 = 2;
+const GET_STATE: u32 = 1;
+
 /// A clause about an address.
 struct Clause<'a> {
     address: u64,
@@ -62,7 +65,13 @@ pub(super) fn lay<V: Vm>(case: &Case<'_, V>) -> Outcome {
     let pages = clauses().find_map(|clause| clause.strip_suffix(" pages")?.parse().ok());
     let pages = pages.unwrap_or(PAGES);
     let task = &case.task;
-    task.allocate(AREA, pages * PAGE_SIZE, FIXED)?;
+    let is_purgeable = clauses().any(|clause| clause.starts_with("purgeable"));
+    let flags = if is_purgeable {
+        FIXED | PURGABLE
+    } else {
+        FIXED
+    };
+    task.allocate(AREA, pages * PAGE_SIZE, flags)?;
     if clauses().any(|clause| clause == "filled") {
         for page in 0..pages {
             task.store(AREA + page * PAGE_SIZE, word_of(page))?;
@@ -72,7 +81,7 @@ pub(super) fn lay<V: Vm>(case: &Case<'_, V>) -> Outcome {
         match Clause::read(text) {
             Some(clause) => make_so(case, &clause)?,
             None if is_prose(case) || text.is_empty() || text == "filled" => {}
-            None if text.ends_with(" pages") => {}
+            None if text.ends_with(" pages") || text == "purgeable" => {}
             None => return Err(unknown(text)),
         }
     }
@@ -117,10 +126,16 @@ pub(super) fn check<V: Vm>(case: &Case<'_, V>, answer: Option<u64>) -> Outcome {
     for text in case.row.effect.split(';').map(str::trim) {
         match Clause::read(text) {
             Some(clause) => is_so(case, &clause)?,
-            None => match text.strip_prefix("answer ") {
-                Some(value) => same("the answer", answer, Some(words::value(value, &[])?))?,
-                None if is_prose(case) || text.is_empty() => {}
-                None => return Err(unknown(text)),
+            None => match text.split_once(' ') {
+                Some(("answer", value)) => {
+                    same("the answer", answer, Some(words::value(value, &[])?))?;
+                }
+                Some(("state", value)) if !is_prose(case) => {
+                    let state = case.task.purgable_control(AREA, GET_STATE, 0)?;
+                    same("the state", u64::from(state & 3), words::state(value)?)?;
+                }
+                _ if is_prose(case) || text.is_empty() => {}
+                _ => return Err(unknown(text)),
             },
         }
     }

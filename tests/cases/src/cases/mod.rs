@@ -1,5 +1,6 @@
 //! What is done for each row: by its id where it has a story, else by its call.
 
+mod advice;
 mod copies;
 mod entries;
 mod forks;
@@ -8,8 +9,10 @@ mod kinds;
 mod pagers;
 mod parameters;
 mod places;
+mod shared;
 mod siblings;
 mod windows;
+mod wiring;
 
 use crate::run::{Body, Where};
 use crate::table::Row;
@@ -20,13 +23,16 @@ type Found<V> = Option<(Where, Body<V>)>;
 
 /// The body for a row.
 pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
-    copies::body(row)
+    advice::body(row)
+        .or_else(|| copies::body(row))
         .or_else(|| entries::body(row))
         .or_else(|| forks::body(row))
         .or_else(|| kinds::body(row))
         .or_else(|| pagers::body(row))
         .or_else(|| places::body(row))
+        .or_else(|| shared::body(row))
         .or_else(|| siblings::body(row))
         .or_else(|| windows::body(row))
+        .or_else(|| wiring::body(row))
         .or_else(|| parameters::body(row))
 }

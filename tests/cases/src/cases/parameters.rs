@@ -32,6 +32,7 @@ const PLAIN: &[&str] = &[
     "anonymous ANYWHERE",
     "map smaller than 2^63",
     "16 pages mapped",
+    "purgeable allocation",
 ];
 
 /// The arguments of calls.
@@ -89,6 +90,10 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
             | "vm_copy"
             | "vm_region"
             | "mach_make_memory_entry"
+            | "vm_machine_attribute"
+            | "vm_page_query"
+            | "vm_purgable_control"
+            | "vm_wire"
     );
     (is_known && is_plain(row)).then_some((Where::Both, one_call::<V>))
 }
@@ -130,6 +135,21 @@ pub(super) fn call<V: Vm>(case: &Case<'_, V>) -> Outcome<Said<Option<u64>>> {
         }
         "vm_region" => task.region(address).map(|region| Some(region.address)),
         "mach_make_memory_entry" => entry(case, size)?,
+        "vm_machine_attribute" => {
+            let (attribute, value) = (words.word("attribute", 1)?, words.word("value", 2)?);
+            none(
+                task.machine_attribute(address, size, attribute, value)
+                    .map(|_| ()),
+            )
+        }
+        "vm_wire" => none(task.wire(address, size, words.word("access", 1)?)),
+        "vm_page_query" => task
+            .page_query(address)
+            .map(|(found, _)| Some(found.into())),
+        "vm_purgable_control" => {
+            let (control, state) = (words.word("control", 0)?, words.word("state", 0)?);
+            none(task.purgable_control(address, control, state).map(|_| ()))
+        }
         other => return Err(alloc::format!("{other} is not known").into()),
     })
 }

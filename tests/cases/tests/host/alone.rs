@@ -31,6 +31,9 @@ const KIND: Unkind = Unkind {
     supplies: false,
 };
 
+/// The host control port.
+const HOST: RightId = RightId(1);
+
 /// The world of one row.
 pub(crate) struct Host {
     world: RefCell<World>,
@@ -73,7 +76,11 @@ pub(crate) struct Touch {
 impl Host {
     /// A world with nothing in it.
     pub(crate) fn new() -> Host {
-        let mut world = World::new(Config::for_frames(FRAMES), KIND, Care::Whole);
+        let config = Config {
+            host: Some(HOST),
+            ..Config::for_frames(FRAMES)
+        };
+        let mut world = World::new(config, KIND, Care::Whole);
         let maker = world.core.boot_map().unwrap();
         Host {
             world: RefCell::new(world),
@@ -166,6 +173,10 @@ impl Vm for Host {
     const WHOLE: bool = false;
     const LIMIT: u64 = USER_MAX;
 
+    fn host(&self) -> Port {
+        Port::Object(Rc::new(HOST))
+    }
+
     fn fork(&self, parent: Option<&Port>) -> Result<Port, Kern> {
         let map = parent.map_or(self.maker, Port::map);
         let inherit = parent.is_some();
@@ -179,6 +190,8 @@ impl Vm for Host {
     fn clean(&self) -> Result<(), String> {
         let mut world = self.world.borrow_mut();
         for map in self.tasks.take() {
+            // The kernel has torn its translations down before it tells.
+            world.model.forget(map);
             world.post(Event::TaskEnded(map));
         }
         for port in self.made.take() {

@@ -6,6 +6,7 @@
 use ipc_abi::Kern;
 use ipc_protocol::define::{AnyRequest, Message, Raw};
 use ipc_protocol::vm_map::{self, VmMsync};
+use ipc_protocol::vm_wire::{VmWire, VmWireAll};
 
 use crate::call::Call;
 use crate::event::PortOf;
@@ -46,7 +47,9 @@ impl Call {
 #[cold]
 fn no_map(message: &Raw<'_>) -> Kern {
     match <vm_map::Request as AnyRequest>::decode(message) {
-        Ok(_) if message.id == VmMsync::ID => Kern::InvalidTask,
+        Ok(_) if [VmMsync::ID, VmWire::ID, VmWireAll::ID].contains(&message.id) => {
+            Kern::InvalidTask
+        }
         Ok(_) => Kern::InvalidArgument,
         Err(code) => code,
     }
