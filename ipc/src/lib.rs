@@ -42,6 +42,7 @@ pub mod bootstrap;
 pub mod buffer;
 mod call;
 pub mod console;
+mod copy;
 pub mod heap;
 pub mod mapping;
 pub mod memory;

@@ -18,8 +18,23 @@ protocol! {
         size: u64,
         /// Place of the first byte within its page.
         offset: u64,
-        /// Some pages are not resident and have to come from a pager that the sender chose: a
-        /// receiver that must not wait for it sets a deadline or does not touch them.
+        /// Pages may have to come from a pager that the sender chose: a receiver that must not wait for
+        /// it settles the copy first, or does not touch it. True if there are too many parts to look at.
         depends_on_pager: bool,
+    };
+
+    /// Makes the copy depend on no pager: what a pager may have to bring is brought now, and copied. Who
+    /// receives memory from somebody it does not trust does so before it touches the memory. What has
+    /// been settled stays so, whatever the answer.
+    ///
+    /// KERN_TERMINATED: the copy was used up meanwhile. KERN_OPERATION_TIMED_OUT: not all came in time.
+    /// KERN_MEMORY_ERROR: a pager failed. KERN_RESOURCE_SHORTAGE: memory.
+    4002 copy_settle CopySettle in words {
+        /// How long it may take, in nanoseconds; no longer than the server's limit for a pager.
+        timeout: u64,
+    }
+    reply CopySettleReply {
+        /// Pages of the parts that were settled by this call.
+        pages: u64,
     };
 }

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod asked;
 mod copies;
 mod entries;
 mod faults;
@@ -284,6 +285,12 @@ guest_test::suite! {
             a_task_that_ends_takes_its_wiring_along,
             all_memory_of_a_task_is_wired_and_released,
             a_mapping_that_cannot_be_wired_is_not_made,
+        ],
+        asked: [
+            a_pager_makes_the_copy_and_keeps_it_apart,
+            a_pager_that_makes_no_copy_has_its_pages_copied,
+            a_pager_that_dies_over_a_copy_fails_it,
+            a_settled_copy_needs_no_pager,
         ],
         traps: [
             numbers_without_a_trap_are_told,

@@ -53,7 +53,7 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     /// An object without a control port yet: nobody has mapped it.
-    fn unopened() -> Outcome<Scripted> {
+    pub(crate) fn unopened() -> Outcome<Scripted> {
         let object = ReceiveRight::new(0)?;
         let right = object.make_send()?;
         let tray = vm::own().create_tray(SLOTS)?;

@@ -158,6 +158,8 @@ pub struct Core {
     pub(crate) ops: Slab<op::Op>,
     pub(crate) waiters: Waiters,
     pub(crate) tokens: Tokens,
+    /// Waiters with deadlines of their own, by time.
+    pub(crate) deadlines: Tree,
     pub(crate) loans: Slab<object::loan::Loan>,
     pub(crate) notes: Slab<talk::Note>,
     pub(crate) nodes: Nodes,
@@ -226,6 +228,7 @@ impl Core {
             ops: Slab::new(RECORDS),
             waiters: Slab::new(RECORDS),
             tokens: Tokens::EMPTY,
+            deadlines: Tree::EMPTY,
             loans: Slab::new(RECORDS),
             notes: Slab::new(RECORDS),
             nodes: Slab::new(RECORDS),

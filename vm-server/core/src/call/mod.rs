@@ -157,8 +157,13 @@ impl Core {
             }
             Call::Copy(copy, request) => {
                 self.release_rights(turn, &rights);
-                let said = self.call_copy(copy, request);
-                Some(said.map(|said| plain(Message::Copy(said))))
+                match request {
+                    copy::Request::CopySettle(args) => self.copy_settle(turn, copy, args, reply),
+                    request => {
+                        let said = self.call_copy(copy, request);
+                        Some(said.map(|said| plain(Message::Copy(said))))
+                    }
+                }
             }
         };
         if let Some(answer) = answer {

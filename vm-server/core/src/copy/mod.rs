@@ -8,6 +8,7 @@
 //! [`copyin`] makes one of a range, [`copyout`] maps one, [`overwrite`] writes one over a range.
 //! Where the memory's strategy allows no sharing, [`making`] copies it: [`slowly`] page by page, or
 //! [`asked`], by its pager. [`sharein`] fills a hidden map with memory that stays the source's too.
+//! [`settle`] makes a copy independent of pagers.
 
 pub mod asked;
 pub mod copyin;
@@ -16,6 +17,7 @@ pub(crate) mod making;
 pub mod overwrite;
 #[cfg(test)]
 mod races;
+pub mod settle;
 pub mod sharein;
 pub mod slowly;
 
@@ -71,6 +73,8 @@ impl Core {
     pub(crate) fn call_copy(&self, id: CopyId, request: Request) -> Result<Reply, Kern> {
         let copy = self.copies.get(id).ok_or(Kern::Terminated)?;
         match request {
+            // It takes time, and was begun elsewhere.
+            Request::CopySettle(_) => Err(Kern::Failure),
             Request::CopyDescribe(_) => Ok(Reply::CopyDescribe(CopyDescribeReply {
                 size: copy.size,
                 offset: copy.offset,

@@ -36,6 +36,7 @@ impl Core {
             request: None,
             token,
             token_next: NIL,
+            own_deadline: None,
             deadline: now.after(self.config.pager_timeout),
             older: NIL,
             newer: NIL,
@@ -59,6 +60,7 @@ impl Core {
         let _ = self.request_looked(index);
         self.age_unlink(index);
         self.waiter_is_nobodys(index);
+        self.deadline_clear(index);
         if let Some(id) = self.waiters.id_at(index) {
             self.waiters.remove(id);
         }
@@ -257,7 +259,12 @@ impl Core {
     }
 
     /// Ends a waiter's wait with a failure: a fault is answered, an operation learns it at its turn.
-    fn waiter_fail<M: Machine>(&mut self, turn: &mut Turn<'_, M>, index: u32, code: Kern) {
+    pub(crate) fn waiter_fail<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        index: u32,
+        code: Kern,
+    ) {
         self.list_remove(index);
         let Some(waiter) = self.waiters.at_mut(index) else {
             return;
@@ -358,7 +365,9 @@ impl Core {
     pub(crate) fn set_clock<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         let waiter = self.waiters.at(self.oldest_waiter).map(|w| w.deadline);
         let loan = self.loans.at(self.oldest_loan).map(|loan| loan.deadline);
-        let next = waiter.into_iter().chain(loan).min().unwrap_or(Time::NEVER);
+        let own = self.deadline_first();
+        let next = waiter.into_iter().chain(loan).chain(own).min();
+        let next = next.unwrap_or(Time::NEVER);
         if next != self.clock {
             self.clock = next;
             turn.effects.push(Effect::WakeAt(next));
@@ -368,6 +377,7 @@ impl Core {
     /// Fails those who have waited too long for a pager, oldest first, and takes back what was lent
     /// too long (amendment A2).
     pub(crate) fn expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
+        self.deadlines_expire(turn);
         let mut index = self.oldest_waiter;
         for _ in 0..BUDGET {
             let waiter = self.waiters.at(index);

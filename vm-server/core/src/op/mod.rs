@@ -8,6 +8,7 @@
 //! A map's operation lock is held from step to step by the operation that works on its entries
 //! ([`Op::holds`]); calls that would change entries wait for it and begin again.
 
+mod deadline;
 pub mod wait;
 
 use ipc_abi::Kern;
@@ -20,6 +21,7 @@ use crate::call::vm_map::MapCall;
 use crate::call::wire::Wish;
 use crate::call::{Call, Reply};
 use crate::copy::copyout::CopyOut;
+use crate::copy::settle::Settle;
 use crate::effect::Answer;
 use crate::event::{MapId, ReplyTo, Time};
 use crate::id::Id;
@@ -70,6 +72,8 @@ pub enum Verb {
     Lock(LockRequest),
     /// Returning the pages of a range.
     Msync(Msync),
+    /// Making a copy depend on no pager.
+    Settle(Settle),
     /// A one-shot behaviour of a range.
     Advise(Advise),
     /// Looking whether a range is mapped.
@@ -89,7 +93,7 @@ impl Verb {
     const fn has_changed_nothing(&self) -> bool {
         match self {
             Verb::Transfer(work) => work.is_copying(),
-            Verb::Fork(_) => true,
+            Verb::Fork(_) | Verb::Settle(_) => true,
             _ => false,
         }
     }
@@ -329,7 +333,7 @@ impl Core {
         }
     }
 
-    fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
+    pub(crate) fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
         let op = self.ops.remove(id)?;
         self.waiter_free(op.waiter);
         if let Some(map) = op.holds {
@@ -397,6 +401,7 @@ impl Core {
             Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
+            Verb::Settle(work) => self.settle_step(turn, work, waiter),
             Verb::Advise(work) => self.advise_step(turn, work, waiter),
             Verb::Cover(work) => self.cover_step(work),
             Verb::PageQuery(work) => self.page_query_step(turn, work, waiter),
@@ -412,6 +417,7 @@ impl Core {
             Verb::Transfer(work) => self.transfer_abandon(work),
             Verb::Fork(work) => self.fork_end(work),
             Verb::Own(work) => self.own_end(work),
+            Verb::Settle(work) => self.settle_abandon(work),
             Verb::Remove(work) => self.remove_end(work),
             Verb::CopyOut(work) => self.copyout_end(work),
             // These hold nothing, or see for themselves what a wait has come to.

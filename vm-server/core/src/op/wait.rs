@@ -70,6 +70,8 @@ pub struct Waiter {
     pub token: ReplyTo,
     /// See `token`.
     pub token_next: u32,
+    /// The place of an earlier deadline of its own.
+    pub own_deadline: Option<u64>,
     /// When waiting ends with a failure. All may wait equally long, so the oldest ends first.
     pub deadline: Time,
     /// Neighbours in the list of all waiters, by age.
