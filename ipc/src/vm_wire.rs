@@ -1,6 +1,7 @@
-//! Wired memory: the calls of [`vm_wire`](ipc_protocol::vm_wire) as methods of the right to a map.
+//! Wired memory and limits: the calls of [`vm_wire`](ipc_protocol::vm_wire) as methods of the right to
+//! a map.
 //!
-//! All need the host control port, which a task has if the manifest says so. Units, rules and errors
+//! All that change something need the host control port, which a task has if the manifest says so. Units, rules and errors
 //! are with the messages.
 
 use crate::right::{SendRight, Untyped};
@@ -8,7 +9,7 @@ use ipc_abi::Kern;
 use ipc_abi::message::FOREVER;
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::Map;
-use ipc_protocol::vm_wire::{VmWire, VmWireAll};
+use ipc_protocol::vm_wire::{VmLimits, VmLimitsReply, VmSetLimits, VmWire, VmWireAll};
 
 impl SendRight<Map> {
     /// [`VmWire`]: makes `size` bytes at `address` resident for `access`, and keeps them so. Nests.
@@ -52,5 +53,19 @@ impl SendRight<Map> {
     pub fn wire_all(&self, host: &SendRight<Untyped>, flags: u32) -> Result<(), Kern> {
         self.call_with(&VmWireAll { flags }, [host.copy()], FOREVER)
             .map(drop)
+    }
+
+    /// [`VmSetLimits`]: what the map may hold.
+    ///
+    /// Errors: KERN_INVALID_HOST.
+    #[doc(alias = "vm_set_limits")]
+    pub fn set_limits(&self, host: &SendRight<Untyped>, limits: &VmSetLimits) -> Result<(), Kern> {
+        self.call_with(limits, [host.copy()], FOREVER).map(drop)
+    }
+
+    /// [`VmLimits`]: what the map may hold, and what it holds.
+    #[doc(alias = "vm_limits")]
+    pub fn limits(&self) -> Result<VmLimitsReply, Kern> {
+        self.call(&VmLimits {})
     }
 }

@@ -1,4 +1,4 @@
-//! Client to VM server, on a map port: memory that stays resident.
+//! Client to VM server, on a map port: memory that stays resident, and what a map may hold.
 
 use crate::define::protocol;
 
@@ -7,8 +7,11 @@ pub const VM_WIRE_CURRENT: u32 = 1;
 /// Flag of [`VmWireAll`]: wire what is mapped from now on.
 pub const VM_WIRE_FUTURE: u32 = 2;
 
+/// Value of a field of [`VmSetLimits`]: the limit stays as it is.
+pub const UNCHANGED: u64 = u64::MAX - 1;
+
 protocol! {
-    /// Client to VM server: wiring.
+    /// Client to VM server: wiring and limits.
     #[derive(Clone, Copy)]
     part of vm_map::Map "vm_wire" at 4400, "client" to "VM server, on the map port of a task";
 
@@ -57,5 +60,72 @@ protocol! {
     rights {
         /// A send right to the host control port.
         HOST,
+    };
+
+    /// Sets what the map may hold; what it holds already stays. Over a limit calls fail at once with
+    /// KERN_RESOURCE_SHORTAGE and change nothing, and faults with an exception of that code. Children
+    /// that are made later have the same limits, but those of a map of the system the default.
+    ///
+    /// A field that is [`UNCHANGED`] leaves its limit; `u64::MAX` is no limit; a count over 32 bits
+    /// is none either.
+    ///
+    /// KERN_INVALID_HOST: no host control port in the slot.
+    4403 vm_set_limits VmSetLimits in body {
+        /// Map entries, those of copies and named entries made from the map included.
+        entries: u64,
+        /// Pages of anonymous memory that the map pays for.
+        pages: u64,
+        /// Bytes mapped.
+        size: u64,
+        /// Pages wired.
+        wired: u64,
+        /// Copies and named entries made from the map, whoever has their ports now.
+        copies: u64,
+        /// Memory objects made for the map.
+        objects: u64,
+        /// Calls on the map that are not finished.
+        ops: u64,
+        /// Others depend on the task: limits of all tasks together are not its, and it may use memory
+        /// that others have to leave free.
+        system: bool,
+    }
+    rights {
+        /// A send right to the host control port.
+        HOST,
+    };
+
+    /// Says what the map may hold, and what it holds. The units are those of [`VmSetLimits`].
+    4404 vm_limits VmLimits in body {}
+    reply VmLimitsReply {
+        /// Limit of entries.
+        entries_limit: u64,
+        /// Limit of anonymous pages.
+        pages_limit: u64,
+        /// Limit of bytes mapped.
+        size_limit: u64,
+        /// Limit of pages wired.
+        wired_limit: u64,
+        /// Limit of copies and named entries.
+        copies_limit: u64,
+        /// Limit of objects.
+        objects_limit: u64,
+        /// Limit of calls.
+        ops_limit: u64,
+        /// Whether others depend on the task.
+        system: bool,
+        /// Entries.
+        entries: u64,
+        /// Anonymous pages.
+        pages: u64,
+        /// Bytes mapped.
+        size: u64,
+        /// Pages wired.
+        wired: u64,
+        /// Copies and named entries.
+        copies: u64,
+        /// Objects.
+        objects: u64,
+        /// Calls.
+        ops: u64,
     };
 }

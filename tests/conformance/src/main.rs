@@ -285,6 +285,8 @@ guest_test::suite! {
             a_task_that_ends_takes_its_wiring_along,
             all_memory_of_a_task_is_wired_and_released,
             a_mapping_that_cannot_be_wired_is_not_made,
+            limits_are_told_set_and_inherited,
+            wired_pages_and_copies_have_limits,
         ],
         asked: [
             a_pager_makes_the_copy_and_keeps_it_apart,

@@ -7,7 +7,7 @@ use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::right::SpecialPort;
 use ipc::abi::types::{MapFlags, Prot};
 use ipc::protocol::vm_map::Map;
-use ipc::protocol::vm_wire::{VM_WIRE_CURRENT, VM_WIRE_FUTURE};
+use ipc::protocol::vm_wire::{UNCHANGED, VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
 use ipc::thread::JoinHandle;
 use ipc::{Kern, SendRight, Untyped, trap, vm};
 
@@ -37,8 +37,6 @@ pub(crate) fn wiring_needs_the_host_port_and_sound_arguments() -> Outcome {
     let (host, map) = (host()?, vm::own());
     let memory = filled(2, 1)?;
     let at = memory.address();
-    let refused = map.wire(&SendRight::from_name(0), at, PAGE_SIZE, RW);
-    check_eq!(refused, Err(Kern::InvalidHost));
     let task = ManuallyDrop::new(ipc::task::own()?);
     check_eq!(map.wire(&task, at, PAGE_SIZE, RW), Err(Kern::InvalidHost));
     check_eq!(map.wire(&host, 0x1001, 0, RW), Ok(()));
@@ -258,5 +256,69 @@ pub(crate) fn a_mapping_that_cannot_be_wired_is_not_made() -> Outcome {
     let at = map.allocate_at(0, size, flags)?;
     check_eq!(wirings(map, at)?, 0);
     assistant.write(at, 1)?;
+    Ok(())
+}
+
+/// Limits that stay as they are.
+const KEEP: VmSetLimits = VmSetLimits {
+    entries: UNCHANGED,
+    pages: UNCHANGED,
+    size: UNCHANGED,
+    wired: UNCHANGED,
+    copies: UNCHANGED,
+    objects: UNCHANGED,
+    ops: UNCHANGED,
+    system: false,
+};
+
+pub(crate) fn limits_are_told_set_and_inherited() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let task = ManuallyDrop::new(ipc::task::own()?);
+    check_eq!(map.set_limits(&task, &KEEP), Err(Kern::InvalidHost));
+    let child = map.create_task(false)?;
+    let before = child.map.limits()?;
+    check_eq!(before.pages_limit, map.limits()?.pages_limit);
+    check_eq!((before.system, before.entries, before.size), (false, 0, 0));
+    let few = VmSetLimits {
+        size: 8 * PAGE_SIZE,
+        ..KEEP
+    };
+    child.map.set_limits(&host, &few)?;
+    let at = child.map.allocate(8 * PAGE_SIZE)?;
+    check_eq!(child.map.allocate(PAGE_SIZE), Err(Kern::ResourceShortage));
+    let grandchild = child.map.create_task(true)?;
+    let size = grandchild.map.allocate(PAGE_SIZE);
+    check_eq!(size, Err(Kern::ResourceShortage));
+    child.map.deallocate(at, PAGE_SIZE)?;
+    check_eq!(child.map.limits()?.size, 7 * PAGE_SIZE);
+    check_eq!(grandchild.map.limits()?.size, 8 * PAGE_SIZE);
+    for new in [&grandchild, &child] {
+        ipc::task::terminate(&new.task, 0)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn wired_pages_and_copies_have_limits() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let child = map.create_task(false)?;
+    let at = child.map.allocate(8 * PAGE_SIZE)?;
+    let few = VmSetLimits {
+        wired: 4,
+        copies: 2,
+        ..KEEP
+    };
+    child.map.set_limits(&host, &few)?;
+    let five = child.map.wire(&host, at, 5 * PAGE_SIZE, RW);
+    check_eq!(five, Err(Kern::ResourceShortage));
+    check_eq!(child.map.limits()?.wired, 0);
+    child.map.wire(&host, at, 4 * PAGE_SIZE, RW)?;
+    child.map.wire(&host, at, 4 * PAGE_SIZE, RW)?;
+    let first = child.map.copy_in(at + 4 * PAGE_SIZE, PAGE_SIZE, false)?;
+    let second = child.map.copy_in(at + 4 * PAGE_SIZE, PAGE_SIZE, false)?;
+    let third = child.map.copy_in(at + 4 * PAGE_SIZE, PAGE_SIZE, false);
+    check_eq!(third.err(), Some(Kern::ResourceShortage));
+    check_eq!(child.map.limits()?.copies, 2);
+    drop((first, second));
+    ipc::task::terminate(&child.task, 0)?;
     Ok(())
 }

@@ -1,9 +1,143 @@
-//! What maps may hold, each by itself and all together.
+//! Accounts: what maps may hold, each by itself and all together.
+//!
+//! A map is an account. What it is charged with are the records and pages that its calls make the
+//! server keep: entries (also those of copies and named entries made from it), objects, copies and
+//! named entries themselves, operations, bytes mapped, anonymous pages, wired pages. Over a limit a
+//! call fails at once with KERN_RESOURCE_SHORTAGE and nothing has changed.
+//!
+//! All maps together may hold what [`Whole`] says, so that some is left for tasks that others depend
+//! on: maps that are marked [`Account::system`] are exempt from that, and may use most of the frames
+//! that clients leave free ([`crate::frames::Class`]). Children have their parent's limits, and
+//! children of a system map the default; nobody inherits the mark.
 
 use ipc_abi::Kern;
+use ipc_protocol::vm_wire::{UNCHANGED, VmLimitsReply, VmSetLimits};
 
 use crate::Core;
-use crate::event::MapId;
+use crate::event::{MapId, ObjectId};
+use crate::frames::Class;
+use crate::object::Object;
+
+/// Most that one map may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries, of the map and of what was made from it.
+    pub entries: u32,
+    /// Anonymous pages that it pays for.
+    pub pages: u32,
+    /// Bytes mapped.
+    pub size: u64,
+    /// Pages wired.
+    pub wired: u64,
+    /// Copies and named entries made from it, and copies on their way.
+    pub copies: u32,
+    /// Objects made for it.
+    pub objects: u32,
+    /// Calls that are not finished.
+    pub ops: u32,
+}
+
+impl Limits {
+    /// As much as there is.
+    pub const NONE: Limits = Limits {
+        entries: u32::MAX,
+        pages: u32::MAX,
+        size: u64::MAX,
+        wired: u64::MAX,
+        copies: u32::MAX,
+        objects: u32::MAX,
+        ops: u32::MAX,
+    };
+
+    /// What a client gets of a machine of this size.
+    #[must_use]
+    pub const fn for_frames(frames: u32) -> Limits {
+        Limits {
+            entries: at_least(frames.saturating_mul(4), 4096),
+            pages: frames.saturating_sub(frames / 8),
+            size: u64::MAX,
+            wired: frames as u64 / 4,
+            copies: at_least(frames / 4, 1024),
+            objects: at_least(frames.saturating_mul(2), 4096),
+            ops: 1024,
+        }
+    }
+}
+
+/// Most that all maps may hold, less those of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Entries.
+    pub entries: u32,
+    /// Pages wired.
+    pub wired: u64,
+    /// Hidden maps.
+    pub copies: u32,
+    /// Objects.
+    pub objects: u32,
+    /// Operations.
+    pub ops: u32,
+}
+
+impl Whole {
+    /// Twice what one client gets.
+    #[must_use]
+    pub const fn for_frames(frames: u32) -> Whole {
+        let one = Limits::for_frames(frames);
+        Whole {
+            entries: one.entries.saturating_mul(2),
+            wired: one.wired.saturating_mul(2),
+            copies: one.copies.saturating_mul(2),
+            objects: one.objects.saturating_mul(2),
+            ops: one.ops.saturating_mul(8),
+        }
+    }
+}
+
+const fn at_least(wanted: u32, least: u32) -> u32 {
+    if wanted < least { least } else { wanted }
+}
+
+/// What a map is charged with, besides what its own fields count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its limits.
+    pub limits: Limits,
+    /// Others depend on its task: see the module's text.
+    pub system: bool,
+    /// Of a hidden map: who made it, and is charged with its entries.
+    pub payer: Option<MapId>,
+    /// Entries of hidden maps that it pays for.
+    pub hidden_entries: u32,
+    /// Hidden maps that it pays for.
+    pub copies: u32,
+    /// Objects made for it.
+    pub objects: u32,
+    /// Operations that its calls have begun.
+    pub ops: u32,
+}
+
+impl Account {
+    /// Without limits.
+    pub const NEW: Account = Account {
+        limits: Limits::NONE,
+        system: false,
+        payer: None,
+        hidden_entries: 0,
+        copies: 0,
+        objects: 0,
+        ops: 0,
+    };
+}
+
+/// Whether one more is within the limits of one and of all.
+const fn within(held: u32, limit: u32, all: (u32, u32), system: bool) -> Result<(), Kern> {
+    if held < limit && (system || all.0 < all.1) {
+        Ok(())
+    } else {
+        Err(Kern::ResourceShortage)
+    }
+}
 
 impl Core {
     /// Charges a map with pages that are to be wired (rule 134).
@@ -11,8 +145,231 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: its limit, or that of all maps; nothing has changed.
     pub(crate) fn charge_wired(&mut self, map: MapId, pages: u64) -> Result<(), Kern> {
+        let all = self.wired.saturating_add(pages);
         let map = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
-        map.wired = map.wired.saturating_add(pages);
+        let wired = map.wired.saturating_add(pages);
+        let free = map.account.system || all <= self.config.whole.wired;
+        if wired > map.account.limits.wired || !free {
+            return Err(Kern::ResourceShortage);
+        }
+        map.wired = wired;
+        self.wired = all;
         Ok(())
     }
+
+    /// A map has so many pages less that are wired.
+    pub(crate) fn uncharge_wired(&mut self, map: MapId, pages: u64) {
+        if let Some(map) = self.maps.get_mut(map) {
+            map.wired = map.wired.saturating_sub(pages);
+        }
+        self.wired = self.wired.saturating_sub(pages);
+    }
+
+    /// Charges whoever pays for a map with one entry more in it.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
+    pub(crate) fn charge_entry(&mut self, map: MapId) -> Result<(), Kern> {
+        let all = (self.entries.len(), self.config.whole.entries);
+        let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        let (own, payer) = (record.tree.len(), record.account.payer);
+        if own >= record.account.limits.entries {
+            return Err(Kern::ResourceShortage);
+        }
+        let (account, entries) = match payer {
+            None => (&record.account, own),
+            // Whoever made it has gone: what is in flight stays within the whole.
+            Some(payer) => match self.maps.get(payer) {
+                None => return within(own, u32::MAX, all, false),
+                Some(payer) => (&payer.account, payer.tree.len()),
+            },
+        };
+        let held = entries.saturating_add(account.hidden_entries);
+        within(held, account.limits.entries, all, account.system)?;
+        if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
+            payer.account.hidden_entries = payer.account.hidden_entries.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// An entry of a map has gone.
+    pub(crate) fn uncharge_entry(&mut self, map: MapId) {
+        let payer = self.maps.get(map).and_then(|map| map.account.payer);
+        if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
+            payer.account.hidden_entries = payer.account.hidden_entries.saturating_sub(1);
+        }
+    }
+
+    /// Charges a map with a hidden map; gives the account of that one.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
+    pub(crate) fn charge_hidden(&mut self, payer: MapId) -> Result<Account, Kern> {
+        // What is made from a hidden map is its maker's.
+        let of = self.maps.get(payer).and_then(|map| map.account.payer);
+        let payer = of.unwrap_or(payer);
+        let all = (self.hidden_maps, self.config.whole.copies);
+        let (mut limits, mut system) = (Limits::NONE, false);
+        if let Some(map) = self.maps.get_mut(payer) {
+            let account = &mut map.account;
+            within(account.copies, account.limits.copies, all, account.system)?;
+            account.copies = account.copies.saturating_add(1);
+            (limits, system) = (account.limits, account.system);
+        } else {
+            within(0, 1, all, false)?;
+        }
+        self.hidden_maps = self.hidden_maps.saturating_add(1);
+        Ok(Account {
+            limits,
+            system,
+            payer: Some(payer),
+            ..Account::NEW
+        })
+    }
+
+    /// A hidden map has gone, or was not made.
+    pub(crate) fn uncharge_hidden(&mut self, payer: Option<MapId>) {
+        let Some(payer) = payer else {
+            return;
+        };
+        self.hidden_maps = self.hidden_maps.saturating_sub(1);
+        if let Some(map) = self.maps.get_mut(payer) {
+            map.account.copies = map.account.copies.saturating_sub(1);
+        }
+    }
+
+    /// Stores an object, and charges its payer with it.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit, or no record; nothing has changed.
+    pub(crate) fn object_insert(&mut self, mut object: Object) -> Result<ObjectId, Kern> {
+        let all = (self.objects.len(), self.config.whole.objects);
+        let payer = object.payer.map(|payer| {
+            let of = self.maps.get(payer).and_then(|map| map.account.payer);
+            of.unwrap_or(payer)
+        });
+        if let Some(account) = payer.and_then(|id| self.maps.get(id)).map(|m| &m.account) {
+            within(account.objects, account.limits.objects, all, account.system)?;
+        }
+        object.charged = payer;
+        let id = self.objects.insert(object)?;
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            map.account.objects = map.account.objects.saturating_add(1);
+        }
+        Ok(id)
+    }
+
+    /// An object goes.
+    pub(crate) fn uncharge_object(&mut self, object: ObjectId) {
+        let payer = self.objects.get(object).and_then(|object| object.charged);
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            map.account.objects = map.account.objects.saturating_sub(1);
+        }
+    }
+
+    /// Charges the map whose call is handled with an operation; says whom.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
+    pub(crate) fn charge_op(&mut self) -> Result<Option<MapId>, Kern> {
+        let all = (self.ops.len(), self.config.whole.ops);
+        let Some(id) = self.caller else {
+            return Ok(None);
+        };
+        if let Some(map) = self.maps.get_mut(id) {
+            let account = &mut map.account;
+            within(account.ops, account.limits.ops, all, account.system)?;
+            account.ops = account.ops.saturating_add(1);
+        }
+        Ok(Some(id))
+    }
+
+    /// An operation has ended, or was not begun.
+    pub(crate) fn uncharge_op(&mut self, payer: Option<MapId>) {
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            map.account.ops = map.account.ops.saturating_sub(1);
+        }
+    }
+
+    /// Whether a map may have so many bytes more, when so many go.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: its limit.
+    pub(crate) fn check_size(&self, map: MapId, more: u64, less: u64) -> Result<(), Kern> {
+        let map = self.maps.get(map).ok_or(Kern::Terminated)?;
+        let size = map.size.saturating_sub(less).checked_add(more);
+        match size {
+            Some(size) if size <= map.account.limits.size => Ok(()),
+            _ => Err(Kern::ResourceShortage),
+        }
+    }
+
+    /// How far a map's faults and calls may take free frames.
+    pub(crate) fn class_of(&self, map: MapId) -> Class {
+        match self.maps.get(map) {
+            Some(map) if map.account.system => Class::System,
+            _ => Class::Client,
+        }
+    }
+
+    /// The account of a child of a map (see the module's text).
+    pub(crate) fn account_of_child(&self, parent: MapId) -> Account {
+        let like = self.maps.get(parent).map(|map| &map.account);
+        Account {
+            limits: like
+                .filter(|account| !account.system)
+                .map_or(self.config.limits, |account| account.limits),
+            ..Account::NEW
+        }
+    }
+
+    /// Sets the limits of a map. What it holds stays.
+    pub(crate) fn set_limits(&mut self, map: MapId, args: &VmSetLimits) -> Result<(), Kern> {
+        let map = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
+        let limits = &mut map.account.limits;
+        let small = |limit: &mut u32, value: u64| {
+            if value != UNCHANGED {
+                *limit = u32::try_from(value).unwrap_or(u32::MAX);
+            }
+        };
+        small(&mut limits.entries, args.entries);
+        small(&mut limits.pages, args.pages);
+        small(&mut limits.copies, args.copies);
+        small(&mut limits.objects, args.objects);
+        small(&mut limits.ops, args.ops);
+        if args.size != UNCHANGED {
+            limits.size = args.size;
+        }
+        if args.wired != UNCHANGED {
+            limits.wired = args.wired;
+        }
+        map.account.system = args.system;
+        Ok(())
+    }
+
+    /// The limits of a map, and what it holds.
+    pub(crate) fn limits(&self, map: MapId) -> Result<VmLimitsReply, Kern> {
+        let map = self.maps.get(map).ok_or(Kern::Terminated)?;
+        let (limits, held) = (&map.account.limits, &map.account);
+        Ok(VmLimitsReply {
+            entries_limit: limits.entries.into(),
+            pages_limit: limits.pages.into(),
+            size_limit: limits.size,
+            wired_limit: limits.wired,
+            copies_limit: limits.copies.into(),
+            objects_limit: limits.objects.into(),
+            ops_limit: limits.ops.into(),
+            system: held.system,
+            entries: map.entries().saturating_add(held.hidden_entries).into(),
+            pages: map.pages.into(),
+            size: map.size,
+            wired: map.wired,
+            copies: held.copies.into(),
+            objects: held.objects.into(),
+            ops: held.ops.into(),
+        })
+    }
 }
+
+#[cfg(test)]
+mod tests;

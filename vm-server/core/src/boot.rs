@@ -19,14 +19,13 @@ use crate::range::{Span, round_page};
 use crate::{Core, Turn};
 
 impl Core {
-    /// The map of the first task.
+    /// The map of the first task, which all others depend on.
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`.
     pub fn boot_map(&mut self) -> Result<MapId, Kern> {
         let mut map = Map::new(USER_MIN, USER_MAX);
-        map.page_limit = self.config.map_pages;
-        map.entry_limit = self.config.map_entries;
+        map.account.system = true;
         self.maps.insert(map)
     }
 
@@ -57,7 +56,7 @@ impl Core {
             .insert(Object::new(Kind::Internal, size, Some(map)))?;
         for (index, bytes) in data.chunks(PAGE_SIZE as usize).enumerate() {
             let frame = self
-                .frame_zeroed(turn, Class::Client)
+                .frame_zeroed(turn, Class::System)
                 .ok_or(Kern::ResourceShortage)?;
             turn.machine.store(frame, 0, bytes);
             self.object_add_page(object, index as u64, frame, Flags::DIRTY)?;
@@ -72,7 +71,7 @@ impl Core {
 
     /// Gives a run of free frames away, for the server's own memory. `None`: there is none.
     pub fn take_frames(&mut self, count: u32) -> Option<Frame> {
-        let first = self.frames_contiguous(count)?;
+        let first = self.frames_contiguous(count, Class::System)?;
         for number in first.0..first.0.saturating_add(count) {
             self.pages.give_away(Frame(number));
         }

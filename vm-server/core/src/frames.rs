@@ -21,6 +21,8 @@ const DONATE_MAX: u32 = 64;
 pub(crate) enum Class {
     /// A client's fault or call: leaves the whole reserve.
     Client,
+    /// A task that others depend on, or the server's heap: leaves a quarter of the reserve.
+    System,
     /// A tray: leaves half of the reserve.
     Pager,
     /// The kernel: may take the last.
@@ -31,6 +33,7 @@ impl Core {
     pub(crate) const fn floor(&self, class: Class) -> u32 {
         match class {
             Class::Client => self.config.reserve,
+            Class::System => self.config.reserve / 4,
             Class::Pager => self.config.reserve / 2,
             Class::Kernel => 0,
         }
@@ -136,8 +139,8 @@ impl Core {
 
     /// A run of `count` free frames side by side, taken out of the lists; `None` if there is none.
     /// Looks at every frame: for drivers, when they start.
-    pub(crate) fn frames_contiguous(&mut self, count: u32) -> Option<Frame> {
-        if self.pages.free().saturating_sub(count) <= self.config.reserve {
+    pub(crate) fn frames_contiguous(&mut self, count: u32, class: Class) -> Option<Frame> {
+        if self.pages.free().saturating_sub(count) <= self.floor(class) {
             return None;
         }
         let (mut first, mut length) = (0u32, 0u32);

@@ -116,7 +116,8 @@ impl Core {
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.transit));
         // A map that it showed may have come before it meanwhile.
         self.dying_unlink(map);
-        if self.maps.remove(map).is_some() {
+        if let Some(record) = self.maps.remove(map) {
+            self.uncharge_hidden(record.account.payer);
             turn.effects.push(Effect::SpaceGone(map));
         }
     }

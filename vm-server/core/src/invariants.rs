@@ -61,6 +61,7 @@ impl Core {
             self.check_map(id)?;
             entries = entries.saturating_add(map.entries());
         }
+        self.check_whole()?;
         must(
             entries == self.entries.len(),
             NIL,

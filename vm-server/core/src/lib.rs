@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`event`], [`effect`], [`machine`] | the whole interface |
 //! | [`map`], `call::vm_map` | address maps and the calls on them |
+//! | [`account`] | what maps may hold |
 //! | [`object`], [`tray`] | memory objects, their pages and pagers |
 //! | [`copy`], [`named_entry`] | memory that has a port |
 //! | [`fault`] | what a fault decides, in order |
@@ -41,7 +42,7 @@
 
 extern crate alloc;
 
-mod account;
+pub mod account;
 mod boot;
 pub mod call;
 pub mod copy;
@@ -93,10 +94,10 @@ pub struct Config {
     pub host: Option<RightId>,
     /// How long a wait on a pager may last, in nanoseconds.
     pub pager_timeout: u64,
-    /// Pages that a map may pay for.
-    pub map_pages: u32,
-    /// Entries that a map may have.
-    pub map_entries: u32,
+    /// What a map may hold that nobody set limits for.
+    pub limits: account::Limits,
+    /// What all maps together may hold.
+    pub whole: account::Whole,
     /// Free frames that clients leave for those who free frames.
     pub reserve: u32,
 }
@@ -110,13 +111,9 @@ impl Config {
             device: None,
             host: None,
             pager_timeout: 300_000_000_000,
-            map_pages: u32::MAX,
-            map_entries: 1 << 20,
-            reserve: if frame_limit / 64 < 256 {
-                frame_limit / 64
-            } else {
-                256
-            },
+            limits: account::Limits::for_frames(frame_limit),
+            whole: account::Whole::for_frames(frame_limit),
+            reserve: frame_limit / 64,
         }
     }
 }
@@ -198,6 +195,12 @@ pub struct Core {
     pub(crate) lowered: u32,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
+    /// Pages that are wired, in all maps.
+    pub(crate) wired: u64,
+    /// Hidden maps.
+    pub(crate) hidden_maps: u32,
+    /// The map whose call is being handled.
+    pub(crate) caller: Option<event::MapId>,
     /// The event is a fault, whose answer is carried out before anything else happens.
     pub(crate) answering: bool,
     pub(crate) stats: stats::Stats,
@@ -250,6 +253,9 @@ impl Core {
             collapsing: object::collapse::Candidates::NONE,
             lowered: 0,
             trays_to_fill: NIL,
+            wired: 0,
+            hidden_maps: 0,
+            caller: None,
             answering: false,
             stats: stats::Stats::default(),
         })

@@ -161,7 +161,7 @@ impl Core {
         protection: Prot,
     ) -> Result<NamedEntryId, Kern> {
         let size = object.size;
-        let object = self.objects.insert(Object {
+        let object = self.object_insert(Object {
             true_share: true,
             ..object
         })?;

@@ -13,6 +13,7 @@ use ipc_protocol::vm_map::{
 use super::vm_map::{MapCall, Outcome, done};
 use crate::call::{Message, Reply};
 use crate::event::{MapId, ObjectId, PortOf, PortRef};
+use crate::frames::Class;
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
@@ -58,7 +59,7 @@ impl Core {
             return Err(Kern::NoAccess);
         }
         let object = Object::new(Kind::Device { first }, size, Some(call.map));
-        let object = self.objects.insert(object)?;
+        let object = self.object_insert(object)?;
         let range = self.device_enter(call.map, object, size)?;
         done(vm_map::Reply::DeviceMap(DeviceMapReply {
             address: range.start(),
@@ -81,8 +82,8 @@ impl Core {
         let count = page_of(size) as u32;
         let mut object = Object::new(Kind::Internal, size, Some(call.map));
         object.strategy = ipc_abi::types::CopyStrategy::None;
-        let object = self.objects.insert(object)?;
-        let Some(first) = self.frames_contiguous(count) else {
+        let object = self.object_insert(object)?;
+        let Some(first) = self.frames_contiguous(count, Class::Client) else {
             self.object_deallocate(object);
             return Err(Kern::ResourceShortage);
         };

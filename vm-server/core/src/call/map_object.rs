@@ -50,7 +50,7 @@ impl Core {
                 let mut entry = mapping.entry(range);
                 if mapping.place.flags.contains(MapFlags::PURGABLE) {
                     let object = Object::purgeable(range.size(), call.map, false);
-                    entry.object = Some(self.objects.insert(object)?);
+                    entry.object = Some(self.object_insert(object)?);
                 }
                 let flags = mapping.place.flags;
                 self.enter_at(turn, call, entry, flags, mapping.reply(range))

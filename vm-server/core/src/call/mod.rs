@@ -138,7 +138,10 @@ impl Core {
                     rights,
                     reply,
                 };
-                self.call_map(turn, call)
+                self.caller = Some(map);
+                let answer = self.call_map(turn, call);
+                self.caller = None;
+                answer
             }
             Call::Control(control, request) => {
                 self.call_control(turn, (control, request), rights, reply)

@@ -10,6 +10,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request, VM_PROT_COPY};
 use ipc_protocol::vm_share;
+use ipc_protocol::vm_wire;
 
 use super::share;
 use crate::call::Reply;
@@ -187,7 +188,7 @@ impl Core {
         entry.permanent = flags.contains(MapFlags::PERMANENT);
         if purgeable {
             let object = Object::purgeable(size, call.map, false);
-            entry.object = Some(self.objects.insert(object)?);
+            entry.object = Some(self.object_insert(object)?);
         }
         self.enter_at(turn, call, entry, flags, allocated(range.start()))
     }
@@ -344,7 +345,10 @@ pub(super) const fn only_reads(request: &Request) -> bool {
 const fn changes_entries(request: &Request) -> bool {
     !matches!(
         request,
-        Request::VmRegion(_) | Request::VmStatistics(_) | Request::Inspect(_)
+        Request::VmRegion(_)
+            | Request::VmStatistics(_)
+            | Request::Inspect(_)
+            | Request::Wire(vm_wire::Request::VmLimits(_) | vm_wire::Request::VmSetLimits(_))
     )
 }
 

@@ -1,9 +1,10 @@
-//! The calls of `ipc_protocol::vm_wire`: wiring; and the wiring of new mappings where a map requires
+//! The calls of `ipc_protocol::vm_wire`: wiring and limits; and the wiring of new mappings where a map requires
 //! it.
 
 use ipc_abi::Kern;
 use ipc_abi::types::MapFlags;
 use ipc_protocol::vm_map::{self, Request as MapRequest};
+use ipc_protocol::vm_share;
 use ipc_protocol::vm_wire::{Reply as Wired, Request, VM_WIRE_CURRENT, VM_WIRE_FUTURE};
 use ipc_protocol::vm_wire::{VmWire, VmWireAll};
 
@@ -36,8 +37,18 @@ impl Core {
         request: Request,
     ) -> Outcome {
         let [host, ..] = call.rights;
-        self.check_host(host)?;
+        if !matches!(request, Request::VmLimits(_)) {
+            self.check_host(host)?;
+        }
         match request {
+            Request::VmLimits(_) => {
+                let limits = self.limits(call.map)?;
+                done(vm_map::Reply::Wire(Wired::VmLimits(limits)))
+            }
+            Request::VmSetLimits(args) => {
+                self.set_limits(call.map, &args)?;
+                done(vm_map::Reply::Wire(Wired::VmSetLimits(())))
+            }
             Request::VmWire(args) => self.vm_wire(turn, call, args),
             Request::VmWireAll(args) => self.vm_wire_all(turn, call, args),
         }
@@ -143,6 +154,14 @@ impl Core {
                 let [right, ..] = call.rights;
                 (self.copy_of(right).ok()?.1.pages_size(), args.flags)
             }
+            MapRequest::Share(vm_share::Request::VmRemap(args)) => {
+                let pages = Span::covering(args.source, args.size).ok()?;
+                (pages.size(), args.flags)
+            }
+            MapRequest::Share(vm_share::Request::VmRemapNew(args)) => {
+                let pages = Span::covering(args.source, args.size).ok()?;
+                (pages.size(), args.flags)
+            }
             _ => return None,
         };
         let flags = MapFlags::from_bits_retain(flags);
@@ -197,6 +216,8 @@ impl Core {
             vm_map::Reply::VmAllocate(reply) => reply.address,
             vm_map::Reply::VmMap(reply) => reply.address,
             vm_map::Reply::VmCopyout(reply) => reply.address,
+            vm_map::Reply::Share(vm_share::Reply::VmRemap(reply)) => reply.address,
+            vm_map::Reply::Share(vm_share::Reply::VmRemapNew(reply)) => reply.address,
             _ => return None,
         };
         let start = trunc_page(address);

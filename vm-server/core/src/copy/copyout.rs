@@ -63,9 +63,13 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: its limit; nothing has changed.
     pub(crate) fn copyout_check(&self, source: MapId, target: MapId) -> Result<(), Kern> {
-        let entries = self.maps.get(source).map_or(0, |map| map.entries());
+        let source = self.maps.get(source);
+        // What is charged to the destination already only moves.
+        let mine = source.is_some_and(|map| map.account.payer == Some(target));
+        let entries = source.filter(|_| !mine).map_or(0, |map| map.entries());
         let map = self.maps.get(target).ok_or(Kern::Terminated)?;
-        if map.entries().saturating_add(entries) > map.entry_limit {
+        let held = map.entries().saturating_add(map.account.hidden_entries);
+        if held.saturating_add(entries) > map.account.limits.entries {
             return Err(Kern::ResourceShortage);
         }
         Ok(())

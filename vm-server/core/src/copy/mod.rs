@@ -59,14 +59,14 @@ impl Core {
     /// A hidden map with room for `size` bytes, paid for by `payer`.
     ///
     /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or a limit.
     pub(crate) fn hidden_map(&mut self, payer: MapId, size: u64) -> Result<MapId, Kern> {
         let mut map = Map::new(0, size);
-        if let Some(payer) = self.maps.get(payer) {
-            map.entry_limit = payer.entry_limit;
-            map.page_limit = payer.page_limit;
-        }
-        self.maps.insert(map)
+        map.account = self.charge_hidden(payer)?;
+        let payer = map.account.payer;
+        self.maps
+            .insert(map)
+            .inspect_err(|_| self.uncharge_hidden(payer))
     }
 
     /// What a copy's port answers.

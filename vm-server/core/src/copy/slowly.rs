@@ -41,7 +41,7 @@ impl Core {
     /// `KERN_RESOURCE_SHORTAGE`: no record.
     pub(crate) fn slowly(&mut self, payer: MapId, size: u64) -> Result<Slowly, Kern> {
         let object = Object::new(Kind::Internal, size, Some(payer));
-        let target = self.objects.insert(object)?;
+        let target = self.object_insert(object)?;
         Ok(Slowly { cursor: 0, target })
     }
 

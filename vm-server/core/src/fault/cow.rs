@@ -31,7 +31,7 @@ impl Core {
             self.push_to_copy(turn, look, old)?;
             return Ok(self.writable(look, old, How::Alone));
         }
-        let Some(frame) = self.frame_any(Class::Client) else {
+        let Some(frame) = self.frame_any(self.class_of(look.map)) else {
             return self.out_of_frames();
         };
         if let Err(code) = self.object_add_page(look.top, look.index, frame, Flags::DIRTY) {

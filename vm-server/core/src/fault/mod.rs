@@ -23,7 +23,6 @@ use ipc_abi::types::Prot;
 
 use crate::effect::Effect;
 use crate::event::{Fault, MapId, ObjectId};
-use crate::frames::Class;
 use crate::machine::Machine;
 use crate::map::entry::Entry;
 use crate::object::Kind;
@@ -361,7 +360,7 @@ impl Core {
         if asker == Asker::Operation && !look.write() {
             return Ok(Resolved::Zero);
         }
-        let Some(frame) = self.frame_zeroed(turn, Class::Client) else {
+        let Some(frame) = self.frame_zeroed(turn, self.class_of(look.map)) else {
             return self.out_of_frames();
         };
         if let Err(code) = self.object_add_page(look.top, look.index, frame, Flags::empty()) {

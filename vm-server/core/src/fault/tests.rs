@@ -146,7 +146,7 @@ fn a_fault_waits_while_frames_are_being_freed() {
 fn a_map_over_its_page_limit_is_refused_and_no_other() {
     let mut world = World::new(64);
     let (poor, rich) = (world.map(), world.map());
-    world.core.maps.get_mut(poor).unwrap().page_limit = 2;
+    world.core.maps.get_mut(poor).unwrap().account.limits.pages = 2;
     let at = world.allocate(poor, 4 * PAGE);
     world.write(poor, at, &vec![1; 2 * PAGE as usize]).unwrap();
     assert_eq!(

@@ -110,7 +110,7 @@ impl Core {
             return Ok(Resolved::Wait(wait));
         }
         self.push_to_copy(turn, look, frame)?;
-        let Some(new) = self.frame_any(crate::frames::Class::Client) else {
+        let Some(new) = self.frame_any(self.class_of(look.map)) else {
             return self.out_of_frames();
         };
         let (precious, wired) = self

@@ -51,7 +51,8 @@ impl Core {
         self.check_shared(id)?;
         let charged = self.pages_charged_to(id);
         must(charged == map.pages, index, "a map pays for what is there")?;
-        self.check_map_wirings(id)
+        self.check_map_wirings(id)?;
+        self.check_account(id)
     }
 
     /// An entry that is in a map.

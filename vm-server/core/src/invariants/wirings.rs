@@ -1,4 +1,4 @@
-//! The rules of wiring: what entries, pages, maps and operations count of one another.
+//! The rules of wiring and of accounts: what entries, pages, maps and operations count of one another.
 
 use ipc_abi::types::CopyStrategy;
 
@@ -47,6 +47,57 @@ impl Core {
             wired.saturating_add(owed) == map.wired,
             id.index(),
             "a map is charged with what is wired",
+        )
+    }
+
+    /// What a map is charged with is what there is.
+    pub(super) fn check_account(&self, id: MapId) -> Check {
+        let Some(map) = self.maps.get(id) else {
+            return Ok(());
+        };
+        let index = id.index();
+        let (mut hidden, mut entries) = (0u32, 0u32);
+        for (_, other) in self.maps.iter() {
+            if other.account.payer == Some(id) {
+                hidden = hidden.saturating_add(1);
+                entries = entries.saturating_add(other.entries());
+            }
+        }
+        let account = &map.account;
+        must(
+            hidden == account.copies && entries == account.hidden_entries,
+            index,
+            "a map is charged with the hidden maps that it made",
+        )?;
+        let objects = self.objects.iter().filter(|(_, o)| o.charged == Some(id));
+        must(
+            objects.count() == account.objects as usize,
+            index,
+            "a map is charged with its objects",
+        )?;
+        let ops = self.ops.iter().filter(|(_, op)| op.payer == Some(id));
+        must(
+            ops.count() == account.ops as usize,
+            index,
+            "a map is charged with its operations",
+        )
+    }
+
+    /// What all maps hold together.
+    pub(super) fn check_whole(&self) -> Check {
+        let wired = self
+            .maps
+            .iter()
+            .fold(0u64, |sum, (_, map)| sum.saturating_add(map.wired));
+        must(wired == self.wired, 0, "wired pages are counted in all")?;
+        let hidden = self
+            .maps
+            .iter()
+            .filter(|(_, map)| map.account.payer.is_some());
+        must(
+            hidden.count() == self.hidden_maps as usize,
+            0,
+            "hidden maps are counted",
         )
     }
 

@@ -19,11 +19,11 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
     pub(crate) fn entry_insert(&mut self, entry: Entry) -> Result<Link, Kern> {
+        self.charge_entry(entry.map)?;
+        let inserted = self.entries.insert(entry);
+        let inserted = inserted.inspect_err(|_| self.uncharge_entry(entry.map))?;
+        let link = Link(inserted.index());
         let map = self.maps.get_mut(entry.map).ok_or(Kern::Terminated)?;
-        if map.tree.len() >= map.entry_limit {
-            return Err(Kern::ResourceShortage);
-        }
-        let link = Link(self.entries.insert(entry)?.index());
         map.tree.insert(&mut self.entries, link);
         map.size = map.size.saturating_add(entry.size());
         self.entry_link(link.0);
@@ -35,6 +35,7 @@ impl Core {
         self.entry_unlink(link.0);
         let id = self.entries.id_at(link.0)?;
         let entry = *self.entries.get(id)?;
+        self.uncharge_entry(entry.map);
         if let Some(map) = self.maps.get_mut(entry.map) {
             map.tree.remove(&mut self.entries, link);
             map.size = map.size.saturating_sub(entry.size());

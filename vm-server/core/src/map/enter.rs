@@ -30,13 +30,17 @@ impl Core {
     /// # Errors
     /// `KERN_NO_ACCESS`: the map is sealed. `KERN_NO_SPACE`: no hole fits; or the fixed address violates the mask. `KERN_INVALID_ADDRESS`:
     /// the fixed range does not lie inside the map. `KERN_NO_SPACE`: it is taken (rule 87).
+    /// `KERN_RESOURCE_SHORTAGE`: more bytes than the map may have; with OVERWRITE that is seen when it
+    /// is known what goes.
     pub(crate) fn map_place(&self, map: MapId, place: Place) -> Result<Span, Kern> {
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
         if self.map_is_sealed(map) {
             return Err(Kern::NoAccess);
         }
         if place.flags.contains(MapFlags::ANYWHERE) {
-            return self.map_hole(map, place);
+            let range = self.map_hole(map, place)?;
+            self.check_size(map, place.size, 0)?;
+            return Ok(range);
         }
         if place.address & place.mask != 0 {
             return Err(Kern::NoSpace);
@@ -45,9 +49,13 @@ impl Core {
         if range.start() < record.min() || range.end() > record.max() {
             return Err(Kern::InvalidAddress);
         }
-        if !place.flags.contains(MapFlags::OVERWRITE) && !self.map_is_free(map, range) {
+        if place.flags.contains(MapFlags::OVERWRITE) {
+            return Ok(range);
+        }
+        if !self.map_is_free(map, range) {
             return Err(Kern::NoSpace);
         }
+        self.check_size(map, place.size, 0)?;
         Ok(range)
     }
 

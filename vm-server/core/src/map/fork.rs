@@ -55,9 +55,8 @@ impl Core {
     pub(crate) fn map_child(&mut self, parent: MapId) -> Result<MapId, Kern> {
         let like = self.maps.get(parent).ok_or(Kern::Terminated)?;
         let mut child = Map::new(like.min(), like.max());
-        child.page_limit = like.page_limit;
-        child.entry_limit = like.entry_limit;
         child.jit = like.jit;
+        child.account = self.account_of_child(parent);
         let child = self.maps.insert(child)?;
         match self.reserve_like(parent, child) {
             Ok(()) => Ok(child),

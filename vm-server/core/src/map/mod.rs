@@ -32,6 +32,7 @@ pub mod wire;
 use ipc_abi::types::Prot;
 
 use crate::Core;
+use crate::account::Account;
 use crate::event::MapId;
 use crate::machine::{Machine, Revoke};
 use crate::op::wait::List;
@@ -51,16 +52,14 @@ pub struct Map {
     pub(crate) hit: u32,
     /// Bytes mapped.
     pub size: u64,
-    /// Pages of internal objects that this map pays for, and how many it may.
+    /// Pages of internal objects that this map pays for.
     pub pages: u32,
-    /// See `pages`.
-    pub page_limit: u32,
     /// What else is counted.
     pub counts: counts::Counts,
-    /// Most entries that it may have.
-    pub entry_limit: u32,
     /// Memory may be written and executed at the same time (amendment A9).
     pub jit: bool,
+    /// What else it is charged with, and its limits.
+    pub account: Account,
     /// An operation holds the operation lock.
     pub locked: bool,
     /// Calls that wait for the operation lock.
@@ -104,9 +103,8 @@ impl Map {
                 volatile: 0,
                 volatile_size: 0,
             },
-            page_limit: u32::MAX,
-            entry_limit: u32::MAX,
             jit: true,
+            account: Account::NEW,
             locked: false,
             waiting: List::EMPTY,
             transit: List::EMPTY,

@@ -92,7 +92,8 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_PROTECTION_FAILURE`: the slots of a tray lie in the range, or permanent entries of a map
-    /// that it shows. `KERN_RESOURCE_SHORTAGE`: no records for the cuts at its ends. Nothing has
+    /// that it shows. `KERN_RESOURCE_SHORTAGE`: no records for the cuts at its ends, or more bytes than
+    /// the map may have. Nothing has
     /// changed; a successor is given up. `KERN_NO_SPACE`: a permanent entry is in the way of something
     /// else, and has lost its rights.
     pub(crate) fn remove_step<M: Machine>(
@@ -118,6 +119,15 @@ impl Core {
                 Ok(()) if work.walk.is_blocked() => return Progress::Transit(work.walk.map),
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
+            }
+            let (map, range) = (work.walk.map, work.walk.range);
+            if work.replaces
+                && let Err(code) = self.check_size(map, range.size(), work.walk.covered())
+            {
+                for end in [range.start(), range.end()] {
+                    self.simplify_at(map, end);
+                }
+                return self.remove_refused(work, code);
             }
         }
         if work.barred {

@@ -504,7 +504,14 @@ fn only_taking_rights_away_revokes() {
 fn a_call_that_finds_no_record_changes_nothing() {
     let mut bench = Bench::new(MIN, MAX);
     bench.allocate(MIN, 8 * PAGE, 0).unwrap();
-    bench.core.maps.get_mut(bench.map).unwrap().entry_limit = 2;
+    bench
+        .core
+        .maps
+        .get_mut(bench.map)
+        .unwrap()
+        .account
+        .limits
+        .entries = 2;
     let before = bench.picture();
     let shortage = Err(Kern::ResourceShortage);
     // Each needs two cuts, and there is one record.

@@ -124,9 +124,7 @@ impl Core {
         if entry.wired == 1 {
             self.pages_unwire(&entry, to);
             let pages = self.pages_to_wire(&entry, to);
-            if let Some(map) = self.maps.get_mut(entry.map) {
-                map.wired = map.wired.saturating_sub(pages);
-            }
+            self.uncharge_wired(entry.map, pages);
         }
         to
     }
@@ -153,9 +151,7 @@ impl Core {
         }
         self.pages_unwire(&entry, end);
         let pages = self.pages_to_wire(&entry, end);
-        if let Some(map) = self.maps.get_mut(entry.map) {
-            map.wired = map.wired.saturating_sub(pages);
-        }
+        self.uncharge_wired(entry.map, pages);
         if let Some(entry) = self.entries.at_mut(link.0) {
             entry.wired = 0;
             entry.user_wired = 0;

@@ -39,6 +39,8 @@ pub(crate) struct Walk {
     through: bool,
     /// The check pass met an entry in transition.
     blocked: bool,
+    /// Bytes of the range that the check pass has found mapped.
+    covered: u64,
 }
 
 /// Whether entries need to touch each other.
@@ -61,6 +63,7 @@ impl Walk {
             cut: false,
             whole: false,
             blocked: false,
+            covered: 0,
             through: false,
         }
     }
@@ -85,6 +88,11 @@ impl Walk {
     /// Whether the check pass met an entry in transition, and is at its beginning again.
     pub(crate) const fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Bytes of the range that were mapped when the check pass ended.
+    pub(crate) const fn covered(&self) -> u64 {
+        self.covered
     }
 
     /// Bytes that this pass has still to go.
@@ -136,6 +144,7 @@ impl Core {
                     cursor: walk.range.start(),
                     cut: false,
                     blocked: true,
+                    covered: 0,
                     ..*walk
                 };
                 return Ok(());
@@ -158,6 +167,9 @@ impl Core {
                 look(entry)?;
                 walk.cursor = entry.end;
             }
+            let end = entry.end.min(walk.range.end());
+            let covered = end.saturating_sub(entry.start.max(walk.range.start()));
+            walk.covered = walk.covered.saturating_add(covered);
             link = entry.hooks.next;
         }
         if walk.is_done() {

@@ -443,11 +443,11 @@ impl Core {
             return;
         };
         map.wires.retain(|op| me != Some(What::Op(*op)));
-        map.wired = map.wired.saturating_sub(work.owed);
-        work.owed = 0;
         if let (None, Subject::Current { future: true }) = (work.failed, work.subject) {
             map.wiring_required = true;
         }
+        self.uncharge_wired(id, work.owed);
+        work.owed = 0;
         self.map_changed(id);
         self.wake_all(|core| core.maps.get_mut(id).map(|map| &mut map.transit));
     }

@@ -37,7 +37,7 @@ impl Core {
         let payer = record.payer.and_then(|id| self.maps.get_mut(id));
         let is_external = record.pager.is_some();
         if let Some(map) = &payer
-            && map.pages >= map.page_limit
+            && map.pages >= map.account.limits.pages
             && !is_external
         {
             return Err(Kern::ResourceShortage);

@@ -256,6 +256,7 @@ impl Core {
     /// Takes the record of an object that nothing leads to any more.
     fn object_remove(&mut self, id: ObjectId) {
         self.collapse_forget(id);
+        self.uncharge_object(id);
         self.objects.remove(id);
     }
 

@@ -76,6 +76,8 @@ pub struct Object {
     pub purgeable: purgeable::Purgeable,
     /// Whose page limit its own pages count against; of a pager's object, whose statistics.
     pub payer: Option<MapId>,
+    /// Whose account it was charged to as a record.
+    pub(crate) charged: Option<MapId>,
     /// First of the entries that map it, linked by `Entry::object_next`.
     pub entries: u32,
     /// The next of them to lose WRITE, or [`life::NOT_LISTED`]: see [`lower`].
@@ -115,6 +117,7 @@ impl Object {
             pager: None,
             purgeable: purgeable::Purgeable::DENY,
             payer,
+            charged: None,
             entries: NIL,
             lowering: life::NOT_LISTED,
             shadows: NIL,

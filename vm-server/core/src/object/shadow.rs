@@ -154,7 +154,7 @@ impl Core {
     pub(crate) fn entry_own_object(&mut self, link: u32) -> Result<ObjectId, Kern> {
         let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
         let object = Object::new(Kind::Internal, entry.size(), Some(entry.map));
-        let id = self.objects.insert(object)?;
+        let id = self.object_insert(object)?;
         self.entry_set_object(link, Some(id), 0, false);
         Ok(id)
     }
@@ -180,9 +180,7 @@ impl Core {
             }
             return Ok(old);
         }
-        let new = self
-            .objects
-            .insert(Object::new(Kind::Internal, size, Some(map)))?;
+        let new = self.object_insert(Object::new(Kind::Internal, size, Some(map)))?;
         self.entry_set_object(link, Some(new), 0, false);
         self.shadow_link(new, old, offset);
         Ok(new)

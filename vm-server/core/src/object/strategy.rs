@@ -180,9 +180,7 @@ impl Core {
             .and_then(|copy| self.objects.get(copy))
             .map_or(0, |copy| copy.size);
         let payer = self.payer_of(source);
-        let copy = self
-            .objects
-            .insert(Object::new(Kind::Internal, size.max(covered), payer))?;
+        let copy = self.object_insert(Object::new(Kind::Internal, size.max(covered), payer))?;
         self.object_reference(source);
         self.shadow_link(copy, source, 0);
         if let Some(older) = old {

@@ -124,6 +124,8 @@ pub struct Op {
     pub holds: Option<MapId>,
     /// Its waiter.
     pub waiter: u32,
+    /// Whose account it is charged to.
+    pub payer: Option<MapId>,
     /// What it maps is to be wired before it is answered.
     pub wish: Option<Wish>,
 }
@@ -142,13 +144,16 @@ impl Core {
         now: Time,
     ) -> Result<Id<Op>, Kern> {
         self.waiters.reserve_one()?;
-        let id = self.ops.insert(Op {
+        let payer = self.charge_op()?;
+        let inserted = self.ops.insert(Op {
             verb,
             reply,
             holds,
             waiter: NIL,
+            payer,
             wish: None,
-        })?;
+        });
+        let id = inserted.inspect_err(|_| self.uncharge_op(payer))?;
         let waiter = self.waiter_new(What::Op(id), reply, now);
         let waiter = waiter.inspect_err(|_| {
             self.ops.remove(id);
@@ -335,6 +340,7 @@ impl Core {
 
     pub(crate) fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
         let op = self.ops.remove(id)?;
+        self.uncharge_op(op.payer);
         self.waiter_free(op.waiter);
         if let Some(map) = op.holds {
             self.map_unlock(map);

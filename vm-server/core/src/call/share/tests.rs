@@ -289,7 +289,14 @@ fn a_map_that_may_not_have_enough_entries_gets_none() {
     }
     let source = bench.map;
     bench.map = other_map(&mut bench);
-    bench.core.maps.get_mut(bench.map).unwrap().entry_limit = 3;
+    bench
+        .core
+        .maps
+        .get_mut(bench.map)
+        .unwrap()
+        .account
+        .limits
+        .entries = 3;
     let said = remap_from(&mut bench, PortOf::Map(source), any(A, 4 * PAGE, false));
     assert_eq!(said, Err(Kern::ResourceShortage));
     assert_eq!(bench.core.maps.get(bench.map).unwrap().size, 0);

@@ -188,7 +188,7 @@ fn wired_memory_is_resident_translated_and_stays_one_entry() {
 
 #[test]
 fn shared_memory_is_one_entry_again_too() {
-    let mut world = world(512);
+    let mut world = world(1024);
     let map = world.map();
     let at = world.allocate(map, 150 * PAGE);
     let request = vm_map::VmInherit {
@@ -704,10 +704,12 @@ fn memory_unmapped_wired_is_zeroed_for_whoever_else_sees_it() {
     world.write(map, at, &[7]).unwrap();
     world.write(map, at + PAGE, &[8]).unwrap();
     wire(&mut world, map, at, PAGE, RW).unwrap();
-    for address in [at, at + PAGE] {
-        let link = world.core.map_lookup(map, address).unwrap();
-        world.core.entries.at_mut(link.0).unwrap().zero_wired = true;
-    }
+    let request = vm_map::VmBehaviorSet {
+        address: at,
+        size: 2 * PAGE,
+        behavior: 7,
+    };
+    plain(&mut world, map, Request::VmBehaviorSet(request)).unwrap();
     world.deallocate(map, at, 2 * PAGE);
     let mut bytes = [1; 2];
     world.read(child, at, &mut bytes[..1]).unwrap();
@@ -747,4 +749,38 @@ fn many_wirings_of_one_map_take_turns() {
     }
     wire(&mut world, map, at, 20 * PAGE, Prot::NONE).unwrap();
     assert_eq!(entry(&world, map, at).size(), 20 * PAGE);
+}
+
+#[test]
+fn what_is_remapped_is_wired_where_that_is_required() {
+    let mut world = world(256);
+    let map = world.map();
+    let source = world.allocate(map, 3 * PAGE);
+    world.write(map, source + PAGE, &[9]).unwrap();
+    wire_all(&mut world, map, VM_WIRE_FUTURE).unwrap();
+    for copy in [false, true] {
+        let mut rights = NO_RIGHTS;
+        rights[0] = PortRef::Own(PortOf::Map(map));
+        let request = ipc_protocol::vm_share::VmRemap {
+            address: 0,
+            size: 3 * PAGE,
+            mask: 0,
+            flags: MapFlags::ANYWHERE.bits(),
+            source,
+            copy,
+            inheritance: 1,
+        };
+        let request = Request::Share(ipc_protocol::vm_share::Request::VmRemap(request));
+        let Ok(Reply {
+            message:
+                Message::Map(vm_map::Reply::Share(ipc_protocol::vm_share::Reply::VmRemap(reply))),
+            ..
+        }) = world.call(map, request, rights)
+        else {
+            panic!("it is refused");
+        };
+        assert_eq!(wirings(&world, map, reply.address), 1);
+        assert_eq!(translated(&world, map, reply.address, 3, RW), 3);
+    }
+    assert_eq!(wirings(&world, map, source), 0);
 }

@@ -112,7 +112,7 @@ fn a_fork_that_fails_leaves_no_child_and_the_parent_as_it_was() {
     let before = bench.picture();
     let entries = bench.core.entries.len();
     // Room for half of them.
-    bench.core.maps.get_mut(map).unwrap().entry_limit = 50;
+    bench.core.maps.get_mut(map).unwrap().account.limits.entries = 50;
     assert_eq!(bench.fork(), Err(Kern::ResourceShortage));
     bench.settle();
     assert_eq!(bench.picture(), before);
@@ -128,6 +128,8 @@ fn a_fork_that_fails_leaves_no_child_and_the_parent_as_it_was() {
 fn a_large_fork_takes_steps_and_holds_up_other_calls_only() {
     const N: u64 = 60_000;
     let mut bench = Bench::new(PAGE, PAGE * 4 * N);
+    // More than a machine of this size gives its clients.
+    bench.core.config.whole.entries = u32::MAX;
     let map = bench.map;
     for n in 0..N {
         bench
