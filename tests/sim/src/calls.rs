@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Advice, Inherit, MapFlags, Prot};
-use ipc_protocol::vm_advice;
 use ipc_protocol::vm_map::{self, Request};
+use ipc_protocol::{vm_advice, vm_wire};
 use vm_core::event::{PortOf, PortRef};
 
 use crate::flat::{self, Bytes, Cell, Mapped, PAGE, Space};
-use crate::schedule::Sim;
+use crate::schedule::{HOST, Sim};
 
 const BYTES: u64 = PAGE as u64;
 
@@ -104,6 +104,10 @@ pub enum Call {
     Behave(u64, u64, u32),
     /// vm_purgable_control of what is at a page: control, state.
     Purge(u64, u32, u32),
+    /// vm_wire of pages for an access; for none: unwire.
+    Wire(u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
+    /// vm_wire_all with flags.
+    WireAll(u32),
     /// vm_map of a pager's object from a page on, or of anonymous memory.
     Map(Place, Option<(usize, u64)>),
     /// vm_copy: from, to, size in bytes.
@@ -264,6 +268,11 @@ impl Pending {
         matches!(self.call, Call::Write(..)) && self.reads.iter().any(written)
     }
 
+    /// Whether who changes what it looks at waits for it to end.
+    const fn is_waited_for(&self) -> bool {
+        matches!(self.call, Call::Wire(..) | Call::WireAll(_))
+    }
+
     fn conflicts(&self, other: &Pending) -> bool {
         let cells = |writes: &[Cell], other: &Pending| {
             writes.iter().any(|cell| {
@@ -273,7 +282,7 @@ impl Pending {
         };
         let moves = |one: &Pending, other: &Pending| one.anywhere && other.concerns(one.client);
         meet(&self.changes, &other.changes)
-            || meet(&self.changes, &other.looks)
+            || !other.is_waited_for() && meet(&self.changes, &other.looks)
             || meet(&self.looks, &other.changes)
             || cells(&self.writes, other)
             || cells(&other.writes, self)
@@ -344,6 +353,16 @@ impl Call {
                     state,
                 }),
             ),
+            Call::Wire(start, count, access) => {
+                Request::Wire(vm_wire::Request::VmWire(vm_wire::VmWire {
+                    address: start * BYTES,
+                    size: count * BYTES,
+                    access: u32::from(access.bits()),
+                }))
+            }
+            Call::WireAll(flags) => {
+                Request::Wire(vm_wire::Request::VmWireAll(vm_wire::VmWireAll { flags }))
+            }
             Call::Map(place, None) => place.request(0),
             Call::Map(place, Some((_, index))) => place.request(index),
             Call::MapCopy(_, index, place) | Call::MapEntry(_, index, place) => {
@@ -401,6 +420,7 @@ impl Call {
                 let port = sim.pagers.files[file].port;
                 sim.world.right_to(port)
             }
+            Call::Wire(..) | Call::WireAll(_) => sim.world.right_to(HOST),
             Call::ReadOverwrite(_, other, ..) => PortRef::Own(PortOf::Map(sim.clients[other].map)),
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 PortRef::Own(sim.held(number).port)
@@ -511,6 +531,11 @@ impl Sim {
         let right = call.right(self);
         let map = self.clients[client].map;
         let token = self.world.call(map, request, right);
+        if let Call::WireAll(flags) = call
+            && flags & vm_wire::VM_WIRE_FUTURE != 0
+        {
+            self.clients[client].wires = true;
+        }
         if let Call::Behave(_, _, how) = call
             && (how == Advice::Free as u32 || how == Advice::Reusable as u32)
         {

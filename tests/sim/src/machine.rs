@@ -32,6 +32,8 @@ pub struct Translation {
 struct Space {
     pages: BTreeMap<u64, Translation>,
     epoch: u64,
+    /// Its task has ended: nobody uses its translations any more, and none is entered.
+    ended: bool,
 }
 
 /// Something that is wrong with the machine on purpose, to see that it is found.
@@ -79,7 +81,7 @@ impl Model {
     /// Enters translations, unless they are out of date.
     pub fn enter(&mut self, enter: &Enter) {
         let space = self.spaces.entry(enter.map.to_word()).or_default();
-        if enter.epoch < space.epoch {
+        if space.ended || enter.epoch < space.epoch {
             return;
         }
         for (page, frame) in (enter.address >> 12..).zip(enter.frames()) {
@@ -148,6 +150,13 @@ impl Model {
         space
             .into_iter()
             .flat_map(|space| space.pages.iter().map(|(page, to)| (*page, *to)))
+    }
+
+    /// The task of an address space has ended.
+    pub fn end(&mut self, map: MapId) {
+        let space = self.spaces.entry(map.to_word()).or_default();
+        space.ended = true;
+        space.pages.clear();
     }
 
     /// The address space is gone.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ipc_abi::Kern;
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
-use vm_core::event::{Event, MapId, PortOf, Token};
+use vm_core::event::{Event, MapId, PortOf, RightId, Token};
 
 use crate::Random;
 use crate::action::{Action, Operation};
@@ -28,6 +28,8 @@ use crate::world::{Arrival, World};
 
 /// Page number of the lowest page that tasks use.
 pub const BASE: u64 = ipc_abi::layout::USER_MIN / PAGE as u64;
+/// The host control port.
+pub const HOST: RightId = RightId(1);
 /// Threads of a task.
 const THREADS: usize = 2;
 
@@ -40,6 +42,8 @@ pub struct Client {
     pub space: Space,
     /// It has begun, and not ended.
     pub alive: bool,
+    /// It has asked that what it maps be wired.
+    pub wires: bool,
 }
 
 /// What a thread is about.
@@ -101,6 +105,7 @@ impl Sim {
         let kind = setup.kind;
         let mut config = Config::for_frames(kind.frames);
         config.pager_timeout = 1_000_000;
+        config.host = Some(HOST);
         let mut world = World::new(config, setup.unkind, how.care);
         world.verbose = how.verbose;
         world.model.flaw = how.flaw;
@@ -144,6 +149,7 @@ impl Sim {
                 map: self.host,
                 space: Space::default(),
                 alive: false,
+                wires: false,
             });
             let touch = Touch::Nothing;
             self.threads.extend([Thread { client, touch }; THREADS]);
@@ -152,6 +158,7 @@ impl Sim {
             map,
             space,
             alive: true,
+            wires: false,
         };
     }
 

@@ -189,6 +189,9 @@ impl World {
         if self.verbose {
             println!("{:>6} {event:x?}", self.events);
         }
+        if let Event::TaskEnded(map) = event {
+            self.model.end(map);
+        }
         let before = self.model.work;
         let mut turn = Turn {
             now: self.now,

@@ -51,11 +51,28 @@ impl Sim {
                 );
                 // A part may have been written.
                 plan.lose();
+                self.unmap_unwired(&plan);
             }
             (Err(expected), Ok(_)) => panic!(
                 "client {}: {:?} succeeds instead of {expected:?}",
                 plan.client, plan.call
             ),
+        }
+    }
+
+    /// What could not be wired goes again, and what was there before does not come back (amendment
+    /// A8): the one case in which the core is asked what there is.
+    fn unmap_unwired(&mut self, plan: &Pending) {
+        let client = &mut self.clients[plan.client];
+        if !client.wires {
+            return;
+        }
+        for (_, start, count) in &plan.changes {
+            for page in *start..start + count {
+                if self.world.core.entry_at(client.map, page).is_none() {
+                    client.space.unmap(page, 1);
+                }
+            }
         }
     }
 
@@ -84,7 +101,7 @@ impl Sim {
                     cell.borrow_mut().clear();
                 }
             }
-            (Call::Behave(..) | Call::Msync(..), _) => {}
+            (Call::Behave(..) | Call::Msync(..) | Call::Wire(..) | Call::WireAll(_), _) => {}
             (Call::Purge(page, control, state), reply) => {
                 let vm_map::Reply::Advice(vm_advice::Reply::VmPurgableControl(reply)) = reply
                 else {

@@ -46,7 +46,12 @@ impl Choice<'_> {
             }
             35..37 => Call::Behave(start, count, self.random.below(13) as u32),
             37 => self.random_purge(client, start),
-            38..40 => Call::Msync(start, count, self.random_sync()),
+            38 if self.random.once_in(12) => Call::WireAll(self.random.below(4) as u32),
+            38 => {
+                let accesses = [Prot::NONE, Prot::READ, Prot::DEFAULT, Prot::DEFAULT];
+                Call::Wire(start, count, self.random.pick(&accesses).unwrap())
+            }
+            39..40 => Call::Msync(start, count, self.random_sync()),
             40..50 => {
                 let files = sim.pagers.mapped as u64;
                 let place = self.random_place(true);

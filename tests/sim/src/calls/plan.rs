@@ -16,6 +16,19 @@ impl Sim {
             Call::Deallocate(start, count) => plan.changes.push((client, start, count)),
             Call::Inherit(start, count, _) => plan.changes.push((client, start, count)),
             Call::Behave(start, count, how) => self.plan_advice(&mut plan, (start, count), how),
+            Call::Wire(start, count, access) => {
+                plan.looks.push((client, start, count));
+                let space = self.space(client);
+                plan.asks = space.cells(start, count);
+                plan.expect = match access.is_empty() {
+                    true => space.check(start, 1, |_| true),
+                    false => space.check(start, count, |m| m.protection.contains(access)),
+                };
+            }
+            Call::WireAll(_) => {
+                plan.looks.push((client, 0, u64::MAX / 2));
+                plan.asks = self.space(client).cells(0, u64::MAX / 2);
+            }
             Call::Purge(page, control, state) => self.plan_purge(&mut plan, page, control, state),
             Call::Protect(start, count, _, to) => {
                 plan.expect = self
@@ -63,6 +76,8 @@ impl Sim {
                     ..Place::DEFAULT
                 };
                 self.plan_place(&mut plan, place);
+                // It may have to be wired.
+                plan.asks = self.held(number).cells.clone();
             }
             Call::MapCopy(number, index, place) => {
                 let cells = self.held(number).cells.clone();

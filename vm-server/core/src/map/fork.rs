@@ -135,6 +135,19 @@ impl Core {
                     break;
                 }
             };
+            if entry.start < work.cursor {
+                // While nothing was held it was joined with what the child has already.
+                if entry.in_transition {
+                    self.op_park(turn, waiter, WaitOn::InTransition(work.parent));
+                    outcome = Ok(Progress::Wait);
+                    break;
+                }
+                if let Err(code) = self.map_clip(work.parent, work.cursor) {
+                    outcome = Err(code);
+                    break;
+                }
+                continue;
+            }
             match self.fork_entry(turn, work, link, waiter) {
                 Ok(Forked::Done(lower)) => {
                     if lower {
@@ -329,5 +342,7 @@ impl Fork {
     }
 }
 
+#[cfg(test)]
+mod joined;
 #[cfg(test)]
 mod tests;
