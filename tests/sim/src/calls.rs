@@ -13,7 +13,7 @@ pub(crate) use choose::Choice;
 use serde::{Deserialize, Serialize};
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Advice, Inherit, MapFlags, Prot};
+use ipc_abi::types::{Advice, Inherit, MapFlags, Prot, purgeable};
 use ipc_protocol::vm_map::{self, Request};
 use ipc_protocol::{vm_advice, vm_wire};
 use vm_core::event::{PortOf, PortRef};
@@ -154,6 +154,8 @@ pub struct Pending {
     expect: Result<(), Kern>,
     /// A refusal that is as good, because it depends on what the flat model does not know.
     tolerate: Option<Kern>,
+    /// Who came later changes what it looks at, and may have been first.
+    overtaken: bool,
     reads: Vec<Cell>,
     writes: Vec<Cell>,
     /// Pages whose pagers have something to do with it.
@@ -188,6 +190,7 @@ impl Pending {
             name,
             expect: Ok(()),
             tolerate: None,
+            overtaken: false,
             reads: Vec::new(),
             writes: Vec::new(),
             asks: Vec::new(),
@@ -531,6 +534,14 @@ impl Sim {
         let right = call.right(self);
         let map = self.clients[client].map;
         let token = self.world.call(map, request, right);
+        for other in self.pending.values_mut() {
+            other.overtaken |= meet(&plan.changes, &other.looks);
+        }
+        if let Call::Purge(page, purgeable::SET_STATE, _) = call
+            && plan.expect.is_ok()
+        {
+            self.set_volatile(client, page, |content| content.volatile = true);
+        }
         if let Call::WireAll(flags) = call
             && flags & vm_wire::VM_WIRE_FUTURE != 0
         {

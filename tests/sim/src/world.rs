@@ -454,6 +454,12 @@ impl World {
         self.post(Event::NoSenders { port, made });
     }
 
+    /// Whether a right was made to one of the server's ports that is not gone.
+    #[must_use]
+    pub fn is_port(&self, port: PortOf) -> bool {
+        self.made.contains_key(&port.to_payload())
+    }
+
     /// Takes what has arrived first.
     pub fn arrival(&mut self) -> Option<Arrival> {
         self.arrivals.pop_front()

@@ -8,7 +8,7 @@ use vm_core::effect::Answer;
 use vm_core::event::PortOf;
 
 use super::{BYTES, Call, Entry, Held, Kind, Pending, Place, pages};
-use crate::flat::{self, Bytes, Cell, PAGE, Space};
+use crate::flat::{self, Bytes, Cell, Content, PAGE, Space};
 use crate::schedule::{BASE, Sim};
 
 fn fresh(count: u64) -> Vec<Cell> {
@@ -33,6 +33,8 @@ impl Sim {
             }
             (Err(expected), Err(code)) if expected == code => {}
             (_, Err(code)) if plan.tolerate == Some(code) => {}
+            (_, Err(Kern::InvalidAddress | Kern::ProtectionFailure)) | (Err(_), Ok(_))
+                if plan.overtaken => {}
             (_, Err(code)) => {
                 let failed = code == Kern::MemoryError
                     && [&plan.reads, &plan.writes, &plan.asks]
@@ -52,6 +54,11 @@ impl Sim {
                 // A part may have been written.
                 plan.lose();
                 self.unmap_unwired(&plan);
+                if let Call::CopyOut(number, _) = plan.call
+                    && !self.world.is_port(self.held(number).port)
+                {
+                    self.forget_copy(self.held(number).port);
+                }
             }
             (Err(expected), Ok(_)) => panic!(
                 "client {}: {:?} succeeds instead of {expected:?}",
@@ -218,21 +225,27 @@ impl Sim {
 
     /// Purgeable memory has another state than before.
     fn purge(&mut self, client: usize, page: u64, (before, now): (u32, u32)) {
+        let (before, now) = (before & purgeable::STATE_MASK, now & purgeable::STATE_MASK);
+        self.set_volatile(client, page, |content| {
+            // What went while it was volatile nobody knows: it may have been written again.
+            content.lost |= before == purgeable::EMPTY;
+            content.volatile = now != purgeable::NONVOLATILE;
+        });
+    }
+
+    /// Changes what is known of all pages of the purgeable memory that a page is of.
+    pub(super) fn set_volatile(&self, client: usize, page: u64, change: impl Fn(&mut Content)) {
         let mapped = self.space(client).get(page);
         let group = mapped.and_then(|mapped| mapped.cell.borrow().purgeable);
-        let (before, now) = (before & purgeable::STATE_MASK, now & purgeable::STATE_MASK);
         assert!(group.is_some(), "page {page:#x} is not purgeable");
         let mapped = self.clients.iter().flat_map(|client| client.space.iter());
         let mapped = mapped.map(|(_, mapped)| &mapped.cell);
         let named = self.entries.iter().flat_map(|entry| entry.cells.iter());
         for cell in mapped.chain(named) {
             let mut content = cell.borrow_mut();
-            if content.purgeable != group {
-                continue;
+            if content.purgeable == group {
+                change(&mut content);
             }
-            // What went while it was volatile nobody knows: it may have been written again.
-            content.lost |= before == purgeable::EMPTY;
-            content.volatile = now != purgeable::NONVOLATILE;
         }
     }
 
