@@ -43,13 +43,8 @@ impl Core {
             next: NIL,
             prev: NIL,
         };
-        let id = self.waiters.insert(waiter)?;
-        let index = id.index();
-        let added = self.tokens.add(&mut self.nodes, &mut self.waiters, index);
-        if let Err(code) = added {
-            self.waiters.remove(id);
-            return Err(code);
-        }
+        let index = self.waiters.insert(waiter)?.index();
+        self.tokens.add(&mut self.nodes, &mut self.waiters, index);
         self.age_link(index);
         Ok(index)
     }

@@ -86,19 +86,35 @@ pub struct Waiter {
 
 /// The waiters by token. A token's low bits are the kernel's slot of the thread, which has one call or
 /// fault out: so a place has one waiter, and the tree is as large as there are threads that wait.
-#[derive(Debug, Default)]
-pub struct Tokens(Tree);
+///
+/// Who has made sure of a waiter's record must get one, so adding cannot fail: those for whom there
+/// is no node stand in a list of their own.
+#[derive(Debug)]
+pub struct Tokens {
+    places: Tree,
+    /// First of those for whom there was no node.
+    apart: u32,
+}
+
+impl Default for Tokens {
+    fn default() -> Tokens {
+        Tokens::EMPTY
+    }
+}
 
 /// Bits of a token that find its place.
 const TOKEN_BITS: u64 = (1 << 20) - 1;
 
 impl Tokens {
     /// Nobody waits.
-    pub const EMPTY: Tokens = Tokens(Tree::EMPTY);
+    pub const EMPTY: Tokens = Tokens {
+        places: Tree::EMPTY,
+        apart: NIL,
+    };
 
     /// The first waiter of a token's place.
     fn first(&self, nodes: &Nodes, token: Token) -> u32 {
-        match self.0.get(nodes, token.0.get() & TOKEN_BITS) {
+        match self.places.get(nodes, token.0.get() & TOKEN_BITS) {
             Slot::Pending(index) => index,
             _ => NIL,
         }
@@ -110,28 +126,21 @@ impl Tokens {
         } else {
             Slot::Pending(index)
         };
-        self.0.set(nodes, token.0.get() & TOKEN_BITS, slot)
+        self.places.set(nodes, token.0.get() & TOKEN_BITS, slot)
     }
 
     /// Adds a waiter by its token.
-    ///
-    /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: no node; nothing has changed.
-    pub(crate) fn add(
-        &mut self,
-        nodes: &mut Nodes,
-        waiters: &mut Waiters,
-        index: u32,
-    ) -> Result<(), Kern> {
+    pub(crate) fn add(&mut self, nodes: &mut Nodes, waiters: &mut Waiters, index: u32) {
         let Some(token) = waiters.at(index).and_then(|waiter| waiter.token) else {
-            return Ok(());
+            return;
         };
-        let next = self.first(nodes, token);
-        self.set_first(nodes, token, index)?;
+        let mut next = self.first(nodes, token);
+        if self.set_first(nodes, token, index).is_err() {
+            next = core::mem::replace(&mut self.apart, index);
+        }
         if let Some(waiter) = waiters.at_mut(index) {
             waiter.token_next = next;
         }
-        Ok(())
     }
 
     /// Takes a waiter out; it is nobody's from now on.
@@ -143,32 +152,43 @@ impl Tokens {
         let Some(token) = waiter.token.take() else {
             return;
         };
-        let mut at = self.first(nodes, token);
-        if at == index {
+        let first = self.first(nodes, token);
+        if first == index {
             // The slot is in use: this needs no node.
             let _ = self.set_first(nodes, token, next);
-            return;
-        }
-        while let Some(waiter) = waiters.at_mut(at) {
-            if waiter.token_next == index {
-                waiter.token_next = next;
-                return;
-            }
-            at = waiter.token_next;
+        } else if self.apart == index {
+            self.apart = next;
+        } else if !unchain(waiters, first, index, next) {
+            unchain(waiters, self.apart, index, next);
         }
     }
 
     /// The waiter of a token.
     pub(crate) fn find(&self, nodes: &Nodes, waiters: &Waiters, token: Token) -> Option<u32> {
-        let mut at = self.first(nodes, token);
-        while let Some(waiter) = waiters.at(at) {
-            if waiter.token == Some(token) {
-                return Some(at);
+        for first in [self.first(nodes, token), self.apart] {
+            let mut at = first;
+            while let Some(waiter) = waiters.at(at) {
+                if waiter.token == Some(token) {
+                    return Some(at);
+                }
+                at = waiter.token_next;
             }
-            at = waiter.token_next;
         }
         None
     }
+}
+
+/// Takes a waiter out of a chain by token, whose first it is not; says whether it was there.
+fn unchain(waiters: &mut Waiters, first: u32, index: u32, next: u32) -> bool {
+    let mut at = first;
+    while let Some(waiter) = waiters.at_mut(at) {
+        if waiter.token_next == index {
+            waiter.token_next = next;
+            return true;
+        }
+        at = waiter.token_next;
+    }
+    false
 }
 
 /// The waiters of all lists.

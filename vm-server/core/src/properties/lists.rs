@@ -112,6 +112,41 @@ fn waiters_keep_their_order_in_their_lists_and_by_age() {
 }
 
 #[test]
+fn a_waiter_is_found_by_its_token_also_where_there_was_no_node_for_it() {
+    for seed in 0..10 {
+        let mut random = Random::new(seed);
+        let mut core = Core::new(Config::for_frames(0)).unwrap();
+        let mut model: Vec<(Token, u32)> = Vec::new();
+        for step in 1..600 {
+            // Few places, so that some have several, far apart, so that each takes nodes.
+            let place = random.below(6) << 17;
+            let token = Token(NonZeroU64::new(step << 20 | place).unwrap());
+            core.nodes
+                .set_limit(if random.once_in(2) { 0 } else { 100 });
+            if random.below(5) < 3 {
+                let what = somebody(step);
+                let index = core.waiter_new(what, Some(token), Time(step)).unwrap();
+                model.push((token, index));
+            } else if !model.is_empty() {
+                let at = random.below(model.len() as u64) as usize;
+                let (gone, index) = model.swap_remove(at);
+                core.waiter_free(index);
+                let found = core.tokens.find(&core.nodes, &core.waiters, gone);
+                assert_eq!(found, None);
+            }
+            for (token, index) in &model {
+                let found = core.tokens.find(&core.nodes, &core.waiters, *token);
+                assert_eq!(found, Some(*index));
+            }
+        }
+        for (_, index) in model {
+            core.waiter_free(index);
+        }
+        assert!(core.nodes.is_empty() && core.waiters.is_empty());
+    }
+}
+
+#[test]
 fn a_frame_is_free_or_zeroed_or_somebodys() {
     const FRAMES: u32 = 70;
     for seed in 0..20 {
