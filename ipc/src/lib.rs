@@ -19,7 +19,7 @@
 //! |---|---|
 //! | begin, end, name the `main` | [`main!`], [`exit()`], [`Args`], [`mod@start`] |
 //! | print | [`println!`], [`console`] |
-//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`], [`vm_wire`] |
+//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`], [`vm_wire`], [`vm_region`] |
 //! | find and publish services, start tasks | [`bootstrap`], [`task`] |
 //! | ask somebody | [`SendRight::call`] with a message of [`protocol`] |
 //! | be asked | [`server::serve`] with a [`server::Server`] |
@@ -58,6 +58,7 @@ pub mod trap;
 pub mod vm;
 pub mod vm_advice;
 pub mod vm_query;
+pub mod vm_region;
 pub mod vm_wire;
 
 pub use args::Args;

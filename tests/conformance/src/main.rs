@@ -18,6 +18,7 @@ mod messages;
 mod pager;
 mod pagers;
 mod ports;
+mod regions;
 mod support;
 mod threads;
 mod tokens;
@@ -271,6 +272,20 @@ guest_test::suite! {
             pages_that_are_flushed_are_asked_for_again,
             an_object_ends_with_its_last_mapping,
             a_tray_needs_slots,
+        ],
+        regions: [
+            tasks_share_a_library_and_keep_what_they_write,
+            a_shared_window_is_written_by_all,
+            a_library_outlives_its_port_and_its_entry,
+            a_child_shows_what_its_parent_shows,
+            a_library_gives_nobody_more_than_it_allows,
+            read_only_pages_of_a_library_are_never_written,
+            a_page_of_a_library_can_be_named,
+            bytes_of_a_library_are_copied_and_written_by_calls,
+            a_permanent_mapping_stays,
+            a_range_made_ones_own_can_get_more_rights,
+            each_flavor_of_region_says_what_it_is_for,
+            ranges_are_set_aside_and_shown_maps_are_put_there,
         ],
         wiring: [
             wiring_needs_the_host_port_and_sound_arguments,
