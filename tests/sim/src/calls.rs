@@ -49,6 +49,8 @@ pub struct Entry {
     pub cells: Vec<Cell>,
     /// The most that a mapping may allow.
     pub protection: Prot,
+    /// It is a snapshot or a share of a range: no window of it can be made.
+    pub whole: bool,
 }
 
 /// Where a mapping goes and what it is like.
@@ -551,6 +553,14 @@ impl Sim {
             && (how == Advice::Free as u32 || how == Advice::Reusable as u32)
         {
             plan.give_up();
+        }
+        if let Call::Behave(_, _, how) = call
+            && how == Advice::ZeroWiredPages as u32
+        {
+            // Whenever it is wired and then unmapped, whoever does that.
+            plan.asks
+                .iter()
+                .for_each(|cell| cell.borrow_mut().volatile = true);
         }
         if let Call::Msync(_, _, flags) = call
             && flags & vm_map::VM_SYNC_KILLPAGES != 0

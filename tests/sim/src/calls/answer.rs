@@ -187,6 +187,7 @@ impl Sim {
                     port: right.unwrap(),
                     cells,
                     protection,
+                    whole: matches!(kind, Kind::Share | Kind::Copy),
                 });
             }
             (
@@ -204,6 +205,7 @@ impl Sim {
                     port: right.unwrap(),
                     cells,
                     protection,
+                    whole: matches!(kind, Kind::Share | Kind::Copy),
                 });
             }
             (Call::Fork(inherit, child), vm_map::Reply::TaskCreate(_)) => {

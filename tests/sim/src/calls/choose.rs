@@ -1,6 +1,6 @@
 //! Which call comes next: mostly one that can succeed, sometimes any.
 
-use ipc_abi::types::{Inherit, Prot, purgeable};
+use ipc_abi::types::{Advice, Inherit, Prot, purgeable};
 use ipc_protocol::vm_map;
 
 use super::{BYTES, Call, Kind, Place};
@@ -44,7 +44,7 @@ impl Choice<'_> {
                 let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
                 Call::Inherit(start, count, self.random.pick(&kinds).unwrap())
             }
-            35..37 => Call::Behave(start, count, self.random.below(13) as u32),
+            35..37 => self.random_advice(start, count),
             37 => self.random_purge(client, start),
             38 if self.random.once_in(12) => Call::WireAll(self.random.below(4) as u32),
             38 => {
@@ -83,6 +83,9 @@ impl Choice<'_> {
                 match self.random_entry() {
                     Some(number) if self.random.once_in(4) => {
                         let (index, count) = (self.random.below(4), 1 + self.random.below(3));
+                        // With another kind the range is one of the map.
+                        let kinds = [Kind::One, Kind::One, Kind::Create];
+                        let kind = self.random.pick(&kinds).unwrap();
                         Call::MakeWindow(number, index, count, rights, kind)
                     }
                     _ => Call::MakeEntry(start, count, rights, kind),
@@ -203,6 +206,15 @@ impl Choice<'_> {
                 Call::Write(number, self.random_target(client, size), size)
             }
         }
+    }
+
+    fn random_advice(&mut self, start: u64, count: u64) -> Call {
+        let how = self.random.below(13) as u32;
+        // Nobody can say any more what memory holds that is zeroed whenever it is unmapped.
+        if how == Advice::ZeroWiredPages as u32 && !self.random.once_in(8) {
+            return Call::Behave(start, count, Advice::Zero as u32);
+        }
+        Call::Behave(start, count, how)
     }
 
     /// A control of purgeable memory, mostly of some that there is.

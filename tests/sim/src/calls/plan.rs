@@ -246,14 +246,12 @@ impl Sim {
             Kind::Copy => self.plan_source(plan, start * BYTES, count * BYTES),
             Kind::One | Kind::Share => {
                 plan.looks.push((client, start, count));
-                let most = match kind {
-                    Kind::One => 1,
-                    _ => count,
-                };
-                // The range ends at a hole; before it, all must allow as much.
-                let mapped = (start..start + most).take_while(|page| space.get(*page).is_some());
-                let mapped = (mapped.count() as u64).max(1);
-                plan.expect = space.check(start, mapped, |m| m.max.contains(protection));
+                // Only the first map entry counts, or all of the range.
+                let most = if kind == Kind::One { 1 } else { count };
+                plan.expect = space.check(start, most, |m| m.max.contains(protection));
+                if !space.is_full(start, most) {
+                    plan.tolerate = Some(Kern::InvalidAddress);
+                }
             }
         }
     }
@@ -274,6 +272,7 @@ impl Sim {
         let end = (index + count) as usize;
         match entry.cells.get(index as usize..end) {
             None => plan.expect = Err(Kern::InvalidArgument),
+            Some(_) if entry.whole => plan.expect = Err(Kern::InvalidArgument),
             Some(_) if !entry.protection.contains(protection) => {
                 plan.expect = Err(Kern::ProtectionFailure);
             }
