@@ -10,6 +10,7 @@ use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{Request, TaskCreate, VmAllocate, VmDeallocate, VmInherit, VmProtect};
 use sim::world::{Arrival, Care, Cost, Unkind, World};
 use vm_core::Config;
+use vm_core::account::{Limits, Whole};
 use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 const ENTRIES: u64 = 60_000;
@@ -24,7 +25,16 @@ fn world() -> (World, MapId) {
         queue: 16,
         supplies: false,
     };
-    let mut world = World::new(Config::for_frames(4096), unkind, Care::Never);
+    let mut config = Config::for_frames(4096);
+    config.limits = Limits::NONE;
+    config.whole = Whole {
+        entries: u32::MAX,
+        wired: u64::MAX,
+        copies: u32::MAX,
+        objects: u32::MAX,
+        ops: u32::MAX,
+    };
+    let mut world = World::new(config, unkind, Care::Never);
     let map = world.core.boot_map().unwrap();
     (world, map)
 }
