@@ -83,9 +83,13 @@ pub struct Wire {
 impl Wire {
     /// Of a range that lies inside the map.
     pub(crate) const fn new(map: MapId, range: Span, subject: Subject, answer: Reply) -> Wire {
+        let walk = Walk::new(map, range);
         Wire {
             subject,
-            walk: Walk::new(map, range),
+            walk: match subject {
+                Subject::Range(_) => walk.through(),
+                Subject::Current { .. } | Subject::Mapping { .. } => walk,
+            },
             stage: Stage::Mark,
             cursor: range.start(),
             done: range.start(),
@@ -138,7 +142,7 @@ impl Subject {
             return Ok(());
         }
         if let Subject::Range(access) = self
-            && (is_apart(entry) || !entry.protection.contains(access))
+            && (entry.is_tray || !entry.protection.contains(access))
         {
             return Err(Kern::ProtectionFailure);
         }
@@ -149,7 +153,7 @@ impl Subject {
     }
 }
 
-/// Whether an entry shows what is not this map's to wire: the slots of a tray, or another map.
+/// Whether an entry shows what is nobody's to wire, or what has to be taken out of another map first.
 const fn is_apart(entry: &Entry) -> bool {
     entry.is_tray || entry.submap.is_some()
 }
@@ -260,6 +264,15 @@ impl Core {
                 work.walk.cursor = work.walk.range.end();
                 break;
             };
+            if entry.submap.is_some() && matches!(work.subject, Subject::Range(_)) {
+                // What shows here comes again as an entry of its own, which is wired.
+                if let Err(code) = self.wire_unnest(turn, work, (link, &entry)) {
+                    work.fail(code);
+                    return None;
+                }
+                link = self.walk_first(&work.walk);
+                continue;
+            }
             if work.subject.concerns(&entry)
                 && let Err(code) = self.wire_mark(work, link, &entry)
             {
@@ -275,6 +288,26 @@ impl Core {
         work.stage = Stage::Pages;
         self.op_unlock(waiter);
         None
+    }
+
+    /// Takes the first piece that shows of another map out of it, as it is to be wired. If the wiring
+    /// fails, it stays out.
+    fn wire_unnest<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Wire,
+        (link, entry): (Link, &Entry),
+    ) -> Result<(), Kern> {
+        let range = work.walk.range;
+        match self.leaf_above(link.0, work.walk.cursor.max(entry.start)) {
+            Some(leaf) if leaf.start < range.end() => {
+                self.unnest(turn.machine, (work.walk.map, &leaf), range)
+            }
+            _ => {
+                work.walk.cursor = entry.end;
+                Ok(())
+            }
+        }
     }
 
     /// Marks an entry, charges its pages, and gives it an object that shows everything that the entry

@@ -784,3 +784,38 @@ fn what_is_remapped_is_wired_where_that_is_required() {
     }
     assert_eq!(wirings(&world, map, source), 0);
 }
+
+#[test]
+fn what_shows_of_another_map_is_taken_out_to_be_wired() {
+    use crate::map::submap::tests::{AT, CONST, DATA, END, TEXT, byte, library, put, set, show};
+    for copy in [false, true] {
+        let mut world = world(256);
+        let (one, other) = (world.map(), world.map());
+        let (_, library) = library(&mut world, one);
+        for map in [one, other] {
+            show(&mut world, map, library, (0, END), copy).unwrap();
+        }
+        let denied = wire(&mut world, one, AT + TEXT, 5 * PAGE, RW);
+        assert_eq!(denied, Err(Kern::ProtectionFailure));
+        let beyond = wire(&mut world, one, AT + CONST, 5 * PAGE, Prot::READ);
+        assert_eq!(beyond, Err(Kern::InvalidAddress));
+        assert!(
+            world
+                .core
+                .entry_at(one, AT / PAGE)
+                .unwrap()
+                .submap
+                .is_some()
+        );
+        wire(&mut world, one, AT + DATA, 4 * PAGE, RW).unwrap();
+        let entry = *world.core.entry_at(one, (AT + DATA) / PAGE).unwrap();
+        assert_eq!((entry.size(), entry.user_wired), (4 * PAGE, 1));
+        assert!(entry.submap.is_none());
+        set(&mut world, one, AT + DATA, 60).unwrap();
+        let theirs = byte(&mut world, other, AT + DATA).unwrap();
+        assert_eq!(theirs, if copy { 4 } else { 60 });
+        wire(&mut world, one, AT + DATA, 4 * PAGE, Prot::NONE).unwrap();
+        put(&mut world, (one, AT + DATA + PAGE), one, &[61]).unwrap();
+        assert_eq!(byte(&mut world, one, AT + DATA + PAGE), Ok(61));
+    }
+}
