@@ -254,3 +254,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
