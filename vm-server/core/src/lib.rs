@@ -191,8 +191,8 @@ pub struct Core {
     pub(crate) dying_maps: u32,
     /// Objects whose shadow chains may be shortened.
     pub(crate) collapsing: object::collapse::Candidates,
-    /// Entries that were lowered in the present step of an operation.
-    pub(crate) lowered: u32,
+    /// Places at which translations were taken back in the present step of an operation.
+    pub(crate) revoked: u32,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
     /// Pages that are wired, in all maps.
@@ -251,7 +251,7 @@ impl Core {
             dying_objects: NIL,
             dying_maps: NIL,
             collapsing: object::collapse::Candidates::NONE,
-            lowered: 0,
+            revoked: 0,
             trays_to_fill: NIL,
             wired: 0,
             hidden_maps: 0,

@@ -145,6 +145,7 @@ impl Core {
             return;
         };
         map.epoch = map.epoch.saturating_add(1);
+        self.revoked = self.revoked.saturating_add(1);
         let element = Revoke::Page {
             map: id,
             epoch: map.epoch,

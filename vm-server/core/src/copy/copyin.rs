@@ -139,9 +139,9 @@ impl Core {
             work.making = None;
             return self.copyin_enter(work, entry).map(|()| Slow::More);
         }
-        self.lowered = 0;
+        self.revoked = 0;
         for _ in 0..BUDGET {
-            if self.lowered >= BUDGET {
+            if self.revoked >= BUDGET {
                 break;
             }
             if work.cursor >= work.range.end() {

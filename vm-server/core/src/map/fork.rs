@@ -119,9 +119,9 @@ impl Core {
     ) -> Result<Progress, Kern> {
         let (mut low, mut high) = (u64::MAX, 0);
         let mut outcome = Ok(Progress::More);
-        self.lowered = 0;
+        self.revoked = 0;
         for _ in 0..BUDGET {
-            if self.lowered >= BUDGET {
+            if self.revoked >= BUDGET {
                 break;
             }
             let (link, entry) = match self.fork_next(work) {

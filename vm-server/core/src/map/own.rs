@@ -143,13 +143,13 @@ impl Core {
         work: &mut Own,
         waiter: u32,
     ) -> Result<Progress, Kern> {
-        self.lowered = 0;
+        self.revoked = 0;
         for _ in 0..BUDGET {
             let link = self.walk_first(&work.walk);
             let Some(&entry) = self.walk_entry(&work.walk, link) else {
                 return Ok(Progress::Done(None));
             };
-            if self.lowered >= BUDGET {
+            if self.revoked >= BUDGET {
                 break;
             }
             if entry.in_transition {

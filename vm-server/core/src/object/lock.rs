@@ -130,14 +130,18 @@ impl Core {
         })
     }
 
-    /// One step: up to [`BUDGET`] pages.
+    /// One step: up to [`BUDGET`] pages, or fewer if they are mapped in many places.
     pub(crate) fn lock_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut LockRequest,
         waiter: u32,
     ) -> Progress {
+        self.revoked = 0;
         for _ in 0..BUDGET {
+            if self.revoked >= BUDGET {
+                break;
+            }
             let Some((index, slot)) = self.next_slot(work.object, work.cursor, work.end) else {
                 return self.lock_done(turn, work);
             };
@@ -238,10 +242,11 @@ impl Core {
             let Slot::Page(frame) = self.slot(work.object, next) else {
                 break;
             };
-            let same = self
-                .pages
-                .get(frame)
-                .is_some_and(|p| p.wired == 0 && wanted(work.returns, p.flags, work.flush));
+            // A page that is mapped in many places is enough for a step.
+            let same = self.pages.get(frame).is_some_and(|p| {
+                let easy = p.wired == 0 && !p.places.is_many();
+                easy && wanted(work.returns, p.flags, work.flush)
+            });
             if !same || next >= work.end {
                 break;
             }

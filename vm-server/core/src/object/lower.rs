@@ -63,7 +63,7 @@ impl Core {
         if !batch.is_empty() {
             machine.revoke(&batch);
         }
-        self.lowered = self.lowered.saturating_add(lowered);
+        self.revoked = self.revoked.saturating_add(lowered);
         let whole = link == NIL;
         if let Some(object) = self.objects.get_mut(id) {
             object.lowering = if whole { NOT_LISTED } else { link };

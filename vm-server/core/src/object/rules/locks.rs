@@ -14,7 +14,7 @@ use ipc_protocol::memory_object_control::{
 
 use super::{Cast, FLUSH, KEEP, PAGE, PAGES, PORT, cast};
 use crate::call::Call;
-use crate::event::NO_RIGHTS;
+use crate::event::{Event, NO_RIGHTS};
 use crate::sim::{Pager, Touch, World};
 
 #[test]
@@ -231,6 +231,56 @@ fn r170_runs_are_of_one_class_and_at_most_32_pages() {
         next = first + u64::from(count);
     }
     assert_eq!(next, 80);
+}
+
+#[test]
+fn pages_that_many_map_are_dropped_in_more_steps() {
+    const MAPS: u64 = 70;
+    let mut world = World::new(1024);
+    let mut pager = Pager::new(&mut world, PORT, 32, vec![7; (PAGES * PAGE) as usize]);
+    let mut maps = vec![];
+    for _ in 0..MAPS {
+        let map = world.map();
+        let at = world.map_object(map, PORT, PAGES * PAGE);
+        maps.push((map, at));
+    }
+    pager.settle(&mut world);
+    for page in 0..PAGES {
+        for (map, at) in &maps {
+            if let Touch::Waits(_) = world.touch(*map, at + page * PAGE, Prot::READ) {
+                pager.settle(&mut world);
+            }
+            assert_eq!(world.byte(*map, at + page * PAGE), 7);
+        }
+    }
+    let request = MemoryObjectLockRequest {
+        offset: 0,
+        size: PAGES * PAGE,
+        should_return: Return::None as u32,
+        flags: FLUSH,
+        lock_value: KEEP,
+        request: 3,
+    };
+    let control = pager.control.unwrap();
+    let mut before = world.machine.work.revoked;
+    world.send(
+        Call::Control(control, ToServer::MemoryObjectLockRequest(request)),
+        NO_RIGHTS,
+    );
+    let mut steps = 0;
+    while world.core.census().ops > 0 {
+        let now = world.machine.work.revoked;
+        assert!(now - before <= 2 * MAPS, "{} at once", now - before);
+        before = now;
+        world.event(Event::Step);
+        steps += 1;
+    }
+    assert!(steps >= PAGES, "{steps} steps");
+    assert_eq!(world.core.stats.page_ins, PAGES);
+    assert!(matches!(
+        world.touch(maps[3].0, maps[3].1, Prot::READ),
+        Touch::Waits(_)
+    ));
 }
 
 #[test]
