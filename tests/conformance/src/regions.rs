@@ -1,5 +1,7 @@
 //! Regions: shared maps that tasks show, permanent mappings, ranges set aside, and what vm_region says.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use guest_test::{Assistant, Outcome, check, check_eq};
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::types::{Inherit, MapFlags, Prot};
@@ -14,8 +16,8 @@ use ipc::{Kern, Mapping, SendRight, task, vm};
 
 use crate::support::{filled, set_word, word};
 
-/// Where tasks show the library: its address 0.
-const AT: u64 = 0x4200_0000_0000;
+/// Where tasks show the library: each case at a place of its own, for what is permanent stays.
+static NEXT: AtomicU64 = AtomicU64::new(0x4200_0000_0000);
 /// Code, data, and data that is never written, of two pages each.
 const TEXT: u64 = 0;
 const DATA: u64 = 2 * PAGE_SIZE;
@@ -25,6 +27,11 @@ const END: u64 = 6 * PAGE_SIZE;
 const FIXED: MapFlags = MapFlags::empty();
 const RX: Prot = Prot::READ.union(Prot::EXECUTE);
 const READ: u32 = Prot::READ.bits() as u32;
+
+/// A part of the map that nothing else uses.
+fn place() -> u64 {
+    NEXT.fetch_add(1 << 30, Ordering::Relaxed)
+}
 
 /// A shared map, each page's first word its number.
 fn library() -> Outcome<(SendRight<Map>, SendRight<MemoryEntry>)> {
@@ -42,19 +49,18 @@ fn library() -> Outcome<(SendRight<Map>, SendRight<MemoryEntry>)> {
 }
 
 /// How a task shows a window of it.
-fn window(entry: &SendRight<MemoryEntry>, (offset, size): (u64, u64)) -> Options<'_> {
+fn window(entry: &SendRight<MemoryEntry>, at: u64, (offset, size): (u64, u64)) -> Options<'_> {
     Options::new(size)
         .entry(entry)
-        .at(AT + offset)
+        .at(at + offset)
         .offset(offset)
-        .protection(Prot::ALL)
         .inherit(Inherit::Share)
 }
 
 /// This task's view of all of it, copy-on-write.
 fn shown() -> Outcome<(Mapping, SendRight<MemoryEntry>)> {
     let (_, entry) = library()?;
-    let view = window(&entry, (0, END)).copied().map()?;
+    let view = window(&entry, place(), (0, END)).copied().map()?;
     Ok((view, entry))
 }
 
@@ -66,41 +72,43 @@ fn depth(address: u64) -> Result<u32, Kern> {
 pub(crate) fn tasks_share_a_library_and_keep_what_they_write() -> Outcome {
     let assistant = Assistant::start()?;
     let (view, entry) = shown()?;
-    window(&entry, (0, END))
+    let at = view.address();
+    window(&entry, at, (0, END))
         .copied()
         .map_in(&assistant.started.map)?;
     for page in 0..6 {
         check_eq!(word(&view, page)?, page);
-        check_eq!(assistant.read(AT + page * PAGE_SIZE)?, page);
+        check_eq!(assistant.read(at + page * PAGE_SIZE)?, page);
     }
-    assistant.write(AT + DATA, 77)?;
-    check_eq!(assistant.read(AT + DATA)?, 77);
+    assistant.write(at + DATA, 77)?;
+    check_eq!(assistant.read(at + DATA)?, 77);
     check_eq!(word(&view, 2)?, 2);
     set_word(&view, 3, 88)?;
-    check_eq!(assistant.read(AT + DATA + PAGE_SIZE)?, 3);
+    check_eq!(assistant.read(at + DATA + PAGE_SIZE)?, 3);
     check_eq!((word(&view, 2)?, word(&view, 3)?), (2, 88));
-    let piece = vm::own().region_recurse(AT + DATA, 8)?;
+    let piece = vm::own().region_recurse(at + DATA, 8)?;
     check_eq!((piece.depth, piece.region.is_submap), (0, false));
     check_eq!(
         (piece.region.address, piece.region.size),
-        (AT + DATA, CONST - DATA)
+        (at + DATA, CONST - DATA)
     );
     check_eq!(piece.region.protection & u32::from(Prot::EXECUTE.bits()), 0);
-    check_eq!((depth(AT + TEXT)?, depth(AT + CONST)?), (1, 1));
+    check_eq!((depth(at + TEXT)?, depth(at + CONST)?), (1, 1));
     Ok(())
 }
 
 pub(crate) fn a_shared_window_is_written_by_all() -> Outcome {
     let assistant = Assistant::start()?;
     let (_, entry) = library()?;
-    let view = window(&entry, (DATA, 2 * PAGE_SIZE)).map()?;
-    window(&entry, (DATA, 2 * PAGE_SIZE)).map_in(&assistant.started.map)?;
-    check_eq!(assistant.read(AT + DATA)?, 2);
+    let at = place();
+    let view = window(&entry, at, (DATA, 2 * PAGE_SIZE)).map()?;
+    window(&entry, at, (DATA, 2 * PAGE_SIZE)).map_in(&assistant.started.map)?;
+    check_eq!(assistant.read(at + DATA)?, 2);
     set_word(&view, 0, 20)?;
-    check_eq!(assistant.read(AT + DATA)?, 20);
-    assistant.write(AT + DATA, 21)?;
+    check_eq!(assistant.read(at + DATA)?, 20);
+    assistant.write(at + DATA, 21)?;
     check_eq!(word(&view, 0)?, 21);
-    let region = vm::own().region_recurse(AT + DATA, 1)?;
+    let region = vm::own().region_recurse(at + DATA, 1)?;
     check_eq!((region.depth, region.region.share_mode), (1, SM_TRUESHARED));
     Ok(())
 }
@@ -116,20 +124,21 @@ pub(crate) fn a_library_outlives_its_port_and_its_entry() -> Outcome {
 
 pub(crate) fn a_child_shows_what_its_parent_shows() -> Outcome {
     let (view, _) = shown()?;
+    let at = view.address();
     set_word(&view, 2, 30)?;
     let child = vm::own().create_task(true)?;
-    let region = child.map.region_recurse(AT + TEXT, 8)?;
-    check_eq!((region.depth, region.region.address), (1, AT + TEXT));
-    check_eq!(child.map.region_recurse(AT + DATA, 8)?.depth, 0);
-    child.map.write_bytes(AT + DATA, &31u64.to_le_bytes())?;
+    let region = child.map.region_recurse(at + TEXT, 8)?;
+    check_eq!((region.depth, region.region.address), (1, at + TEXT));
+    check_eq!(child.map.region_recurse(at + DATA, 8)?.depth, 0);
+    child.map.write_bytes(at + DATA, &31u64.to_le_bytes())?;
     check_eq!(word(&view, 2)?, 30);
     // Of what is shown, a child can only have the same.
-    let copied = vm::own().inherit(AT, END, Inherit::Copy);
+    let copied = vm::own().inherit(at, END, Inherit::Copy);
     check_eq!(copied, Err(Kern::InvalidArgument));
-    vm::own().inherit(AT, END, Inherit::None)?;
+    vm::own().inherit(at, END, Inherit::None)?;
     let without = vm::own().create_task(true)?;
-    let gone = without.map.region_recurse(AT, 8);
-    check!(gone.is_ok_and(|region| region.region.address >= AT + END) || gone.is_err());
+    let gone = without.map.region_recurse(at, 8);
+    check!(gone.is_ok_and(|region| region.region.address >= at + END) || gone.is_err());
     task::terminate(&without.task, 0)?;
     task::terminate(&child.task, 0)?;
     Ok(())
@@ -145,7 +154,7 @@ pub(crate) fn a_library_gives_nobody_more_than_it_allows() -> Outcome {
     };
     let more = Options::new(PAGE_SIZE).entry(&read_only).map();
     check_eq!(more.err(), Some(Kern::InvalidRight));
-    let beyond = window(&entry, (DATA, END)).map();
+    let beyond = window(&entry, place(), (DATA, END)).map();
     check_eq!(beyond.err(), Some(Kern::InvalidArgument));
     // Sealed is sealed, and a task's map cannot be.
     let refused = Some(Kern::NoAccess);
@@ -165,7 +174,7 @@ pub(crate) fn a_library_gives_nobody_more_than_it_allows() -> Outcome {
 pub(crate) fn read_only_pages_of_a_library_are_never_written() -> Outcome {
     let map = vm::own();
     let (view, _) = shown()?;
-    let at = AT + CONST;
+    let at = view.address() + CONST;
     let overwrite = map.allocate_at(at, PAGE_SIZE, MapFlags::OVERWRITE);
     check_eq!(overwrite.err(), Some(Kern::ProtectionFailure));
     check_eq!(depth(at)?, 1);
@@ -187,9 +196,10 @@ pub(crate) fn read_only_pages_of_a_library_are_never_written() -> Outcome {
 /// C0385.
 pub(crate) fn a_page_of_a_library_can_be_named() -> Outcome {
     let (view, _) = shown()?;
+    let at = view.address();
     let permission = READ | MAP_MEM_VM_SHARE;
-    let (entry, size) = vm::own().memory_entry(PAGE_SIZE, AT + DATA, permission, None)?;
-    check_eq!((size, depth(AT + DATA)?), (PAGE_SIZE, 1));
+    let (entry, size) = vm::own().memory_entry(PAGE_SIZE, at + DATA, permission, None)?;
+    check_eq!((size, depth(at + DATA)?), (PAGE_SIZE, 1));
     let same = Options::new(PAGE_SIZE).entry(&entry).read_only().map()?;
     check_eq!((word(&same, 0)?, word(&view, 2)?), (2, 2));
     Ok(())
@@ -198,12 +208,13 @@ pub(crate) fn a_page_of_a_library_can_be_named() -> Outcome {
 pub(crate) fn bytes_of_a_library_are_copied_and_written_by_calls() -> Outcome {
     let map = vm::own();
     let (view, _) = shown()?;
-    let copy = map.copy_in(AT, END, false)?;
+    let at = view.address();
+    let copy = map.copy_in(at, END, false)?;
     let landed = map.copy_out(&copy, None)?;
-    check_eq!(map.copy_range(AT + TEXT, PAGE_SIZE, AT + DATA), Ok(()));
+    check_eq!(map.copy_range(at + TEXT, PAGE_SIZE, at + DATA), Ok(()));
     check_eq!((word(&view, 2)?, word(&view, 3)?), (0, 3));
-    check_eq!((depth(AT + DATA)?, depth(AT + TEXT)?), (0, 1));
-    let denied = map.copy_range(AT + DATA, PAGE_SIZE, AT + TEXT);
+    check_eq!((depth(at + DATA)?, depth(at + TEXT)?), (0, 1));
+    let denied = map.copy_range(at + DATA, PAGE_SIZE, at + TEXT);
     check_eq!(denied, Err(Kern::ProtectionFailure));
     for page in 0..6 {
         let value = guest_test::touch::read(landed + page * PAGE_SIZE);
@@ -215,7 +226,7 @@ pub(crate) fn bytes_of_a_library_are_copied_and_written_by_calls() -> Outcome {
 
 pub(crate) fn a_permanent_mapping_stays() -> Outcome {
     let map = vm::own();
-    let at = AT + (1 << 30);
+    let at = place();
     map.allocate_at(at, 2 * PAGE_SIZE, MapFlags::PERMANENT)?;
     map.write_bytes(at, &[7])?;
     let overwrite = map.allocate_at(at, PAGE_SIZE, MapFlags::OVERWRITE);
@@ -254,7 +265,7 @@ pub(crate) fn a_range_made_ones_own_can_get_more_rights() -> Outcome {
 /// C0402, C0404, C0461.
 pub(crate) fn each_flavor_of_region_says_what_it_is_for() -> Outcome {
     let map = vm::own();
-    let at = AT + (2 << 30);
+    let at = place();
     map.allocate_at(at, 8 * PAGE_SIZE, FIXED)?;
     check_eq!(map.region_extended(at)?.share_mode, SM_EMPTY);
     for page in 0..3 {
@@ -289,21 +300,21 @@ pub(crate) fn each_flavor_of_region_says_what_it_is_for() -> Outcome {
 /// C0495.
 pub(crate) fn ranges_are_set_aside_and_shown_maps_are_put_there() -> Outcome {
     let other = vm::own().create_task(false)?;
-    let map = &other.map;
+    let (map, at) = (&other.map, place());
     let low = map.allocate(PAGE_SIZE)?;
-    let ranges = [(low + PAGE_SIZE, 2 * PAGE_SIZE), (AT, END)];
+    let ranges = [(low + PAGE_SIZE, 2 * PAGE_SIZE), (at, END)];
     map.create_ranges(&ranges)?;
     check_eq!(map.create_ranges(&ranges), Err(Kern::MemoryPresent));
     let refused = Err(Kern::InvalidArgument);
     check_eq!(map.create_ranges(&[]), refused);
     check_eq!(map.create_ranges(&[(low, PAGE_SIZE)]), refused);
-    check_eq!(map.create_ranges(&[(AT + END + 1, PAGE_SIZE)]), refused);
+    check_eq!(map.create_ranges(&[(at + END + 1, PAGE_SIZE)]), refused);
     check_eq!(map.create_ranges(&[(u64::MAX - 4095, PAGE_SIZE)]), refused);
     check_eq!(map.allocate(PAGE_SIZE)?, low + 3 * PAGE_SIZE);
     map.allocate_at(low + PAGE_SIZE, PAGE_SIZE, FIXED)?;
     let (_, entry) = library()?;
     let request = VmMapSubmap {
-        address: AT,
+        address: at,
         size: END,
         offset: 0,
         copy: true,
@@ -312,15 +323,15 @@ pub(crate) fn ranges_are_set_aside_and_shown_maps_are_put_there() -> Outcome {
         inheritance: Inherit::Share as u32,
     };
     let outside = VmMapSubmap {
-        address: AT + PAGE_SIZE,
+        address: at + PAGE_SIZE,
         ..request
     };
     check_eq!(map.map_submap(&outside, &entry), refused);
     map.map_submap(&request, &entry)?;
     check_eq!(map.map_submap(&request, &entry), refused);
-    check_eq!(map.region_recurse(AT, 8)?.depth, 1);
-    map.write_bytes(AT + DATA, &[9])?;
-    check_eq!(map.region_recurse(AT + DATA, 8)?.depth, 0);
+    check_eq!(map.region_recurse(at, 8)?.depth, 1);
+    map.write_bytes(at + DATA, &[9])?;
+    check_eq!(map.region_recurse(at + DATA, 8)?.depth, 0);
     task::terminate(&other.task, 0)?;
     Ok(())
 }
