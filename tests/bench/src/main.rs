@@ -18,6 +18,7 @@ mod pager;
 mod partner;
 mod probe;
 mod task;
+mod wire;
 
 use ipc::time::ticks;
 use ipc::{Args, Kern};
@@ -80,6 +81,7 @@ const OPERATIONS: &[Operation] = &[
     ),
     operation("vm.protect_flip_1p", 1, 2000, map::protect),
     operation("vm.copy_16MiB", 1, 100, map::copy),
+    operation("vm.wire_unwire_16MiB", 1, 20, wire::wire_unwire),
     operation("ool.rpc_16MiB", 1, 100, map::out_of_line),
     operation(
         "proc.task_create_terminate",

@@ -819,3 +819,51 @@ fn what_shows_of_another_map_is_taken_out_to_be_wired() {
         assert_eq!(byte(&mut world, one, AT + DATA + PAGE), Ok(61));
     }
 }
+
+#[test]
+fn a_fault_that_waited_finds_what_is_mapped_now() {
+    let (mut world, mut pager, map, at) = with_pager(64, 1);
+    let Touch::Waits(token) = world.touch(map, at, Prot::WRITE) else {
+        panic!("the page is not there yet");
+    };
+    // The memory is exchanged under it for some that may only be read.
+    let request = vm_map::VmAllocate {
+        address: at,
+        size: PAGE,
+        flags: MapFlags::OVERWRITE.bits(),
+    };
+    plain(&mut world, map, Request::VmAllocate(request)).unwrap();
+    protect(&mut world, map, at, PAGE, Prot::READ);
+    pager.settle(&mut world);
+    let ended = world.resumed.remove(&token.0.get());
+    assert_eq!(ended, Some(Err(Kern::ProtectionFailure)));
+    let mut byte = [9];
+    world.read(map, at, &mut byte).unwrap();
+    assert_eq!(byte, [0], "nothing of the pager's shows");
+}
+
+#[test]
+fn each_committed_change_moves_the_timestamp() {
+    let mut world = world(64);
+    let map = world.map();
+    let stamp = |world: &World| world.core.maps.get(map).unwrap().timestamp;
+    let mut last = stamp(&world);
+    let at = world.allocate(map, 2 * PAGE);
+    let mut moved = |world: &World, what: &str| {
+        let now = stamp(world);
+        assert!(now > last, "{what}");
+        last = now;
+    };
+    moved(&world, "vm_allocate");
+    protect(&mut world, map, at, PAGE, Prot::READ);
+    moved(&world, "vm_protect");
+    wire(&mut world, map, at, PAGE, Prot::READ).unwrap();
+    moved(&world, "vm_wire");
+    wire(&mut world, map, at, PAGE, Prot::NONE).unwrap();
+    moved(&world, "vm_wire to unwire");
+    world.deallocate(map, at, PAGE);
+    moved(&world, "vm_deallocate");
+    let refused = wire(&mut world, map, at, PAGE, Prot::READ);
+    assert_eq!(refused, Err(Kern::InvalidAddress));
+    assert_eq!(stamp(&world), last, "what fails changes nothing");
+}
