@@ -47,6 +47,7 @@ pub mod heap;
 pub mod mapping;
 pub mod memory;
 pub mod panic;
+pub mod reclaim;
 pub mod right;
 pub mod server;
 pub mod start;

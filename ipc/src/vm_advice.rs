@@ -7,7 +7,7 @@ use crate::right::SendRight;
 use ipc_abi::Kern;
 use ipc_abi::types::{Advice, purgeable};
 use ipc_protocol::memory_entry::{MachMemoryEntryPurgableControl, MemoryEntry};
-use ipc_protocol::vm_advice::{VmMachineAttribute, VmPurgableControl};
+use ipc_protocol::vm_advice::{VmMachineAttribute, VmPurgableControl, VmSwapout};
 use ipc_protocol::vm_map::{Map, VmBehaviorSet};
 
 impl SendRight<Map> {
@@ -54,6 +54,12 @@ impl SendRight<Map> {
     #[doc(alias = "vm_purgable_control")]
     pub fn purge_all(&self) -> Result<(), Kern> {
         self.purgeable(0, purgeable::PURGE_ALL, 0).map(drop)
+    }
+
+    /// [`VmSwapout`]: of the map of a task that will not run for a while.
+    #[doc(alias = "vm_map_swapout")]
+    pub fn swap_out(&self) -> Result<(), Kern> {
+        self.call(&VmSwapout {})
     }
 
     fn purgeable(&self, address: u64, control: u32, state: u32) -> Result<u32, Kern> {

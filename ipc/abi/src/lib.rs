@@ -24,6 +24,7 @@ pub mod kern_return;
 pub mod layout;
 pub mod message;
 pub mod notify;
+pub mod reclaim;
 pub mod right;
 pub mod trace;
 pub mod translation;

@@ -68,4 +68,61 @@ protocol! {
         /// The state: to set, the one before; of PURGE_ALL, as it came.
         state: u32,
     };
+
+    /// Makes the ring of deferred reclamation of this map: see `ipc_abi::reclaim` for how it lies in
+    /// memory. A task puts ranges into it that it does without for now; the server takes them, oldest
+    /// first, when frames run short, by [`MachVmDeferredReclamationBufferFlush`] and [`VmSwapout`].
+    ///
+    /// The ring is empty. A child with a copy of the memory has a ring of its own there. A ring that
+    /// cannot be read, or makes no sense, or names memory that is not mapped, ends its task: its
+    /// address space is taken away, so that each of its threads gets the exception
+    /// KERN_INVALID_ADDRESS. In order:
+    /// KERN_NOT_SUPPORTED: the server was started without it. KERN_INVALID_ARGUMENT: `len` 0, more than
+    /// `max_len`, or `max_len` more than `reclaim::CAPACITY_MAX`. KERN_FAILURE: there is one.
+    /// KERN_NO_SPACE. KERN_RESOURCE_SHORTAGE.
+    /// Source: R206, R207, C0485, C0486.
+    5003 mach_vm_deferred_reclamation_buffer_allocate MachVmDeferredReclamationBufferAllocate in words {
+        /// Entries.
+        len: u32,
+        /// Entries that it may ever be resized to.
+        max_len: u32,
+    }
+    reply MachVmDeferredReclamationBufferAllocateReply {
+        /// Its address.
+        address: u64,
+    };
+
+    /// Takes the oldest entries of the ring now.
+    ///
+    /// KERN_INVALID_ARGUMENT: there is no ring. KERN_TERMINATED: it was not what it should be.
+    /// Source: R206, C0487, C0488.
+    5004 mach_vm_deferred_reclamation_buffer_flush MachVmDeferredReclamationBufferFlush in words {
+        /// Entries, as far as there are as many.
+        count: u32,
+    };
+
+    /// Says how much the ring holds, which only the task knows: a ring that holds nothing is left alone
+    /// when frames run short. Until it is said, a ring may hold anything.
+    ///
+    /// KERN_INVALID_ARGUMENT: there is no ring. Source: feature table 2.1.
+    5005 mach_vm_deferred_reclamation_buffer_update_reclaimable_bytes MachVmDeferredReclamationBufferUpdateReclaimableBytes in words {
+        /// Bytes.
+        reclaimable_bytes: u64,
+    };
+
+    /// Takes all entries of the ring, then gives it another number of them. The task adds none meanwhile.
+    ///
+    /// KERN_INVALID_ARGUMENT: there is no ring; `len` 0, or more than it was made for.
+    /// KERN_TERMINATED: as for the flush. Source: feature table 2.1.
+    5006 mach_vm_deferred_reclamation_buffer_resize MachVmDeferredReclamationBufferResize in words {
+        /// Entries.
+        len: u32,
+    };
+
+    /// The task will not run for a while: takes all entries of its ring, then all translations of memory
+    /// that is not wired. Whatever is touched comes back by a fault; contents stay.
+    ///
+    /// KERN_TERMINATED: as for the flush.
+    /// Source: R207, C0492; feature table row 60.
+    5007 vm_swapout VmSwapout in words {};
 }

@@ -108,6 +108,11 @@ pub enum Report {
         /// Page of the object.
         page: u64,
     },
+    /// A task's ring of deferred reclamation was not what it should be: the task has lost its memory.
+    RingCorrupt {
+        /// Its map's number.
+        map: u32,
+    },
 }
 
 impl core::fmt::Display for Report {
@@ -117,6 +122,10 @@ impl core::fmt::Display for Report {
                 f,
                 "{pages} written pages of memory object {} are lost: its pager is gone",
                 port.0
+            ),
+            Report::RingCorrupt { map } => write!(
+                f,
+                "the ring of deferred reclamation of map {map} is corrupt: its memory is taken away"
             ),
             Report::PagerLate { port, page } => write!(
                 f,

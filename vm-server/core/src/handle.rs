@@ -66,6 +66,7 @@ impl Core {
             || self.wants_refill()
             || self.collapsing.first != NIL
             || self.is_short() && self.can_purge()
+            || self.waits_in_vain()
     }
 
     /// One step of unfinished work of each kind.
@@ -87,6 +88,15 @@ impl Core {
         if self.is_short() && self.can_purge() {
             self.purge_step(turn.machine);
         }
+        if self.waits_in_vain() {
+            self.wake_all(|core| Some(&mut core.short));
+        }
+    }
+
+    /// Whether somebody waits for frames although none are being freed: they try once more.
+    const fn waits_in_vain(&self) -> bool {
+        let freeing = self.dying_maps != NIL || self.dying_objects != NIL || self.reclaiming;
+        !freeing && !self.short.is_empty()
     }
 
     /// Ends a map: nothing can be done with it any more, and steps remove its entries.
@@ -118,6 +128,8 @@ impl Core {
         self.dying_unlink(map);
         if let Some(record) = self.maps.remove(map) {
             self.uncharge_hidden(record.account.payer);
+            let ring = u32::from(record.ring.is_some());
+            self.rings = self.rings.saturating_sub(ring);
             turn.effects.push(Effect::SpaceGone(map));
         }
     }

@@ -21,6 +21,7 @@
 //! | [`object`], [`tray`] | memory objects, their pages and pagers |
 //! | [`copy`], [`named_entry`] | memory that has a port |
 //! | [`fault`] | what a fault decides, in order |
+//! | [`reclaim`] | memory that tasks do without for now |
 //! | [`op`] | work in steps, and who waits for what |
 //! | [`talk`] | what pagers are still to be told |
 //! | [`inspect`], [`invariants`] | looking at the state from outside, and the rules that it keeps |
@@ -62,6 +63,7 @@ pub mod op;
 #[cfg(test)]
 mod properties;
 pub mod range;
+pub mod reclaim;
 #[cfg(test)]
 mod sim;
 pub mod slab;
@@ -100,6 +102,8 @@ pub struct Config {
     pub whole: account::Whole,
     /// Free frames that clients leave for those who free frames.
     pub reserve: u32,
+    /// Tasks may have rings of deferred reclamation.
+    pub reclaims: bool,
 }
 
 impl Config {
@@ -113,6 +117,7 @@ impl Config {
             pager_timeout: 300_000_000_000,
             limits: account::Limits::for_frames(frame_limit),
             whole: account::Whole::for_frames(frame_limit),
+            reclaims: true,
             reserve: frame_limit / 64,
         }
     }
@@ -181,6 +186,10 @@ pub struct Core {
     pub(crate) oldest_loan: u32,
     /// See `oldest_loan`.
     pub(crate) newest_loan: u32,
+    /// Maps with a ring of deferred reclamation.
+    pub(crate) rings: u32,
+    /// An operation goes over all rings, for want of frames.
+    pub(crate) reclaiming: bool,
     /// Objects whose contents may go when frames run short.
     pub(crate) purge: object::purgeable::Queues,
     /// When the shell was last asked to wake the core.
@@ -246,6 +255,8 @@ impl Core {
             newest_waiter: NIL,
             oldest_loan: NIL,
             newest_loan: NIL,
+            rings: 0,
+            reclaiming: false,
             purge: object::purgeable::Queues::EMPTY,
             clock: Time::NEVER,
             dying_objects: NIL,

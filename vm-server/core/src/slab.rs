@@ -203,6 +203,12 @@ impl<T> Slab<T> {
         Some(Id::new(index, cell.generation))
     }
 
+    /// One past the highest index that was ever used.
+    #[must_use]
+    pub const fn end(&self) -> u32 {
+        self.top
+    }
+
     /// Every record with its handle, in order of index.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         (0..self.top).filter_map(|index| Some((self.id_at(index)?, self.at(index)?)))

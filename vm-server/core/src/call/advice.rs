@@ -25,6 +25,19 @@ impl Core {
         match request {
             Request::VmMachineAttribute(args) => self.vm_machine_attribute(turn, call, args),
             Request::VmPurgableControl(args) => self.vm_purgable_control(turn, call, args),
+            Request::MachVmDeferredReclamationBufferAllocate(args) => {
+                self.ring_allocate(turn, call, (args.len, args.max_len))
+            }
+            Request::MachVmDeferredReclamationBufferFlush(args) => {
+                self.ring_flush(turn, call, args.count)
+            }
+            Request::MachVmDeferredReclamationBufferUpdateReclaimableBytes(args) => {
+                self.ring_update(call, args.reclaimable_bytes)
+            }
+            Request::MachVmDeferredReclamationBufferResize(args) => {
+                self.ring_resize(turn, call, args.len)
+            }
+            Request::VmSwapout(_) => self.vm_swapout(turn, call),
         }
     }
 

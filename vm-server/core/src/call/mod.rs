@@ -13,6 +13,7 @@ pub(crate) mod page_query;
 mod proxy;
 pub(crate) mod purgeable;
 mod range;
+mod reclaim;
 mod region;
 mod share;
 mod task_info;

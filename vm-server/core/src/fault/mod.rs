@@ -99,6 +99,9 @@ impl Core {
         if result == Err(Kern::ResourceShortage) && self.relieve(turn) {
             result = self.resolve_for(turn, fault);
         }
+        if result == Err(Kern::ResourceShortage) && self.reclaim_begin(turn) {
+            result = Ok(Resolved::Wait(WaitOn::Frames));
+        }
         if let Ok(Resolved::Wait(on)) = result {
             match self.fault_wait(turn, fault, on) {
                 Ok(()) => return,
@@ -206,6 +209,9 @@ impl Core {
         let mut found = self.resolve(turn, place, access, Asker::Operation);
         if found == Err(Kern::ResourceShortage) && self.relieve(turn) {
             found = self.resolve(turn, place, access, Asker::Operation);
+        }
+        if found == Err(Kern::ResourceShortage) && self.wait_for_relief(turn, waiter) {
+            found = Ok(Resolved::Wait(WaitOn::Frames));
         }
         match found? {
             Resolved::Page(mapped) => Ok(Fetched::Page(mapped.frame)),

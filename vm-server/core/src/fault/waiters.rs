@@ -32,6 +32,7 @@ impl Core {
         let waiter = Waiter {
             what,
             on: WaitOn::Nothing,
+            relieved: false,
             failed: None,
             request: None,
             token,

@@ -24,6 +24,8 @@ impl Core {
                 && now.reusable_peak >= now.reusable;
             must(peaks, id.index(), "no count is above its peak")?;
         }
+        let rings = self.maps.iter().filter(|(_, map)| map.ring.is_some());
+        must(rings.count() == self.rings as usize, 0, "rings are counted")?;
         let mut listed = 0usize;
         for (class, id) in self.purgeable_in_order() {
             let state = self.objects.get(id).map(|object| object.purgeable.state);

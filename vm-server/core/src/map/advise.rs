@@ -143,7 +143,7 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_TERMINATED`: the map has ended. `KERN_INVALID_ADDRESS`: a hole. What `look` says.
-    fn part_covered(
+    pub(crate) fn part_covered(
         &self,
         part: &mut Part,
         look: impl Fn(&Entry) -> Result<(), Kern>,

@@ -127,6 +127,7 @@ impl Core {
             let (link, entry) = match self.fork_next(work) {
                 Ok(Some(found)) => found,
                 Ok(None) => {
+                    self.ring_inherit(work.parent, work.child);
                     outcome = Ok(Progress::Done(Some(Ok(work.reply()))));
                     break;
                 }

@@ -16,6 +16,10 @@ impl Core {
         {
             return Some(Link(record.hit));
         }
+        // A map that was taken away from its task: see `crate::reclaim`.
+        if record.dying {
+            return None;
+        }
         let link = record.tree.find(&self.entries, address);
         self.entries.at(link.0)?;
         record.hit = link.0;

@@ -54,6 +54,8 @@ pub struct Map {
     pub size: u64,
     /// Pages of internal objects that this map pays for.
     pub pages: u32,
+    /// Its ring of deferred reclamation.
+    pub(crate) ring: Option<crate::reclaim::Ring>,
     /// What else is counted.
     pub counts: counts::Counts,
     /// Memory may be written and executed at the same time (amendment A9).
@@ -93,6 +95,7 @@ impl Map {
             hit: NIL,
             size: 0,
             pages: 0,
+            ring: None,
             counts: counts::Counts {
                 pages_peak: 0,
                 external: 0,

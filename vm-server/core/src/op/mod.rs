@@ -37,6 +37,7 @@ use crate::map::unwire::Unwire;
 use crate::map::wire::Wire;
 use crate::object::lock::LockRequest;
 use crate::op::wait::{WaitOn, What};
+use crate::reclaim::Reclaim;
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -80,6 +81,8 @@ pub enum Verb {
     Cover(Cover),
     /// Saying what is known of pages.
     PageQuery(PageQuery),
+    /// Taking what tasks do without.
+    Reclaim(Reclaim),
     /// Emptying purgeable memory.
     Purge(Purging),
     /// Making a range resident for good.
@@ -411,6 +414,7 @@ impl Core {
             Verb::Advise(work) => self.advise_step(turn, work, waiter),
             Verb::Cover(work) => self.cover_step(work),
             Verb::PageQuery(work) => self.page_query_step(turn, work, waiter),
+            Verb::Reclaim(work) => self.reclaim_step(turn, work, waiter),
             Verb::Purge(work) => self.purging_step(turn, work),
             Verb::Wire(work) => self.wire_step(turn, work, waiter),
             Verb::Unwire(work) => self.unwire_step(work),
@@ -424,6 +428,7 @@ impl Core {
             Verb::Fork(work) => self.fork_end(work),
             Verb::Own(work) => self.own_end(work),
             Verb::Settle(work) => self.settle_abandon(work),
+            Verb::Reclaim(work) => self.reclaim_over(work),
             Verb::Remove(work) => self.remove_end(work),
             Verb::CopyOut(work) => self.copyout_end(work),
             // These hold nothing, or see for themselves what a wait has come to.

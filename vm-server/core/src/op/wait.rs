@@ -61,6 +61,8 @@ pub struct Waiter {
     pub what: What,
     /// What for.
     pub on: WaitOn,
+    /// It has waited for frames that are reclaimed, once.
+    pub relieved: bool,
     /// What an operation's wait ended with, if not with success.
     pub failed: Option<Kern>,
     /// The request that woke it, to be looked at when the turn comes, and its page.
