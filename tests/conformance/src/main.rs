@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod advice;
 mod asked;
 mod copies;
 mod entries;
@@ -220,6 +221,15 @@ guest_test::suite! {
             many_copies_leave_no_long_chain,
             private_writes_do_not_reach_the_object,
             a_copied_mapping_is_a_snapshot,
+        ],
+        advice: [
+            advice_changes_what_it_says_and_nothing_else,
+            the_cache_is_on,
+            purgeable_memory_is_emptied_once,
+            pages_and_counts_agree,
+            a_cold_map_has_all_its_contents,
+            what_is_put_off_is_taken_or_taken_back,
+            a_corrupt_ring_ends_its_task,
         ],
         entries: [
             two_tasks_see_each_others_writes,

@@ -273,6 +273,9 @@ impl Sim {
                 Arrival::Resumed(token, result) => self.resumed(token, result),
                 Arrival::Answered(token, answer) => self.answered(token, answer),
                 Arrival::Reported(Report::DirtyDropped { port, .. }) => self.data_lost(port.0),
+                Arrival::Reported(Report::RingCorrupt { map }) => {
+                    panic!("map {map} has no ring that could be corrupt");
+                }
                 Arrival::Reported(Report::PagerLate { port, .. }) => {
                     let file = self.file_of(port.0);
                     assert!(self.kind.faulty, "the pager of object {file} is late");
