@@ -59,7 +59,9 @@ pub mod trap;
 pub mod vm;
 pub mod vm_advice;
 pub mod vm_query;
+pub mod vm_read;
 pub mod vm_region;
+pub mod vm_share;
 pub mod vm_wire;
 
 pub use args::Args;

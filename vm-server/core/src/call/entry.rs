@@ -358,3 +358,6 @@ const fn made_entry(id: NamedEntryId, size: u64) -> Reply {
 const fn no_entry(size: u64) -> Reply {
     answer(size, None)
 }
+
+#[cfg(test)]
+mod tests;

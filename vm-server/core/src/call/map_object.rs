@@ -382,3 +382,6 @@ impl Mapping {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

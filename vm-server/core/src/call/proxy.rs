@@ -142,3 +142,6 @@ fn proxy_window(args: &MemoryObjectCreateProxy) -> Result<(Span, Prot), Kern> {
 fn named(said: Said, id: NamedEntryId) -> Outcome {
     Ok(Progress::Done(Some(Ok(carrying(said, PortOf::Entry(id))))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -429,3 +429,27 @@ fn only_current_write_and_execute_needs_the_permission() {
     assert!(bench.ask(set, rights).is_ok());
     assert!(bench.protect(at, PAGE, false, RWX).is_ok());
 }
+
+/// The cost is that of the entries: an object of 1000 resident pages is shared and copied as fast as
+/// one of a page.
+#[test]
+fn remapping_costs_by_entries_not_by_pages() {
+    let mut bench = bench();
+    let (here, base, pages) = (bench.map, 0x40_0000, 1000);
+    bench.allocate(base, pages * PAGE, 0).unwrap();
+    for page in 0..pages {
+        bench.write(here, base + page * PAGE, page as u8).unwrap();
+    }
+    for copy in [false, true] {
+        for size in [PAGE, pages * PAGE] {
+            let entries = bench.core.entries.len();
+            let request = any(base + (pages * PAGE - size), size, copy);
+            let (at, ..) = remap(&mut bench, request).unwrap();
+            assert!(bench.steps <= 1, "{} steps", bench.steps);
+            bench.settle();
+            assert!(bench.core.entries.len() <= entries + 2);
+            bench.deallocate(at, size).unwrap();
+        }
+    }
+    nothing_is_left(bench, &[]);
+}
