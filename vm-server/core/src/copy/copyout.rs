@@ -23,6 +23,8 @@ pub(crate) enum Mode {
     Move,
     /// Their memory is seen by both.
     Share,
+    /// It failed, with this code: those that the destination got are taken away again.
+    Undo(Kern),
 }
 
 /// Attributes of the new entries.
@@ -106,6 +108,9 @@ impl Core {
     }
 
     fn copyout_go<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &mut CopyOut) -> Progress {
+        if let Mode::Undo(code) = work.mode {
+            return self.copyout_undo(turn, work, code);
+        }
         if work.clear.is_some() && work.mode == Mode::Share {
             match self.copyout_stage(turn, work) {
                 Ok(true) => {}
@@ -123,8 +128,9 @@ impl Core {
             Ok(false) => Progress::More,
             Ok(true) => Progress::Done(Some(Ok(work.reply))),
             Err(code) => {
-                self.copyout_undo(turn, work);
-                Progress::Done(Some(Err(code)))
+                self.copyout_end(work);
+                work.mode = Mode::Undo(code);
+                self.copyout_undo(turn, work, code)
             }
         }
     }
@@ -187,6 +193,7 @@ impl Core {
                     let (object, offset) = self.entry_share(turn, link.0)?;
                     (Some(object), offset, false, true)
                 }
+                Mode::Undo(code) => return Err(code),
             };
             let start = entry.start.saturating_sub(work.window.start());
             let kept = (entry.protection, entry.max_protection);
@@ -224,23 +231,35 @@ impl Core {
         }
     }
 
-    /// Takes back what has been mapped. (A step that moves cannot fail: it frees the record that it
-    /// needs, and limits were checked.)
-    fn copyout_undo<M: Machine>(&mut self, turn: &mut Turn<'_, M>, work: &CopyOut) {
+    /// Takes back what has been mapped, up to [`BUDGET`] entries. (A step that moves cannot fail: it
+    /// frees the record that it needs, and limits were checked.)
+    fn copyout_undo<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &CopyOut,
+        code: Kern,
+    ) -> Progress {
+        let over = Progress::Done(Some(Err(code)));
         let done = work.cursor.saturating_sub(work.window.start());
-        let Some(range) = Span::exact(work.address, work.address.saturating_add(done)) else {
-            return;
+        let end = work.address.saturating_add(done);
+        let Some(range) = Span::exact(work.address, end).filter(|range| !range.is_empty()) else {
+            return over;
         };
         self.map_revoke(turn.machine, work.target, range, Prot::NONE);
-        while let Some(link) = self.map_lookup(work.target, range.start()) {
-            let inside = self
-                .entries
-                .at(link.0)
-                .is_some_and(|entry| entry.start < range.end());
-            if range.is_empty() || !inside {
-                return;
+        for _ in 0..BUDGET {
+            let link = match self.maps.get(work.target) {
+                Some(map) => map.tree.find_or_above(&self.entries, range.start()),
+                None => return over,
+            };
+            let entry = self.entries.at(link.0);
+            if entry.is_none_or(|entry| entry.start >= range.end()) {
+                return over;
             }
             self.entry_delete(link);
         }
+        Progress::More
     }
 }
+
+#[cfg(test)]
+mod tests;
