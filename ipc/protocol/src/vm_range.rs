@@ -35,7 +35,7 @@ protocol! {
     /// Seals the shared map that this is asked of: what is mapped there never changes again, and
     /// whatever call would change it is refused with KERN_NO_ACCESS. Gives a named entry that stands
     /// for the map: [`crate::vm_map::VmMap`] and [`VmMapSubmap`] take it, with addresses of the
-    /// shared map for offsets. A map that is sealed already gives one more.
+    /// shared map for offsets. A map that is sealed already gives one more, up to 63.
     ///
     /// A shared map may show others: up to 8 above one another, 64 in all. In order:
     /// KERN_INVALID_ARGUMENT: a bit outside read, write, execute; the map is a task's.

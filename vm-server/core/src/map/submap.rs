@@ -33,6 +33,9 @@ pub const LEVELS: usize = 8;
 /// Sealed maps that one sealed map shows at most, itself included, each as often as it shows.
 pub const WEIGHT: u32 = 64;
 
+/// Names that a shared map has at most: who pays for the map pays for them.
+pub const NAMES: u32 = 64;
+
 /// What a shared map has more than other maps.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {

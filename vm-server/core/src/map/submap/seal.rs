@@ -8,7 +8,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 use ipc_protocol::{vm_map, vm_range};
 
-use super::{LEVELS, Shared, WEIGHT};
+use super::{LEVELS, NAMES, Shared, WEIGHT};
 use crate::call::{Message, Reply};
 use crate::event::{MapId, PortOf};
 use crate::machine::Machine;
@@ -114,6 +114,9 @@ impl Core {
     fn sealed(&mut self, work: &Seal) -> Result<Reply, Kern> {
         let record = self.maps.get(work.map).ok_or(Kern::Terminated)?;
         let size = record.max();
+        if record.shared.is_none_or(|shared| shared.names >= NAMES) {
+            return Err(Kern::ResourceShortage);
+        }
         let entry = NamedEntry::new(work.map, size, work.protection, Kind::Map);
         let id = self.named.insert(entry)?;
         if let Some(shared) = self.shared_mut(work.map) {
