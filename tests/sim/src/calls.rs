@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use ipc_abi::Kern;
 use ipc_abi::types::{Advice, Inherit, MapFlags, Prot, purgeable};
 use ipc_protocol::vm_map::{self, Request};
-use ipc_protocol::{vm_advice, vm_wire};
+use ipc_protocol::{vm_advice, vm_share, vm_wire};
 use vm_core::event::{PortOf, PortRef};
 
 use crate::flat::{self, Bytes, Cell, Mapped, PAGE, Space};
@@ -110,6 +110,8 @@ pub enum Call {
     Wire(u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
     /// vm_wire_all with flags.
     WireAll(u32),
+    /// vm_remap of another client's pages from one on.
+    Remap(usize, u64, Place),
     /// vm_map of a pager's object from a page on, or of anonymous memory.
     Map(Place, Option<(usize, u64)>),
     /// vm_copy: from, to, size in bytes.
@@ -267,10 +269,11 @@ impl Pending {
     }
 
     /// Whether a copy is written over memory that was mapped from it: where the bytes read are the
-    /// bytes written, no order is promised.
+    /// bytes written, no order is promised. Or whether a range is mapped over itself.
     fn eats_itself(&self) -> bool {
         let written = |cell: &Cell| self.writes(flat::name(cell));
-        matches!(self.call, Call::Write(..)) && self.reads.iter().any(written)
+        let over = matches!(self.call, Call::Remap(..)) && meet(&self.looks, &self.changes);
+        over || matches!(self.call, Call::Write(..)) && self.reads.iter().any(written)
     }
 
     /// Whether who changes what it looks at waits for it to end.
@@ -368,6 +371,17 @@ impl Call {
             Call::WireAll(flags) => {
                 Request::Wire(vm_wire::Request::VmWireAll(vm_wire::VmWireAll { flags }))
             }
+            Call::Remap(_, source, place) => {
+                Request::Share(vm_share::Request::VmRemap(vm_share::VmRemap {
+                    address: place.start.unwrap_or(0) * BYTES,
+                    size: place.count * BYTES,
+                    mask: 0,
+                    flags: place.flags(),
+                    source: source * BYTES,
+                    copy: place.copy,
+                    inheritance: place.inherit as u32,
+                }))
+            }
             Call::Map(place, None) => place.request(0),
             Call::Map(place, Some((_, index))) => place.request(index),
             Call::MapCopy(_, index, place) | Call::MapEntry(_, index, place) => {
@@ -426,7 +440,9 @@ impl Call {
                 sim.world.right_to(port)
             }
             Call::Wire(..) | Call::WireAll(_) => sim.world.right_to(HOST),
-            Call::ReadOverwrite(_, other, ..) => PortRef::Own(PortOf::Map(sim.clients[other].map)),
+            Call::Remap(other, ..) | Call::ReadOverwrite(_, other, ..) => {
+                PortRef::Own(PortOf::Map(sim.clients[other].map))
+            }
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 PortRef::Own(sim.held(number).port)
             }
@@ -509,7 +525,7 @@ impl Sim {
         let entry = |number: u64| self.entries.iter().any(|entry| entry.number == number);
         match *call {
             Call::Map(_, Some((file, _))) => file < self.pagers.mapped,
-            Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
+            Call::Remap(other, ..) | Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 copy(number)
             }

@@ -319,6 +319,13 @@ impl Space {
         true
     }
 
+    /// Sets the rights of a mapped page, now and at most.
+    pub fn set_rights(&mut self, page: u64, (protection, max): (Prot, Prot)) {
+        if let Some(mapped) = self.pages.get_mut(&page) {
+            (mapped.protection, mapped.max) = (protection, max);
+        }
+    }
+
     /// Sets the inheritance of whatever is mapped in a range (rule 118).
     pub fn inherit(&mut self, start: u64, count: u64, to: Inherit) {
         for (_, mapped) in self.pages.range_mut(start..start + count) {

@@ -52,7 +52,8 @@ impl Choice<'_> {
                 Call::Wire(start, count, self.random.pick(&accesses).unwrap())
             }
             39..40 => Call::Msync(start, count, self.random_sync()),
-            40..50 => {
+            40..43 => self.random_remap(),
+            43..50 => {
                 let files = sim.pagers.mapped as u64;
                 let place = self.random_place(true);
                 if files == 0 {
@@ -184,6 +185,17 @@ impl Choice<'_> {
             place.inherit = self.random.pick(&kinds).unwrap();
         }
         place
+    }
+
+    fn random_remap(&mut self) -> Call {
+        let alive: Vec<usize> = (0..self.sim.clients.len())
+            .filter(|client| self.sim.is_alive(*client))
+            .collect();
+        let other = self.random.pick(&alive).unwrap();
+        let (source, count) = self.random_range(other, Prot::READ);
+        let mut place = self.random_place(true);
+        place.count = count;
+        Call::Remap(other, source, place)
     }
 
     fn random_use_of_copy(&mut self, client: usize, address: u64) -> Call {

@@ -29,6 +29,18 @@ impl Sim {
                 plan.looks.push((client, 0, u64::MAX / 2));
                 plan.asks = self.space(client).cells(0, u64::MAX / 2);
             }
+            Call::Remap(other, source, place) => {
+                self.plan_place(&mut plan, place);
+                let space = self.space(other);
+                let there = space.check(source, place.count, |_| true);
+                plan.expect = there.and(plan.expect);
+                plan.looks.push((other, source, place.count));
+                plan.reads = space.cells(source, place.count);
+                if place.copy {
+                    // What can never be read.
+                    plan.tolerate = Some(Kern::ProtectionFailure);
+                }
+            }
             Call::Purge(page, control, state) => self.plan_purge(&mut plan, page, control, state),
             Call::Protect(start, count, _, to) => {
                 plan.expect = self
