@@ -41,7 +41,7 @@ impl Sim {
                         .into_iter()
                         .flatten()
                         .any(|cell| self.may_fail(cell));
-                let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..)
+                let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..) | Call::Remap(other, ..)
                     if !self.clients[other].alive);
                 let short = code == Kern::ResourceShortage && self.kind().pressure;
                 assert!(
