@@ -161,6 +161,8 @@ pub struct Pending {
     /// Who came later changes what it looks at, and may have been first.
     overtaken: bool,
     reads: Vec<Cell>,
+    /// Rights of the pages that it reads, now and at most, if it passes them on.
+    rights: Vec<(Prot, Prot)>,
     writes: Vec<Cell>,
     /// Pages whose pagers have something to do with it.
     asks: Vec<Cell>,
@@ -196,6 +198,7 @@ impl Pending {
             tolerate: None,
             overtaken: false,
             reads: Vec::new(),
+            rights: Vec::new(),
             writes: Vec::new(),
             asks: Vec::new(),
             looks: Vec::new(),

@@ -253,6 +253,8 @@ impl Sim {
         match pager {
             // Without records the server cannot say, or do, what a pager waits for.
             Some(_) if self.kind.starved => true,
+            // What waits for frames or slots ends with the same time limit as what waits for a pager.
+            Some(_) if self.kind.pressure && self.kind.faulty => true,
             // Half an operation may have put anybody's memory there.
             _ if lost => files.any(|file| file.faulty),
             Some(number) => files.nth(number as usize).is_some_and(|file| file.faulty),

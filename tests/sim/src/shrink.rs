@@ -1,12 +1,14 @@
 //! Makes a failing schedule small: leaves out operations as long as it fails at the same place.
 //!
-//! The core is checked whole after each event here, so that what is wrong shows as early as it can; the
-//! place where the *first* such run fails is the one that is kept.
+//! At first the core is checked as it was when the failure was found, which is quick and makes a long
+//! schedule short. Then it is checked whole after each event, so that what is wrong shows as early as it
+//! can; the place where the *first* such run fails is the one that is kept from then on.
 
 use std::time::{Duration, Instant};
 
 use crate::action::Schedule;
 use crate::runner::{Failure, How, replay};
+use crate::world::Care;
 
 struct Shrinker {
     best: Failure,
@@ -17,16 +19,22 @@ struct Shrinker {
 /// The smallest schedule found within a time that fails as this one does.
 #[must_use]
 pub fn shrink(failure: &Failure, how: How, within: Duration) -> Failure {
-    // Only a check that costs too much otherwise may find it, or only one that comes later.
-    let best = match replay(&failure.schedule, how) {
-        Err(earlier) => *earlier,
-        Ok(_) => failure.clone(),
-    };
+    let start = Instant::now();
     let mut shrinker = Shrinker {
-        best,
-        how,
-        end: Instant::now() + within,
+        best: failure.clone(),
+        how: How {
+            care: Care::Touched,
+            ..how
+        },
+        end: start + within / 2,
     };
+    while shrinker.round() {}
+    shrinker.how = how;
+    shrinker.end = start + within;
+    // Only a check that costs too much otherwise may find it, or only one that comes later.
+    if let Err(earlier) = replay(&shrinker.best.schedule, how) {
+        shrinker.best = *earlier;
+    }
     while shrinker.round() {}
     shrinker.soothe();
     shrinker.best

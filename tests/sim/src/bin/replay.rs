@@ -71,7 +71,11 @@ fn of_file(file: &str, small: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if small && let Err(failure) = replay(&schedule, How::WHOLE) {
+    let failure = match small {
+        true => replay(&schedule, How::QUICK).and_then(|_| replay(&schedule, How::WHOLE)),
+        false => Ok(Done::default()),
+    };
+    if let Err(failure) = failure {
         let failure = shrink(&failure, How::WHOLE, PATIENCE);
         let name = Path::new(file).file_stem().unwrap_or_default();
         let path = failure.write(&format!("{}-small.jsonl", name.to_string_lossy()));

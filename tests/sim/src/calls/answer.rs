@@ -1,7 +1,7 @@
 //! An answer: whether it is right, and what it changes in the flat model.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Advice, Prot, purgeable};
+use ipc_abi::types::{Advice, purgeable};
 use ipc_protocol::{vm_advice, vm_map, vm_share};
 use vm_core::call::Message;
 use vm_core::effect::Answer;
@@ -118,10 +118,9 @@ impl Sim {
                     self.purge(client, page, (reply.state, state));
                 }
             }
-            (
-                Call::Remap(other, source, place),
-                vm_map::Reply::Share(vm_share::Reply::VmRemap(reply)),
-            ) => self.remap(plan, (other, source), (place, reply.address)),
+            (Call::Remap(_, _, place), vm_map::Reply::Share(vm_share::Reply::VmRemap(reply))) => {
+                self.remap(plan, (place, reply.address))
+            }
             (Call::Map(place, file), vm_map::Reply::VmMap(reply)) => {
                 let cells = match (file, place.copy) {
                     (None, _) => fresh(place.count),
@@ -230,24 +229,15 @@ impl Sim {
     }
 
     /// Pages of a client appear a second time; each keeps its rights.
-    fn remap(
-        &mut self,
-        plan: &Pending,
-        (other, source): (usize, u64),
-        (place, address): (Place, u64),
-    ) {
+    fn remap(&mut self, plan: &Pending, (place, address): (Place, u64)) {
         let cells = match place.copy {
             true => copied(&plan.reads),
             false => plan.reads.clone(),
         };
-        let rights: Vec<(Prot, Prot)> = (source..source + place.count)
-            .filter_map(|page| self.space(other).get(page))
-            .map(|mapped| (mapped.protection, mapped.max))
-            .collect();
         self.map(plan, (place, address), cells);
         let space = &mut self.clients[plan.client].space;
-        for (page, rights) in (address / BYTES..).zip(rights) {
-            space.set_rights(page, rights);
+        for (page, rights) in (address / BYTES..).zip(&plan.rights) {
+            space.set_rights(page, *rights);
         }
     }
 

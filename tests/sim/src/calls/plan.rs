@@ -36,6 +36,10 @@ impl Sim {
                 plan.expect = there.and(plan.expect);
                 plan.looks.push((other, source, place.count));
                 plan.reads = space.cells(source, place.count);
+                plan.rights = (source..source + place.count)
+                    .filter_map(|page| space.get(page))
+                    .map(|mapped| (mapped.protection, mapped.max))
+                    .collect();
                 if place.copy {
                     // What can never be read.
                     plan.tolerate = Some(Kern::ProtectionFailure);
