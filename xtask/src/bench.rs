@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 
 use crate::boot::{self, LineSplitter};
 use crate::image::{self, Contents};
-use crate::install;
 use crate::qemu::{Machine, Memory, Outcome};
+use crate::{install, profile};
 
 /// Time after which the measurement is stopped, in seconds.
 const LIMIT: u64 = 900;
@@ -35,6 +35,12 @@ pub struct Options {
     /// Write the results to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Show where the instructions of one operation go, by function
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["filter", "json"])]
+    pub profile: Option<String>,
+    /// With --profile: show the functions that were compiled into others under their own names
+    #[arg(long, requires = "profile")]
+    pub inlined: bool,
 }
 
 /// What was measured of one operation.
@@ -123,6 +129,9 @@ fn short(value: f64) -> Value {
 /// What does not build, cannot be written, or was printed wrongly by the bench task.
 pub fn bench(options: &Options) -> Result<u8> {
     install::ensure()?;
+    if let Some(key) = &options.profile {
+        return profile::profile(key, options.inlined);
+    }
     let args: Vec<String> = options.filter.iter().cloned().collect();
     let built = image::make(
         "bench",

@@ -16,6 +16,7 @@ pub mod iso;
 mod layers;
 pub mod module;
 pub mod new_task;
+mod profile;
 pub mod qemu;
 pub mod run;
 mod scenario;

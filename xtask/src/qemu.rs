@@ -99,6 +99,17 @@ pub struct Machine {
     pub trace: Option<PathBuf>,
     /// Whether to wait for a debugger on TCP port 1234.
     pub gdb: bool,
+    /// Where each executed instruction is logged, once the monitor is told to.
+    pub log: Option<Log>,
+}
+
+/// The log of instructions.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its file, or FIFO.
+    pub file: PathBuf,
+    /// The socket of the monitor.
+    pub monitor: PathBuf,
 }
 
 impl Machine {
@@ -118,6 +129,7 @@ impl Machine {
             share: None,
             trace: None,
             gdb: false,
+            log: None,
         }
     }
 
@@ -160,9 +172,16 @@ impl Machine {
                 args.add("-append", &self.command_line);
             }
         }
-        args.add("-display", "none")
-            .add("-serial", "stdio")
-            .add("-monitor", "none");
+        args.add("-display", "none").add("-serial", "stdio");
+        match &self.log {
+            None => args.add("-monitor", "none"),
+            Some(log) => {
+                let monitor = with_path("socket,server=on,wait=off,id=monitor,path=", &log.monitor);
+                args.add("-chardev", monitor)
+                    .add("-monitor", "chardev:monitor");
+                args.add("-D", &log.file).flag("-singlestep")
+            }
+        };
         args.add("-nic", "none")
             .flag("-no-user-config")
             .flag("-no-reboot");

@@ -100,9 +100,20 @@ fn main(args: Args) -> Result<u32, Kern> {
     let begin = ticks();
     let mut words = args.skip(1);
     match (words.next(), words.next()) {
+        (Some("profile"), Some(key)) => profile(key),
         (Some(role), Some(name)) => partner::serve(role, name),
         (filter, _) => Ok(bench(begin, filter.unwrap_or_default())),
     }
+}
+
+/// Repeats one operation, between two lines that say so, for somebody who logs instructions.
+fn profile(key: &str) -> Result<u32, Kern> {
+    let operation = OPERATIONS.iter().find(|operation| operation.key == key);
+    let operation = operation.ok_or(Kern::InvalidArgument)?;
+    let mut bench = Bench::for_profile(operation.per);
+    (operation.run)(&mut bench)?;
+    ipc::println!("bench profile ends");
+    Ok(0)
 }
 
 /// Measures the operations whose key contains `filter`. The status is 1 if one of them failed.

@@ -18,6 +18,12 @@ const COUNTED: u32 = 64;
 /// Repetitions whose figures are dropped: the first ones touch code and tables for the first time.
 const WARM_UP: u32 = 8;
 
+/// Repetitions for a profile.
+const PROFILED: u32 = 25;
+
+/// Turns of an empty loop between the first line and the first repetition of a profile.
+const PATIENCE: u32 = 500_000;
+
 /// Kernel entries, address-space switches, TLB flushes.
 type Counters = [u64; 3];
 
@@ -92,6 +98,7 @@ fn counters() -> Counters {
 pub(crate) struct Bench {
     per: u64,
     n: u32,
+    profiled: bool,
     samples: Vec<u64>,
     counted: u32,
     counters: Counters,
@@ -102,10 +109,18 @@ impl Bench {
         Bench {
             per,
             n,
+            profiled: false,
             samples: Vec::new(),
             counted: 0,
             counters: [0; 3],
         }
+    }
+
+    /// One whose repetitions are watched from outside.
+    pub(crate) const fn for_profile(per: u64) -> Bench {
+        let mut bench = Bench::new(per, PROFILED);
+        bench.profiled = true;
+        bench
     }
 
     /// How often [`Bench::repeat`] will call, all in all: for operations that use something up.
@@ -129,10 +144,18 @@ impl Bench {
             once(&mut probe)?;
         }
         let nothing = (0..100).map(|_| timed(|| ()).0).min().unwrap_or(0);
+        if self.profiled {
+            ipc::println!("bench profile begins");
+            // Whoever watches needs a while to begin.
+            (0..PATIENCE).for_each(|turn| _ = black_box(turn));
+        }
         for sample in &mut self.samples {
             let mut probe = Probe::new(Reading::Ticks);
             once(&mut probe)?;
             *sample = probe.ticks.saturating_sub(nothing);
+        }
+        if self.profiled {
+            return Ok(());
         }
         self.count(once)
     }
