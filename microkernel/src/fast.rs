@@ -87,7 +87,7 @@ pub(crate) extern "C" fn fault_answer(
             let reply = FaultReply::from_words([code, page, frame, epoch, 0, 0]);
             let enter = reply.enter;
             reply.result.is_ok()
-                && enter.is_none_or(|enter| hardware.memory.enter(space, enter).is_ok())
+                && enter.is_none_or(|enter| hardware.memory.enter_answer(space, enter))
         });
         match to {
             Some(to) => load(world, Saved::of(to), 0),

@@ -8,6 +8,7 @@ use ipc_abi::kern_return;
 use ipc_abi::message::{FOREVER, Info, POLL, WORDS, option};
 use ipc_abi::notify::Request;
 use ipc_abi::right::{Disposition, NULL, Name};
+use ipc_abi::translation::Enter;
 use ipc_protocol::vm_map;
 use vm_core::call::{Message, Reply};
 use vm_core::effect::{Answer, Effect, FaultResult};
@@ -76,6 +77,56 @@ pub(crate) fn exchange(
         send.info = message.info;
         send.words = message.words;
     }
+    // SAFETY: nobody holds the body between two events.
+    unsafe { trap::msg(&send) }
+}
+
+/// An answer to a common fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FaultAnswer {
+    /// Whom.
+    pub(crate) token: Token,
+    /// What is entered.
+    pub(crate) enter: Enter,
+}
+
+impl FaultAnswer {
+    #[inline(always)]
+    fn words(&self) -> [u64; WORDS] {
+        let reply = FaultReply {
+            result: Ok(()),
+            enter: Some(self.enter),
+        };
+        reply.to_words()
+    }
+}
+
+impl Pending {
+    /// An answer to a common fault, as any other answer.
+    #[cold]
+    pub(crate) fn of_fault(answer: &FaultAnswer) -> Pending {
+        Pending {
+            to: To::Caller(answer.token),
+            info: Info::short(FAULT_REPLY),
+            words: answer.words(),
+            made: None,
+        }
+    }
+}
+
+/// As [`exchange`], after the answer to a common fault.
+#[inline(always)]
+pub(crate) fn exchange_answer(answer: &FaultAnswer, set: Name, deadline: u64) -> Received {
+    let send = Send {
+        options: option::REPLY | option::RECEIVE,
+        destination: answer.token.0.get(),
+        receive: set,
+        info: Info::short(FAULT_REPLY),
+        send_deadline: POLL,
+        receive_deadline: deadline,
+        notify: NULL,
+        words: answer.words(),
+    };
     // SAFETY: nobody holds the body between two events.
     unsafe { trap::msg(&send) }
 }

@@ -8,11 +8,12 @@ use ipc::buffer::{self, Body};
 use ipc::trap::{self, Received};
 use ipc_abi::Kern;
 use ipc_abi::fault::{FAULT, Fault};
+use ipc_abi::message::Info;
 use ipc_abi::notify;
 use ipc_abi::right::{ArrivedKind, Name};
 use ipc_protocol::define::Raw;
 use vm_core::call::Call;
-use vm_core::event::{Event, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
+use vm_core::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
 
 /// Payload of the port for the kernel's notices. No other task has a right to it.
 pub(crate) const NOTICES: u64 = 0;
@@ -61,6 +62,18 @@ pub(crate) fn understand(received: &Received) -> Arrived {
             Arrived::Refused(reply, code)
         }
     }
+}
+
+/// What a fault says: its map, itself, and whom to answer.
+#[inline(always)]
+pub(crate) fn common_fault(received: &Received) -> Option<(MapId, Fault, Token)> {
+    if received.info != Info::short(FAULT).from_kernel() || received.outcome.code() != 0 {
+        return None;
+    }
+    let Some(PortOf::Map(map)) = PortOf::from_payload(received.payload) else {
+        return None;
+    };
+    Some((map, Fault::from_words(received.words), token(received)?))
 }
 
 fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {

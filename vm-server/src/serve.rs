@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use ipc::time::Clock;
+use ipc::trap::Received;
 use ipc_abi::boot::FrameRange;
 use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
@@ -12,11 +13,11 @@ use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
-use crate::execute::{Pending, To, exchange};
+use crate::execute::{FaultAnswer, Pending, To, exchange, exchange_answer};
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, understand};
+use crate::receive::{Arrived, common_fault, understand};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -99,11 +100,18 @@ impl Server {
         loop {
             self.feed_heap();
             let deadline = self.deadline(unfinished);
-            let received = exchange(pending, self.ports.set(), deadline.0, self.notices);
+            let mut received = exchange(pending, self.ports.set(), deadline.0, self.notices);
             if let Some(To::Pager(right)) = pending.map(|message| message.to)
                 && received.outcome.was_sent()
             {
                 self.core.sent(right, &mut self.effects);
+            }
+            // Common faults, as long as nothing else comes: nothing else changes with their answers.
+            while let Some(answer) = self.quick_answer(&received) {
+                received = exchange_answer(&answer, self.ports.set(), deadline.0);
+                if received.outcome.code() != 0 {
+                    pending = Some(Pending::of_fault(&answer));
+                }
             }
             pending = match kern_return::from_raw(received.outcome.code()) {
                 Ok(()) => {
@@ -141,6 +149,18 @@ impl Server {
             };
             unfinished = self.core.wants_step();
         }
+    }
+
+    /// The answer to a common fault, if that is what was received.
+    #[inline(always)]
+    fn quick_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
+        // What there is still to carry out comes first.
+        let (map, fault, token) = common_fault(received)?;
+        if !self.effects.as_slice().is_empty() {
+            return None;
+        }
+        let enter = self.core.fault_quick(map, fault.address, fault.access)?;
+        Some(FaultAnswer { token, enter })
     }
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make

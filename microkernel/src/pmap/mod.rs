@@ -168,6 +168,22 @@ impl Memory {
         result
     }
 
+    /// [`Memory::enter`], for the answer to a fault: says whether the page is entered.
+    #[inline(always)]
+    pub(crate) fn enter_answer(&mut self, id: SpaceId, enter: Enter) -> bool {
+        let owners = frames::owners();
+        match self.spaces.find(id) {
+            Some(space) if batch::enter_absent(space, &mut self.store, owners, enter) => true,
+            _ => self.enter_with_care(id, enter),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_with_care(&mut self, id: SpaceId, enter: Enter) -> bool {
+        self.enter(id, enter).is_ok()
+    }
+
     /// Carries out a slice of the batch in a buffer; `find` knows the caller's spaces by name.
     pub(crate) fn batch(
         &mut self,

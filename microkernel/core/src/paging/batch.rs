@@ -152,6 +152,38 @@ pub fn enter_one<S: TableStore>(
     enter_page(space, store, owners, account, (page, enter.protection))
 }
 
+/// [`enter_one`] at its simplest, for the answer to the common fault: the tables are there, nothing is
+/// mapped at the address, and nothing speaks against the page. `false`: nothing has changed, and
+/// [`enter_one`] decides.
+#[inline(always)]
+pub fn enter_absent<S: TableStore>(
+    space: &Space,
+    store: &mut S,
+    owners: &Owners<'_>,
+    enter: translation::Enter,
+) -> bool {
+    let (Some(frame), Ok(range)) = (Frame::new(enter.frame), PageRange::new(enter.address, 1))
+    else {
+        return false;
+    };
+    let plain = !enter.uncached && !enter.protection.is_empty();
+    let Some(address) =
+        UserAddr::new(range.start()).filter(|_| plain && space.accepts(enter.epoch))
+    else {
+        return false;
+    };
+    let Some(table) = walk::open(store, space.root(), address, enter.protection) else {
+        return false;
+    };
+    let index = address.slot(1);
+    let vacant = !store.read(table, index).is_present();
+    if !vacant || owners.raise(frame, space.owner(), false).is_err() {
+        return false;
+    }
+    store.write(table, index, Entry::page(frame, enter.protection, false));
+    true
+}
+
 /// Enters a page of the kernel's in a task's space, readable and writable: an IPC buffer.
 ///
 /// # Errors

@@ -30,7 +30,8 @@ pub mod walk;
 pub mod window;
 
 pub use batch::{
-    BatchBuffer, Outcome, Spaces, State, enter_kernel_page, enter_one, remove_kernel_page, run,
+    BatchBuffer, Outcome, Spaces, State, enter_absent, enter_kernel_page, enter_one,
+    remove_kernel_page, run,
 };
 pub use entry::Entry;
 pub use shootdown::Shootdown;

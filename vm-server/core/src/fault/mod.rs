@@ -11,6 +11,7 @@ mod ahead;
 mod cow;
 mod nested;
 pub(crate) mod pagein;
+mod quick;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiters;

@@ -1,0 +1,79 @@
+//! The common fault: the page lies in the entry's own object, and may be mapped as it is.
+//!
+//! Nothing is made, copied, asked for or waited for, and nothing lies beside it to be entered with
+//! it: the answer is one translation. [`Core::fault_quick`] gives it without an event and without
+//! effects, or gives `None` and has changed nothing: then the event decides, as for every fault.
+//! In tests [`Core::handle`] begins with it, so that whatever tests events tests this.
+
+use ipc_abi::translation;
+use ipc_abi::types::Prot;
+
+use crate::Core;
+use crate::effect::ENTER_MAX;
+use crate::event::MapId;
+use crate::object::Kind;
+use crate::object::page::{Flags, State};
+use crate::object::pages::Slot;
+use crate::range::{page_of, trunc_page};
+
+/// Bits of a page's number inside the window of its neighbours.
+const WINDOW: u64 = ENTER_MAX as u64 - 1;
+
+impl Core {
+    /// What the common fault is answered with; `None`: it is none.
+    #[inline]
+    pub fn fault_quick(
+        &mut self,
+        map: MapId,
+        address: u64,
+        access: Prot,
+    ) -> Option<translation::Enter> {
+        let link = self.map_lookup(map, address)?.0;
+        let entry = self.entries.at(link)?;
+        let rights = entry.protection;
+        let address = trunc_page(address);
+        let index = page_of(entry.offset_of(address));
+        let object = self.objects.get(entry.object?)?;
+        let shown_as_it_is = !entry.needs_copy && !object.is_copied();
+        let plain = matches!(object.kind, Kind::Internal | Kind::External);
+        if !plain || !rights.contains(access) {
+            return None;
+        }
+        let leaf = object.pages.leaf_at(&self.nodes, index)?;
+        let Slot::Page(frame) = leaf.slot(index & 63) else {
+            return None;
+        };
+        let epoch = self.maps.get(map)?.epoch;
+        let page = self.pages.get_mut(frame)?;
+        if page.state != State::Resident || !page.lock.is_empty() {
+            return None;
+        }
+        let protection = if access.contains(Prot::WRITE) {
+            if !shown_as_it_is || page.flags.contains(Flags::REUSABLE) {
+                return None;
+            }
+            page.flags.insert(Flags::DIRTY);
+            rights
+        } else {
+            let neighbours = leaf.pages() >> (index & 63 & !WINDOW) & ((1 << ENTER_MAX) - 1);
+            if neighbours & !(1 << (index & WINDOW)) != 0 {
+                return None;
+            }
+            if shown_as_it_is && page.flags.contains(Flags::DIRTY) {
+                rights
+            } else {
+                rights.difference(Prot::WRITE)
+            }
+        };
+        let _: bool = page.places.add(map.index(), page_of(address));
+        self.stats.faults = self.stats.faults.saturating_add(1);
+        self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
+        Some(translation::Enter {
+            address,
+            frame: frame.0,
+            protection,
+            uncached: false,
+            epoch,
+        })
+    }
+}
