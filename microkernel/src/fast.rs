@@ -9,7 +9,7 @@ use core::hint::black_box;
 use core::ptr;
 
 use ipc_abi::fault::FaultReply;
-use ipc_abi::message::Info;
+use ipc_abi::message::{Info, option};
 use kernel_core::Handed;
 
 use crate::arch::context::{Context, Saved};
@@ -68,6 +68,25 @@ pub(crate) extern "C" fn answer(
             None => declined(),
         },
     )
+}
+
+/// SEND and RECEIVE, perhaps with NOTIFY: destination, source, info, notify, options, deadline.
+pub(crate) extern "C" fn send(
+    destination: u64,
+    source: u64,
+    info: u64,
+    notify: u64,
+    options: u64,
+    deadline: u64,
+) -> Next {
+    world::with(|world| {
+        let notify = (options & option::NOTIFY != 0).then_some(notify);
+        let source = (source, deadline);
+        match world.kernel.fast_send(destination, source, info, notify) {
+            Some(handed) => hand_over(world, handed, info),
+            None => declined(),
+        }
+    })
 }
 
 /// REPLY and RECEIVE with an info that says no more than that it answers a fault: token, source, the

@@ -106,8 +106,8 @@ impl Server {
             {
                 self.core.sent(right, &mut self.effects);
             }
-            // Common faults, as long as nothing else comes: nothing else changes with their answers.
-            while let Some(answer) = self.quick_answer(&received) {
+            // Faults, as long as nothing else comes and their answers are all that there is to do.
+            while !unfinished && let Some(answer) = self.fault_answer(&received) {
                 received = exchange_answer(&answer, self.ports.set(), deadline.0);
                 if received.outcome.code() != 0 {
                     pending = Some(Pending::of_fault(&answer));
@@ -151,15 +151,29 @@ impl Server {
         }
     }
 
-    /// The answer to a common fault, if that is what was received.
+    /// The answer to a fault, if that is what was received and the answer is a translation and
+    /// nothing else. A fault that leaves more to do than that is as if it had not been looked at: it
+    /// is handled with the other messages.
     #[inline(always)]
-    fn quick_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
+    fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
         // What there is still to carry out comes first.
         let (map, fault, token) = common_fault(received)?;
         if !self.effects.as_slice().is_empty() {
             return None;
         }
-        let enter = self.core.fault_quick(map, fault.address, fault.access)?;
+        let enter = match self.core.fault_quick(map, fault.address, fault.access) {
+            Some(enter) => enter,
+            None => {
+                let mut turn = Turn {
+                    now: Time::NEVER,
+                    supplies: &mut self.supplies,
+                    machine: &mut self.hardware,
+                    effects: &mut self.effects,
+                };
+                self.core
+                    .fault_fill(&mut turn, (map, fault.address), fault.access)?
+            }
+        };
         Some(FaultAnswer { token, enter })
     }
 

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::boot::{self, LineSplitter};
 use crate::image::{self, Contents};
 use crate::qemu::{Machine, Memory, Outcome};
-use crate::{install, profile};
+use crate::{figures, install, profile};
 
 /// Time after which the measurement is stopped, in seconds.
 const LIMIT: u64 = 900;
@@ -35,8 +35,14 @@ pub struct Options {
     /// Write the results to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Compare with the committed figures: a rise of more than 5 % fails
+    #[arg(long)]
+    pub check: bool,
+    /// Write the medians to the committed figures
+    #[arg(long, conflicts_with = "check")]
+    pub save: bool,
     /// Show where the instructions of one operation go, by function
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["filter", "json"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["filter", "json", "check", "save"])]
     pub profile: Option<String>,
     /// With --profile: show the functions that were compiled into others under their own names
     #[arg(long, requires = "profile")]
@@ -45,21 +51,28 @@ pub struct Options {
 
 /// What was measured of one operation.
 #[derive(Clone, Debug, PartialEq)]
-struct Row {
-    key: String,
+pub(crate) struct Row {
+    pub(crate) key: String,
     unit: String,
     n: u64,
     min: f64,
-    median: f64,
+    pub(crate) median: f64,
     p99: f64,
-    entries: f64,
-    switches: f64,
-    flushes: f64,
+    pub(crate) entries: f64,
+    pub(crate) switches: f64,
+    pub(crate) flushes: f64,
 }
 
 impl Row {
+    /// What is measured at several sizes, and this one's size: keys `grow.WHAT.SIZE`.
+    pub(crate) fn grows(&self) -> Option<(&str, u64)> {
+        let (what, size) = self.key.rsplit_once('.')?;
+        what.starts_with("grow.").then_some(())?;
+        Some((what, size.parse().ok()?))
+    }
+
     /// Reads a line of the bench task; `None` if it is no result, an error if it is a broken one.
-    fn parse(line: &str) -> Option<Result<Self>> {
+    pub(crate) fn parse(line: &str) -> Option<Result<Self>> {
         let mut words = line.strip_prefix("bench ")?.split_whitespace();
         let key = words.next()?.to_owned();
         let fields: Vec<(&str, &str)> = words.filter_map(|word| word.split_once('=')).collect();
@@ -160,7 +173,8 @@ pub fn bench(options: &Options) -> Result<u8> {
     let limit = Some(Duration::from_secs(LIMIT));
     let end = boot::boot(&machine, limit, &mut |piece| splitter.add(piece, &mut take))?;
     splitter.end(&mut take);
-    print!("{}", table(&rows));
+    let (growth, single): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.grows().is_some());
+    print!("{}{}", table(&single), figures::growth_table(&growth));
     if let Some(path) = &options.json {
         let results: Vec<Value> = rows.iter().map(Row::to_json).collect();
         let text = serde_json::to_string_pretty(&json!({ "results": results }))?;
@@ -176,17 +190,29 @@ pub fn bench(options: &Options) -> Result<u8> {
         return Ok(end.outcome.exit_code());
     }
     match (broken, rows.is_empty()) {
-        (Some(error), _) => Err(error),
+        (Some(error), _) => return Err(error),
         (None, true) => bail!("no result; is there an operation with this key?"),
-        (None, false) => Ok(0),
+        (None, false) => {}
     }
+    if options.save {
+        figures::save(&rows)?;
+    }
+    if options.check {
+        let worse = figures::worse(&figures::read()?, &rows);
+        worse.iter().for_each(|line| println!("{line}"));
+        return Ok(u8::from(!worse.is_empty()));
+    }
+    Ok(0)
 }
 
 /// The results, in aligned columns.
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[&Row]) -> String {
     let head = [
         "key", "median", "min", "p99", "n", "entries", "switches", "flushes", "unit",
     ];
+    if rows.is_empty() {
+        return String::new();
+    }
     let mut cells = vec![head.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         [
@@ -229,7 +255,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     if value.fract() == 0.0 {
         format!("{value:.0}")
     } else {
@@ -270,7 +296,7 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let row = Row::parse(LINE).unwrap().unwrap();
-        let text = table(&[row]);
+        let text = table(&[&row]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(

@@ -10,6 +10,7 @@ pub mod build;
 pub mod check;
 pub mod docs;
 pub mod doctor;
+mod figures;
 pub mod image;
 pub mod install;
 pub mod iso;

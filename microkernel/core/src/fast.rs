@@ -7,14 +7,14 @@
 //! error codes; the tests of `model` compare the two after every step of random schedules.
 //!
 //! What a fast path leaves out is what cannot be needed: no queue is entered, the run queue holds
-//! nobody as important as the receiver, so no slice begins, and no deadline is set or taken back, so
-//! the alarm stays as it is.
+//! nobody as important as the receiver, so no slice begins, and no deadline comes before one that is
+//! looked for already, so the alarm stays as it is.
 
 use crate::{
     kernel::{Kernel, Running, ThreadId},
     list::List,
     machine::{Context, SpaceId},
-    port::PortId,
+    port::{Port, PortId, PortSet},
     slab::Slab,
     space::Holds,
     thread::{Call, Hint, QUEUE, Source, State, Thread},
@@ -70,7 +70,7 @@ impl Kernel {
     /// The call of the running thread, if a thread waits for it: everything but words and body.
     #[inline(always)]
     pub fn fast_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
-        let me = self.fast_caller(info, deadline)?;
+        let me = self.fast_caller(info)?;
         let find = |kernel: &Kernel, caller: &Thread| {
             let known = caller.sent_to.get().get(destination, kernel.names_stamp);
             match known {
@@ -78,13 +78,13 @@ impl Kernel {
                 None => kernel.find_destination(me, destination),
             }
         };
-        self.fast_hand_over(me, find, What::Message)
+        self.fast_hand_over(me, find, What::Message, deadline)
     }
 
     /// The page fault of the running thread, if its server waits for it.
     #[inline(always)]
     pub fn fast_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
-        let me = self.fast_caller(0, FOREVER)?;
+        let me = self.fast_caller(0)?;
         let find =
             |kernel: &Kernel, _: &Thread| kernel.tasks.get(me.task)?.special(SpecialPort::Map);
         let fault = Fault {
@@ -93,15 +93,15 @@ impl Kernel {
             ip,
             thread: u64::from(me.thread.index()),
         };
-        self.fast_hand_over(me, find, What::Fault(fault))
+        self.fast_hand_over(me, find, What::Fault(fault), FOREVER)
     }
 
     /// The running thread, if what it does could go a fast way at all.
     #[inline(always)]
-    fn fast_caller(&self, info: u64, deadline: u64) -> Option<Running> {
+    fn fast_caller(&self, info: u64) -> Option<Running> {
         // Above the id there is the length of the body; then come rights and marks.
         let short = info >> 32 <= BODY_SIZE as u64;
-        (short && deadline == FOREVER && self.fast).then_some(self.current?)
+        (short && self.fast).then_some(self.current?)
     }
 
     /// Hands what a thread calls with to the first that waits at the port that `find` finds.
@@ -111,6 +111,7 @@ impl Kernel {
         me: Running,
         find: impl FnOnce(&Kernel, &Thread) -> Option<PortId>,
         what: What,
+        deadline: u64,
     ) -> Option<Handed> {
         let caller = self.threads.get(me.thread)?;
         let port = find(self, caller)?;
@@ -125,7 +126,7 @@ impl Kernel {
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
-        let ready = !caller.notice_out && receiver.timer.is_none();
+        let ready = !caller.notice_out && caller.timer_key <= deadline;
         if !ready || !self.run_queue.is_below(receiver.priority) {
             return None;
         }
@@ -136,6 +137,8 @@ impl Kernel {
             caller.fault.set(fault);
         }
         caller.call.set(number);
+        caller.deadline.set(deadline);
+        receiver.deadline.set(FOREVER);
         caller.state.set(State::Awaiting {
             server: server.task,
             through: port,
@@ -163,9 +166,9 @@ impl Kernel {
         (source, deadline): (u64, u64),
         info: u64,
     ) -> Option<Handed> {
-        let me = self.fast_caller(info, deadline)?;
-        let to = self.fast_reply(me, token, source, |caller, call| {
-            call == Call::Message && caller.timer.is_none()
+        let me = self.fast_caller(info)?;
+        let to = self.fast_reply(me, token, (source, deadline), |_, call| {
+            call == Call::Message
         })?;
         Some(Handed {
             to,
@@ -185,8 +188,8 @@ impl Kernel {
         (source, deadline): (u64, u64),
         enter: impl FnOnce(SpaceId) -> bool,
     ) -> Option<Context> {
-        let me = self.fast_caller(0, deadline)?;
-        self.fast_reply(me, token, source, |caller, call| {
+        let me = self.fast_caller(0)?;
+        self.fast_reply(me, token, (source, deadline), |caller, call| {
             call == Call::Fault && enter(caller.space)
         })
     }
@@ -198,30 +201,18 @@ impl Kernel {
         &mut self,
         me: Running,
         token: u64,
-        source: u64,
+        (source, deadline): (u64, u64),
         finish: impl FnOnce(&Thread, Call) -> bool,
     ) -> Option<Context> {
         let replier = self.threads.get(me.thread)?;
+        if replier.timer_key > deadline {
+            return None;
+        }
         let source = match replier.received_from.get().get(source, self.names_stamp) {
             Some(source) => source,
             None => self.find_source(me, source)?,
         };
-        let receivers = match source {
-            Source::Port(port) => {
-                let port = self.ports.get_mut(port)?;
-                if port.has_item() {
-                    return None;
-                }
-                &mut port.receivers
-            }
-            Source::Set(set) => {
-                let set = self.sets.get_mut(set)?;
-                if !set.ready.is_empty() {
-                    return None;
-                }
-                &mut set.receivers
-            }
-        };
+        let receivers = vacant(&mut self.ports, &mut self.sets, source)?;
         let (id, caller) = self.threads.by_index(crate::call::token_thread(token))?;
         let State::Awaiting { server, call, .. } = caller.state.get() else {
             return None;
@@ -232,6 +223,8 @@ impl Kernel {
         }
         // From here on nothing fails.
         let to = caller.run(id);
+        caller.deadline.set(FOREVER);
+        replier.deadline.set(deadline);
         self.priority = caller.priority;
         self.current = Some(to);
         replier.state.set(State::Receiving {
@@ -240,6 +233,70 @@ impl Kernel {
         });
         receivers.append(&mut self.threads, me.thread);
         Some(to.context)
+    }
+
+    /// The one-way message of the running thread to one that waits for it; then the sender waits
+    /// itself. Everything but words and body. `notify`: the name that *send possible* would go to.
+    #[inline(always)]
+    pub fn fast_send(
+        &mut self,
+        destination: u64,
+        (source, deadline): (u64, u64),
+        info: u64,
+        notify: Option<u64>,
+    ) -> Option<Handed> {
+        let me = self.fast_caller(info)?;
+        if let Some(name) = notify {
+            self.receive_right(me.task, name)?;
+        }
+        let sender = self.threads.get(me.thread)?;
+        if sender.timer_key > deadline {
+            return None;
+        }
+        let port = match sender.sent_to.get().get(destination, self.names_stamp) {
+            Some(port) => port,
+            None => self.find_destination(me, destination)?,
+        };
+        let source = match sender.received_from.get().get(source, self.names_stamp) {
+            Some(source) => source,
+            None => self.find_source(me, source)?,
+        };
+        vacant(&mut self.ports, &mut self.sets, source)?;
+        let record = self.ports.get_mut(port)?;
+        let payload = record.payload;
+        let receivers = match record.receivers.first() {
+            Some(_) => &mut record.receivers,
+            None => &mut self.sets.get_mut(record.set?)?.receivers,
+        };
+        let first = receivers.first()?;
+        let receiver = self.threads.get(first)?;
+        let State::Receiving { sent, .. } = receiver.state.get() else {
+            return None;
+        };
+        if !self.run_queue.is_below(receiver.priority) {
+            return None;
+        }
+        // From here on nothing fails.
+        let to = receiver.run(first);
+        receiver.deadline.set(FOREVER);
+        sender.deadline.set(deadline);
+        sender.state.set(State::Receiving {
+            source,
+            sent: Outcome(Outcome::SENT),
+        });
+        self.priority = receiver.priority;
+        self.current = Some(to);
+        receivers.take_first(&mut self.threads);
+        if let Some(receivers) = vacant(&mut self.ports, &mut self.sets, source) {
+            receivers.append(&mut self.threads, me.thread);
+        }
+        Some(Handed {
+            to: to.context,
+            outcome: sent,
+            payload,
+            token: 0,
+            from: 0,
+        })
     }
 
     /// The live port that the running thread sends to, remembered for the next time.
@@ -271,6 +328,25 @@ impl Kernel {
             found: Some(source),
         });
         Some(source)
+    }
+}
+
+/// Those who wait where nothing has come yet; `None`: something has.
+#[inline(always)]
+fn vacant<'a>(
+    ports: &'a mut Slab<Port>,
+    sets: &'a mut Slab<PortSet>,
+    source: Source,
+) -> Option<&'a mut List<Thread, QUEUE>> {
+    match source {
+        Source::Port(port) => {
+            let port = ports.get_mut(port)?;
+            (!port.has_item()).then_some(&mut port.receivers)
+        }
+        Source::Set(set) => {
+            let set = sets.get_mut(set)?;
+            set.ready.is_empty().then_some(&mut set.receivers)
+        }
     }
 }
 

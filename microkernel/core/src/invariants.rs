@@ -28,6 +28,7 @@ use alloc::{
     format,
     string::{String, ToString},
 };
+use ipc_abi::message::FOREVER;
 
 /// What was found of a port while walking over everything else.
 #[derive(Default)]
@@ -112,6 +113,7 @@ impl Kernel {
         self.check_messages(&tally)?;
         self.check_sets()?;
         self.check_timers()?;
+        self.check_hints()?;
         Ok(())
     }
 
@@ -453,6 +455,24 @@ impl Kernel {
         Ok(())
     }
 
+    fn check_hints(&self) -> Result<(), String> {
+        for (id, thread) in self.threads.iter() {
+            let (to, from) = (thread.sent_to.get(), thread.received_from.get());
+            if to.stamp == self.names_stamp && to.found.is_some() {
+                let denoted = self.send_right(thread.task, to.name);
+                ensure!(denoted == to.found, "thread {id:?} sends to what is not so");
+            }
+            if from.stamp == self.names_stamp && from.found.is_some() {
+                let denoted = self.source(thread.task, from.name).ok();
+                ensure!(
+                    denoted == from.found,
+                    "thread {id:?} receives from what is not so"
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn check_timers(&self) -> Result<(), String> {
         let mut count: u32 = 0;
         let threads: &Slab<Thread> = &self.threads;
@@ -469,9 +489,9 @@ impl Kernel {
                 .timers
                 .iter()
                 .nth(parent)
-                .map(|id| threads.at(id).deadline);
+                .map(|id| threads.at(id).timer_key);
             ensure!(
-                parent.is_none_or(|parent| parent <= thread.deadline),
+                parent.is_none_or(|parent| parent <= thread.timer_key),
                 "the timer heap is out of order"
             );
             count = count.saturating_add(1);
@@ -480,9 +500,14 @@ impl Kernel {
         ensure!(armed.count() as u32 == count, "a timer was lost");
         for (id, thread) in threads.iter() {
             let awake = matches!(thread.state.get(), State::Running | State::Ready);
+            let (key, deadline) = (thread.timer_key, thread.deadline.get());
             ensure!(
-                !awake || thread.timer.is_none(),
+                !awake || deadline == FOREVER,
                 "thread {id:?} is awake and has a deadline"
+            );
+            ensure!(
+                key <= deadline && (key == FOREVER) == thread.timer.is_none(),
+                "thread {id:?} is not found before its deadline"
             );
         }
         Ok(())

@@ -303,6 +303,7 @@ impl Kernel {
         machine.thread_free(context, space, u64::from(slot));
         let task = self.tasks.at_mut(task);
         task.threads.remove(&mut self.threads, thread);
+        self.timers.forget(&mut self.threads, thread);
         task.slots.give(slot);
         let control = task.port;
         let was_last = task.threads.is_empty() && task.life == Life::Alive;

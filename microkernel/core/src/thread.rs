@@ -9,11 +9,11 @@ use crate::{
     port::{PortId, SetId},
     space::Stamp,
 };
-use core::cell::Cell;
+use core::{cell::Cell, fmt};
 use ipc_abi::{
     exception::{Exception, Kind},
     fault::Fault,
-    message::{Info, Outcome},
+    message::{FOREVER, Info, Outcome},
     types::Prot,
 };
 
@@ -112,7 +112,10 @@ pub struct Thread {
     pub(crate) notice_out: bool,
     /// Its place in the timer queue.
     pub(crate) timer: Option<u32>,
-    pub(crate) deadline: u64,
+    /// The time by which it lies there, not after its deadline; `FOREVER`: it is not there.
+    pub(crate) timer_key: u64,
+    /// Until when it waits; `FOREVER` if it does not.
+    pub(crate) deadline: Cell<u64>,
     /// In a priority list: the last of the run of equals that it leads.
     pub(crate) run_end: Option<ThreadId>,
     /// What it sent to last, and received from last.
@@ -122,12 +125,19 @@ pub struct Thread {
     peer_links: Links<Thread>,
 }
 
-/// What a name was found to denote: it still does, as long as the stamp is the present one.
-#[derive(Clone, Copy, Debug)]
+/// What a name was found to denote: it still does, as long as the stamp is the present one. It is
+/// no part of the state: `invariants` checks that it says nothing else than the names do.
+#[derive(Clone, Copy)]
 pub(crate) struct Hint<T> {
     pub(crate) name: u64,
     pub(crate) stamp: Stamp,
     pub(crate) found: Option<T>,
+}
+
+impl<T> fmt::Debug for Hint<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hint")
+    }
 }
 
 impl<T: Copy> Hint<T> {
@@ -214,7 +224,8 @@ impl Thread {
             notice: new.notice,
             notice_out: false,
             timer: None,
-            deadline: 0,
+            timer_key: FOREVER,
+            deadline: Cell::new(FOREVER),
             run_end: None,
             sent_to: Cell::new(Hint::NONE),
             received_from: Cell::new(Hint::NONE),

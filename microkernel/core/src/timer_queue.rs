@@ -1,12 +1,19 @@
-//! Deadlines in order: a binary heap that knows where each thread is, so that a thread that wakes
-//! early leaves in O(log n). Room for a thread is made when the thread is made; waiting never
-//! allocates.
+//! Deadlines in order: a binary heap that knows where each thread is. Room for a thread is made when
+//! the thread is made; waiting never allocates.
+//!
+//! Most deadlines never come, and threads that have one wait and wake all the time. So waking leaves
+//! the heap as it is and only says that there is no deadline any more, and waiting again needs no
+//! more than the new one, if the thread is in the heap at a time that is not later. What is found at
+//! its old time is put in its right place then, or taken out.
 
 use crate::{ThreadId, slab::Slab, thread::Thread};
 use alloc::vec::Vec;
 use ipc_abi::{Kern, message::FOREVER};
 
-/// Threads that wait with a deadline.
+/// Most threads at old times that are put right in one go.
+const OLD_TIMES: u32 = 64;
+
+/// Threads that wait with a deadline, and some that did.
 #[derive(Debug)]
 pub(crate) struct TimerQueue {
     heap: Vec<ThreadId>,
@@ -26,46 +33,76 @@ impl TimerQueue {
             .map_err(|_| Kern::ResourceShortage)
     }
 
-    /// The first deadline; `FOREVER` if there is none.
+    /// A time before which no deadline passes; `FOREVER`: none will.
     #[inline]
     pub(crate) fn first(&self, threads: &Slab<Thread>) -> u64 {
         let first = self.heap.first();
-        first.map_or(FOREVER, |id| threads.at(*id).deadline)
+        first.map_or(FOREVER, |id| threads.at(*id).timer_key)
     }
 
     /// Has a thread woken at `deadline`; `FOREVER`: not.
     #[inline]
     pub(crate) fn arm(&mut self, threads: &mut Slab<Thread>, id: ThreadId, deadline: u64) {
-        if deadline == FOREVER {
-            return;
-        }
-        let place = self.heap.len();
-        self.heap.push(id);
         let thread = threads.at_mut(id);
-        thread.deadline = deadline;
-        thread.timer = Some(place as u32);
+        thread.deadline.set(deadline);
+        if deadline < thread.timer_key {
+            self.move_up(threads, id, deadline);
+        }
+    }
+
+    /// Puts a thread at a time earlier than where it is, if it is anywhere.
+    fn move_up(&mut self, threads: &mut Slab<Thread>, id: ThreadId, key: u64) {
+        let thread = threads.at_mut(id);
+        thread.timer_key = key;
+        let place = match thread.timer {
+            Some(place) => place as usize,
+            None => {
+                let place = self.heap.len();
+                thread.timer = Some(place as u32);
+                self.heap.push(id);
+                place
+            }
+        };
         self.rise(threads, place);
     }
 
     /// Takes a thread's deadline away, if it has one.
     #[inline]
     pub(crate) fn disarm(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        // Mostly nobody has a deadline: then no record need be looked at.
-        if !self.heap.is_empty()
-            && let Some(place) = threads.at_mut(id).timer.take()
-        {
+        threads.at_mut(id).deadline.set(FOREVER);
+    }
+
+    /// Forgets a thread, which is about to go.
+    pub(crate) fn forget(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
+        let thread = threads.at_mut(id);
+        thread.deadline.set(FOREVER);
+        thread.timer_key = FOREVER;
+        if let Some(place) = thread.timer.take() {
             self.remove(threads, place as usize);
         }
     }
 
-    /// Takes the first thread whose deadline is not after `now`.
+    /// Takes the first thread whose deadline is not after `now`. Those that are only found at an old
+    /// time are put right, a bounded number of them: then there may be more.
     pub(crate) fn pop(&mut self, threads: &mut Slab<Thread>, now: u64) -> Option<ThreadId> {
-        let first = *self.heap.first()?;
-        if threads.at(first).deadline > now {
-            return None;
+        for _ in 0..OLD_TIMES {
+            let first = *self.heap.first()?;
+            let thread = threads.at_mut(first);
+            if thread.timer_key > now {
+                return None;
+            }
+            let deadline = thread.deadline.get();
+            if deadline > now && deadline != FOREVER {
+                thread.timer_key = deadline;
+                self.sink(threads, 0);
+                continue;
+            }
+            self.forget(threads, first);
+            if deadline <= now {
+                return Some(first);
+            }
         }
-        self.disarm(threads, first);
-        Some(first)
+        None
     }
 
     /// Threads in the order of the heap.
@@ -116,7 +153,7 @@ impl TimerQueue {
     /// Whether the deadline at `one` comes before that at `other`; a place that is not there comes last.
     fn is_before(&self, threads: &Slab<Thread>, one: usize, other: usize) -> bool {
         match (self.heap.get(one), self.heap.get(other)) {
-            (Some(one), Some(other)) => threads.at(*one).deadline < threads.at(*other).deadline,
+            (Some(one), Some(other)) => threads.at(*one).timer_key < threads.at(*other).timer_key,
             (one, _) => one.is_some(),
         }
     }
@@ -148,22 +185,35 @@ mod tests {
         for (number, id) in ids.iter().enumerate() {
             timers.arm(&mut threads, *id, (number as u64 * 7919) % 1009);
         }
-        timers.arm(&mut threads, ids[0], FOREVER);
         for id in ids.iter().step_by(3) {
             timers.disarm(&mut threads, *id);
             timers.disarm(&mut threads, *id);
         }
-        let mut last = 0;
+        // Half of those that woke wait again, for longer.
+        for (number, id) in ids.iter().enumerate().step_by(6) {
+            timers.arm(&mut threads, *id, 1009 + number as u64);
+        }
+        timers.forget(&mut threads, ids[1]);
+        let mut due = Vec::new();
         let mut count = 0;
-        for now in 0..1009 {
+        for now in 0..1400 {
             assert!(timers.first(&threads) >= now);
-            while let Some(id) = timers.pop(&mut threads, now) {
-                assert_eq!(threads.at(id).deadline, now);
-                assert!(now >= last);
-                last = now;
+            while timers.first(&threads) <= now {
+                let Some(id) = timers.pop(&mut threads, now) else {
+                    continue;
+                };
+                due.push((now, id));
                 count += 1;
             }
         }
-        assert_eq!((count, timers.first(&threads)), (200, FOREVER));
+        assert_eq!((count, timers.first(&threads)), (249, FOREVER));
+        for (now, id) in due {
+            let number = ids.iter().position(|other| *other == id).unwrap() as u64;
+            let expected = match number % 6 {
+                0 => 1009 + number,
+                _ => (number * 7919) % 1009,
+            };
+            assert_eq!(now, expected);
+        }
     }
 }

@@ -87,6 +87,10 @@ system_call_entry:
     je fast_call
     cmp rax, {answer}
     je fast_answer
+    cmp rax, {send}
+    je fast_send
+    cmp rax, {send_notify}
+    je fast_send
     sub rsp, 16
 store_registers:
     push rax
@@ -199,9 +203,35 @@ declined:
     pop r9
     xor r8d, r8d                        // send deadline and port for `send possible` mean nothing
     xor r10d, r10d
+back_to_general:
     mov rsp, gs:[{frame_end}]
     sub rsp, {pushed}
     jmp store_registers
+
+fast_send:
+    mov rsp, gs:[{stack_top}]
+    push r8
+    push r10
+    push rax
+    push r9
+    push rdi
+    push rsi
+    push rax                            // keeps the stack aligned
+    push rdx
+    mov rcx, r10
+    mov r8, rax
+    call {handle_send}
+    test rax, rax
+    jnz enter_waiting
+    pop rdx
+    pop rax
+    pop rsi
+    pop rdi
+    pop r9
+    pop rax
+    pop r10
+    pop r8
+    jmp back_to_general
 
 fast_answer:
     mov rsp, gs:[{stack_top}]
@@ -442,6 +472,9 @@ vector_stubs:
     rip = const offset_of!(Context, rip),
     rflags = const offset_of!(Context, rflags),
     rsp = const offset_of!(Context, rsp),
+    send = const option::SEND | option::RECEIVE,
+    send_notify = const option::SEND | option::NOTIFY | option::RECEIVE,
+    handle_send = sym fast::send,
     handle_call = sym fast::call,
     handle_answer = sym fast::answer,
     handle_fault_answer = sym fast::fault_answer,

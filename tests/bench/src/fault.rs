@@ -7,7 +7,7 @@ use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::types::Prot;
 use ipc::mapping::Options;
 use ipc::protocol::memory_entry::MemoryEntry;
-use ipc::{Kern, Mapping, SendRight, Untyped, task, vm};
+use ipc::{Kern, Mapping, SendRight, Untyped, task, trap, vm};
 
 use crate::partner::{Partner, Role};
 use crate::probe::Bench;
@@ -92,6 +92,21 @@ pub(crate) fn cow_break(bench: &mut Bench) -> Result<(), Kern> {
         let copy = Mapping::allocate(PAGE_SIZE)?;
         vm::own().copy_range(source.address(), PAGE_SIZE, copy.address())?;
         probe.time(|| write(&copy, 0));
+        Ok(())
+    })
+}
+
+/// The first write after a task was made that inherits 2 MiB: what was lowered for the whole table
+/// is lowered for its pages one by one.
+pub(crate) fn cow_break_first(bench: &mut Bench) -> Result<(), Kern> {
+    let memory = Mapping::allocate(4 << 20)?;
+    bench.repeat(|probe| {
+        (0..memory.size() / PAGE_SIZE).for_each(|page| write(&memory, page));
+        let child = vm::own().create_task(true)?;
+        probe.time(|| write(&memory, 300));
+        task::terminate(&child.task, 0)?;
+        drop(child);
+        (0..8).for_each(|_| trap::thread_yield());
         Ok(())
     })
 }

@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod fault;
+mod grow;
 mod ipc_rt;
 mod map;
 mod pager;
@@ -62,6 +63,7 @@ const OPERATIONS: &[Operation] = &[
         fault::zero_fill_sweep,
     ),
     operation("fault.cow_break", 1, 1000, fault::cow_break),
+    operation("fault.cow_break_first", 1, 200, fault::cow_break_first),
     operation("fault.exception_rt", 1, 2000, fault::exception),
     operation("pager.fault_1p", 1, 1000, pager::one),
     operation("pager.fault_16p", 16, 1000, pager::sixteen),
@@ -83,12 +85,14 @@ const OPERATIONS: &[Operation] = &[
     operation("vm.copy_16MiB", 1, 100, map::copy),
     operation("vm.wire_unwire_16MiB", 1, 20, wire::wire_unwire),
     operation("ool.rpc_16MiB", 1, 100, map::out_of_line),
+    operation("ool.rpc_16MiB_touchall", 1, 10, map::out_of_line_touched),
     operation(
         "proc.task_create_terminate",
         1,
         1000,
         task::create_terminate,
     ),
+    operation("proc.fork_small", 1, 200, task::fork_small),
     operation("proc.fork_64MiB", 1, 20, task::fork),
     operation("proc.thread_create_terminate", 1, 1000, task::thread),
 ];
@@ -133,6 +137,9 @@ fn bench(begin: u64, filter: &str) -> u32 {
                 failed = 1;
             }
         }
+    }
+    if !grow::measure(filter) {
+        failed = 1;
     }
     failed
 }

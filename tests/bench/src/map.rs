@@ -81,8 +81,17 @@ pub(crate) fn copy(bench: &mut Bench) -> Result<(), Kern> {
 
 /// 16 MiB sent to another task, which maps and unmaps them untouched.
 pub(crate) fn out_of_line(bench: &mut Bench) -> Result<(), Kern> {
+    send_out_of_line(bench, Role::OutOfLine)
+}
+
+/// The same, but the other task reads each page.
+pub(crate) fn out_of_line_touched(bench: &mut Bench) -> Result<(), Kern> {
+    send_out_of_line(bench, Role::OutOfLineTouched)
+}
+
+fn send_out_of_line(bench: &mut Bench, role: Role) -> Result<(), Kern> {
     let size = 16 * MIB;
-    let partner = Partner::start(Role::OutOfLine)?;
+    let partner = Partner::start(role)?;
     let source = Mapping::allocate(size)?;
     touch_pages(source.address(), size);
     bench.repeat(|probe| {

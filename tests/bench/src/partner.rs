@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use guest_test::Msg;
 use guest_test::message::arrived;
+use guest_test::touch;
+use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{FOREVER, Info, option};
 use ipc::abi::right::{Disposition, Name};
 use ipc::bootstrap::{self, Started};
@@ -29,6 +31,8 @@ pub(crate) enum Role {
     Notify,
     /// Maps the copy that comes with a call, unmaps it, and answers.
     OutOfLine,
+    /// The same, and reads each page.
+    OutOfLineTouched,
     /// Serves memory objects, one page a request.
     Pager1,
     /// The same, 16 pages a request.
@@ -37,12 +41,13 @@ pub(crate) enum Role {
     Pager64,
 }
 
-const ROLES: [(&str, Role); 8] = [
+const ROLES: [(&str, Role); 9] = [
     ("echo", Role::Echo),
     ("take", Role::Take),
     ("handle", Role::Handle),
     ("notify", Role::Notify),
     ("out-of-line", Role::OutOfLine),
+    ("out-of-line-touched", Role::OutOfLineTouched),
     ("pager-1", Role::Pager1),
     ("pager-16", Role::Pager16),
     ("pager-64", Role::Pager64),
@@ -98,7 +103,7 @@ pub(crate) fn serve(role: &str, name: &str) -> Result<u32, Kern> {
             bootstrap::register(name, port.make())?;
             match role {
                 Role::Notify => notify(&port)?,
-                Role::OutOfLine => out_of_line(&port)?,
+                Role::OutOfLine | Role::OutOfLineTouched => out_of_line(&port, *role)?,
                 role => answer(&port, *role),
             }
         }
@@ -164,13 +169,16 @@ fn notify(port: &ReceiveRight<Untyped>) -> Result<(), Kern> {
 }
 
 /// Takes copies, and gives them back to nobody.
-fn out_of_line(port: &ReceiveRight<Untyped>) -> Result<(), Kern> {
+fn out_of_line(port: &ReceiveRight<Untyped>, role: Role) -> Result<(), Kern> {
     let mut received = Msg::receive(port).forever().go()?;
     loop {
         let [(name, _)] = arrived();
         let copy = SendRight::from_name(name as Name);
         let [size, ..] = received.words;
         let address = vm::own().copy_out(&copy, None)?;
+        if role == Role::OutOfLineTouched {
+            (0..size / PAGE_SIZE).for_each(|page| _ = touch::read(address + page * PAGE_SIZE));
+        }
         vm::own().deallocate(address, size)?;
         drop(copy);
         received = Msg::reply(received.token)

@@ -94,6 +94,20 @@ fn counters() -> Counters {
     ]
 }
 
+/// Something that is done once, all figures at a time; told for each of `per` parts.
+pub(crate) fn single(per: u64, operation: impl FnOnce()) -> Row {
+    let before = counters();
+    let (ticks, ()) = timed(operation);
+    let after = counters();
+    let share = |sum: u64| sum as f64 / per as f64;
+    let mut row = Row::once("", 0);
+    (row.min, row.median, row.p99) = (share(ticks), share(ticks), share(ticks));
+    for (count, (before, after)) in row.counters.iter_mut().zip(before.iter().zip(after)) {
+        *count = share(after.saturating_sub(*before));
+    }
+    row
+}
+
 /// The measurements of one operation.
 pub(crate) struct Bench {
     per: u64,
@@ -223,8 +237,13 @@ impl Row {
 
     /// Prints the line that `cargo xtask bench` reads.
     pub(crate) fn print(&self) {
+        self.print_as(self.key);
+    }
+
+    /// The same under another key.
+    pub(crate) fn print_as(&self, key: &str) {
         let Row {
-            key,
+            key: _,
             n,
             min,
             median,

@@ -45,6 +45,24 @@ pub(crate) fn fork(bench: &mut Bench) -> Result<(), Kern> {
     })
 }
 
+/// A task that inherits what this one has, a small memory, made and ended.
+pub(crate) fn fork_small(bench: &mut Bench) -> Result<(), Kern> {
+    let memory = Mapping::allocate(16 * PAGE_SIZE)?;
+    let map = vm::own();
+    bench.repeat(|probe| {
+        for page in 0..memory.size() / PAGE_SIZE {
+            // SAFETY: inside the mapping, which nothing refers to.
+            unsafe { touch::write(memory.address() + page * PAGE_SIZE, 1) };
+        }
+        probe.time(|| {
+            let child = map.create_task(true)?;
+            tasks::terminate(&child.task, 0)
+        })?;
+        settle();
+        Ok(())
+    })
+}
+
 /// A thread of this task, made and ended before it has run.
 pub(crate) fn thread(bench: &mut Bench) -> Result<(), Kern> {
     let own = tasks::own()?;

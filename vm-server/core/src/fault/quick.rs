@@ -1,20 +1,23 @@
-//! The common fault: the page lies in the entry's own object, and may be mapped as it is.
+//! The two common faults: the page lies in the entry's own object and may be mapped as it is, and the
+//! first write to memory that has no other contents than zeros.
 //!
-//! Nothing is made, copied, asked for or waited for, and nothing lies beside it to be entered with
-//! it: the answer is one translation. [`Core::fault_quick`] gives it without an event and without
-//! effects, or gives `None` and has changed nothing: then the event decides, as for every fault.
-//! In tests [`Core::handle`] begins with it, so that whatever tests events tests this.
+//! Nothing is copied, asked for or waited for, and nothing lies beside the page to be entered with it:
+//! the answer is one translation. [`Core::fault_quick`] and [`Core::fault_fill`] give it without an
+//! event and without effects, or give `None`: then the event decides, as for every fault. In tests
+//! [`Core::handle`] begins with them, so that whatever tests events tests this.
 
 use ipc_abi::translation;
 use ipc_abi::types::Prot;
 
-use crate::Core;
 use crate::effect::ENTER_MAX;
 use crate::event::MapId;
+use crate::frames::Class;
+use crate::machine::Machine;
 use crate::object::Kind;
 use crate::object::page::{Flags, State};
 use crate::object::pages::Slot;
 use crate::range::{page_of, trunc_page};
+use crate::{Core, Turn};
 
 /// Bits of a page's number inside the window of its neighbours.
 const WINDOW: u64 = ENTER_MAX as u64 - 1;
@@ -74,6 +77,56 @@ impl Core {
             protection,
             uncached: false,
             epoch,
+        })
+    }
+
+    /// What the first write to anonymous memory is answered with; `None`: it is no such write, or
+    /// there is not enough memory for it.
+    #[inline]
+    pub fn fault_fill<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        (map, address): (MapId, u64),
+        access: Prot,
+    ) -> Option<translation::Enter> {
+        let link = self.map_lookup(map, address)?.0;
+        let entry = self.entries.at(link)?;
+        let protection = entry.protection;
+        let plain = !entry.needs_copy && entry.submap.is_none();
+        if !plain || !access.contains(Prot::WRITE) || !protection.contains(access) {
+            return None;
+        }
+        if entry.object.is_none() {
+            self.entry_own_object(link).ok()?;
+        }
+        let entry = self.entries.at(link)?;
+        let (top, address) = (entry.object?, trunc_page(address));
+        let index = page_of(entry.offset_of(address));
+        let object = self.objects.get(top)?;
+        let bare = object.pager.is_none() && object.shadow.is_none() && !object.is_copied();
+        let empty = object.pages.get(&self.nodes, index) == Slot::Empty;
+        if !bare || !empty || !matches!(object.kind, Kind::Internal) {
+            return None;
+        }
+        let frame = self.frame_zeroed(turn, Class::Client)?;
+        if self
+            .object_add_page(top, index, frame, Flags::DIRTY)
+            .is_err()
+        {
+            self.frame_free(frame);
+            return None;
+        }
+        if let Some(page) = self.pages.get_mut(frame) {
+            let _: bool = page.places.add(map.index(), page_of(address));
+        }
+        self.stats.faults = self.stats.faults.saturating_add(1);
+        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
+        Some(translation::Enter {
+            address,
+            frame: frame.0,
+            protection,
+            uncached: false,
+            epoch: self.maps.get(map)?.epoch,
         })
     }
 }

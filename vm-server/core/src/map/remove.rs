@@ -202,8 +202,11 @@ impl Core {
         while count < BUDGET
             && let Some(entry) = self.walk_entry(walk, link)
         {
-            low = low.min(entry.start);
-            high = entry.end;
+            // Where nobody has touched anything there is nothing to take back.
+            if !entry.is_untouched() {
+                low = low.min(entry.start);
+                high = entry.end;
+            }
             link = entry.hooks.next;
             count = count.saturating_add(1);
         }

@@ -1,0 +1,159 @@
+//! What calls and faults cost in a map that has many entries.
+//!
+//! A field is `n` mappings of one page each with a hole after it, so that no two become one. For
+//! each size it is made, worked on at random places, inherited by a task, and given back, each of
+//! which is told as `grow.WHAT.n`.
+
+use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::types::{MapFlags, Prot};
+use ipc::vm::{self, OwnMap};
+use ipc::{Kern, task as tasks, trap};
+
+use guest_test::touch;
+
+use crate::probe::{self, Bench, Row};
+
+/// The sizes of a field.
+const SIZES: [u64; 4] = [10, 1000, 10_000, 60_000];
+/// Where it lies.
+const BASE: u64 = 0x2000_0000_0000;
+/// From one mapping to the next.
+const STRIDE: u64 = 2 * PAGE_SIZE;
+/// Samples of what is done at random places.
+const SAMPLES: u32 = 300;
+
+/// Numbers that look random and are the same in each run.
+struct Places {
+    word: u64,
+    n: u64,
+}
+
+impl Places {
+    const fn of(n: u64) -> Places {
+        Places {
+            word: 88_172_645,
+            n,
+        }
+    }
+
+    /// The address of a mapping.
+    fn next(&mut self) -> u64 {
+        self.word ^= self.word << 13;
+        self.word ^= self.word >> 7;
+        self.word ^= self.word << 17;
+        BASE + self.word % self.n * STRIDE
+    }
+}
+
+fn allocate_at(map: &OwnMap, address: u64) -> Result<(), Kern> {
+    map.allocate_at(address, PAGE_SIZE, MapFlags::empty())
+        .map(|_| ())
+}
+
+/// Measures whatever of the keys contains `filter`. Says whether all went well.
+pub(crate) fn measure(filter: &str) -> bool {
+    let wanted = |n: u64| {
+        let named = |what: &&str| alloc::format!("{what}.{n}").contains(filter);
+        KEYS.iter().any(|what| named(what))
+    };
+    let mut well = true;
+    for n in SIZES.into_iter().filter(|n| wanted(*n)) {
+        if let Err(code) = field(n, filter) {
+            ipc::println!("bench: grow, {n} mappings: a call answered {code}");
+            well = false;
+        }
+    }
+    well
+}
+
+const KEYS: [&str; 7] = [
+    "grow.create",
+    "grow.allocate_deallocate_anywhere",
+    "grow.deallocate_allocate_fixed_random",
+    "grow.write_fault_random",
+    "grow.protect_random",
+    "grow.fork",
+    "grow.deallocate_all",
+];
+
+/// One field, from its making to its end.
+fn field(n: u64, filter: &str) -> Result<(), Kern> {
+    let map = vm::own();
+    let tell = |what: &str, row: Row| {
+        let key = alloc::format!("{what}.{n}");
+        if key.contains(filter) {
+            row.print_as(&key);
+        }
+    };
+    let [create, anywhere, fixed, fault, protect, fork, end] = KEYS;
+    let mut made = Ok(());
+    let row = probe::single(n, || {
+        made = (0..n).try_for_each(|place| allocate_at(&map, BASE + place * STRIDE));
+    });
+    made?;
+    tell(create, row);
+    tell(
+        anywhere,
+        repeat(|probe| {
+            probe.time(|| {
+                let address = map.allocate(PAGE_SIZE)?;
+                map.deallocate(address, PAGE_SIZE)
+            })
+        })?,
+    );
+    let mut places = Places::of(n);
+    tell(
+        fixed,
+        repeat(|probe| {
+            let address = places.next();
+            probe.time(|| {
+                map.deallocate(address, PAGE_SIZE)?;
+                allocate_at(&map, address)
+            })
+        })?,
+    );
+    let mut places = Places::of(n);
+    tell(
+        fault,
+        repeat(|probe| {
+            let address = places.next();
+            // A page that was written by an earlier sample goes first.
+            map.deallocate(address, PAGE_SIZE)?;
+            allocate_at(&map, address)?;
+            // SAFETY: the page was just mapped, and nothing refers to it.
+            probe.time(|| unsafe { touch::write(address, 1) });
+            Ok(())
+        })?,
+    );
+    let mut places = Places::of(n);
+    let mut writable = true;
+    let mut address = BASE;
+    tell(
+        protect,
+        repeat(|probe| {
+            // Each place loses the right to be written, and then gets it back.
+            if writable {
+                address = places.next();
+            }
+            writable = !writable;
+            let protection = if writable { Prot::DEFAULT } else { Prot::READ };
+            probe.time(|| map.protect(address, PAGE_SIZE, protection))
+        })?,
+    );
+    map.protect(address, PAGE_SIZE, Prot::DEFAULT)?;
+    let mut child = Err(Kern::Failure);
+    let row = probe::single(n, || child = map.create_task(true));
+    tasks::terminate(&child?.task, 0)?;
+    (0..8).for_each(|_| trap::thread_yield());
+    tell(fork, row);
+    let mut ended = Ok(());
+    let row = probe::single(n, || ended = map.deallocate(BASE, n * STRIDE));
+    tell(end, row);
+    ended
+}
+
+fn repeat(once: impl FnMut(&mut probe::Probe) -> Result<(), Kern>) -> Result<Row, Kern> {
+    let mut bench = Bench::new(1, SAMPLES);
+    bench.repeat(once)?;
+    bench.row("")
+}

@@ -1,0 +1,377 @@
+//! The fast paths decide what the general path decides: two worlds go through one random schedule,
+//! one of them by the fast paths wherever these take it, and are the same after every step.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
+
+use ipc_abi::{
+    fault::{FAULT, FAULT_REPLY},
+    message::{FOREVER, Info, POLL, option},
+    right::Disposition,
+    types::Prot,
+};
+use kernel_core::{Context, Event, Flow, Handed, Machine, Msg};
+use model::{Actor, Letter, Random, World};
+
+const REPLY_RECEIVE: u64 = option::REPLY | option::RECEIVE;
+const SEND_RECEIVE: u64 = option::SEND | option::RECEIVE;
+const SEND_NOTIFY_RECEIVE: u64 = option::SEND | option::NOTIFY | option::RECEIVE;
+
+/// Which ways took how many.
+#[derive(Debug, Default)]
+struct Taken {
+    calls: u32,
+    answers: u32,
+    fault_answers: u32,
+    sends: u32,
+    faults: u32,
+}
+
+impl Taken {
+    const fn sum(&self) -> u32 {
+        self.calls + self.answers + self.fault_answers + self.sends + self.faults
+    }
+}
+
+/// A world, and whether it goes the fast ways.
+struct Runner {
+    w: World,
+    fast: bool,
+    taken: Taken,
+}
+
+impl Runner {
+    fn new(fast: bool) -> Runner {
+        Runner {
+            w: World::new(),
+            fast,
+            taken: Taken::default(),
+        }
+    }
+
+    /// Does to a receiver what the shell does.
+    fn hand(&mut self, from: Context, handed: Handed, info: Info) {
+        let toy = &mut self.w.toy;
+        toy.copy_words(from, handed.to);
+        if info.body() > 0 {
+            toy.copy_body(from, handed.to, info.body());
+        }
+        self.give(handed, info);
+    }
+
+    fn give(&mut self, handed: Handed, info: Info) {
+        let Handed {
+            to,
+            outcome,
+            payload,
+            token,
+            ..
+        } = handed;
+        self.w.toy.set_message(to, outcome, payload, token, info);
+        let to = self.w.kernel.running().unwrap().thread;
+        self.w.toy.trace(Event::Message { info, to });
+    }
+
+    /// The fast way of a trap, as the entry code chooses it; says whether there was one.
+    fn try_fast(&mut self, me: Actor, msg: &Msg) -> bool {
+        let kernel = &mut self.w.kernel;
+        let info = Info(msg.info);
+        let source = (msg.source, msg.receive_deadline);
+        let code = self.w.toy.at(me.context).words[0];
+        let handed = match msg.options {
+            option::CALL => kernel
+                .fast_call(msg.destination, msg.info, msg.receive_deadline)
+                .inspect(|_| self.taken.calls += 1),
+            REPLY_RECEIVE if msg.info == u64::from(FAULT_REPLY) => {
+                let went_on = kernel.fast_fault_answer(msg.destination, source, |_| code == 0);
+                self.taken.fault_answers += u32::from(went_on.is_some());
+                return went_on.is_some();
+            }
+            REPLY_RECEIVE => kernel
+                .fast_answer(msg.destination, source, msg.info)
+                .inspect(|_| self.taken.answers += 1),
+            SEND_RECEIVE | SEND_NOTIFY_RECEIVE => {
+                let notify = (msg.options == SEND_NOTIFY_RECEIVE).then_some(msg.notify);
+                kernel
+                    .fast_send(msg.destination, source, msg.info, notify)
+                    .inspect(|_| self.taken.sends += 1)
+            }
+            _ => None,
+        };
+        match handed {
+            Some(handed) => {
+                self.hand(me.context, handed, info);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn msg(&mut self, me: Actor, letter: &Letter, msg: Msg) {
+        let registers = self.w.toy.at(me.context);
+        registers.result = None;
+        registers.words = letter.words;
+        registers.body[..letter.body.len()].copy_from_slice(&letter.body);
+        for (slot, (name, disposition)) in registers.rights.iter_mut().zip(&letter.rights) {
+            *slot = (*name, *disposition as u8);
+        }
+        let info = Info::new(letter.id, letter.body.len(), letter.rights.len());
+        let msg = Msg {
+            info: info.unwrap().0,
+            ..msg
+        };
+        self.w.kernel.allow_fast(true);
+        if !(self.fast && self.try_fast(me, &msg)) {
+            while self.w.kernel.msg(&mut self.w.toy, &msg) == Flow::Again {}
+        }
+        self.w.settle();
+    }
+
+    fn fault(&mut self, me: Actor, address: u64) {
+        self.w.toy.at(me.context).result = None;
+        self.w.kernel.allow_fast(true);
+        let ip = self.w.toy.position(me.context).ip;
+        let handed = match self.fast {
+            true => self.w.kernel.fast_fault(address, Prot::WRITE, ip),
+            false => None,
+        };
+        match handed {
+            Some(handed) => {
+                self.taken.faults += 1;
+                let words = [address, Prot::WRITE.bits().into(), ip, handed.from, 0, 0];
+                self.w.toy.set_words(handed.to, words);
+                self.give(handed, Info::short(FAULT).from_kernel());
+            }
+            None => {
+                let raised = self
+                    .w
+                    .kernel
+                    .raise_fault(&mut self.w.toy, address, Prot::WRITE);
+                assert_eq!(raised, kernel_core::Raised::Handled);
+            }
+        }
+        self.w.settle();
+    }
+
+    fn state(&self) -> String {
+        let World { kernel, toy, .. } = &self.w;
+        format!("{kernel:?} {:?} {}", toy.threads, toy.handed)
+    }
+}
+
+/// Who acts, and the names that it uses.
+#[derive(Clone, Copy)]
+struct Party {
+    actor: Actor,
+    /// What it receives from.
+    source: u64,
+    /// What it sends to.
+    targets: [u64; 3],
+    /// It answers more than it asks.
+    serves: bool,
+}
+
+/// A server with a port, one with a port in a set, and clients with send rights to both. All have a
+/// port of their own.
+fn parties(w: &mut World) -> Vec<Party> {
+    let root = w.root;
+    let child = w.child();
+    let plain = w.thread(child, 12);
+    let second = w.thread(child, 9);
+    let port = w.port(plain, 0xA);
+    let child = w.child();
+    let setted = w.thread(child, 11);
+    let member = w.port(setted, 0xB);
+    let set = w.trap(setted, |kernel, _| kernel.port_set_allocate());
+    let set = u64::from(set.unwrap());
+    w.trap(setted, |kernel, toy| {
+        kernel.port_move_member(toy, member, set)
+    })
+    .unwrap();
+    for (owner, name) in [(plain, port), (setted, member)] {
+        w.make_send(owner, name);
+    }
+    let to_member = w.pass(setted, member, Disposition::CopySend, plain).0;
+    let to_port = w.pass(plain, port, Disposition::CopySend, setted).0;
+    let mut parties = vec![
+        Party {
+            actor: root,
+            source: w.map,
+            targets: [w.mail; 3],
+            serves: true,
+        },
+        Party {
+            actor: plain,
+            source: port,
+            targets: [to_member, port, 7],
+            serves: true,
+        },
+        Party {
+            actor: second,
+            source: port,
+            targets: [to_member, port, 0],
+            serves: true,
+        },
+        Party {
+            actor: setted,
+            source: set,
+            targets: [to_port, member, 1 << 40],
+            serves: true,
+        },
+    ];
+    for priority in [5, 7, 7, 12] {
+        let child = w.child();
+        let actor = w.thread(child, priority);
+        let source = w.port(actor, priority);
+        let one = w.pass(plain, port, Disposition::CopySend, actor).0;
+        let other = w.pass(setted, member, Disposition::CopySend, actor).0;
+        parties.push(Party {
+            actor,
+            source,
+            targets: [one, other, one],
+            serves: false,
+        });
+    }
+    parties
+}
+
+/// What an actor does.
+#[derive(Clone, Debug)]
+enum Act {
+    Message(Letter, Msg),
+    Fault(u64),
+    Yield,
+    Pass(u64),
+    Abort(u64),
+    Drop(u64),
+}
+
+fn choose(random: &mut Random, party: &Party, tokens: &[u64], now: u64, victim: Actor) -> Act {
+    let newest = tokens.len().saturating_sub(3);
+    let token = random.pick(&tokens[newest..]).unwrap_or(0);
+    let target = random.pick(&party.targets).unwrap();
+    let deadline = match random.below(6) {
+        0 => POLL,
+        1 | 2 => now + random.below(40),
+        _ => FOREVER,
+    };
+    let mut letter = Letter::new(random.pick(&[1, FAULT_REPLY]).unwrap(), random.below(2) * 9);
+    if random.once_in(4) {
+        letter = letter.body(&[random.below(256) as u8; 40]);
+    }
+    let msg = |options, destination| Msg {
+        options,
+        destination,
+        source: party.source,
+        receive_deadline: deadline,
+        send_deadline: deadline,
+        notify: party.source,
+        ..Msg::default()
+    };
+    match random.below(24) {
+        0..=4 if party.serves => Act::Message(letter, msg(REPLY_RECEIVE, token)),
+        0..=5 => Act::Message(letter, msg(option::CALL, target)),
+        6..=12 => Act::Message(letter, msg(REPLY_RECEIVE, token)),
+        13..=16 => Act::Message(letter, msg(option::RECEIVE, 0)),
+        17 => Act::Message(letter, msg(SEND_RECEIVE, target)),
+        18 => Act::Message(letter, msg(SEND_NOTIFY_RECEIVE, target)),
+        19 | 20 => Act::Fault(random.below(9) << 12),
+        21 => Act::Yield,
+        22 if random.once_in(3) => Act::Abort(victim.name),
+        22 if random.once_in(60) => Act::Drop(target),
+        _ => Act::Pass(now),
+    }
+}
+
+fn carry_out(runner: &mut Runner, party: &Party, act: &Act) {
+    let me = party.actor;
+    match act {
+        Act::Message(letter, msg) => runner.msg(me, letter, *msg),
+        Act::Fault(_) if me.task == runner.w.root.task => {}
+        Act::Fault(address) => runner.fault(me, *address),
+        Act::Yield => runner.w.kernel.thread_yield(),
+        Act::Pass(now) => runner.w.expire(*now),
+        Act::Abort(name) => {
+            let root = runner.w.root;
+            if runner.w.try_run(root) {
+                let _ = runner
+                    .w
+                    .trap(root, |kernel, toy| kernel.thread_abort(toy, *name));
+            }
+        }
+        Act::Drop(name) => {
+            let _ = runner.w.deallocate(me, *name, 1);
+        }
+    }
+}
+
+/// Whoever runs acts, mostly; sometimes somebody else gets the processor first.
+fn next<'a>(random: &mut Random, w: &mut World, cast: &'a [Party]) -> Option<&'a Party> {
+    if random.once_in(12) {
+        let party = cast.get(random.below(cast.len() as u64) as usize)?;
+        w.try_run(party.actor);
+    }
+    let running = w.kernel.running()?.thread;
+    cast.iter().find(|party| party.actor.thread == running)
+}
+
+#[test]
+fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
+    let mut all = Taken::default();
+    for seed in 1..=150 {
+        let mut random = Random::new(seed);
+        let (mut fast, mut general) = (Runner::new(true), Runner::new(false));
+        let cast = parties(&mut fast.w);
+        parties(&mut general.w);
+        let (mut tokens, mut now, mut quiet) = (vec![0], 1, 0);
+        for step in 0..800 {
+            now += random.below(3);
+            let Some(&party) = next(&mut random, &mut fast.w, &cast) else {
+                // Everybody waits: time passes, and in the end there is nobody left.
+                now += 20;
+                quiet += 1;
+                if quiet > 10 {
+                    break;
+                }
+                fast.w.expire(now);
+                general.w.expire(now);
+                continue;
+            };
+            quiet = 0;
+            general.w.try_run(party.actor);
+            assert!(
+                general.w.is_running(party.actor),
+                "seed {seed}, step {step}"
+            );
+            let victim = random.pick(&cast).unwrap().actor;
+            let act = choose(&mut random, &party, &tokens, now, victim);
+            let before = fast.taken.sum();
+            carry_out(&mut fast, &party, &act);
+            carry_out(&mut general, &party, &act);
+            if fast.taken.sum() != before && fast.state() != general.state() {
+                panic!("seed {seed}, step {step}: {act:?} ends differently");
+            }
+            for party in &cast {
+                let (one, other) = (fast.w.result(party.actor), general.w.result(party.actor));
+                assert_eq!(one, other);
+                tokens.extend(one.map(|got| got.token).filter(|token| *token != 0));
+            }
+        }
+        all.calls += fast.taken.calls;
+        all.answers += fast.taken.answers;
+        all.fault_answers += fast.taken.fault_answers;
+        all.sends += fast.taken.sends;
+        all.faults += fast.taken.faults;
+    }
+    let counts = [
+        all.calls,
+        all.answers,
+        all.fault_answers,
+        all.sends,
+        all.faults,
+    ];
+    assert!(counts.iter().all(|count| *count > 20), "{all:?}");
+}
