@@ -62,9 +62,8 @@ pub(crate) fn save(rows: &[Row]) -> Result<()> {
 pub(crate) fn worse(committed: &Figures, rows: &[Row]) -> Vec<String> {
     let risen = rows.iter().filter_map(|row| {
         let before = *committed.get(&row.key)?;
-        let share = row.median / before - 1.0;
-        (share > TOLERANCE).then(|| {
-            let percent = share * 100.0;
+        (row.median > before * (1.0 + TOLERANCE)).then(|| {
+            let percent = (row.median / before - 1.0) * 100.0;
             let (before, now) = (plain(before), plain(row.median));
             format!(
                 "{}: {before} has become {now}, {percent:.1} % more",
