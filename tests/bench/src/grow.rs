@@ -54,7 +54,7 @@ fn allocate_at(map: &OwnMap, address: u64) -> Result<(), Kern> {
 pub(crate) fn measure(filter: &str) -> bool {
     let wanted = |n: u64| {
         let named = |what: &&str| alloc::format!("{what}.{n}").contains(filter);
-        KEYS.iter().any(|what| named(what))
+        KEYS.iter().any(named)
     };
     let mut well = true;
     for n in SIZES.into_iter().filter(|n| wanted(*n)) {

@@ -33,7 +33,7 @@ impl Core {
     ) -> Option<translation::Enter> {
         let link = self.map_lookup(map, address)?.0;
         let entry = self.entries.at(link)?;
-        let rights = entry.protection;
+        let (rights, span) = (entry.protection, (entry.start, entry.end));
         let address = trunc_page(address);
         let index = page_of(entry.offset_of(address));
         let object = self.objects.get(entry.object?)?;
@@ -58,8 +58,9 @@ impl Core {
             page.flags.insert(Flags::DIRTY);
             rights
         } else {
-            let neighbours = leaf.pages() >> (index & 63 & !WINDOW) & ((1 << ENTER_MAX) - 1);
-            if neighbours & !(1 << (index & WINDOW)) != 0 {
+            let window = leaf.pages() >> (index & 63 & !WINDOW) & ((1 << ENTER_MAX) - 1);
+            let neighbours = window & !(1 << (index & WINDOW));
+            if neighbours & shown_beside(span, address, index & WINDOW) != 0 {
                 return None;
             }
             if shown_as_it_is && page.flags.contains(Flags::DIRTY) {
@@ -129,4 +130,15 @@ impl Core {
             epoch: self.maps.get(map)?.epoch,
         })
     }
+}
+
+/// The places of a window that an entry from `start` to `end` shows, if it shows place `middle` at
+/// `address`.
+fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
+    let below = page_of(address.saturating_sub(start)).min(middle);
+    let above = page_of(end.saturating_sub(address)).min(WINDOW.saturating_add(1));
+    let first = middle.saturating_sub(below);
+    let last = middle.saturating_add(above).min(WINDOW.saturating_add(1));
+    let up_to = |place: u64| (1u64 << (place & 63)).wrapping_sub(1);
+    up_to(last) & !up_to(first)
 }
