@@ -19,7 +19,7 @@
 //! |---|---|
 //! | begin, end, name the `main` | [`main!`], [`exit()`], [`Args`], [`mod@start`] |
 //! | print | [`println!`], [`console`] |
-//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`], [`vm_wire`], [`vm_region`] |
+//! | allocate, map, share, copy memory | [`Mapping`], [`mapping::Options`], [`vm`], [`vm_read`], [`vm_region`], [`vm_wire`] |
 //! | find and publish services, start tasks | [`bootstrap`], [`task`] |
 //! | ask somebody | [`SendRight::call`] with a message of [`protocol`] |
 //! | be asked | [`server::serve`] with a [`server::Server`] |

@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+pub mod calls;
 pub mod cases;
 pub mod failure;
 pub mod pager;

@@ -1,15 +1,20 @@
 //! The calls on a task that the protocol tells in parts: advice, questions, ranges, shared maps.
 
 use ipc_protocol::vm_advice::{VmMachineAttribute, VmPurgableControl};
-use ipc_protocol::vm_inspect::{VmPageQuery, VmRegionRecurse};
+use ipc_protocol::vm_inspect::{
+    TaskVmInfo, TaskVmInfoReply, VmPageQuery, VmPageRangeQuery, VmRegionRecurse,
+};
 use ipc_protocol::vm_map::VmRegion;
 use ipc_protocol::vm_range::{
     MACH_VM_RANGE_FLAVOR_V1, MachVmRangeCreate, RANGES_MAX, VmMapCreate, VmMapSeal, VmMapSubmap,
 };
 
+use ipc_protocol::vm_share::{
+    MachMemoryObjectMemoryEntry, MemoryObjectCreateProxy, VmMapReadPort, VmRemap, VmRemapNew,
+};
 use ipc_protocol::vm_wire::{VmWire, VmWireAll};
 
-use crate::vm::{Mapping, Said, Task, Vm};
+use crate::vm::{BOTH, Mapping, Said, Task, Vm};
 
 impl<V: Vm> Task<'_, V> {
     /// `vm_machine_attribute`; gives the value.
@@ -79,6 +84,127 @@ impl<V: Vm> Task<'_, V> {
         };
         let (reply, _) = self.ask(&message, &[])?;
         Ok((reply.depth, reply.region.address, reply.region.protection))
+    }
+
+    /// `vm_remap` of a range of the map behind `from` (none: an empty slot) to where `to` says; gives
+    /// the address and both protections.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn remap(&self, to: Mapping, from: Option<&V::Port>, source: u64) -> Said<(u64, u32, u32)> {
+        let message = VmRemap {
+            address: to.address,
+            size: to.size,
+            mask: to.mask,
+            flags: to.flags,
+            source,
+            copy: to.copy,
+            inheritance: to.inherit,
+        };
+        let (reply, _) = self.ask(&message, &[from])?;
+        Ok((reply.address, reply.protection, reply.max_protection))
+    }
+
+    /// `vm_remap_new`, as [`Task::remap`] with the protections of `to`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn remap_new(
+        &self,
+        to: Mapping,
+        from: Option<&V::Port>,
+        source: u64,
+    ) -> Said<(u64, u32, u32)> {
+        let message = VmRemapNew {
+            address: to.address,
+            size: to.size,
+            mask: to.mask,
+            flags: to.flags,
+            source,
+            copy: to.copy,
+            protection: to.cur,
+            max_protection: to.max,
+            inheritance: to.inherit,
+        };
+        let (reply, _) = self.ask(&message, &[from])?;
+        Ok((reply.address, reply.protection, reply.max_protection))
+    }
+
+    /// The map's read-only port.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn read_port(&self) -> Said<V::Port> {
+        self.made(&VmMapReadPort {}, &[]).map(|(_, port)| port)
+    }
+
+    /// `mach_memory_object_memory_entry`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn object_entry(
+        &self,
+        host: Option<&V::Port>,
+        internal: bool,
+        size: u64,
+        pager: Option<&V::Port>,
+    ) -> Said<V::Port> {
+        let message = MachMemoryObjectMemoryEntry {
+            internal,
+            size,
+            protection: BOTH,
+        };
+        self.made(&message, &[host, pager]).map(|(_, entry)| entry)
+    }
+
+    /// `memory_object_create_proxy` of one window.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn proxy(
+        &self,
+        object: Option<&V::Port>,
+        offset: u64,
+        start: u64,
+        length: u64,
+    ) -> Said<V::Port> {
+        let message = MemoryObjectCreateProxy {
+            max_protection: BOTH,
+            count: 1,
+            offset,
+            start,
+            length,
+        };
+        self.made(&message, &[object]).map(|(_, proxy)| proxy)
+    }
+
+    /// `vm_page_range_query` into this map; gives the count.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn page_range_query(
+        &self,
+        address: u64,
+        size: u64,
+        dispositions: u64,
+        count: u64,
+    ) -> Said<u64> {
+        let message = VmPageRangeQuery {
+            address,
+            size,
+            dispositions,
+            count,
+        };
+        let (reply, _) = self.ask(&message, &[Some(&self.port)])?;
+        Ok(reply.count)
+    }
+
+    /// `task_vm_info` of so many words.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn vm_info(&self, count: u32) -> Said<TaskVmInfoReply> {
+        self.ask(&TaskVmInfo { count }, &[]).map(|(reply, _)| reply)
     }
 
     /// `vm_wire` with the host port.

@@ -18,10 +18,6 @@ use ipc_abi::Kern;
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_protocol::Message;
 use ipc_protocol::memory_object;
-use ipc_protocol::vm_map::{
-    MachMakeMemoryEntry, VmAllocate, VmBehaviorSet, VmCopy, VmCopyin, VmCopyout, VmDeallocate,
-    VmInherit, VmMap, VmMsync, VmProtect, VmReadOverwrite, VmRegion, VmWrite,
-};
 
 /// A VM server, and tasks and pagers around it.
 pub trait Vm {
@@ -29,8 +25,6 @@ pub trait Vm {
     type Port: Clone;
     /// A touch that may wait for somebody.
     type Touch;
-    /// Messages go through a kernel, and threads run.
-    const WHOLE: bool;
     /// Addresses from here on are not the case's.
     const LIMIT: u64;
 
@@ -95,6 +89,40 @@ pub trait Vm {
 
     /// Whether two rights are to the same port.
     fn is_same(&self, one: &Self::Port, other: &Self::Port) -> bool;
+
+    /// A name that denotes nothing. This and what follows is only where messages go through a kernel
+    /// and threads run.
+    ///
+    /// # Errors
+    /// KERN_NOT_SUPPORTED, here and below: there is no kernel.
+    fn nothing(&self) -> Result<Self::Port, Kern> {
+        Err(Kern::NotSupported)
+    }
+
+    /// A thread of the task runs the code at an address, which is a breakpoint.
+    ///
+    /// # Errors
+    /// The code of the exception.
+    fn execute(&self, _task: &Self::Port, _address: u64) -> Result<(), Kern> {
+        Err(Kern::NotSupported)
+    }
+
+    /// Sends bytes and a right to a port of the case's own, and receives them.
+    ///
+    /// # Errors
+    /// As above.
+    fn echo(&self, _bytes: &[u8], _right: &Self::Port) -> Result<(Vec<u8>, Self::Port), Kern> {
+        Err(Kern::NotSupported)
+    }
+
+    /// The stub for `vm_read_list`: ranges of the task by address and size. Each then has the first
+    /// byte of what was read, if anything was, and its size.
+    ///
+    /// # Errors
+    /// What the stub says; the ranges mean something all the same.
+    fn read_list(&self, _task: &Self::Port, _ranges: &mut [(u64, u64)]) -> Result<(), Kern> {
+        Err(Kern::NotSupported)
+    }
 }
 
 /// What vm_region says, as far as cases look at it.
@@ -248,7 +276,7 @@ impl<V: Vm> Task<'_, V> {
         done
     }
 
-    fn plain<M: Message>(&self, message: &M) -> Said<M::Reply> {
+    pub(crate) fn plain<M: Message>(&self, message: &M) -> Said<M::Reply> {
         self.ask(message, &[]).map(|(reply, _)| reply)
     }
 
@@ -285,247 +313,6 @@ impl<V: Vm> Task<'_, V> {
             at = region.end();
         }
         picture
-    }
-
-    /// `vm_allocate`.
-    ///
-    /// # Errors
-    /// What it is answered, here and in all the calls below.
-    pub fn allocate(&self, address: u64, size: u64, flags: u32) -> Said<u64> {
-        let message = VmAllocate {
-            address,
-            size,
-            flags,
-        };
-        self.plain(&message).map(|reply| reply.address)
-    }
-
-    /// `vm_deallocate`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn deallocate(&self, address: u64, size: u64) -> Said {
-        self.plain(&VmDeallocate { address, size })
-    }
-
-    /// `vm_protect` of the current protection.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn protect(&self, address: u64, size: u64, protection: u32) -> Said {
-        self.set_protection(address, size, false, protection)
-    }
-
-    /// `vm_protect` of the maximum.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn protect_maximum(&self, address: u64, size: u64, protection: u32) -> Said {
-        self.set_protection(address, size, true, protection)
-    }
-
-    /// `vm_protect`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn set_protection(&self, address: u64, size: u64, maximum: bool, protection: u32) -> Said {
-        self.plain(&VmProtect {
-            address,
-            size,
-            set_maximum: maximum,
-            protection,
-        })
-    }
-
-    /// `vm_inherit`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn inherit(&self, address: u64, size: u64, inheritance: u32) -> Said {
-        self.plain(&VmInherit {
-            address,
-            size,
-            inheritance,
-        })
-    }
-
-    /// `vm_behavior_set`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn behave(&self, address: u64, size: u64, behavior: u32) -> Said {
-        self.plain(&VmBehaviorSet {
-            address,
-            size,
-            behavior,
-        })
-    }
-
-    /// `vm_msync`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn msync(&self, address: u64, size: u64, flags: u32) -> Said {
-        self.plain(&VmMsync {
-            address,
-            size,
-            flags,
-        })
-    }
-
-    /// `vm_map` of a memory object, an entry, a copy, or anonymous memory.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn map(&self, mapping: Mapping, object: Option<&V::Port>) -> Said<u64> {
-        let message = VmMap {
-            address: mapping.address,
-            size: mapping.size,
-            mask: mapping.mask,
-            flags: mapping.flags,
-            offset: mapping.offset,
-            copy: mapping.copy,
-            protection: mapping.cur,
-            max_protection: mapping.max,
-            inheritance: mapping.inherit,
-        };
-        self.ask(&message, &[object])
-            .map(|(reply, _)| reply.address)
-    }
-
-    /// `vm_copy`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn copy(&self, source: u64, size: u64, destination: u64) -> Said {
-        self.plain(&VmCopy {
-            source,
-            size,
-            destination,
-        })
-    }
-
-    /// `vm_copyin`: the first half of vm_read.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn copy_in(&self, address: u64, size: u64, src_destroy: bool) -> Said<V::Port> {
-        let message = VmCopyin {
-            address,
-            size,
-            src_destroy,
-        };
-        self.made(&message, &[]).map(|(_, copy)| copy)
-    }
-
-    /// `vm_copyout`: the second half of vm_read.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn copy_out(&self, copy: &V::Port, address: u64, flags: u32) -> Said<u64> {
-        let message = VmCopyout { address, flags };
-        let reply = self.ask(&message, &[Some(copy)])?;
-        Ok(reply.0.address)
-    }
-
-    /// `vm_read` of this map into it.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn read_out(&self, address: u64, size: u64) -> Said<u64> {
-        let copy = self.copy_in(address, size, false)?;
-        self.copy_out(&copy, 0, ANYWHERE)
-    }
-
-    /// `vm_write` of bytes of another map.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn write_from(&self, address: u64, from: &Self, source: u64, size: u64) -> Said {
-        let copy = from.copy_in(source, size, false)?;
-        self.write_copy(address, size, &copy)
-    }
-
-    /// `vm_write` of a copy.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn write_copy(&self, address: u64, size: u64, copy: &V::Port) -> Said {
-        let message = VmWrite { address, size };
-        self.ask(&message, &[Some(copy)]).map(|_| ())
-    }
-
-    /// `vm_read_overwrite` into another map.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn read_overwrite(&self, address: u64, size: u64, to: &V::Port, data: u64) -> Said<u64> {
-        let message = VmReadOverwrite {
-            address,
-            size,
-            data,
-        };
-        let reply = self.ask(&message, &[Some(to)])?;
-        Ok(reply.0.size)
-    }
-
-    /// `mach_make_memory_entry`; gives the entry and its size.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn entry(
-        &self,
-        size: u64,
-        offset: u64,
-        permission: u32,
-        parent: Option<&V::Port>,
-    ) -> Said<(V::Port, u64)> {
-        let message = MachMakeMemoryEntry {
-            size,
-            offset,
-            permission,
-        };
-        let (reply, entry) = self.made(&message, &[parent])?;
-        Ok((entry, reply.size))
-    }
-
-    /// `mach_make_memory_entry` where the answer may have no entry; gives both.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn entry_or_none(
-        &self,
-        size: u64,
-        offset: u64,
-        permission: u32,
-    ) -> Said<(Option<V::Port>, u64)> {
-        let message = MachMakeMemoryEntry {
-            size,
-            offset,
-            permission,
-        };
-        let (reply, mut rights) = self.ask(&message, &[None])?;
-        Ok((rights.pop(), reply.size))
-    }
-
-    /// `vm_region`.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn region(&self, address: u64) -> Said<Region> {
-        let (region, _) = self.vm.call(&self.port, &VmRegion::basic(address), &[])?;
-        Ok(Region {
-            address: region.address,
-            size: region.size,
-            protection: region.protection,
-            max_protection: region.max_protection,
-            inheritance: region.inheritance,
-            behavior: region.behavior,
-            tag: region.user_tag,
-            wired: region.user_wired_count,
-            shared: region.shared,
-            depth: region.shadow_depth,
-        })
     }
 
     /// The region that an address lies in, if it lies in one.

@@ -139,8 +139,16 @@ pub(crate) fn begin(
     }
 }
 
+/// Starts a thread at an address.
+pub(crate) fn run(task: &SendRight<Untyped>, address: u64) -> Result<Touch, Kern> {
+    thread_at(task, address, 0, 0)
+}
+
 fn start(task: &SendRight<Untyped>, code: u64, address: u64, number: u64) -> Result<Touch, Kern> {
-    let ip = CODE + code;
+    thread_at(task, CODE + code, address, number)
+}
+
+fn thread_at(task: &SendRight<Untyped>, ip: u64, address: u64, number: u64) -> Result<Touch, Kern> {
     // SAFETY: the task is not this one, and shares with it only the two pages, whose code is made
     // to run so.
     let thread = unsafe { task::start_thread(task, ip, number, address, thread::PRIORITY_MAX) }?;

@@ -2,20 +2,22 @@
 
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::mem::ManuallyDrop;
 
 use cases::vm::Vm;
-use guest_test::message::arrived;
+use guest_test::message::{arrived, take_body};
 use guest_test::{Msg, Supervisor};
 use ipc::abi::buffer::BODY_SIZE;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::FOREVER;
-use ipc::abi::right::{ArrivedKind, Name, SpecialPort};
+use ipc::abi::right::{ArrivedKind, Disposition, Name, SpecialPort};
 use ipc::buffer::Body;
 use ipc::protocol::vm_map::Map;
 use ipc::protocol::{Message, memory_object};
+use ipc::vm_read::{READ_LIST_MAX, ReadEntry};
 use ipc::{Kern, Passed, ReceiveRight, Rights, SendRight, Untyped, task, vm};
 
 use crate::hands::{self, CODE, Hands};
@@ -101,7 +103,6 @@ fn call<M: Message>(
 impl Vm for Whole {
     type Port = Port;
     type Touch = Touch;
-    const WHOLE: bool = true;
     const LIMIT: u64 = CODE;
 
     fn host(&self) -> Port {
@@ -149,7 +150,9 @@ impl Vm for Whole {
         let (reply, mut arrived) = call(&to, message, rights)?;
         let mut made = Vec::new();
         for slot in 0..M::REPLY_RIGHTS.len() {
-            made.push(Rc::new(arrived.take_send::<Untyped>(slot)?));
+            // A slot may be empty.
+            let right = arrived.take_send::<Untyped>(slot);
+            made.extend(right.map(Rc::new));
         }
         Ok((reply, made))
     }
@@ -233,5 +236,58 @@ impl Vm for Whole {
 
     fn is_same(&self, one: &Port, other: &Port) -> bool {
         one.name() == other.name()
+    }
+
+    fn nothing(&self) -> Result<Port, Kern> {
+        Ok(Rc::new(SendRight::from_name(0)))
+    }
+
+    fn execute(&self, task: &Port, address: u64) -> Result<(), Kern> {
+        let subject = self.subject(task)?;
+        hands::end(hands::run(&subject.task, address)?, &subject.supervisor).map(drop)
+    }
+
+    fn echo(&self, bytes: &[u8], right: &Port) -> Result<(Vec<u8>, Port), Kern> {
+        let port = ReceiveRight::<Untyped>::new(0)?;
+        let to = port.make_send()?;
+        Msg::send(&to, 1)
+            .body(bytes)
+            .rights(&[(right.name(), Disposition::CopySend)])
+            .go()?;
+        let received = Msg::receive(&port).go()?;
+        let mut back = vec![0; received.info.body()];
+        if !take_body(&received, &mut back) {
+            return Err(Kern::Failure);
+        }
+        match arrived() {
+            [(name, ArrivedKind::Send)] => Ok((back, Rc::new(SendRight::from_name(name as Name)))),
+            _ => Err(Kern::InvalidRight),
+        }
+    }
+
+    fn read_list(&self, task: &Port, ranges: &mut [(u64, u64)]) -> Result<(), Kern> {
+        let map = ManuallyDrop::new(SendRight::<Map>::from_name(task.name()));
+        let entry = |(address, size): &(u64, u64)| ReadEntry {
+            address: *address,
+            size: *size,
+        };
+        let mut entries: Vec<ReadEntry> = ranges.iter().map(entry).collect();
+        let said = map.read_list(&mut entries);
+        if entries.len() > READ_LIST_MAX {
+            // It is refused as a whole and left as it was.
+            return said;
+        }
+        for (range, ReadEntry { address, size }) in ranges.iter_mut().zip(entries) {
+            let byte = match address {
+                0 => 0,
+                address => guest_test::touch::read(address) & 0xFF,
+            };
+            *range = (byte, size);
+            // The range was made for this.
+            if address != 0 {
+                vm::own().deallocate(address, size)?;
+            }
+        }
+        said
     }
 }

@@ -24,6 +24,8 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "C0422" => zero_of_a_copy,
         "C0502" => will_need,
         "C0503" => the_largest_purgeable,
+        "C0455" => virtual_and_resident,
+        "C0498" => footprint,
         "C0199" => volatile_ordinary_memory,
         "C0188" | "C0189" | "C0190" | "C0191" | "C0192" | "C0195" => purgeable_state,
         _ => return None,
@@ -128,4 +130,41 @@ fn purgeable_state<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let word = if right == EMPTY { 0 } else { 7 };
     same("the word", task.load(AREA), Ok(word))?;
     Ok(said.map(|_| ()))
+}
+
+/// Words of TASK_VM_INFO, all there are.
+const ALL_WORDS: u32 = 1000;
+
+fn virtual_and_resident<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
+    let task = &case.task;
+    task.allocate(AREA, 8 * PAGE_SIZE, FIXED)?;
+    task.store(AREA, 1)?;
+    let said = task.vm_info(ALL_WORDS);
+    if let Ok(info) = said {
+        holds(
+            "there is more than is resident",
+            info.virtual_size > info.resident_size,
+        )?;
+        holds("something is resident", info.resident_size >= PAGE_SIZE)?;
+    }
+    Ok(said.map(|_| ()))
+}
+
+/// Pages count when they are written, until they are gone.
+fn footprint<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
+    let task = &case.task;
+    // Whatever touching needs is there before.
+    task.allocate(AREA + 64 * PAGE_SIZE, PAGE_SIZE, FIXED)?;
+    task.store(AREA + 64 * PAGE_SIZE, 1)?;
+    let before = task.vm_info(ALL_WORDS)?.phys_footprint;
+    task.allocate(AREA, 8 * PAGE_SIZE, FIXED)?;
+    same("allocated", task.vm_info(ALL_WORDS)?.phys_footprint, before)?;
+    for page in 0..8 {
+        task.store(AREA + page * PAGE_SIZE, 1)?;
+    }
+    let written = task.vm_info(ALL_WORDS)?.phys_footprint;
+    same("written", written, before + 8 * PAGE_SIZE)?;
+    let said = task.deallocate(AREA, 8 * PAGE_SIZE);
+    same("gone", task.vm_info(ALL_WORDS)?.phys_footprint, before)?;
+    Ok(said)
 }

@@ -9,13 +9,11 @@ use super::Found;
 use crate::failure::{Outcome, holds, same};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
-use crate::vm::{BOTH, FIXED, Mapping, READ, Said, Task, Vm};
+use crate::vm::{FIXED, READ, Said, Task, Vm};
 use crate::words::AREA;
 
 /// A second allocation, away from the first.
 const OTHER: u64 = AREA + 0x20_0000;
-/// A third one.
-const THIRD: u64 = AREA + 0x40_0000;
 
 /// Rows of vm_read, vm_write, vm_copy and their like.
 pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
@@ -225,17 +223,4 @@ fn misaligned_copy<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     is(task, OTHER, &second)?;
     is(task, AREA, &first)?;
     Ok(said)
-}
-
-/// Maps an entry once more, so that its memory is shared.
-pub(super) fn shared_view<V: Vm>(task: &Task<'_, V>, size: u64) -> Outcome<(V::Port, u64)> {
-    let (entry, _) = task.entry(size, AREA, BOTH, None)?;
-    let mapping = Mapping {
-        address: THIRD,
-        flags: FIXED,
-        max: BOTH,
-        ..Mapping::anywhere(size)
-    };
-    let view = task.map(mapping, Some(&entry))?;
-    Ok((entry, view))
 }

@@ -22,7 +22,6 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "C0353" => more_than_the_maximum,
         "C0354" => |case| beyond_a_read_only_entry(case, READ, BOTH),
         "C0355" => |case| beyond_a_read_only_entry(case, BOTH, BOTH),
-        "C0363" => untouched_page_of_a_shared_source,
         "C0364" => a_copy_entry_is_one_snapshot,
         "C0366" => child_of_a_copy,
         "C0367" => child_with_more,
@@ -104,20 +103,6 @@ fn beyond_a_read_only_entry<V: Vm>(case: &Case<'_, V>, cur: u32, max: u32) -> Ou
     let said = task.map(mapping, Some(&entry)).map(|_| ());
     holds("reading works", view(task, &entry, PAGE_SIZE, READ).is_ok())?;
     Ok(said)
-}
-
-/// As C0360, with a source that is shared: the copy is made by a copy object (rule 20).
-fn untouched_page_of_a_shared_source<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
-    let task = &case.task;
-    task.allocate(AREA, 4 * PAGE_SIZE, FIXED)?;
-    super::copies::shared_view(task, 4 * PAGE_SIZE)?;
-    task.store(AREA, 0xA)?;
-    let copy = task.read_out(AREA, 4 * PAGE_SIZE)?;
-    task.store(AREA + PAGE_SIZE, 0xBAAD)?;
-    same("the source", task.load(AREA + PAGE_SIZE), Ok(0xBAAD))?;
-    same("the copy", task.load(copy + PAGE_SIZE), Ok(0))?;
-    same("the touched page of the copy", task.load(copy), Ok(0xA))?;
-    Ok(Ok(()))
 }
 
 fn a_copy_entry_is_one_snapshot<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {

@@ -13,13 +13,14 @@ use ipc_abi::layout::PAGE_SIZE;
 
 use crate::failure::{Failure, Outcome, holds, same};
 use crate::run::Case;
-use crate::vm::{FIXED, Mapping, Vm};
+use crate::vm::{FIXED, Mapping, READ, Vm};
 use crate::words::{self, AREA};
 
 /// Pages of the test allocation, if nothing is said.
 const PAGES: u64 = 4;
 
 const PURGABLE: u32 = 2;
+const PERMANENT: u32 = 0x80;
 const GET_STATE: u32 = 1;
 
 /// A clause about an address.
@@ -49,6 +50,17 @@ impl Clause<'_> {
 #[must_use]
 pub(super) const fn word_of(page: u64) -> u64 {
     0xA0 + page
+}
+
+/// The effect of a call that fails and changes something all the same.
+const CHANGES: &str = "changes";
+
+/// Whether a failure of the row's call may change something: its effect says so.
+pub(super) fn may_change<V: Vm>(case: &Case<'_, V>) -> bool {
+    case.row
+        .effect
+        .split(';')
+        .any(|text| text.trim() == CHANGES)
 }
 
 /// Whether prose is to be understood, or passed over.
@@ -115,6 +127,15 @@ fn make_so<V: Vm>(case: &Case<'_, V>, clause: &Clause<'_>) -> Outcome {
             };
             task.map(mapping, None).map(|_| ())
         }
+        "permanent" => {
+            let mapping = Mapping {
+                address,
+                flags: crate::vm::OVERWRITE | PERMANENT,
+                ..Mapping::anywhere(PAGE_SIZE)
+            };
+            task.map(mapping, None).map(|_| ())
+        }
+        "wired" => task.wire(address, PAGE_SIZE, READ),
         "reads" => task.store(address, words::value(value, &[])?),
         _ => return Err(unknown(attribute)),
     };
@@ -134,7 +155,7 @@ pub(super) fn check<V: Vm>(case: &Case<'_, V>, answer: Option<u64>) -> Outcome {
                     let state = case.task.purgable_control(AREA, GET_STATE, 0)?;
                     same("the state", u64::from(state & 3), words::state(value)?)?;
                 }
-                _ if is_prose(case) || text.is_empty() => {}
+                _ if is_prose(case) || text.is_empty() || text == CHANGES => {}
                 _ => return Err(unknown(text)),
             },
         }

@@ -1,6 +1,7 @@
 //! What is done for each row: by its id where it has a story, else by its call.
 
 mod advice;
+mod controls;
 mod copies;
 mod entries;
 mod forks;
@@ -9,8 +10,11 @@ mod kinds;
 mod pagers;
 mod parameters;
 mod places;
+mod reclaims;
+mod remaps;
 mod shared;
 mod siblings;
+mod system;
 mod windows;
 mod wiring;
 
@@ -24,14 +28,18 @@ type Found<V> = Option<(Where, Body<V>)>;
 /// The body for a row.
 pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
     advice::body(row)
+        .or_else(|| controls::body(row))
         .or_else(|| copies::body(row))
         .or_else(|| entries::body(row))
         .or_else(|| forks::body(row))
         .or_else(|| kinds::body(row))
         .or_else(|| pagers::body(row))
         .or_else(|| places::body(row))
+        .or_else(|| reclaims::body(row))
+        .or_else(|| remaps::body(row))
         .or_else(|| shared::body(row))
         .or_else(|| siblings::body(row))
+        .or_else(|| system::body(row))
         .or_else(|| windows::body(row))
         .or_else(|| wiring::body(row))
         .or_else(|| parameters::body(row))

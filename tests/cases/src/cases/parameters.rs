@@ -11,7 +11,7 @@ use crate::failure::{Outcome, holds, same};
 use crate::run::{Case, Where};
 use crate::table::Row;
 use crate::vm::{ANYWHERE, BOTH, Mapping, Said, Vm};
-use crate::words::{AREA, Words};
+use crate::words::{self, AREA, Words};
 
 /// Setups of the peers' rows that mean no more than the test allocation.
 const PLAIN: &[&str] = &[
@@ -33,6 +33,7 @@ const PLAIN: &[&str] = &[
     "map smaller than 2^63",
     "16 pages mapped",
     "purgeable allocation",
+    "internal=1 pager=null",
 ];
 
 /// The arguments of calls.
@@ -89,11 +90,18 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
             | "vm_write"
             | "vm_copy"
             | "vm_region"
+            | "vm_region_recurse"
+            | "task_vm_info"
+            | "mach_vm_range_create"
             | "mach_make_memory_entry"
             | "vm_machine_attribute"
             | "vm_page_query"
             | "vm_purgable_control"
             | "vm_wire"
+            | "vm_remap"
+            | "vm_remap_new"
+            | "vm_page_range_query"
+            | "mach_memory_object_memory_entry"
     );
     (is_known && is_plain(row)).then_some((Where::Both, one_call::<V>))
 }
@@ -101,7 +109,10 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
 /// Lays the ground, makes the call, checks the effect.
 fn one_call<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     ground::lay(case)?;
-    let said = call(case)?;
+    let said = match ground::may_change(case) {
+        true => case.task.unchecked(|_| call(case))?,
+        false => call(case)?,
+    };
     ground::check(case, said.ok().flatten())?;
     Ok(said.map(|_| ()))
 }
@@ -133,7 +144,21 @@ pub(super) fn call<V: Vm>(case: &Case<'_, V>) -> Outcome<Said<Option<u64>>> {
             let destination = words.or("destination", address)?;
             none(task.copy(source, size, destination))
         }
-        "vm_region" => task.region(address).map(|region| Some(region.address)),
+        "vm_region" => match words.get("flavor")? {
+            Some(flavor) => {
+                let count = words.word("count", u32::MAX)?;
+                task.region_of_flavor(address, flavor as u32, count)
+                    .map(Some)
+            }
+            None => task.region(address).map(|region| Some(region.address)),
+        },
+        "vm_region_recurse" => {
+            let (depth, count) = (words.word("depth", 0)?, words.word("count", u32::MAX)?);
+            task.region_recurse(address, depth, count)
+                .map(|(_, address, _)| Some(address))
+        }
+        "task_vm_info" => none(task.vm_info(words.word("count", u32::MAX)?).map(|_| ())),
+        "mach_vm_range_create" => none(task.range_create(address, size)),
         "mach_make_memory_entry" => entry(case, size)?,
         "vm_machine_attribute" => {
             let (attribute, value) = (words.word("attribute", 1)?, words.word("value", 2)?);
@@ -142,6 +167,12 @@ pub(super) fn call<V: Vm>(case: &Case<'_, V>) -> Outcome<Said<Option<u64>>> {
                     .map(|_| ()),
             )
         }
+        "vm_remap" | "vm_remap_new" => remap(case)?,
+        "vm_page_range_query" => page_range_query(case, address, size)?,
+        "mach_memory_object_memory_entry" => none(
+            task.object_entry(Some(&task.vm.host()), true, size, None)
+                .map(|_| ()),
+        ),
         "vm_wire" => none(task.wire(address, size, words.word("access", 1)?)),
         "vm_page_query" => task
             .page_query(address)
@@ -201,6 +232,9 @@ fn inherit<V: Vm>(case: &Case<'_, V>, address: u64, size: u64) -> Outcome<Said<O
     Ok(said.map(|()| None))
 }
 
+/// VM_PROT_IS_MASK.
+const IS_MASK: u32 = 0x40;
+
 /// Behaviours up to this one are remembered, those above happen.
 const LAST_HINT: u32 = 3;
 
@@ -237,23 +271,89 @@ pub(super) fn mapping<V: Vm>(case: &Case<'_, V>) -> Outcome<Mapping> {
 fn map<V: Vm>(case: &Case<'_, V>) -> Outcome<Said<Option<u64>>> {
     let task = &case.task;
     let mapping = mapping(case)?;
-    let said = task.map(mapping, None);
+    // A whole memory entry of the test allocation, with these rights.
+    let entry = match case.words.text("entry") {
+        Some(rights) => Some(whole_entry(case, rights)?),
+        None => None,
+    };
+    let said = task.map(mapping, entry.as_ref());
     if let Ok(made) = said {
         holds("the mask is kept", made & mapping.mask == 0)?;
         holds("all of it is mapped", task.is_mapped(made, mapping.size))?;
         let found = task.at(made).map(|r| (r.protection, r.max_protection));
-        let right = (mapping.cur & 7, mapping.max & 7);
-        same("the protections", found, Some(right))?;
+        // Of an entry, the mask bit leaves out what it does not give.
+        if entry.is_none() || (mapping.cur | mapping.max) & IS_MASK == 0 {
+            let right = (mapping.cur & 7, mapping.max & 7);
+            same("the protections", found, Some(right))?;
+        }
         let found = task.at(made).map(|region| region.inheritance);
         same("the inheritance", found, Some(mapping.inherit))?;
     }
     Ok(said.map(Some))
 }
 
+/// Remaps a range of this very map. In the peers' rows the range is at `address`.
+fn remap<V: Vm>(case: &Case<'_, V>) -> Outcome<Said<Option<u64>>> {
+    let (task, words) = (&case.task, &case.words);
+    let (source, to) = match words.get("source")? {
+        Some(source) => (source, mapping(case)?),
+        None => {
+            let to = mapping(case)?;
+            let address = words.or("address", AREA)?;
+            (address, Mapping { address: 0, ..to })
+        }
+    };
+    let said = match case.row.call {
+        "vm_remap" => task.remap(to, Some(&task.port), source),
+        _ => task.remap_new(to, Some(&task.port), source),
+    };
+    if let Ok((made, cur, max)) = said {
+        let found = task.at(made).map(|r| (r.protection, r.max_protection));
+        same("the protections", found, Some((cur, max)))?;
+        if case.row.call == "vm_remap_new" {
+            same("those asked for", (cur, max), (to.cur, to.max))?;
+        }
+    }
+    Ok(said.map(|(address, ..)| Some(address)))
+}
+
+/// Writes to the page behind the test allocation.
+fn page_range_query<V: Vm>(
+    case: &Case<'_, V>,
+    address: u64,
+    size: u64,
+) -> Outcome<Said<Option<u64>>> {
+    const UNTOUCHED: u64 = 0x7777_7777_7777_7777;
+    let (task, words) = (&case.task, &case.words);
+    let into = words.or("dispositions", AREA + 3 * PAGE_SIZE)?;
+    let count = words.or("count", size.div_ceil(PAGE_SIZE))?;
+    let can_write = task.store(into, UNTOUCHED).is_ok();
+    let said = task.page_range_query(address, size, into, count);
+    if can_write && (said.is_err() || size == 0 || count == 0) {
+        same("what was there", task.load(into), Ok(UNTOUCHED))?;
+    }
+    if size == 0 {
+        same("the count", said, Ok(count))?;
+    }
+    Ok(said.map(Some))
+}
+
+/// A memory entry of the whole test allocation.
+fn whole_entry<V: Vm>(case: &Case<'_, V>, rights: &str) -> Outcome<V::Port> {
+    let permission = words::protection(rights)? as u32;
+    let region = case.task.region(AREA)?;
+    let (entry, _) = case.task.entry(region.size, AREA, permission, None)?;
+    Ok(entry)
+}
+
 fn entry<V: Vm>(case: &Case<'_, V>, size: u64) -> Outcome<Said<Option<u64>>> {
     let (task, words) = (&case.task, &case.words);
+    let parent = match words.text("parent") {
+        None | Some("null") => None,
+        Some(rights) => Some(whole_entry(case, rights)?),
+    };
     let address = words.or("address", AREA)?;
     let offset = words.or("offset", address)?;
-    let said = task.entry(size, offset, words.word("permission", 1)?, None);
+    let said = task.entry(size, offset, words.word("permission", 1)?, parent.as_ref());
     Ok(said.map(|(_, size)| Some(size)))
 }

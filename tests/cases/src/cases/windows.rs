@@ -2,9 +2,9 @@
 //! where in its page the answered address is.
 //!
 //! The setup says the entry (`memory entry of [0x3f80,+0x4100) ..., flags VM_COPY|USE_DATA_ADDR`), the
-//! arguments the window, the effect the low bits of the address. With USE_DATA_ADDR offsets of the
-//! entry count from the byte, else from its page; with RETURN_DATA_ADDR the answer is the byte, else its
-//! page (rules 101, 102).
+//! arguments the window, the effect the low bits of the address. With RETURN_DATA_ADDR the answer is
+//! the byte, and offsets count from the entry's first byte if it was made with USE_DATA_ADDR; without,
+//! they count from its first page, and the answer is a page (rules 101, 102).
 
 use alloc::vec::Vec;
 
@@ -82,9 +82,9 @@ fn window<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     };
     let said = task.map(mapping, Some(&entry));
     if let Ok(address) = said {
-        let start = match flags & USE_DATA_ADDR {
-            0 => range.0 & !(PAGE_SIZE - 1),
-            _ => range.0,
+        let start = match flags & USE_DATA_ADDR != 0 && is_exact {
+            true => range.0,
+            false => range.0 & !(PAGE_SIZE - 1),
         };
         let byte = start + offset;
         let first = match is_exact {

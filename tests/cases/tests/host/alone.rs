@@ -74,10 +74,11 @@ pub(crate) struct Touch {
 }
 
 impl Host {
-    /// A world with nothing in it.
-    pub(crate) fn new() -> Host {
+    /// A world with nothing in it, whose server takes part in deferred reclamation or not.
+    pub(crate) fn new(reclaims: bool) -> Host {
         let config = Config {
             host: Some(HOST),
+            reclaims,
             ..Config::for_frames(FRAMES)
         };
         let mut world = World::new(config, KIND, Care::Whole);
@@ -170,7 +171,6 @@ impl Host {
 impl Vm for Host {
     type Port = Port;
     type Touch = Touch;
-    const WHOLE: bool = false;
     const LIMIT: u64 = USER_MAX;
 
     fn host(&self) -> Port {

@@ -30,8 +30,9 @@ fn trial(row: Row) -> Option<Trial> {
 }
 
 fn run(row: &Row) -> Result<(), Failed> {
+    let host = Host::new(row.setup != "feature disabled");
     // What the driver cannot go on with, and what the core's invariants forbid, are panics.
-    let said = panic::catch_unwind(AssertUnwindSafe(|| cases::run(&Host::new(), row)));
+    let said = panic::catch_unwind(AssertUnwindSafe(|| cases::run(&host, row)));
     match said {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => Err(failure.to_string().into()),

@@ -262,9 +262,10 @@ impl Mapping {
             return Err(Kern::InvalidArgument);
         }
         let window = Span::covering(offset, args.size)?;
-        let fixed = !self.place.flags.contains(MapFlags::ANYWHERE);
-        if fixed && self.place.address.checked_add(window.size()).is_none() {
-            return Err(Kern::InvalidArgument);
+        if !self.place.flags.contains(MapFlags::ANYWHERE) {
+            Span::covering(args.address, args.size)?;
+            let end = self.place.address.checked_add(window.size());
+            end.ok_or(Kern::InvalidArgument)?;
         }
         self.place.size = window.size();
         self.offset = window.start();
