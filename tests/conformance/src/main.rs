@@ -20,6 +20,7 @@ mod pager;
 mod pagers;
 mod ports;
 mod regions;
+mod sharing;
 mod support;
 mod threads;
 mod tokens;
@@ -296,6 +297,22 @@ guest_test::suite! {
             a_range_made_ones_own_can_get_more_rights,
             each_flavor_of_region_says_what_it_is_for,
             ranges_are_set_aside_and_shown_maps_are_put_there,
+        ],
+        sharing: [
+            a_range_of_another_task_is_shared_or_copied,
+            a_remapping_is_all_or_nothing,
+            a_remapping_to_the_byte_covers_every_page,
+            a_read_only_port_lets_a_map_be_read,
+            a_read_only_port_ends_with_its_map,
+            wanted_protections_are_within_those_of_the_source,
+            write_and_execute_at_once_is_a_permission_of_the_map,
+            an_entry_begins_at_a_byte,
+            success_without_an_entry_has_an_empty_slot,
+            an_entry_made_again_is_the_same_and_stays_while_one_right_is_left,
+            proxies_show_less_at_each_level,
+            an_entry_of_fresh_memory_is_made_with_the_host_port,
+            reading_and_writing_have_their_codes,
+            a_list_is_read_past_its_failures,
         ],
         wiring: [
             wiring_needs_the_host_port_and_sound_arguments,
