@@ -7,8 +7,10 @@
 mod answer;
 mod choose;
 mod plan;
+mod shared_map;
 
 pub(crate) use choose::Choice;
+pub use shared_map::Library;
 
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +146,12 @@ pub enum Call {
     Fork(bool, usize),
     /// vm_region at a page.
     Region(u64),
+    /// vm_map_create, and the name of the map, which is like a task's.
+    MakeMap(usize),
+    /// vm_map_seal, with the most that mappings may allow.
+    Seal(#[serde(with = "crate::numbers::prot")] Prot),
+    /// vm_map of a sealed map from a page on.
+    Show(u64, u64, Place),
 }
 
 /// A call on its way.
@@ -174,6 +182,8 @@ pub struct Pending {
     anywhere: bool,
     /// Copies and entries that it uses.
     held: Option<u64>,
+    /// Pages of sealed maps that it looks at or changes.
+    shown: usize,
 }
 
 fn has(cells: &[Cell], name: usize) -> bool {
@@ -205,6 +215,7 @@ impl Pending {
             changes: Vec::new(),
             anywhere: false,
             held: None,
+            shown: 0,
         }
     }
 
@@ -387,9 +398,9 @@ impl Call {
             }
             Call::Map(place, None) => place.request(0),
             Call::Map(place, Some((_, index))) => place.request(index),
-            Call::MapCopy(_, index, place) | Call::MapEntry(_, index, place) => {
-                place.request(index)
-            }
+            Call::MapCopy(_, index, place)
+            | Call::MapEntry(_, index, place)
+            | Call::Show(_, index, place) => place.request(index),
             Call::Copy(source, destination, size) => Request::VmCopy(vm_map::VmCopy {
                 source,
                 size,
@@ -433,6 +444,8 @@ impl Call {
             }),
             Call::Fork(inherit, _) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion::basic(page * BYTES)),
+            Call::MakeMap(_) => shared_map::make_map(),
+            Call::Seal(protection) => shared_map::seal(protection),
         }
     }
 
@@ -452,6 +465,7 @@ impl Call {
             Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) => {
                 PortRef::Own(sim.entry(number).port)
             }
+            Call::Show(number, ..) => PortRef::Own(sim.library(number).port),
             _ => PortRef::None,
         }
     }
@@ -492,6 +506,7 @@ impl Place {
             protection: self.protection,
             max: self.max,
             inherit: self.inherit,
+            shown: None,
         }
     }
 
@@ -533,9 +548,8 @@ impl Sim {
                 copy(number)
             }
             Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) => entry(number),
-            Call::Fork(_, child) => {
-                let making =
-                    |other: &Pending| matches!(other.call, Call::Fork(_, name) if name == child);
+            Call::Fork(_, child) | Call::MakeMap(child) => {
+                let making = |other: &Pending| matches!(other.call, Call::Fork(_, name) | Call::MakeMap(name) if name == child);
                 !self.is_alive(child) && !self.pending.values().any(making)
             }
             _ => true,
@@ -544,10 +558,14 @@ impl Sim {
 
     /// Makes a call, unless it is at odds with one that is on its way.
     pub fn begin(&mut self, client: usize, name: u64, call: Call) {
-        if !self.is_alive(client) || !self.makes_sense(&call) {
+        if !self.is_alive(client)
+            || !self.makes_sense(&call)
+            || !self.suits_sealed_maps(client, &call)
+        {
             return;
         }
-        let plan = self.plan(client, name, call);
+        let mut plan = self.plan(client, name, call);
+        plan.shown = self.count_shown(&plan);
         if self.pending.values().any(|other| plan.conflicts(other)) || plan.eats_itself() {
             return;
         }
@@ -557,6 +575,9 @@ impl Sim {
         let token = self.world.call(map, request, right);
         for other in self.pending.values_mut() {
             other.overtaken |= meet(&plan.changes, &other.looks);
+        }
+        if let Call::Show(number, _, place) = call {
+            self.will_show(number, place);
         }
         if let Call::Purge(page, purgeable::SET_STATE, _) = call
             && plan.expect.is_ok()

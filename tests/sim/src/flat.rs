@@ -202,6 +202,61 @@ pub struct Mapped {
     pub max: Prot,
     /// What a child gets.
     pub inherit: Inherit,
+    /// It is a page of a sealed map that shows here.
+    pub shown: Option<Shown>,
+}
+
+/// A page of a sealed map, where it shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Rights that the sealed map gives now.
+    pub protection: Prot,
+    /// Rights that it may ever give.
+    pub max: Prot,
+    /// What is written is the task's own from then on.
+    pub copies: bool,
+}
+
+impl Mapped {
+    /// Rights that a touch has.
+    #[must_use]
+    pub fn rights(&self) -> Prot {
+        self.shown
+            .map_or(self.protection, |shown| self.protection & shown.protection)
+    }
+
+    /// Rights that a touch may ever have.
+    #[must_use]
+    pub fn most(&self) -> Prot {
+        self.shown.map_or(self.max, |shown| self.max & shown.max)
+    }
+
+    /// As an entry of its own: what may be written by oneself alone is not executed (rule 78).
+    #[must_use]
+    pub fn taken_out(&self) -> Mapped {
+        let copies = self.shown.is_some_and(|shown| shown.copies);
+        let lost = if copies { Prot::EXECUTE } else { Prot::NONE };
+        let inherit = match self.inherit {
+            Inherit::Share if copies => Inherit::Copy,
+            inherit => inherit,
+        };
+        Mapped {
+            cell: self.cell.clone(),
+            protection: self.rights().difference(lost),
+            max: self.most().difference(lost),
+            inherit,
+            shown: None,
+        }
+    }
+
+    /// The cell that whoever shares the page now gets: of a sealed map it is never the task's own.
+    #[must_use]
+    pub fn shared_cell(&self) -> Cell {
+        match self.shown {
+            Some(Shown { copies: true, .. }) => snapshot(&self.cell),
+            _ => self.cell.clone(),
+        }
+    }
 }
 
 /// What a task sees: pages by page number.
@@ -326,6 +381,11 @@ impl Space {
         }
     }
 
+    /// The page with this number, to change it.
+    pub fn get_mut(&mut self, page: u64) -> Option<&mut Mapped> {
+        self.pages.get_mut(&page)
+    }
+
     /// Sets the inheritance of whatever is mapped in a range (rule 118).
     pub fn inherit(&mut self, start: u64, count: u64, to: Inherit) {
         for (_, mapped) in self.pages.range_mut(start..start + count) {
@@ -341,7 +401,15 @@ impl Space {
             .iter()
             .filter_map(|(page, mapped)| match mapped.inherit {
                 Inherit::None => None,
-                Inherit::Share => Some((*page, mapped.clone())),
+                // Rule 125.
+                Inherit::Copy if mapped.shown.is_some() => None,
+                Inherit::Share => Some((
+                    *page,
+                    Mapped {
+                        cell: mapped.shared_cell(),
+                        ..mapped.clone()
+                    },
+                )),
                 Inherit::Copy if !mapped.max.contains(Prot::READ) => None,
                 Inherit::Copy => Some((
                     *page,
@@ -358,7 +426,7 @@ impl Space {
     /// Writes one byte, if the page is mapped writable.
     pub fn write(&mut self, page: u64, offset: usize, value: u8) -> bool {
         match self.pages.get(&page) {
-            Some(mapped) if mapped.protection.contains(Prot::WRITE) => {
+            Some(mapped) if mapped.rights().contains(Prot::WRITE) => {
                 mapped.cell.borrow_mut().write(offset, value);
                 true
             }
@@ -420,6 +488,7 @@ mod tests {
             protection: Prot::DEFAULT,
             max: Prot::ALL,
             inherit: Inherit::Copy,
+            shown: None,
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Kind {
     pub paging: bool,
     /// Now and then the server can make no more records.
     pub starved: bool,
+    /// Many calls are about shared maps.
+    pub sharing: bool,
 }
 
 impl Default for Kind {
@@ -50,6 +52,7 @@ impl Kind {
         pressure: false,
         paging: false,
         starved: false,
+        sharing: false,
     };
     /// Few pages of pagers that take them back all the time.
     pub const PAGING: Kind = Kind {
@@ -90,6 +93,12 @@ impl Kind {
         operations: 1000,
         ..Kind::STARVED
     };
+    /// Maps that are filled, sealed and shown.
+    pub const SHARING: Kind = Kind {
+        sharing: true,
+        operations: 600,
+        ..Kind::PLAIN
+    };
     /// More of everything, for longer.
     pub const LONG: Kind = Kind {
         operations: 6000,
@@ -99,7 +108,7 @@ impl Kind {
         ..Kind::PLAIN
     };
     /// The kinds by name.
-    pub const NAMED: [(&str, Kind); 8] = [
+    pub const NAMED: [(&str, Kind); 9] = [
         ("plain", Kind::PLAIN),
         ("anonymous", Kind::ANONYMOUS),
         ("paging", Kind::PAGING),
@@ -107,6 +116,7 @@ impl Kind {
         ("pressure", Kind::PRESSURE),
         ("starved", Kind::STARVED),
         ("storm", Kind::STORM),
+        ("sharing", Kind::SHARING),
         ("long", Kind::LONG),
     ];
 

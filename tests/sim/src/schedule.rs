@@ -19,7 +19,7 @@ use vm_core::event::{Event, MapId, PortOf, RightId, Token};
 
 use crate::Random;
 use crate::action::{Action, Operation};
-use crate::calls::{Entry, Held, Pending};
+use crate::calls::{Entry, Held, Library, Pending};
 use crate::flat::{self, Bytes, Cell, PAGE, Space};
 use crate::kind::{Kind, Setup};
 use crate::pager::{Pagers, is_hole};
@@ -44,6 +44,10 @@ pub struct Client {
     pub alive: bool,
     /// It has asked that what it maps be wired.
     pub wires: bool,
+    /// It is a shared map: no task, and nobody touches it.
+    pub library: bool,
+    /// It is a shared map that never changes again.
+    pub sealed: bool,
 }
 
 /// What a thread is about.
@@ -84,6 +88,8 @@ pub struct Sim {
     pub copies: Vec<Held>,
     /// Named entries that somebody has a right to.
     pub entries: Vec<Entry>,
+    /// Sealed maps that somebody has a right to.
+    pub libraries: Vec<Library>,
     /// Calls that are not answered.
     pub pending: BTreeMap<u64, Pending>,
     /// What is chosen before anything else.
@@ -126,6 +132,7 @@ impl Sim {
             cells: BTreeMap::new(),
             copies: Vec::new(),
             entries: Vec::new(),
+            libraries: Vec::new(),
             pending: BTreeMap::new(),
             furnishing: VecDeque::new(),
             named: 0,
@@ -150,6 +157,8 @@ impl Sim {
                 space: Space::default(),
                 alive: false,
                 wires: false,
+                library: false,
+                sealed: false,
             });
             let touch = Touch::Nothing;
             self.threads.extend([Thread { client, touch }; THREADS]);
@@ -159,7 +168,18 @@ impl Sim {
             space,
             alive: true,
             wires: false,
+            library: false,
+            sealed: false,
         };
+    }
+
+    /// Tasks that live.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        let tasks = self.clients.iter();
+        tasks
+            .filter(|client| client.alive && !client.library)
+            .count()
     }
 
     /// Whether a task of this name lives.
@@ -270,6 +290,7 @@ impl Sim {
 
     /// Takes note of everything that has arrived.
     pub fn arrive(&mut self) {
+        self.see_what_was_taken_out();
         while let Some(arrival) = self.world.arrival() {
             match arrival {
                 Arrival::Resumed(token, result) => self.resumed(token, result),

@@ -21,7 +21,8 @@ fn copied(cells: &[Cell]) -> Vec<Cell> {
 
 impl Sim {
     /// An answer: is it right, and what has changed?
-    pub fn apply(&mut self, plan: Pending, answer: Answer) {
+    pub fn apply(&mut self, mut plan: Pending, answer: Answer) {
+        plan.overtaken |= plan.shown != self.count_shown(&plan);
         let name = plan.call.request(self).name();
         self.count(name, answer.map(|_| ()));
         match (plan.expect, answer) {
@@ -30,6 +31,10 @@ impl Sim {
                     panic!("{:?} is answered {reply:?}", plan.call);
                 };
                 self.done(&plan, message, reply.right);
+            }
+            // Part of what showed was taken out meanwhile: then it may be done as well.
+            (Err(_), Ok(_)) if matches!(plan.call, Call::Inherit(..)) && plan.overtaken => {
+                self.done(&plan, vm_map::Reply::VmInherit(()), None);
             }
             (Err(expected), Err(code)) if expected == code => {}
             (_, Err(code)) if plan.tolerate == Some(code) => {}
@@ -182,7 +187,7 @@ impl Sim {
                 let cells = match kind {
                     Kind::Create => fresh(size),
                     Kind::Copy => copied(&plan.reads),
-                    _ => self.space(client).cells(start, size),
+                    _ => self.shared_cells(client, start, size),
                 };
                 assert_eq!(cells.len() as u64, size, "the entry has a hole");
                 self.entries.push(Entry {
@@ -221,6 +226,17 @@ impl Sim {
                 };
                 self.add_client(child, map, space);
             }
+            (Call::MakeMap(name), _) => {
+                let Some(PortOf::Map(map)) = right else {
+                    panic!("a map has a port");
+                };
+                self.add_client(name, map, Space::default());
+                self.clients[name].library = true;
+            }
+            (Call::Seal(protection), _) => self.sealed(plan, protection, right.unwrap()),
+            (Call::Show(number, index, place), vm_map::Reply::VmMap(reply)) => {
+                self.show(plan, (number, index), (place, reply.address));
+            }
             (Call::Region(page), vm_map::Reply::VmRegion(reply)) => {
                 self.compare_region(client, page, &reply);
             }
@@ -230,9 +246,12 @@ impl Sim {
 
     /// Pages of a client appear a second time; each keeps its rights.
     fn remap(&mut self, plan: &Pending, (place, address): (Place, u64)) {
-        let cells = match place.copy {
-            true => copied(&plan.reads),
-            false => plan.reads.clone(),
+        let cells = match (place.copy, plan.call) {
+            (true, _) => copied(&plan.reads),
+            (false, Call::Remap(other, source, _)) if plan.shown != 0 && self.is_alive(other) => {
+                self.shared_cells(other, source, place.count)
+            }
+            (false, _) => plan.reads.clone(),
         };
         self.map(plan, (place, address), cells);
         let space = &mut self.clients[plan.client].space;
@@ -267,7 +286,7 @@ impl Sim {
         }
     }
 
-    fn map(&mut self, plan: &Pending, (place, address): (Place, u64), cells: Vec<Cell>) {
+    pub(super) fn map(&mut self, plan: &Pending, (place, address): (Place, u64), cells: Vec<Cell>) {
         let start = address / BYTES;
         let space = &mut self.clients[plan.client].space;
         match place.start {

@@ -17,6 +17,9 @@ impl Choice<'_> {
     /// Any call that a client may make now.
     pub(crate) fn call(&mut self, client: usize) -> Call {
         let sim = self.sim;
+        if let Some(call) = self.random_sealed(client) {
+            return call;
+        }
         let (start, count) = self.random_range(client, Prot::READ);
         let offset = self.random_offset();
         let address = start * BYTES + offset;
@@ -100,7 +103,7 @@ impl Choice<'_> {
                 }
             }
             94..98 => {
-                let alive = sim.clients.iter().filter(|c| c.alive).count();
+                let alive = sim.tasks();
                 match alive < sim.kind().tasks {
                     true => Call::Fork(!self.random.once_in(8), sim.next_client()),
                     false => Call::Region(start),
@@ -126,7 +129,7 @@ impl Choice<'_> {
         }
         let good = |page: u64| {
             let mapped = self.sim.space(client).get(page);
-            mapped.is_some_and(|mapped| mapped.protection.contains(rights))
+            mapped.is_some_and(|mapped| mapped.rights().contains(rights))
         };
         let pages = self.sim.kind().pages;
         let from_here = (start..BASE + pages).chain(BASE..start);
@@ -164,7 +167,7 @@ impl Choice<'_> {
         }
     }
 
-    fn random_place(&mut self, any_rights: bool) -> Place {
+    pub(super) fn random_place(&mut self, any_rights: bool) -> Place {
         let (start, count) = self.random_pages();
         let mut place = Place {
             start: (!self.random.once_in(4)).then_some(start),

@@ -4,7 +4,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::{Advice, Inherit, Prot, purgeable};
 use ipc_protocol::vm_map;
 
-use super::{BYTES, Call, Kind, Pending, Place, pages};
+use super::{BYTES, Call, Kind, Pending, Place, pages, shared_map};
 use crate::flat::Cell;
 use crate::schedule::Sim;
 
@@ -13,8 +13,19 @@ impl Sim {
         let mut plan = Pending::new(client, name, call);
         match call {
             Call::Allocate(place) | Call::Map(place, None) => self.plan_place(&mut plan, place),
-            Call::Deallocate(start, count) => plan.changes.push((client, start, count)),
-            Call::Inherit(start, count, _) => plan.changes.push((client, start, count)),
+            Call::Deallocate(start, count) => {
+                plan.changes.push((client, start, count));
+                if self.clients[client].sealed {
+                    plan.expect = Err(Kern::NoAccess);
+                }
+            }
+            Call::Inherit(start, count, to) => {
+                plan.changes.push((client, start, count));
+                // Rule 118.
+                if to == Inherit::Copy && self.shows(client, start, count) {
+                    plan.expect = Err(Kern::InvalidArgument);
+                }
+            }
             Call::Behave(start, count, how) => self.plan_advice(&mut plan, (start, count), how),
             Call::Wire(start, count, access) => {
                 plan.looks.push((client, start, count));
@@ -22,7 +33,7 @@ impl Sim {
                 plan.asks = space.cells(start, count);
                 plan.expect = match access.is_empty() {
                     true => space.check(start, 1, |_| true),
-                    false => space.check(start, count, |m| m.protection.contains(access)),
+                    false => space.check(start, count, |m| m.rights().contains(access)),
                 };
             }
             Call::WireAll(_) => {
@@ -38,7 +49,7 @@ impl Sim {
                 plan.reads = space.cells(source, place.count);
                 plan.rights = (source..source + place.count)
                     .filter_map(|page| space.get(page))
-                    .map(|mapped| (mapped.protection, mapped.max))
+                    .map(|mapped| shared_map::rights_elsewhere(mapped, place.copy))
                     .collect();
                 if place.copy {
                     // What can never be read.
@@ -51,6 +62,9 @@ impl Sim {
                     .space(client)
                     .check(start, count, |m| m.max.contains(to));
                 plan.changes.push((client, start, count));
+                if self.clients[client].sealed {
+                    plan.expect = Err(Kern::NoAccess);
+                }
             }
             Call::Map(place, Some((file, index))) => {
                 let port = self.pagers.files[file].port;
@@ -135,7 +149,16 @@ impl Sim {
                     let space = self.space(client);
                     let copies = space.iter().filter(|(_, m)| m.inherit == Inherit::Copy);
                     plan.reads = copies.map(|(_, mapped)| mapped.cell.clone()).collect();
+                    if self.shows(client, 0, u64::MAX / 2) {
+                        // What a child gets of it depends on when a piece is taken out.
+                        plan.changes.push((client, 0, u64::MAX / 2));
+                    }
                 }
+            }
+            Call::MakeMap(_) => {}
+            Call::Seal(_) => plan.changes.push((client, 0, u64::MAX / 2)),
+            Call::Show(number, index, place) => {
+                self.plan_show(&mut plan, number, (index, place));
             }
             Call::Region(page) => {
                 plan.looks.push((client, 0, u64::MAX / 2));
@@ -188,6 +211,7 @@ impl Sim {
         plan.tolerate = Some(Kern::InvalidArgument);
         plan.expect = match mapped {
             None => Err(Kern::InvalidAddress),
+            Some(mapped) if mapped.shown.is_some() => Err(Kern::InvalidAddress),
             Some(mapped) if control == purgeable::SET_STATE => {
                 let deny = state & purgeable::STATE_MASK == purgeable::DENY;
                 match mapped.protection.contains(Prot::WRITE) {
@@ -203,7 +227,7 @@ impl Sim {
         };
     }
 
-    fn plan_place(&self, plan: &mut Pending, place: Place) {
+    pub(super) fn plan_place(&self, plan: &mut Pending, place: Place) {
         match place.start {
             None => plan.anywhere = true,
             Some(start) => {
@@ -218,7 +242,7 @@ impl Sim {
     fn plan_source(&self, plan: &mut Pending, address: u64, size: u64) {
         let (start, count) = pages(address, size);
         let space = self.space(plan.client);
-        plan.expect = space.check(start, count, |m| m.protection.contains(Prot::READ));
+        plan.expect = space.check(start, count, |m| m.rights().contains(Prot::READ));
         plan.looks.push((plan.client, start, count));
         plan.reads = space.cells(start, count);
     }
@@ -226,7 +250,7 @@ impl Sim {
     fn plan_target(&self, plan: &mut Pending, client: usize, address: u64, size: u64) {
         let (start, count) = pages(address, size);
         let space = self.space(client);
-        let check = space.check(start, count, |m| m.protection.contains(Prot::WRITE));
+        let check = space.check(start, count, |m| m.rights().contains(Prot::WRITE));
         plan.expect = plan.expect.and(check);
         plan.looks.push((client, start, count));
         plan.writes = space.cells(start, count);
@@ -264,7 +288,7 @@ impl Sim {
                 plan.looks.push((client, start, count));
                 // Only the first map entry counts, or all of the range.
                 let most = if kind == Kind::One { 1 } else { count };
-                plan.expect = space.check(start, most, |m| m.max.contains(protection));
+                plan.expect = space.check(start, most, |m| m.most().contains(protection));
                 if !space.is_full(start, most) {
                     plan.tolerate = Some(Kern::InvalidAddress);
                 }

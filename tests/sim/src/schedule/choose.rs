@@ -67,7 +67,10 @@ impl Sim {
 
     fn any_thread(&self, random: &mut Random) -> usize {
         let alive: Vec<usize> = (0..self.threads.len())
-            .filter(|thread| self.clients[thread / THREADS].alive)
+            .filter(|thread| {
+                let client = &self.clients[thread / THREADS];
+                client.alive && !client.library
+            })
             .collect();
         random.pick(&alive).unwrap_or(0)
     }
@@ -101,7 +104,7 @@ impl Sim {
             return Action::Step;
         };
         let call = Choice { sim: self, random }.call(client);
-        if let Call::Fork(_, child) = call {
+        if let Call::Fork(_, child) | Call::MakeMap(child) = call {
             self.last_client = child;
         }
         self.named += 1;
@@ -130,7 +133,12 @@ impl Sim {
         let late = random.once_in(4);
         let copies: Vec<u64> = self.copies.iter().map(|held| held.number).collect();
         let entries: Vec<u64> = self.entries.iter().map(|entry| entry.number).collect();
-        let from = if random.once_in(2) { copies } else { entries };
+        let libraries: Vec<u64> = self.libraries.iter().map(|known| known.number).collect();
+        let from = match random.below(5) {
+            0..2 => copies,
+            2..4 => entries,
+            _ => libraries,
+        };
         match random.pick(&from) {
             Some(name) => Action::Drop { name, late },
             None => Action::Step,

@@ -2,7 +2,7 @@
 
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{Reply, Request, VmStatistics};
-use vm_core::event::{Event, PortRef, Token};
+use vm_core::event::{Event, PortOf, PortRef, Token};
 
 use super::{Sim, Thread, Touch};
 use crate::Random;
@@ -17,7 +17,9 @@ impl Sim {
         }
         let copy = self.copies.iter().find(|held| held.number == name);
         let entry = self.entries.iter().find(|entry| entry.number == name);
+        let library = self.libraries.iter().find(|known| known.number == name);
         let port = copy.map(|held| held.port).or(entry.map(|entry| entry.port));
+        let port = port.or(library.map(|library| library.port));
         let Some(port) = port else {
             return;
         };
@@ -25,14 +27,18 @@ impl Sim {
         if !late {
             self.copies.retain(|held| held.number != name);
             self.entries.retain(|entry| entry.number != name);
+            self.libraries.retain(|library| library.number != name);
         }
     }
 
     /// A task ends, if it is not the last and no call would leave anything uncertain.
     pub(super) fn end_idle(&mut self, client: usize) {
-        let alive = self.clients.iter().filter(|client| client.alive).count();
-        let busy = |call: &Pending| call.concerns(client) && !call.is_harmless();
-        if alive > 1 && self.is_alive(client) && !self.pending.values().any(busy) {
+        let library = self.clients.get(client).is_some_and(|known| known.library);
+        let busy = |call: &Pending| call.concerns(client) && (library || !call.is_harmless());
+        if (library || self.tasks() > 1)
+            && self.is_alive(client)
+            && !self.pending.values().any(busy)
+        {
             self.end(client);
         }
     }
@@ -62,14 +68,18 @@ impl Sim {
         }
         self.clients[client].space = Space::default();
         let map = self.clients[client].map;
-        self.world.post(Event::TaskEnded(map));
+        match self.clients[client].library {
+            // It lives on where it shows.
+            true => self.world.no_senders(PortOf::Map(map), false),
+            false => self.world.post(Event::TaskEnded(map)),
+        }
     }
 
     /// A task that is in nobody's way ends, to make room.
     fn end_one(&mut self) {
         let alive = (0..self.clients.len())
             .rev()
-            .find(|client| self.clients[*client].alive);
+            .find(|client| self.clients[*client].alive && !self.clients[*client].library);
         if let Some(client) = alive {
             self.end(client);
         }
@@ -129,6 +139,9 @@ impl Sim {
         for held in std::mem::take(&mut self.entries) {
             self.world.no_senders(held.port, false);
         }
+        for library in std::mem::take(&mut self.libraries) {
+            self.world.no_senders(library.port, false);
+        }
         self.drain();
         for place in 0..self.pagers.pagers.len() {
             self.pagers.kill(&mut self.world, place);
@@ -171,13 +184,13 @@ impl Sim {
 
     fn read_everything(&mut self) {
         for place in 0..self.clients.len() {
-            if !self.clients[place].alive {
+            if !self.clients[place].alive || self.clients[place].library {
                 continue;
             }
             let pages: Vec<u64> = self.clients[place]
                 .space
                 .iter()
-                .filter(|(_, mapped)| mapped.protection.contains(Prot::READ))
+                .filter(|(_, mapped)| mapped.rights().contains(Prot::READ))
                 .map(|(page, _)| page)
                 .collect();
             for page in pages {

@@ -15,7 +15,8 @@ impl Sim {
         let Some(thread) = self.threads.get_mut(place) else {
             return;
         };
-        if self.clients[thread.client].alive && matches!(thread.touch, Touch::Nothing) {
+        let client = &self.clients[thread.client];
+        if client.alive && !client.library && matches!(thread.touch, Touch::Nothing) {
             thread.touch = Touch::Wants(address, value);
             self.touch(place, address, value);
         }
@@ -45,7 +46,7 @@ impl Sim {
         }
         let good = |page: &u64| {
             let mapped = self.clients[client].space.get(*page);
-            mapped.is_some_and(|mapped| mapped.protection.contains(access))
+            mapped.is_some_and(|mapped| mapped.rights().contains(access))
         };
         let mut from_here = (page..BASE + self.kind.pages + 4).chain(BASE..page);
         from_here.find(good).unwrap_or(page)
@@ -86,7 +87,7 @@ impl Sim {
         };
         self.threads[place].touch = Touch::Nothing;
         let space = &mut self.clients[client].space;
-        let mapped = space.get(page).filter(|m| m.protection.contains(access));
+        let mapped = space.get(page).filter(|m| m.rights().contains(access));
         let Some(mapped) = mapped else {
             panic!("client {client} touched {address:#x} ({access:?}), which it may not");
         };
@@ -109,7 +110,7 @@ impl Sim {
         let mapped = self.clients[client].space.get(page);
         let expected = match (code, mapped) {
             (Kern::InvalidAddress, None) => true,
-            (Kern::ProtectionFailure, Some(mapped)) => !mapped.protection.contains(access),
+            (Kern::ProtectionFailure, Some(mapped)) => !mapped.rights().contains(access),
             (Kern::MemoryError, Some(mapped)) => {
                 self.may_fail(&mapped.cell) || self.may_become_failing(&mapped.cell)
             }
@@ -120,6 +121,17 @@ impl Sim {
             expected || changing,
             "client {client} gets {code:?} at {address:#x} ({access:?}); {mapped:?}"
         );
+    }
+
+    /// Whether a thread of a client has faulted writing a page of a sealed map, and waits.
+    pub(crate) fn is_taking_out(&self, client: usize) -> bool {
+        self.threads.iter().any(|thread| match thread.touch {
+            Touch::Waits(_, address, Some(_)) if thread.client == client => {
+                let mapped = self.clients[client].space.get(address / PAGE as u64);
+                mapped.is_some_and(|mapped| mapped.shown.is_some())
+            }
+            _ => false,
+        })
     }
 
     /// Whether a call on its way may have put memory here whose pager fails.
