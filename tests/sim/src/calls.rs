@@ -65,6 +65,8 @@ pub struct Place {
     overwrite: bool,
     /// The memory may be made volatile.
     purgeable: bool,
+    /// The mapping is never replaced, and never goes.
+    permanent: bool,
     copy: bool,
     #[serde(with = "crate::numbers::prot")]
     protection: Prot,
@@ -102,6 +104,8 @@ pub enum Call {
     Deallocate(u64, u64),
     /// vm_protect of pages; with `true` the maximum.
     Protect(u64, u64, bool, #[serde(with = "crate::numbers::prot")] Prot),
+    /// vm_protect of pages, which become the map's own; with `true` the maximum.
+    ProtectCopy(u64, u64, bool, #[serde(with = "crate::numbers::prot")] Prot),
     /// vm_inherit of pages.
     Inherit(u64, u64, #[serde(with = "crate::numbers::inherit")] Inherit),
     /// vm_behavior_set of pages.
@@ -184,6 +188,8 @@ pub struct Pending {
     held: Option<u64>,
     /// Pages of sealed maps that it looks at or changes.
     shown: usize,
+    /// Permanent pages are in its way: if there is no space, they lose their rights.
+    bars: bool,
 }
 
 fn has(cells: &[Cell], name: usize) -> bool {
@@ -216,6 +222,7 @@ impl Pending {
             anywhere: false,
             held: None,
             shown: 0,
+            bars: false,
         }
     }
 
@@ -358,6 +365,14 @@ impl Call {
                 set_maximum,
                 protection: u32::from(to.bits()),
             }),
+            Call::ProtectCopy(start, count, set_maximum, to) => {
+                Request::VmProtect(vm_map::VmProtect {
+                    address: start * BYTES,
+                    size: count * BYTES,
+                    set_maximum,
+                    protection: u32::from(to.bits()) | vm_map::VM_PROT_COPY,
+                })
+            }
             Call::Inherit(start, count, to) => Request::VmInherit(vm_map::VmInherit {
                 address: start * BYTES,
                 size: count * BYTES,
@@ -483,6 +498,7 @@ impl Place {
         let mut flags = anywhere(self.start);
         flags.set(MapFlags::OVERWRITE, self.overwrite);
         flags.set(MapFlags::PURGABLE, self.purgeable);
+        flags.set(MapFlags::PERMANENT, self.permanent);
         flags.bits()
     }
 
@@ -507,6 +523,7 @@ impl Place {
             max: self.max,
             inherit: self.inherit,
             shown: None,
+            permanent: self.permanent,
         }
     }
 
@@ -515,6 +532,7 @@ impl Place {
         count: 0,
         overwrite: false,
         purgeable: false,
+        permanent: false,
         copy: false,
         protection: Prot::DEFAULT,
         max: Prot::ALL,

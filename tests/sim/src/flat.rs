@@ -204,6 +204,8 @@ pub struct Mapped {
     pub inherit: Inherit,
     /// It is a page of a sealed map that shows here.
     pub shown: Option<Shown>,
+    /// It is never replaced, and never goes (rule 89).
+    pub permanent: bool,
 }
 
 /// A page of a sealed map, where it shows.
@@ -246,7 +248,13 @@ impl Mapped {
             max: self.most().difference(lost),
             inherit,
             shown: None,
+            permanent: self.permanent,
         }
+    }
+
+    /// It has lost its rights for good.
+    const fn bar(&mut self) {
+        (self.protection, self.max) = (Prot::NONE, Prot::NONE);
     }
 
     /// The cell that whoever shares the page now gets: of a sealed map it is never the task's own.
@@ -310,10 +318,40 @@ impl Space {
         }
     }
 
-    /// Unmaps a range; holes do not matter.
+    /// Unmaps a range; holes do not matter. What is permanent stays, without rights.
     pub fn unmap(&mut self, start: u64, count: u64) {
+        self.bar(start, count);
         for page in start..start + count {
-            self.pages.remove(&page);
+            if self.get(page).is_some_and(|mapped| !mapped.permanent) {
+                self.pages.remove(&page);
+            }
+        }
+    }
+
+    /// What is permanent in a range loses its rights.
+    pub fn bar(&mut self, start: u64, count: u64) {
+        let pages = self.pages.range_mut(start..start + count);
+        pages
+            .filter(|(_, mapped)| mapped.permanent)
+            .for_each(|(_, mapped)| mapped.bar());
+    }
+
+    /// Whether a page of a range is permanent.
+    #[must_use]
+    pub fn is_permanent(&self, start: u64, count: u64) -> bool {
+        let mut pages = self.pages.range(start..start + count);
+        pages.any(|(_, mapped)| mapped.permanent)
+    }
+
+    /// A mapped range becomes nobody else's, and may have more rights (rule 116).
+    pub fn own(&mut self, start: u64, count: u64, rights: Prot) {
+        for (_, mapped) in self.pages.range_mut(start..start + count) {
+            let own = mapped.taken_out();
+            *mapped = Mapped {
+                cell: snapshot(&own.cell),
+                max: own.max | rights,
+                ..own
+            };
         }
     }
 
@@ -489,6 +527,7 @@ mod tests {
             max: Prot::ALL,
             inherit: Inherit::Copy,
             shown: None,
+            permanent: false,
         }
     }
 

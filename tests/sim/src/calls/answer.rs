@@ -36,7 +36,13 @@ impl Sim {
             (Err(_), Ok(_)) if matches!(plan.call, Call::Inherit(..)) && plan.overtaken => {
                 self.done(&plan, vm_map::Reply::VmInherit(()), None);
             }
-            (Err(expected), Err(code)) if expected == code => {}
+            (Err(expected), Err(code)) if expected == code => {
+                if plan.bars && code == Kern::NoSpace {
+                    let space = &mut self.clients[plan.client].space;
+                    let changes = plan.changes.iter();
+                    changes.for_each(|(_, start, count)| space.bar(*start, *count));
+                }
+            }
             (_, Err(code)) if plan.tolerate == Some(code) => {}
             (_, Err(Kern::InvalidAddress | Kern::ProtectionFailure)) | (Err(_), Ok(_))
                 if plan.overtaken => {}
@@ -58,6 +64,9 @@ impl Sim {
                 );
                 // A part may have been written.
                 plan.lose();
+                if let Call::ProtectCopy(start, count, ..) = plan.call {
+                    self.half_owned(plan.client, start, count);
+                }
                 self.unmap_unwired(&plan);
                 if let Call::CopyOut(number, _) = plan.call
                     && !self.world.is_port(self.held(number).port)
@@ -88,6 +97,21 @@ impl Sim {
         }
     }
 
+    /// A range was to become a client's own, and perhaps a part is: its rights are what the core says,
+    /// and whether it is shared nobody knows.
+    fn half_owned(&mut self, client: usize, start: u64, count: u64) {
+        let client = &mut self.clients[client];
+        for page in start..start + count {
+            let entry = self.world.core.entry_at(client.map, page);
+            if let (Some(mapped), Some(entry)) = (client.space.get_mut(page), entry) {
+                mapped.cell.borrow_mut().lost = true;
+                mapped.cell = flat::snapshot(&mapped.cell);
+                assert!(mapped.protection == entry.protection, "page {page:#x}");
+                mapped.max = entry.max_protection;
+            }
+        }
+    }
+
     fn done(&mut self, plan: &Pending, reply: vm_map::Reply, right: Option<PortOf>) {
         let client = plan.client;
         match (plan.call, reply) {
@@ -103,6 +127,11 @@ impl Sim {
             }
             (Call::Protect(start, count, set_maximum, to), _) => {
                 let space = &mut self.clients[client].space;
+                assert!(space.protect(start, count, set_maximum, to));
+            }
+            (Call::ProtectCopy(start, count, set_maximum, to), _) => {
+                let space = &mut self.clients[client].space;
+                space.own(start, count, to);
                 assert!(space.protect(start, count, set_maximum, to));
             }
             (Call::Inherit(start, count, to), _) => {

@@ -28,6 +28,7 @@ impl Choice<'_> {
             0..14 => {
                 let mut place = self.random_place(false);
                 place.purgeable = self.random.once_in(4);
+                place.permanent = self.random_permanent();
                 Call::Allocate(place)
             }
             14..18 => Call::Deallocate(start, count),
@@ -41,7 +42,11 @@ impl Choice<'_> {
                     Prot::ALL,
                 ];
                 let to = self.random.pick(&prots).unwrap();
-                Call::Protect(start, count, self.random.once_in(12), to)
+                let maximum = self.random.once_in(12);
+                match self.random.once_in(4) {
+                    true => Call::ProtectCopy(start, count, maximum, to),
+                    false => Call::Protect(start, count, maximum, to),
+                }
             }
             30..35 => {
                 let kinds = [Inherit::Share, Inherit::Copy, Inherit::None];
@@ -58,7 +63,8 @@ impl Choice<'_> {
             40..43 => self.random_remap(),
             43..50 => {
                 let files = sim.pagers.mapped as u64;
-                let place = self.random_place(true);
+                let mut place = self.random_place(true);
+                place.permanent = self.random_permanent();
                 if files == 0 {
                     return Call::Map(place, None);
                 }
@@ -188,6 +194,12 @@ impl Choice<'_> {
             place.inherit = self.random.pick(&kinds).unwrap();
         }
         place
+    }
+
+    /// What is permanent fills the map for good, so there is little of it.
+    fn random_permanent(&mut self) -> bool {
+        let rare = if self.sim.kind().sharing { 16 } else { 80 };
+        self.random.once_in(rare)
     }
 
     fn random_remap(&mut self) -> Call {

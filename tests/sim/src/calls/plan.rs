@@ -66,6 +66,16 @@ impl Sim {
                     plan.expect = Err(Kern::NoAccess);
                 }
             }
+            Call::ProtectCopy(start, count, ..) => {
+                let space = self.space(client);
+                plan.expect = space.check(start, count, |m| m.most().contains(Prot::READ));
+                plan.changes.push((client, start, count));
+                plan.reads = space.cells(start, count);
+                if space.is_permanent(start, count) && plan.expect.is_ok() {
+                    plan.expect = Err(Kern::NoSpace);
+                    plan.bars = true;
+                }
+            }
             Call::Map(place, Some((file, index))) => {
                 let port = self.pagers.files[file].port;
                 let dead = self
@@ -234,6 +244,10 @@ impl Sim {
                 plan.changes.push((plan.client, start, place.count));
                 if !place.overwrite && !self.space(plan.client).is_free(start, place.count) {
                     plan.expect = Err(Kern::NoSpace);
+                }
+                if place.overwrite && self.space(plan.client).is_permanent(start, place.count) {
+                    plan.expect = Err(Kern::NoSpace);
+                    plan.bars = true;
                 }
             }
         }

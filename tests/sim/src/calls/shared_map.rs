@@ -110,6 +110,10 @@ impl Sim {
         let is = |client: usize| &self.clients[client];
         let (library, sealed) = (is(client).library, is(client).sealed);
         match *call {
+            Call::Allocate(place) | Call::Map(place, _) if place.permanent => {
+                !library && !is(client).wires
+            }
+            Call::ProtectCopy(..) => !library,
             Call::Seal(_) => library && !sealed,
             Call::Show(number, index, place) => !library && self.can_show(number, index, place),
             Call::MakeMap(_) | Call::Wire(..) | Call::WireAll(_) => !library,

@@ -97,8 +97,11 @@ impl Sim {
     }
 
     fn choose_call(&mut self, random: &mut Random) -> Action {
+        // A sealed map has little to do but refuse.
+        let sealed = random.once_in(8);
         let alive: Vec<usize> = (0..self.clients.len())
             .filter(|client| self.clients[*client].alive)
+            .filter(|client| sealed || !self.clients[*client].sealed)
             .collect();
         let Some(client) = random.pick(&alive) else {
             return Action::Step;
