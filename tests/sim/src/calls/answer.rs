@@ -51,7 +51,7 @@ impl Sim {
                     && [&plan.reads, &plan.writes, &plan.asks]
                         .into_iter()
                         .flatten()
-                        .any(|cell| self.may_fail(cell));
+                        .any(|cell| self.may_fail(cell) || self.may_become_failing(cell));
                 let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..) | Call::Remap(other, ..)
                     if !self.clients[other].alive);
                 let short = code == Kern::ResourceShortage && self.kind().pressure;

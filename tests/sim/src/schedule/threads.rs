@@ -135,7 +135,7 @@ impl Sim {
     }
 
     /// Whether a call on its way may have put memory here whose pager fails.
-    fn may_become_failing(&self, cell: &Cell) -> bool {
+    pub(crate) fn may_become_failing(&self, cell: &Cell) -> bool {
         let name = flat::name(cell);
         let mut writers = self.pending.values().filter(|call| call.writes(name));
         writers.any(|call| call.sources().iter().any(|cell| self.may_fail(cell)))
