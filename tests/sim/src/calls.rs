@@ -6,6 +6,7 @@
 
 mod answer;
 mod choose;
+mod handles;
 mod plan;
 mod shared_map;
 
@@ -118,6 +119,23 @@ pub enum Call {
     WireAll(u32),
     /// vm_remap of another client's pages from one on.
     Remap(usize, u64, Place),
+    /// vm_remap_new of another client's pages from one on.
+    RemapNew(usize, u64, Place),
+    /// vm_swapout.
+    Swapout,
+    /// memory_object_create_proxy of pages of a named entry.
+    Proxy(u64, u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
+    /// memory_object_create_proxy of pages of a pager's object.
+    ProxyFile(
+        usize,
+        u64,
+        u64,
+        #[serde(with = "crate::numbers::prot")] Prot,
+    ),
+    /// vm_region_create_proxy of pages from one on.
+    RegionProxy(u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
+    /// mach_make_memory_entry of pages that share them, with what rights there are.
+    MakeMasked(u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
     /// vm_map of a pager's object from a page on, or of anonymous memory.
     Map(Place, Option<(usize, u64)>),
     /// vm_copy: from, to, size in bytes.
@@ -293,7 +311,8 @@ impl Pending {
     /// bytes written, no order is promised. Or whether a range is mapped over itself.
     fn eats_itself(&self) -> bool {
         let written = |cell: &Cell| self.writes(flat::name(cell));
-        let over = matches!(self.call, Call::Remap(..)) && meet(&self.looks, &self.changes);
+        let over = matches!(self.call, Call::Remap(..) | Call::RemapNew(..))
+            && meet(&self.looks, &self.changes);
         over || matches!(self.call, Call::Write(..)) && self.reads.iter().any(written)
     }
 
@@ -459,6 +478,13 @@ impl Call {
             }),
             Call::Fork(inherit, _) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion::basic(page * BYTES)),
+            Call::RemapNew(_, source, place) => handles::remap_new(source, place),
+            Call::Swapout => handles::swapout(),
+            Call::Proxy(_, start, count, to) | Call::ProxyFile(_, start, count, to) => {
+                handles::proxy(start, count, to)
+            }
+            Call::RegionProxy(page, count, to) => handles::region_proxy(page, count, to),
+            Call::MakeMasked(start, count, to) => handles::make_masked(start, count, to),
             Call::MakeMap(_) => shared_map::make_map(),
             Call::Seal(protection) => shared_map::seal(protection),
         }
@@ -481,7 +507,7 @@ impl Call {
                 PortRef::Own(sim.entry(number).port)
             }
             Call::Show(number, ..) => PortRef::Own(sim.library(number).port),
-            _ => PortRef::None,
+            call => sim.handle(&call),
         }
     }
 }
@@ -560,12 +586,16 @@ impl Sim {
         let copy = |number: u64| self.copies.iter().any(|held| held.number == number);
         let entry = |number: u64| self.entries.iter().any(|entry| entry.number == number);
         match *call {
-            Call::Map(_, Some((file, _))) => file < self.pagers.mapped,
-            Call::Remap(other, ..) | Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
+            Call::Map(_, Some((file, _))) | Call::ProxyFile(file, ..) => file < self.pagers.mapped,
+            Call::Remap(other, ..)
+            | Call::RemapNew(other, ..)
+            | Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
             Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
                 copy(number)
             }
-            Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) => entry(number),
+            Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) | Call::Proxy(number, ..) => {
+                entry(number)
+            }
             Call::Fork(_, child) | Call::MakeMap(child) => {
                 let making = |other: &Pending| matches!(other.call, Call::Fork(_, name) | Call::MakeMap(name) if name == child);
                 !self.is_alive(child) && !self.pending.values().any(making)

@@ -52,7 +52,7 @@ impl Sim {
                         .into_iter()
                         .flatten()
                         .any(|cell| self.may_fail(cell) || self.may_become_failing(cell));
-                let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..) | Call::Remap(other, ..)
+                let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..) | Call::Remap(other, ..) | Call::RemapNew(other, ..)
                     if !self.clients[other].alive);
                 let short = code == Kern::ResourceShortage && self.kind().pressure;
                 assert!(
@@ -255,6 +255,21 @@ impl Sim {
                 };
                 self.add_client(child, map, space);
             }
+            (
+                Call::RemapNew(_, _, place),
+                vm_map::Reply::Share(vm_share::Reply::VmRemapNew(reply)),
+            ) => {
+                let cells = self.remapped(plan, place);
+                self.map(plan, (place, reply.address), cells);
+            }
+            (Call::Swapout, _) => {}
+            (
+                Call::Proxy(..)
+                | Call::ProxyFile(..)
+                | Call::RegionProxy(..)
+                | Call::MakeMasked(..),
+                reply,
+            ) => self.made_handle(plan, reply, right.unwrap()),
             (Call::MakeMap(name), _) => {
                 let Some(PortOf::Map(map)) = right else {
                     panic!("a map has a port");
@@ -273,15 +288,22 @@ impl Sim {
         }
     }
 
-    /// Pages of a client appear a second time; each keeps its rights.
-    fn remap(&mut self, plan: &Pending, (place, address): (Place, u64)) {
-        let cells = match (place.copy, plan.call) {
+    /// What appears a second time.
+    fn remapped(&self, plan: &Pending, place: Place) -> Vec<Cell> {
+        match (place.copy, plan.call) {
             (true, _) => copied(&plan.reads),
-            (false, Call::Remap(other, source, _)) if plan.shown != 0 && self.is_alive(other) => {
+            (false, Call::Remap(other, source, _) | Call::RemapNew(other, source, _))
+                if plan.shown != 0 && self.is_alive(other) =>
+            {
                 self.shared_cells(other, source, place.count)
             }
             (false, _) => plan.reads.clone(),
-        };
+        }
+    }
+
+    /// Pages of a client appear a second time; each keeps its rights.
+    fn remap(&mut self, plan: &Pending, (place, address): (Place, u64)) {
+        let cells = self.remapped(plan, place);
         self.map(plan, (place, address), cells);
         let space = &mut self.clients[plan.client].space;
         for (page, rights) in (address / BYTES..).zip(&plan.rights) {

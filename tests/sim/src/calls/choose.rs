@@ -60,7 +60,9 @@ impl Choice<'_> {
                 Call::Wire(start, count, self.random.pick(&accesses).unwrap())
             }
             39..40 => Call::Msync(start, count, self.random_sync()),
-            40..43 => self.random_remap(),
+            40..42 => self.random_remap(),
+            42 => self.random_handle(start, count),
+            98 if self.random.once_in(2) => self.random_handle(start, count),
             43..50 => {
                 let files = sim.pagers.mapped as u64;
                 let mut place = self.random_place(true);
@@ -202,7 +204,7 @@ impl Choice<'_> {
         self.random.once_in(rare)
     }
 
-    fn random_remap(&mut self) -> Call {
+    pub(super) fn random_remap(&mut self) -> Call {
         let alive: Vec<usize> = (0..self.sim.clients.len())
             .filter(|client| self.sim.is_alive(*client))
             .collect();
@@ -288,7 +290,7 @@ impl Choice<'_> {
         self.random.pick(&how).unwrap() | self.random.pick(&also).unwrap()
     }
 
-    fn random_entry(&mut self) -> Option<u64> {
+    pub(super) fn random_entry(&mut self) -> Option<u64> {
         let place = self.random.below(self.sim.entries.len().max(1) as u64) as usize;
         self.sim.entries.get(place).map(|entry| entry.number)
     }

@@ -165,7 +165,16 @@ impl Sim {
                     }
                 }
             }
-            Call::MakeMap(_) => {}
+            Call::RemapNew(other, source, place) => {
+                self.plan_remap_new(&mut plan, (other, source), place);
+            }
+            Call::Proxy(number, start, ..) => self.plan_proxy(&mut plan, number, start),
+            Call::ProxyFile(file, ..) => self.plan_proxy_of_file(&mut plan, file),
+            Call::RegionProxy(page, count, _) => self.plan_region_proxy(&mut plan, page, count),
+            Call::MakeMasked(start, count, asked) => {
+                self.plan_masked(&mut plan, (start, count), asked);
+            }
+            Call::MakeMap(_) | Call::Swapout => {}
             Call::Seal(_) => plan.changes.push((client, 0, u64::MAX / 2)),
             Call::Show(number, index, place) => {
                 self.plan_show(&mut plan, number, (index, place));

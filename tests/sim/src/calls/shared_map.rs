@@ -116,9 +116,11 @@ impl Sim {
             Call::ProtectCopy(..) => !library,
             Call::Seal(_) => library && !sealed,
             Call::Show(number, index, place) => !library && self.can_show(number, index, place),
-            Call::MakeMap(_) | Call::Wire(..) | Call::WireAll(_) => !library,
+            Call::MakeMap(_) | Call::Wire(..) | Call::WireAll(_) | Call::Swapout => !library,
             Call::Fork(..) => !library && !self.is_taking_out(client),
-            Call::Remap(other, _, place) if is(other).sealed => place.copy && !sealed,
+            Call::Remap(other, _, place) | Call::RemapNew(other, _, place) if is(other).sealed => {
+                place.copy && !sealed
+            }
             Call::ReadOverwrite(_, other, ..) => !is(other).sealed,
             Call::Behave(start, count, how) => {
                 let writes = [Advice::ZeroWiredPages, Advice::Reusable, Advice::Zero];
