@@ -120,7 +120,7 @@ pub(crate) fn overwriting_replaces_what_was_there() -> Outcome {
 
 pub(crate) fn unknown_flags_are_an_invalid_argument() -> Outcome {
     let map = vm::own();
-    for flags in [2, 4, 8, 0x10_0000, 1 << 23] {
+    for flags in [0x100, 0x400, 0x8000, 0x10_0000, 1 << 23] {
         let request = VmAllocate {
             address: 0,
             size: PAGE_SIZE,

@@ -8,7 +8,7 @@ use ipc::abi::types::{Inherit, MapFlags, Prot};
 use ipc::mapping::Options;
 use ipc::protocol::memory_entry::MemoryEntry;
 use ipc::protocol::vm_map::{
-    MAP_MEM_VM_SHARE, Map, SM_COW, SM_EMPTY, SM_PRIVATE, SM_TRUESHARED, VM_REGION_BASIC_INFO_64,
+    MAP_MEM_VM_SHARE, Map, SM_COW, SM_EMPTY, SM_PRIVATE, VM_REGION_BASIC_INFO_64,
     VM_REGION_EXTENDED_INFO, VM_REGION_TOP_INFO,
 };
 use ipc::protocol::vm_range::VmMapSubmap;
@@ -109,7 +109,7 @@ pub(crate) fn a_shared_window_is_written_by_all() -> Outcome {
     assistant.write(at + DATA, 21)?;
     check_eq!(word(&view, 0)?, 21);
     let region = vm::own().region_recurse(at + DATA, 1)?;
-    check_eq!((region.depth, region.region.share_mode), (1, SM_TRUESHARED));
+    check_eq!((region.depth, region.region.needs_copy), (1, false));
     Ok(())
 }
 
