@@ -32,15 +32,32 @@ impl Core {
 
     /// Takes an entry out of its map, without its reference to its object, which is the caller's.
     pub(crate) fn entry_remove(&mut self, link: Link) -> Option<Entry> {
+        let &Entry { map, hooks, .. } = self.entries.at(link.0)?;
+        let entry = self.entry_unhang(link);
+        self.map_settle(map, hooks.next);
+        entry
+    }
+
+    /// As [`Core::entry_remove`], but [`Core::map_settle`] is due before the event ends, for the entry
+    /// above the last of those that are taken out in order.
+    pub(crate) fn entry_unhang(&mut self, link: Link) -> Option<Entry> {
         self.entry_unlink(link.0);
         let id = self.entries.id_at(link.0)?;
-        let entry = *self.entries.get(id)?;
-        self.uncharge_entry(entry.map);
-        if let Some(map) = self.maps.get_mut(entry.map) {
-            map.tree.remove(&mut self.entries, link);
-            map.size = map.size.saturating_sub(entry.size());
+        let entry = self.entries.get(id)?;
+        let (map, size) = (entry.map, entry.size());
+        self.uncharge_entry(map);
+        if let Some(map) = self.maps.get_mut(map) {
+            map.tree.unhang(&mut self.entries, link);
+            map.size = map.size.saturating_sub(size);
         }
         self.entries.remove(id)
+    }
+
+    /// Settles the hole below an entry; with none above there is nothing to settle.
+    pub(crate) fn map_settle(&mut self, map: MapId, link: Link) {
+        if let Some(map) = self.maps.get_mut(map) {
+            map.tree.settle(&mut self.entries, link);
+        }
     }
 
     /// Splits the entry of `map` that contains `address` in two there, unless one starts there or
@@ -65,11 +82,12 @@ impl Core {
         if let Some(object) = lower.object {
             self.object_reference(object);
         }
-        self.entry_set_end(link, address);
+        // The holes stay as they are.
+        self.entry_move_end(link, address);
         match self.entry_insert(upper) {
             Ok(link) => Ok(link),
             Err(code) => {
-                self.entry_set_end(link, lower.end);
+                self.entry_move_end(link, lower.end);
                 self.object_unreference(lower.object);
                 Err(code)
             }
@@ -106,8 +124,8 @@ impl Core {
             Some(lower) if lower.continues_in(&upper) => {}
             _ => return link,
         }
+        self.entry_move_end(prev, upper.end);
         self.entry_remove(link);
-        self.entry_set_end(prev, upper.end);
         self.lower_again(prev.0);
         self.object_unreference(upper.object);
         prev
@@ -115,15 +133,19 @@ impl Core {
 
     /// Moves the end of an entry, into the hole above it or into the entry itself.
     pub(crate) fn entry_set_end(&mut self, link: Link, end: u64) {
-        let Some(entry) = self.entries.at_mut(link.0) else {
-            return;
-        };
+        if let Some(next) = self.entry_move_end(link, end) {
+            self.map_settle(next.0, next.1);
+        }
+    }
+
+    /// As [`Core::entry_set_end`], but the hole above is left to be settled. Returns the entry above it.
+    fn entry_move_end(&mut self, link: Link, end: u64) -> Option<(MapId, Link)> {
+        let entry = self.entries.at_mut(link.0)?;
         let old = entry.size();
         entry.end = end;
-        let (map, new) = (entry.map, entry.size());
-        if let Some(map) = self.maps.get_mut(map) {
-            map.size = map.size.saturating_sub(old).saturating_add(new);
-            map.tree.moved(&mut self.entries, link);
-        }
+        let (id, new, next) = (entry.map, entry.size(), entry.hooks.next);
+        let map = self.maps.get_mut(id)?;
+        map.size = map.size.saturating_sub(old).saturating_add(new);
+        Some((id, next))
     }
 }

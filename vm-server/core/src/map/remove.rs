@@ -102,6 +102,10 @@ impl Core {
         work: &mut Remove,
     ) -> Progress {
         if work.walk.pass == Pass::Check {
+            if !work.replaces && self.remove_tail(turn, &work.walk) {
+                self.map_changed(work.walk.map);
+                return Progress::Done(Some(Ok(work.answer)));
+            }
             let barred = Cell::new(work.barred);
             let look = |entry: &Entry| {
                 if entry.is_tray || entry.permanent && entry.submap.is_some() {
@@ -152,6 +156,40 @@ impl Core {
             self.object_deallocate(object);
         }
         Progress::Done(Some(Ok(work.answer)))
+    }
+
+    /// Removes a range that is the upper part of one plain entry: the entry ends earlier, and none is
+    /// made only to be removed. `false`: it is not, or it is much, and nothing has changed.
+    fn remove_tail<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &Walk) -> bool {
+        let (map, range) = (walk.map, walk.range);
+        let Some(record) = self.maps.get(map) else {
+            return false;
+        };
+        let link = record.tree.find(&self.entries, range.start());
+        let Some(entry) = self.entries.at(link.0) else {
+            return false;
+        };
+        let plain = entry.start < range.start()
+            && entry.end == range.end()
+            && page_of(range.size()) <= u64::from(BUDGET)
+            && entry.wired == 0
+            && entry.submap.is_none()
+            && !(entry.in_transition || entry.permanent || entry.is_tray);
+        if !plain || record.dying || self.map_is_sealed(map) {
+            return false;
+        }
+        let (object, from) = (entry.object, entry.offset_of(range.start()));
+        if object.is_some() {
+            self.map_revoke(turn.machine, map, range, Prot::NONE);
+        }
+        self.entry_set_end(link, range.start());
+        if let Some(object) = object
+            && let Some(window) = Span::exact(from, from.saturating_add(range.size()))
+            && self.is_only_reached_by(object, link, window)
+        {
+            self.object_free_pages(object, page_of(window.start()), page_of(window.end()));
+        }
+        true
     }
 
     /// Enters the part of the successor that lies below the walk's cursor and is not there yet.
@@ -213,33 +251,52 @@ impl Core {
         if let Some(range) = Span::exact(low, high) {
             self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
         }
-        let mut link = first;
+        let (link, whole) = self.remove_each(turn, walk, (first, count));
+        // What was taken out left one hole, below the entry where that ended.
+        self.map_settle(walk.map, link);
+        whole
+    }
+
+    /// Removes `count` entries from a first one on. Returns the entry where it ended, and `false` if
+    /// that one's pages take more steps to free.
+    fn remove_each<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        walk: &mut Walk,
+        (mut link, count): (Link, u32),
+    ) -> (Link, bool) {
         for _ in 0..count {
             let Some(entry) = self.entries.at(link.0) else {
                 break;
             };
-            let (next, whole) = (entry.hooks.next, entry.end);
+            let whole = entry.end;
             let permanent = entry.permanent;
             let end = self.entry_unwire_all(turn, link);
+            // It may have been cut: what is above it is its own rest.
+            let next = self
+                .entries
+                .at(link.0)
+                .map_or(Link::NIL, |entry| entry.hooks.next);
             if permanent {
                 self.entry_neuter(link);
+                self.map_settle(walk.map, link);
             } else {
                 if !self.entry_trim(link) {
-                    return false;
+                    return (link, false);
                 }
-                self.entry_delete(link);
+                self.entry_drop(link);
             }
             walk.cursor = end;
-            if end < whole {
-                return true;
-            }
             link = next;
+            if end < whole {
+                return (link, true);
+            }
         }
         // The end is seen in the step that removes the last entry, not in one after it.
         if self.walk_entry(walk, link).is_none() {
             walk.cursor = walk.range.end();
         }
-        true
+        (link, true)
     }
 
     /// Takes all rights from up to [`BUDGET`] entries: from those that are permanent.
@@ -279,7 +336,16 @@ impl Core {
 
     /// Takes an entry out of its map for good, with its reference.
     pub(crate) fn entry_delete(&mut self, link: Link) {
-        let Some(entry) = self.entry_remove(link) else {
+        let Some(&Entry { map, hooks, .. }) = self.entries.at(link.0) else {
+            return;
+        };
+        self.entry_drop(link);
+        self.map_settle(map, hooks.next);
+    }
+
+    /// As [`Core::entry_delete`]; [`Core::map_settle`] is due, as after [`Core::entry_unhang`].
+    fn entry_drop(&mut self, link: Link) {
+        let Some(entry) = self.entry_unhang(link) else {
             return;
         };
         if let Some(object) = entry.object {
@@ -303,19 +369,19 @@ impl Core {
         else {
             return true;
         };
-        if !self.is_only_reached_by(object, link, window) {
+        let rest = self.objects.get(object).is_some_and(|o| o.refs > 1);
+        if !rest || !self.is_only_reached_by(object, link, window) {
             return true;
         }
         self.object_free_pages(object, page_of(window.start()), page_of(window.end()))
     }
 
-    /// Whether it is certain that a window of an object, of which there is more, is reached by
-    /// nothing but the entry at `link`.
+    /// Whether it is certain that a window of an object is reached by nothing but the entry at `link`.
     fn is_only_reached_by(&self, object: ObjectId, link: Link, window: Span) -> bool {
         let Some(record) = self.objects.get(object) else {
             return false;
         };
-        if !record.is_internal() || record.refs < 2 || record.pages.pages() == 0 {
+        if !record.is_internal() || record.pages.pages() == 0 {
             return false;
         }
         if self.awaits_pages(object) {
@@ -357,13 +423,18 @@ impl Core {
                 return true;
             };
             let unwired = self.entry_unwire_all(turn, first);
-            self.entry_delete(first);
+            self.entry_drop(first);
             if wired > 0 || unwired < end {
                 // That was work enough.
                 break;
             }
         }
-        self.maps.get(map).is_none_or(|map| map.entries() == 0)
+        let Some(record) = self.maps.get(map) else {
+            return true;
+        };
+        let (first, empty) = (record.tree.first(), record.entries() == 0);
+        self.map_settle(map, first);
+        empty
     }
 }
 

@@ -5,8 +5,10 @@
 //! allocates nothing: an entry is its own node, `prev` and `next` thread the nodes in order, and
 //! [`Link::NIL`] reads as an empty subtree. The hole above the last entry belongs to no node.
 //!
-//! An entry's `start` and `end` may be changed in place as long as the order stays; [`Tree::moved`]
-//! then settles the two holes beside it.
+//! An entry's `end` may be changed in place as long as the order stays; [`Tree::settle`] then renews
+//! the hole above it.
+
+use core::cell::Cell;
 
 use super::entry::Entry;
 use crate::slab;
@@ -74,11 +76,13 @@ pub(crate) struct Want {
 }
 
 /// The tree: its ends, and the bounds of the space that its entries lie in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Tree {
     root: Link,
     first: Link,
     last: Link,
+    /// An entry of the tree, or none: where the last look-up ended, and often the next one does.
+    near: Cell<Link>,
     len: u32,
     min: u64,
     max: u64,
@@ -106,6 +110,7 @@ impl Tree {
             root: Link::NIL,
             first: Link::NIL,
             last: Link::NIL,
+            near: Cell::new(Link::NIL),
             len: 0,
             min,
             max,
@@ -135,6 +140,15 @@ impl Tree {
     /// The entry with the greatest start that is not above `address`: it contains the address, or
     /// is the nearest below it.
     pub(crate) fn floor(&self, store: &impl Store, address: u64) -> Link {
+        let near = self.near.get();
+        if let Some(entry) = store.at(near)
+            && entry.start <= address
+            && store
+                .at(entry.hooks.next)
+                .is_none_or(|next| next.start > address)
+        {
+            return near;
+        }
         let mut best = Link::NIL;
         let mut at = self.root;
         while let Some(entry) = store.at(at) {
@@ -145,6 +159,7 @@ impl Tree {
                 at = entry.left;
             }
         }
+        self.near.set(best);
         best
     }
 
@@ -172,21 +187,13 @@ impl Tree {
         let Some(start) = store.at(new).map(|entry| entry.start) else {
             return;
         };
-        let (mut parent, mut prev, mut next) = (Link::NIL, Link::NIL, Link::NIL);
-        let mut side = Side::Left;
-        let mut at = self.root;
-        while let Some(entry) = store.at(at) {
-            parent = at;
-            if entry.start < start {
-                prev = at;
-                side = Side::Right;
-                at = entry.right;
-            } else {
-                next = at;
-                side = Side::Left;
-                at = entry.left;
-            }
-        }
+        let prev = self.floor(store, start);
+        // One of the two neighbours has no subtree on that side.
+        let (parent, side, next) = match store.at(prev) {
+            Some(entry) if entry.right.is_nil() => (prev, Side::Right, entry.hooks.next),
+            Some(entry) => (entry.hooks.next, Side::Left, entry.hooks.next),
+            None => (self.first, Side::Left, self.first),
+        };
         if let Some(entry) = store.at_mut(new) {
             entry.left = Link::NIL;
             entry.right = Link::NIL;
@@ -200,6 +207,7 @@ impl Tree {
         self.set_child(store, parent, side, new);
         self.thread(store, prev, new);
         self.thread(store, new, next);
+        self.near.set(new);
         self.len = self.len.saturating_add(1);
         // The new leaf hangs below its successor: one climb settles both holes.
         self.measure(store, new);
@@ -207,19 +215,21 @@ impl Tree {
         self.climb(store, new, next);
     }
 
-    /// Takes out the entry at `old`, which is in the tree.
-    pub(crate) fn remove(&mut self, store: &mut impl Store, old: Link) {
+    /// Takes out the entry at `old`, which is in the tree, and leaves the hole below the next one as it
+    /// was: [`Tree::settle`] is due for the next, or, after many in order, for the one above the last.
+    pub(crate) fn unhang(&mut self, store: &mut impl Store, old: Link) {
         let Some(entry) = store.at(old) else { return };
         let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
         self.thread(store, hooks.prev, hooks.next);
-        self.measure(store, hooks.next);
-        let lowest = if left.is_nil() || right.is_nil() {
+        if self.near.get() == old {
+            self.near.set(hooks.prev);
+        }
+        let (lowest, heir) = if left.is_nil() || right.is_nil() {
             let child = if left.is_nil() { right } else { left };
             self.replace(store, old, child);
-            refresh(store, child);
-            hooks.parent
+            (hooks.parent, Link::NIL)
         } else {
-            self.put_successor(store, old)
+            (self.put_successor(store, old), hooks.next)
         };
         self.len = self.len.saturating_sub(1);
         if let Some(entry) = store.at_mut(old) {
@@ -227,22 +237,13 @@ impl Tree {
             entry.right = Link::NIL;
             entry.hooks = Hooks::FREE;
         }
-        // The successor is above the lowest change, unless it was the only child, and is settled.
-        let next = if hooks.next == right {
-            Link::NIL
-        } else {
-            hooks.next
-        };
-        self.climb(store, lowest, next);
+        self.climb(store, lowest, heir);
     }
 
-    /// Settles the holes beside an entry whose `start` or `end` was changed in place.
-    pub(crate) fn moved(&mut self, store: &mut impl Store, link: Link) {
-        let next = store.at(link).map_or(Link::NIL, |entry| entry.hooks.next);
-        for link in [link, next] {
-            self.measure(store, link);
-            self.climb(store, link, Link::NIL);
-        }
+    /// Settles the hole below an entry, after the end of the one below it was changed in place.
+    pub(crate) fn settle(&mut self, store: &mut impl Store, link: Link) {
+        self.measure(store, link);
+        self.climb(store, link, Link::NIL);
     }
 
     /// The lowest address at or above the hint where the wanted range lies in a hole (rule 85).
@@ -389,7 +390,8 @@ impl Tree {
     }
 
     /// Settles heights and largest holes from `link` upwards, rotating where heights differ by two: to
-    /// the first node that does not change, but not below `last`, which is on the way.
+    /// the first node that does not change. The hole below `last`, which is on the way, is new too:
+    /// from a node below it that does not change it goes on there.
     fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
         let mut at = link;
         let mut passed = last.is_nil();
@@ -399,8 +401,9 @@ impl Tree {
             at = match node.lean {
                 2.. => self.lean_parent(store, at, Side::Left),
                 ..=-2 => self.lean_parent(store, at, Side::Right),
-                _ if passed && !node.changed => return,
-                _ => node.parent,
+                _ if node.changed => node.parent,
+                _ if passed => return,
+                _ => last,
             };
         }
     }
@@ -442,6 +445,7 @@ impl Tree {
         let mut prev = Link::NIL;
         let mut low = self.min;
         let mut count = 0u32;
+        let mut near = self.near.get().is_nil();
         while let Some(entry) = store.at(at) {
             let (left, right) = (store.at(entry.left), store.at(entry.right));
             let height = |e: Option<&Entry>| e.map_or(0, |e| e.hooks.height);
@@ -462,10 +466,11 @@ impl Tree {
             }
             count = count.saturating_add(1);
             low = entry.end;
+            near |= at == self.near.get();
             prev = at;
             at = entry.hooks.next;
         }
-        at.is_nil() && prev == self.last && count == self.len
+        at.is_nil() && prev == self.last && count == self.len && near
     }
 }
 

@@ -175,3 +175,37 @@ fn nobody_sees_a_hole_while_many_entries_are_replaced() {
     assert_eq!(byte(&mut world, map, AT + 150 * PAGE), Ok(0));
     assert_eq!(entry(&world, map, AT).size(), 300 * PAGE);
 }
+
+#[test]
+fn the_upper_part_of_an_entry_goes_with_its_pages_and_without_a_record() {
+    let mut world = World::new(64);
+    let map = world.map();
+    allocate(&mut world, map, (AT, 4), 0).unwrap();
+    for page in 0..4 {
+        set(&mut world, map, AT + page * PAGE, 1).unwrap();
+    }
+    let entries = world.core.entries.len();
+    world.core.entries.set_limit(0);
+    world.deallocate(map, AT + 2 * PAGE, 2 * PAGE);
+    assert_eq!(world.core.entries.len(), entries);
+    assert_eq!(entry(&world, map, AT).size(), 2 * PAGE);
+    assert!(byte(&mut world, map, AT + 2 * PAGE).is_err());
+    // Had its pages stayed, the entry could not grow again (rule 92).
+    allocate(&mut world, map, (AT + 2 * PAGE, 2), 0).unwrap();
+    assert_eq!(entry(&world, map, AT).size(), 4 * PAGE);
+    for (page, value) in [(1, 1), (2, 0), (3, 0)] {
+        assert_eq!(byte(&mut world, map, AT + page * PAGE), Ok(value));
+    }
+}
+
+#[test]
+fn the_upper_part_of_an_entry_keeps_what_a_copy_shows() {
+    let mut world = World::new(64);
+    let map = world.map();
+    allocate(&mut world, map, (AT, 2), 0).unwrap();
+    set(&mut world, map, AT + PAGE, 7).unwrap();
+    let child = world.fork(map);
+    world.deallocate(map, AT + PAGE, PAGE);
+    assert_eq!(byte(&mut world, child, AT + PAGE), Ok(7));
+    assert!(byte(&mut world, map, AT + PAGE).is_err());
+}

@@ -26,6 +26,12 @@ fn entry(start: u64, end: u64) -> Entry {
     )
 }
 
+fn remove(tree: &mut Tree, store: &mut Vec<Entry>, link: Link) {
+    let next = store[link.0 as usize].hooks.next;
+    tree.unhang(store, link);
+    tree.settle(store, next);
+}
+
 /// A tree beside the sorted list of ranges that it should equal.
 struct Pair {
     tree: Tree,
@@ -69,10 +75,15 @@ impl Pair {
         true
     }
 
-    fn drop_nth(&mut self, n: usize) {
-        let (_, _, link) = self.model.remove(n);
-        self.tree.remove(&mut self.store, link);
-        self.free.push(link);
+    /// Takes out up to `count` in order, and settles once.
+    fn drop_some(&mut self, n: usize, count: usize) {
+        let end = self.model.len().min(n + count);
+        let above = self.model.get(end).map_or(Link::NIL, |m| m.2);
+        for (_, _, link) in self.model.drain(n..end) {
+            self.tree.unhang(&mut self.store, link);
+            self.free.push(link);
+        }
+        self.tree.settle(&mut self.store, above);
     }
 
     fn naive_space(&self, want: Want) -> Option<u64> {
@@ -126,7 +137,8 @@ fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
                 }
                 4 | 5 if n > 0 => {
                     let at = pair.random(n as u64) as usize;
-                    pair.drop_nth(at);
+                    let count = 1 + pair.random(4) as usize;
+                    pair.drop_some(at, count);
                 }
                 6 if n > 0 => {
                     // Shrink at either end, as a clip or a partial deallocation does.
@@ -139,8 +151,10 @@ fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
                         } else {
                             entry.end -= PAGE;
                         }
+                        let next = entry.hooks.next;
                         pair.model[at] = (entry.start, entry.end, link);
-                        pair.tree.moved(&mut pair.store, link);
+                        pair.tree.settle(&mut pair.store, link);
+                        pair.tree.settle(&mut pair.store, next);
                     }
                 }
                 _ => {}
@@ -151,7 +165,7 @@ fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
         }
         while !pair.model.is_empty() {
             let at = pair.random(pair.model.len() as u64) as usize;
-            pair.drop_nth(at);
+            pair.drop_some(at, 1);
         }
         pair.compare();
     }
@@ -179,14 +193,14 @@ fn sixty_thousand_entries_stay_balanced_and_are_searched_by_depth() {
         tree.find_space(&store, want),
         Some(MIN + (N * 3 - 1) * PAGE)
     );
-    tree.remove(&mut store, Link(777));
+    remove(&mut tree, &mut store, Link(777));
     assert_eq!(
         tree.find_space(&store, want),
         Some(MIN + (777 * 3 - 1) * PAGE)
     );
     for n in 0..N {
         if n != 777 {
-            tree.remove(&mut store, Link((n) as u32));
+            remove(&mut tree, &mut store, Link((n) as u32));
         }
     }
     assert_eq!(tree.len(), 0);
