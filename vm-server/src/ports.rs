@@ -15,6 +15,12 @@ use vm_core::event::PortOf;
 /// Messages that wait at a port of the server before senders have to.
 const QUEUE_LIMIT: u32 = 64;
 
+/// Whether a port needs that many: few send to a copy or a named entry, and one in a moment at that,
+/// so their ports keep the limit that they are made with.
+const fn is_busy(port: PortOf) -> bool {
+    !matches!(port, PortOf::Copy(_) | PortOf::Entry(_))
+}
+
 /// The ports, by kind and index of their records.
 #[derive(Debug)]
 pub(crate) struct Ports {
@@ -79,7 +85,7 @@ impl Ports {
         }
         let payload = port.to_payload();
         if held[index].payload != payload {
-            let name = make(payload, self.set)?;
+            let name = make(port, self.set)?;
             let before = core::mem::replace(&mut held[index], Held { payload, name });
             destroy(before);
         }
@@ -116,9 +122,14 @@ fn destroy(held: Held) {
     }
 }
 
-fn make(payload: u64, set: Name) -> Result<Name, Kern> {
+fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
+    let payload = port.to_payload();
     let name = trap::port_allocate(payload)?;
-    let ready = trap::port_set_attributes(name, payload, QUEUE_LIMIT)
+    let limited = match is_busy(port) {
+        true => trap::port_set_attributes(name, payload, QUEUE_LIMIT),
+        false => Ok(()),
+    };
+    let ready = limited
         .and_then(|()| trap::port_move_member(name, set))
         .and_then(|()| trap::port_request_notification(name, Request::NoSenders, name));
     if let Err(code) = ready {

@@ -82,8 +82,10 @@ const OPERATIONS: &[Operation] = &[
         map::allocate_touch_many,
     ),
     operation("vm.protect_flip_1p", 1, 2000, map::protect),
+    operation("vm.copy_1p", 1, 100, map::copy_page),
     operation("vm.copy_16MiB", 1, 100, map::copy),
     operation("vm.wire_unwire_16MiB", 1, 20, wire::wire_unwire),
+    operation("ool.rpc_1p", 1, 100, map::out_of_line_page),
     operation("ool.rpc_16MiB", 1, 100, map::out_of_line),
     operation("ool.rpc_16MiB_touchall", 1, 10, map::out_of_line_touched),
     operation(

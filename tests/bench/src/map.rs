@@ -70,7 +70,15 @@ pub(crate) fn protect(bench: &mut Bench) -> Result<(), Kern> {
 
 /// 16 MiB copied, before a page is touched.
 pub(crate) fn copy(bench: &mut Bench) -> Result<(), Kern> {
-    let size = 16 * MIB;
+    copy_of(bench, 16 * MIB)
+}
+
+/// A page copied, before it is touched.
+pub(crate) fn copy_page(bench: &mut Bench) -> Result<(), Kern> {
+    copy_of(bench, PAGE_SIZE)
+}
+
+fn copy_of(bench: &mut Bench, size: u64) -> Result<(), Kern> {
     let source = Mapping::allocate(size)?;
     touch_pages(source.address(), size);
     bench.repeat(|probe| {
@@ -81,16 +89,20 @@ pub(crate) fn copy(bench: &mut Bench) -> Result<(), Kern> {
 
 /// 16 MiB sent to another task, which maps and unmaps them untouched.
 pub(crate) fn out_of_line(bench: &mut Bench) -> Result<(), Kern> {
-    send_out_of_line(bench, Role::OutOfLine)
+    send_out_of_line(bench, Role::OutOfLine, 16 * MIB)
 }
 
-/// The same, but the other task reads each page.
+/// The same with a page.
+pub(crate) fn out_of_line_page(bench: &mut Bench) -> Result<(), Kern> {
+    send_out_of_line(bench, Role::OutOfLine, PAGE_SIZE)
+}
+
+/// 16 MiB sent to another task, which maps them, reads each page and unmaps them.
 pub(crate) fn out_of_line_touched(bench: &mut Bench) -> Result<(), Kern> {
-    send_out_of_line(bench, Role::OutOfLineTouched)
+    send_out_of_line(bench, Role::OutOfLineTouched, 16 * MIB)
 }
 
-fn send_out_of_line(bench: &mut Bench, role: Role) -> Result<(), Kern> {
-    let size = 16 * MIB;
+fn send_out_of_line(bench: &mut Bench, role: Role, size: u64) -> Result<(), Kern> {
     let partner = Partner::start(role)?;
     let source = Mapping::allocate(size)?;
     touch_pages(source.address(), size);

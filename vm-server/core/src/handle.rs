@@ -109,7 +109,8 @@ impl Core {
         !freeing && !self.short.is_empty()
     }
 
-    /// Ends a map: nothing can be done with it any more, and steps remove its entries.
+    /// Ends a map: nothing can be done with it any more, and steps remove its entries. A hidden map of
+    /// few entries that nobody waits for, as most copies are, goes at once.
     pub(crate) fn map_end(&mut self, map: MapId) {
         let Some(record) = self.maps.get_mut(map) else {
             return;
@@ -117,10 +118,24 @@ impl Core {
         if record.dying {
             return;
         }
+        if record.is_small_copy() {
+            return self.hidden_end(map);
+        }
         record.dying = true;
         record.dying_next = self.dying_maps;
         self.dying_maps = map.index();
         self.wires_interrupt(map);
+    }
+
+    fn hidden_end(&mut self, map: MapId) {
+        while let Some(first) = self.maps.get(map).map(|map| map.tree.first())
+            && self.entries.at(first.0).is_some()
+        {
+            self.entry_delete(first);
+        }
+        if let Some(record) = self.maps.remove(map) {
+            self.uncharge_hidden(record.account.payer);
+        }
     }
 
     fn map_death_step<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {

@@ -16,7 +16,7 @@ use super::vm_map::{MapCall, Outcome, done, map_flags, tag_of};
 use crate::call::{Message, Reply};
 use crate::copy::copyin::{CopyIn, Copying};
 use crate::copy::copyout::{Attributes, CopyOut, Mode};
-use crate::copy::overwrite::Overwrite;
+use crate::copy::overwrite::{FEW, Overwrite};
 use crate::copy::sharein::{Found, ShareIn};
 use crate::copy::slowly::Slow;
 use crate::copy::{Copy, CopyId};
@@ -384,14 +384,7 @@ impl Core {
                 let have = (*copy, *found);
                 self.transfer_have(turn, work, have, waiter)
             }
-            Stage::Over(over) => match self.overwrite_step(turn, over, waiter)? {
-                Slow::More => Ok(Progress::More),
-                Slow::Wait => Ok(Progress::Wait),
-                Slow::Done => match work.then {
-                    Then::Write { reply, .. } => Ok(Progress::Done(Some(Ok(reply)))),
-                    _ => Err(Kern::Failure),
-                },
-            },
+            Stage::Over(_) => self.transfer_over(turn, work, waiter),
             Stage::Out(out) => Ok(self.copyout_step(turn, out)),
             Stage::Remove(remove, id) => {
                 let progress = self.remove_step(turn, remove);
@@ -438,7 +431,11 @@ impl Core {
             Then::Write { to, address, .. } => {
                 let over = Core::overwrite(copy.map, copy.offset, to, address, copy.size)?;
                 work.stage = Stage::Over(over);
-                Ok(Progress::More)
+                let pieces = self.maps.get(copy.map).map_or(0, |map| map.entries());
+                if pieces > FEW || self.revoked > FEW {
+                    return Ok(Progress::More);
+                }
+                self.transfer_over(turn, work, waiter)
             }
             Then::Map(mapping) => {
                 if !self.op_lock(turn, waiter, mapping.map)? {
@@ -456,6 +453,23 @@ impl Core {
                 let out = self.remap_out(&remap, &copy, found)?;
                 self.transfer_out(turn, work, out)
             }
+        }
+    }
+
+    /// Writes the copy.
+    fn transfer_over<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Transfer,
+        waiter: u32,
+    ) -> Result<Progress, Kern> {
+        let (Stage::Over(over), Then::Write { reply, .. }) = (&mut work.stage, work.then) else {
+            return Err(Kern::Failure);
+        };
+        match self.overwrite_step(turn, over, waiter)? {
+            Slow::More => Ok(Progress::More),
+            Slow::Wait => Ok(Progress::Wait),
+            Slow::Done => Ok(Progress::Done(Some(Ok(reply)))),
         }
     }
 

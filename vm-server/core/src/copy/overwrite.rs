@@ -19,6 +19,9 @@ use crate::op::wait::WaitOn;
 use crate::range::{PAGE_MASK, PAGE_SIZE, Span, is_aligned, trunc_page};
 use crate::{Core, Turn};
 
+/// Entries whose look-up leaves a step room to write, and pieces of a copy whose making does.
+pub(crate) const FEW: u32 = BUDGET / 4;
+
 /// Writing a copy over a range.
 #[derive(Clone, Copy, Debug)]
 pub struct Overwrite {
@@ -59,7 +62,8 @@ impl Core {
         })
     }
 
-    /// One step: looks at up to [`BUDGET`] entries, or writes up to as many entries or pages.
+    /// One step: looks at up to [`BUDGET`] entries, or writes up to as many entries or pages. A short
+    /// look is followed by the first writes.
     ///
     /// # Errors
     /// In order of address, and before a byte is written: `KERN_INVALID_ADDRESS`: a hole.
@@ -71,15 +75,19 @@ impl Core {
         work: &mut Overwrite,
         waiter: u32,
     ) -> Result<Slow, Kern> {
+        let mut left = BUDGET;
         if work.check.pass == Pass::Check {
             self.walk_check(&mut work.check, Holes::Refused, writable)?;
             if work.check.is_blocked() {
                 self.op_park(turn, waiter, WaitOn::InTransition(work.target));
                 return Ok(Slow::Wait);
             }
-            return Ok(Slow::More);
+            if work.check.pass == Pass::Check || work.check.looked() > FEW {
+                return Ok(Slow::More);
+            }
+            left = BUDGET / 2;
         }
-        for _ in 0..BUDGET {
+        for _ in 0..left {
             if work.done >= work.size {
                 self.map_changed(work.target);
                 return Ok(Slow::Done);
@@ -140,7 +148,10 @@ impl Core {
         else {
             return Ok(None);
         };
-        self.map_revoke(turn.machine, work.target, range, Prot::NONE);
+        // Where nobody has touched anything there is nothing to take back.
+        if !entry.is_untouched() {
+            self.map_revoke(turn.machine, work.target, range, Prot::NONE);
+        }
         let old = self.entry_set_object(link.0, object, offset, needs_copy);
         if let Some(old) = old {
             self.object_deallocate(old);

@@ -39,6 +39,9 @@ use crate::op::wait::List;
 use crate::range::Span;
 use crate::slab::NIL;
 
+/// Entries of a hidden map that ends without a step of its own.
+const SMALL: u32 = 4;
+
 /// An address map.
 #[derive(Debug)]
 pub struct Map {
@@ -137,6 +140,17 @@ impl Map {
     #[must_use]
     pub const fn entries(&self) -> u32 {
         self.tree.len()
+    }
+
+    /// Whether it is a hidden map with so few entries that they can go at once, and nobody waits for
+    /// it. Such a map has no translations, so there is nothing to take back.
+    pub(crate) fn is_small_copy(&self) -> bool {
+        self.account.payer.is_some()
+            && self.shared.is_none()
+            && self.entries() <= SMALL
+            && self.wires.is_empty()
+            && self.waiting.is_empty()
+            && self.transit.is_empty()
     }
 
     /// The part of a range that lies inside the map, if any does.

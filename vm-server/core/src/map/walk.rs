@@ -41,6 +41,8 @@ pub(crate) struct Walk {
     blocked: bool,
     /// Bytes of the range that the check pass has found mapped.
     covered: u64,
+    /// Entries that its last step has looked at.
+    looked: u32,
 }
 
 /// Whether entries need to touch each other.
@@ -64,6 +66,7 @@ impl Walk {
             whole: false,
             blocked: false,
             covered: 0,
+            looked: 0,
             through: false,
         }
     }
@@ -95,6 +98,11 @@ impl Walk {
         self.covered
     }
 
+    /// Entries that the last step of the check pass has looked at.
+    pub(crate) const fn looked(&self) -> u32 {
+        self.looked
+    }
+
     /// Bytes that this pass has still to go.
     pub(crate) const fn is_done(&self) -> bool {
         self.cursor >= self.range.end()
@@ -123,11 +131,13 @@ impl Core {
             return Err(Kern::NoAccess);
         }
         walk.blocked = false;
+        walk.looked = 0;
         let mut link = record.tree.find_or_above(&self.entries, walk.cursor);
         for _ in 0..BUDGET {
             if walk.is_done() {
                 break;
             }
+            walk.looked = walk.looked.saturating_add(1);
             let entry = self.entries.at(link.0);
             let Some(entry) = entry.filter(|entry| entry.start < walk.range.end()) else {
                 if holes == Holes::Refused {

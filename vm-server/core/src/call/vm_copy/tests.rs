@@ -501,3 +501,68 @@ fn a_fork_lets_go_of_the_map_while_it_waits_for_a_pager() {
     bench.map = child;
     assert!(bench.region(file).unwrap().needs_copy);
 }
+
+#[test]
+fn a_copy_of_few_entries_is_one_event_and_leaves_nothing_for_steps() {
+    let mut bench = bench();
+    bench.allocate(A + 8 * PAGE, 4 * PAGE, 0).unwrap();
+    let copy = |destination| {
+        Request::VmCopy(vm_map::VmCopy {
+            source: B,
+            size: 4 * PAGE,
+            destination,
+        })
+    };
+    for destination in [A, A + 8 * PAGE] {
+        bench.call(copy(destination)).unwrap();
+        assert_eq!(bench.steps, 0);
+        assert_eq!(reads(&mut bench, destination), [11, 12, 13, 14]);
+    }
+    let copied = copyin(&mut bench, B, 4 * PAGE, false).unwrap();
+    bench.no_senders(copied);
+    assert_eq!(bench.core.maps.len(), 1, "hidden maps");
+    assert!(bench.core.ops.is_empty());
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
+fn memory_that_nobody_touched_is_copied_over_without_taking_anything_back() {
+    let mut bench = bench();
+    bench.allocate(A + 8 * PAGE, 4 * PAGE, 0).unwrap();
+    let copy = |destination| {
+        Request::VmCopy(vm_map::VmCopy {
+            source: B,
+            size: 4 * PAGE,
+            destination,
+        })
+    };
+    // The source loses WRITE once.
+    bench.call(copy(A)).unwrap();
+    bench.machine.revoked.clear();
+    bench.call(copy(A + 8 * PAGE)).unwrap();
+    assert!(bench.machine.revoked.is_empty());
+    // What was touched is taken back.
+    bench.call(copy(A)).unwrap();
+    assert_eq!(bench.machine.revoked.len(), 1);
+}
+
+#[test]
+fn a_copy_of_many_entries_takes_steps() {
+    let mut bench = bench();
+    let (low, high) = (A + 64 * PAGE, A + 512 * PAGE);
+    let size = 128 * PAGE;
+    bench.allocate(low, size, 0).unwrap();
+    bench.allocate(high, size, 0).unwrap();
+    for page in (0..128).step_by(2) {
+        bench.inherit(low + page * PAGE, PAGE, 0).unwrap();
+    }
+    let request = vm_map::VmCopy {
+        source: low,
+        size,
+        destination: high,
+    };
+    bench.call(Request::VmCopy(request)).unwrap();
+    assert!(bench.steps > 1);
+    bench.settle();
+    assert_eq!(bench.core.maps.len(), 1, "hidden maps");
+}
