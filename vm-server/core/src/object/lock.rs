@@ -10,7 +10,7 @@ use ipc_protocol::memory_object_control::{
 };
 
 use crate::effect::Effect;
-use crate::event::ObjectId;
+use crate::event::{ControlId, ObjectId};
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::loan::{Keep, RETURN_MAX};
@@ -27,6 +27,8 @@ use crate::{Core, Turn};
 #[derive(Clone, Copy, Debug)]
 pub struct LockRequest {
     pager: Id<Pager>,
+    /// The attachment in which it was asked: what was returned in another one did not arrive.
+    control: Option<ControlId>,
     object: ObjectId,
     /// Next page.
     cursor: u64,
@@ -53,6 +55,7 @@ impl LockRequest {
     ) -> LockRequest {
         LockRequest {
             pager,
+            control: None,
             object,
             cursor: first,
             end,
@@ -89,7 +92,7 @@ impl Core {
         args: MemoryObjectLockRequest,
     ) -> Result<LockRequest, Kern> {
         let record = self.pagers.get(pager).ok_or(Kern::Terminated)?;
-        let object = record.object;
+        let (object, control) = (record.object, record.control);
         let lock = match args.lock_value {
             VM_PROT_NO_CHANGE => None,
             raw => Some(
@@ -113,6 +116,7 @@ impl Core {
         let flush = args.flags & MEMORY_OBJECT_DATA_FLUSH != 0;
         Ok(LockRequest {
             pager,
+            control,
             object,
             cursor: page_of(span.start()),
             end,
@@ -274,10 +278,14 @@ impl Core {
         work: &mut LockRequest,
     ) -> Progress {
         self.wake_pager(work.pager);
-        let port = self.pagers.get(work.pager).map(|pager| pager.port);
-        if let Some(port) = port
+        let record = self.pagers.get(work.pager);
+        let known = record.map(|pager| (pager.port, pager.control));
+        if let Some((port, control)) = known
             && work.completed.request != 0
         {
+            if control != work.control && work.completed.result == 0 {
+                work.completed.result = Kern::MemoryError.raw();
+            }
             // Without a record for the note the pager's own time limit has to do.
             let _ = self.note(work.pager, Say::Completed(work.completed));
             turn.effects.push(Effect::Talk(port));
