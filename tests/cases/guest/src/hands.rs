@@ -41,9 +41,9 @@ const STORE_CODE: [u8; 16] = with_desk(
     ],
     2,
 );
-/// Reads the byte at RDI into RSP: movzx esp, byte [rdi]; int3.
+/// Reads the byte at RDI into RSP: `movzx esp, byte [rdi]; int3`.
 const PEEK_CODE: [u8; 4] = [0x0F, 0xB6, 0x27, 0xCC];
-/// Writes the low byte of RSP to RDI: mov eax, esp; mov [rdi], al; int3.
+/// Writes the low byte of RSP to RDI: `mov eax, esp; mov [rdi], al; int3`.
 const POKE_CODE: [u8; 5] = [0x89, 0xE0, 0x88, 0x07, 0xCC];
 
 /// Puts the address of the desk into a piece of code.
