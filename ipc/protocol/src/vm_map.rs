@@ -366,7 +366,8 @@ protocol! {
     /// fixed address: its place within the page is not that of the copy's first byte.
     /// KERN_INVALID_ADDRESS: the fixed range does not lie inside the map.
     /// KERN_NO_SPACE: the fixed range is taken; no hole is large enough.
-    /// On failure the copy is as it was. Source: R50, R59, R60, R76.
+    /// On failure the copy is as it was, unless the map wires what is mapped and that fails: then it is used
+    /// up, and nothing is mapped (A8). Source: R50, R59, R60, R76.
     3809 vm_copyout VmCopyout in words {
         /// Where to; ignored with ANYWHERE.
         address: u64,
