@@ -4,6 +4,7 @@ use core::mem::ManuallyDrop;
 
 use guest_test::{Assistant, Outcome, check, check_eq};
 use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::right::Name;
 use ipc::abi::right::SpecialPort;
 use ipc::abi::types::{MapFlags, Prot};
 use ipc::protocol::vm_map::Map;
@@ -31,6 +32,19 @@ fn later(
 ) -> Outcome<JoinHandle<Result<(), Kern>>> {
     let name = map.name();
     spawn_waiting(move || call(&ManuallyDrop::new(SendRight::from_name(name))))
+}
+
+/// Has a thread wire memory that is not there yet, with the host port of this name.
+fn wire_later(
+    map: &SendRight<Map>,
+    host: Name,
+    at: u64,
+    size: u64,
+) -> Outcome<JoinHandle<Result<(), Kern>>> {
+    later(map, move |map| {
+        let host = ManuallyDrop::new(SendRight::from_name(host));
+        map.wire(&host, at, size, RW)
+    })
 }
 
 pub(crate) fn wiring_needs_the_host_port_and_sound_arguments() -> Outcome {
@@ -145,11 +159,7 @@ pub(crate) fn what_overlaps_a_wiring_waits_for_its_pager() -> Outcome {
     let (host, assistant) = (host()?, Assistant::start()?);
     let map = &assistant.started.map;
     let (pager, at) = Scripted::mapped(&assistant, 2, PLAIN)?;
-    let name = host.name();
-    let wiring = later(map, move |map| {
-        let host = ManuallyDrop::new(SendRight::from_name(name));
-        map.wire(&host, at, 2 * PAGE_SIZE, RW)
-    })?;
+    let wiring = wire_later(map, host.name(), at, 2 * PAGE_SIZE)?;
     pager.wanted(0)?;
     let removing = later(map, move |map| map.deallocate(at + PAGE_SIZE, PAGE_SIZE))?;
     // The rest of the map is everybody's.
@@ -177,11 +187,7 @@ pub(crate) fn a_page_that_fails_fails_the_wiring() -> Outcome {
     let (host, assistant) = (host()?, Assistant::start()?);
     let map = &assistant.started.map;
     let (pager, at) = Scripted::mapped(&assistant, 2, PLAIN)?;
-    let name = host.name();
-    let wiring = later(map, move |map| {
-        let host = ManuallyDrop::new(SendRight::from_name(name));
-        map.wire(&host, at, 2 * PAGE_SIZE, RW)
-    })?;
+    let wiring = wire_later(map, host.name(), at, 2 * PAGE_SIZE)?;
     pager.wanted(0)?;
     pager.bring(0, 0, &[5])?;
     pager.wanted(1)?;
@@ -197,11 +203,7 @@ pub(crate) fn a_wiring_is_interrupted_and_undone() -> Outcome {
     let (host, assistant) = (host()?, Assistant::start()?);
     let map = &assistant.started.map;
     let (pager, at) = Scripted::mapped(&assistant, 1, PLAIN)?;
-    let name = host.name();
-    let wiring = later(map, move |map| {
-        let host = ManuallyDrop::new(SendRight::from_name(name));
-        map.wire(&host, at, PAGE_SIZE, RW)
-    })?;
+    let wiring = wire_later(map, host.name(), at, PAGE_SIZE)?;
     pager.wanted(0)?;
     trap::thread_abort(wiring.thread().name())?;
     check!(wiring.join().is_err());
@@ -217,11 +219,7 @@ pub(crate) fn a_task_that_ends_takes_its_wiring_along() -> Outcome {
     let (host, assistant) = (host()?, Assistant::start()?);
     let map = &assistant.started.map;
     let (pager, at) = Scripted::mapped(&assistant, 1, PLAIN)?;
-    let name = host.name();
-    let wiring = later(map, move |map| {
-        let host = ManuallyDrop::new(SendRight::from_name(name));
-        map.wire(&host, at, PAGE_SIZE, RW)
-    })?;
+    let wiring = wire_later(map, host.name(), at, PAGE_SIZE)?;
     pager.wanted(0)?;
     ipc::task::terminate(&assistant.started.task, 0)?;
     let ended = wiring.join();

@@ -26,7 +26,7 @@ use crate::{Core, Turn};
 pub enum State {
     /// They stay, and that cannot be changed: it is not purgeable.
     Deny,
-    /// They stay for now.
+    /// They stay until they are made volatile.
     Nonvolatile,
     /// They may go.
     Volatile,
