@@ -8,11 +8,13 @@ use ipc_abi::message::{Info, Outcome, WORDS};
 use ipc_abi::{Kern, buffer::RIGHTS_MAX, layout};
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
-    StartState,
+    StartState, Trigger,
 };
 
+use crate::arch::apic;
 use crate::arch::clock::Clock;
 use crate::arch::context::{self, Saved};
+use crate::arch::ioapic::Lines;
 use crate::frames::buffer::Buffer;
 use crate::pmap::Memory;
 use crate::report;
@@ -34,6 +36,8 @@ pub(crate) struct Counters {
 pub(crate) struct Hardware {
     /// Spaces, frames and their owners.
     pub(crate) memory: Memory,
+    /// Interrupt lines.
+    pub(crate) lines: Lines,
     /// Time.
     pub(crate) clock: Clock,
     /// Which thread and space are loaded, and when the timer comes.
@@ -141,6 +145,18 @@ impl Machine for Hardware {
         let root = self.memory.root(space).start().raw();
         self.processor.forget_root(root, self.memory.kernel_root());
         self.memory.space_free(space);
+    }
+
+    fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern> {
+        self.lines.open(line, apic::device_vector(vector))
+    }
+
+    fn line_mask(&mut self, line: u32, masked: bool) {
+        self.lines.mask(line, masked);
+    }
+
+    fn line_close(&mut self, line: u32) {
+        self.lines.mask(line, true);
     }
 
     fn report(&mut self, report: Report) {

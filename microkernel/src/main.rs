@@ -28,6 +28,7 @@ mod world;
 
 use core::fmt;
 
+use arch::ioapic::Lines;
 use arch::{apic, clock, cpu, entry, gdt, idt, percpu, pic, tables, vector};
 use boot::first_task::Program;
 use pmap::Memory;
@@ -54,6 +55,7 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
     let memory = or_stop(program.take_memory(&handover, &half));
     let mut world = or_stop(World::new(
         Memory::new(half.root, features.no_execute),
+        Lines::new(handover.topology.clone()),
         clock,
     ));
     or_stop(program.start(&mut world, &handover, &memory));

@@ -156,6 +156,11 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
                 world.kernel.expire(&mut world.hardware, now);
             }
             apic::SPURIOUS => {}
+            vector if let Some(number) = apic::device_number(vector) => {
+                // A line that is held is masked before the controller may look at it again.
+                world.kernel.interrupt(&mut world.hardware, number);
+                apic::end_of_interrupt();
+            }
             vector => log::debug!("interrupt {vector} from nowhere"),
         }
         next(world)

@@ -4,6 +4,7 @@ use ipc_abi::Kern;
 use kernel_core::Kernel;
 
 use crate::arch::clock::Clock;
+use crate::arch::ioapic::Lines;
 use crate::lock::Lock;
 use crate::machine::{Counters, Hardware};
 use crate::pmap::Memory;
@@ -22,11 +23,12 @@ impl World {
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn new(memory: Memory, clock: Clock) -> Result<World, Kern> {
+    pub(crate) fn new(memory: Memory, lines: Lines, clock: Clock) -> Result<World, Kern> {
         Ok(World {
             kernel: Kernel::new()?,
             hardware: Hardware {
                 memory,
+                lines,
                 clock,
                 processor: Processor::new(),
                 counters: Counters::default(),

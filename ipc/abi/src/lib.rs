@@ -18,6 +18,7 @@
 
 pub mod boot;
 pub mod buffer;
+pub mod device;
 pub mod exception;
 pub mod fault;
 pub mod kern_return;

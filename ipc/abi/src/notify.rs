@@ -21,6 +21,10 @@ pub const KERNEL_MEMORY_LOW: u32 = 115;
 /// The receive right was destroyed elsewhere and comes back. Right 0: the receive right.
 pub const PORT_DESTROYED: u32 = 116;
 
+/// A device interrupted. Word 0: how often since the last message. Sent to the port that the
+/// interrupt was made for, once each time that it is enabled.
+pub const INTERRUPT: u32 = 117;
+
 /// What a task can ask to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

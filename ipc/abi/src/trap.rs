@@ -155,6 +155,19 @@ traps! {
     /// not the device port; KERN_INVALID_ARGUMENT: width, or port over 0xFFFF; KERN_NO_ACCESS: a port
     /// that the kernel itself uses.
     DevicePortIo = 64, device_port_io(device, port, width, write, value) -> value;
+    /// Makes an interrupt of a device a message: INTERRUPT to `notify`, a receive right of the caller.
+    /// `line`: a line of the interrupt controllers (as PCI's Interrupt Line register has it), or
+    /// device::LINE_NONE for one that the device signals by a write to memory; `message` is then what
+    /// to put in its MSI-X table (device::InterruptMessage), else 0. The name is a send right; the end
+    /// of the last one gives the interrupt back. It starts disabled. Errors: KERN_INVALID_HOST: not
+    /// the device port; KERN_INVALID_ARGUMENT: no such line; KERN_INVALID_CAPABILITY: `notify` is no
+    /// receive right; KERN_NO_ACCESS: the line is the kernel's, or taken; KERN_RESOURCE_SHORTAGE: no
+    /// memory, or no vector.
+    InterruptCreate = 65, interrupt_create(device, line, notify) -> interrupt, message;
+    /// Lets an interrupt be told once. Those that came since it was told last are told at once, but
+    /// of a line that the device holds, which was masked meanwhile. Errors: KERN_INVALID_NAME: no
+    /// interrupt.
+    InterruptEnable = 66, interrupt_enable(interrupt);
 
     /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
     ClockGet = 80, clock_get() -> nanoseconds, frequency;

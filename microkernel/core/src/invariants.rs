@@ -5,7 +5,7 @@
 //!   exception ports (requests that are armed). Its receive right is in exactly the one place that
 //!   the port says.
 //! - *Queues*: a thread is in exactly the queue that its state says; a message is queued at one port,
-//!   or is an armed request, or is an idle notice of a thread, a task or the kernel, and nothing else
+//!   or is an armed request, or is an idle notice of a thread, a task, an interrupt or the kernel, and nothing else
 //!   is in the slab. A queue counts its tasks' messages.
 //! - *Sets*: a live member is on the list of those to receive from exactly if it has something.
 //! - *Nobody sleeps beside what it waits for*: no thread waits at a port (or set) that has something to
@@ -266,6 +266,14 @@ impl Kernel {
             tally.once(port);
         }
         tally.message(self.memory_low.message.index());
+        for (id, interrupt) in self.interrupts.iter() {
+            tally.once(interrupt.to);
+            tally.message(interrupt.message.index());
+            ensure!(
+                self.messages.at(interrupt.message).role == Role::Interrupt(id),
+                "interrupt {id:?} has another's message"
+            );
+        }
         Ok(())
     }
 
@@ -416,7 +424,7 @@ impl Kernel {
             // A thread's or the kernel's own notice is found there, and where it is queued.
             let owned = matches!(message.role, Role::Cancelled(thread)
                     if self.threads.get(thread).is_some_and(|thread| thread.notice == id))
-                || message.role == Role::MemoryLow;
+                || matches!(message.role, Role::MemoryLow | Role::Interrupt(_));
             let expected = if owned && message.queue.is_some() {
                 2
             } else {

@@ -6,6 +6,7 @@
 //! traps on ports, tasks and threads.
 
 use crate::{
+    interrupt::{INTERRUPTS_MAX, Interrupt},
     list::List,
     machine::{Context, SpaceId},
     message::{Message, MessageId, Role},
@@ -152,6 +153,7 @@ pub struct Kernel {
     pub(crate) ports: Slab<Port>,
     pub(crate) sets: Slab<PortSet>,
     pub(crate) messages: Slab<Message>,
+    pub(crate) interrupts: Slab<Interrupt>,
     pub(crate) current: Option<Running>,
     /// Priority of `current`.
     pub(crate) priority: u8,
@@ -188,6 +190,7 @@ impl Kernel {
             ports: Slab::new(PORTS_MAX),
             sets: Slab::new(PORTS_MAX),
             messages,
+            interrupts: Slab::new(INTERRUPTS_MAX),
             current: None,
             priority: 0,
             handoff: None,

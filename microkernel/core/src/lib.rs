@@ -39,9 +39,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acpi;
 pub mod addr;
 mod call;
 mod fast;
+mod interrupt;
 mod invariants;
 mod kernel;
 mod list;
@@ -69,11 +71,13 @@ mod thread;
 mod timer_queue;
 
 pub use fast::Handed;
+pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};
 pub use kernel::{
     Boot, FIRST_BAND, Flow, Kernel, Msg, Raised, Running, TaskId, ThreadId, ThreadStart,
 };
 pub use machine::{
-    Context, Event, FaultAnswer, Machine, Position, Progress, Report, Resolved, SpaceId, StartState,
+    Context, Event, FaultAnswer, Machine, Position, Progress, Report, Resolved, SpaceId,
+    StartState, Trigger,
 };
 pub use schedule::SLICE;
 pub use slab::Id;

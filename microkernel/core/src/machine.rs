@@ -43,6 +43,15 @@ pub struct StartState {
     pub argument: u64,
 }
 
+/// How an interrupt line signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// By a pulse.
+    Edge,
+    /// By holding the line until the device is served.
+    Level,
+}
+
 /// How a bounded piece of work went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -196,6 +205,17 @@ pub trait Machine {
     fn space_clear(&mut self, space: SpaceId) -> Progress;
     /// Frees a space that no task is in and no name denotes. It may be the one that is loaded.
     fn space_free(&mut self, space: SpaceId);
+
+    /// Lets an interrupt line reach the vector of this number among those for devices, and says how
+    /// the line signals. A line that is held is masked at first, one that pulses is not.
+    ///
+    /// # Errors
+    /// KERN_INVALID_ARGUMENT: there is no such line. KERN_NO_ACCESS: it is the kernel's.
+    fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern>;
+    /// Masks an open line, or unmasks it.
+    fn line_mask(&mut self, line: u32, masked: bool);
+    /// Masks a line for good.
+    fn line_close(&mut self, line: u32);
 
     /// Tells the console.
     fn report(&mut self, report: Report);

@@ -6,6 +6,7 @@
 
 use crate::{
     TaskId, ThreadId,
+    interrupt::InterruptId,
     list::{Linked, Links},
     port::PortId,
     slab::Id,
@@ -44,6 +45,8 @@ pub(crate) enum Role {
     Request(Request),
     /// Tells of a void token. Goes back to its thread when received.
     Cancelled(ThreadId),
+    /// Tells of an interrupt. Goes back to it when received.
+    Interrupt(InterruptId),
     /// Tells of kernel memory. Goes back to the kernel when received.
     MemoryLow,
     /// A notice that is due and will not be needed again.

@@ -329,7 +329,7 @@ impl Kernel {
             Role::Message | Role::Spent | Role::Request(_) => {
                 self.messages.remove(message);
             }
-            Role::MemoryLow => {}
+            Role::MemoryLow | Role::Interrupt(_) => {}
             Role::Cancelled(thread) => {
                 let owner = self.threads.get_mut(thread);
                 let Some(owner) = owner.filter(|owner| owner.notice == message) else {

@@ -6,6 +6,7 @@
 
 use crate::{
     TaskId, ThreadId,
+    interrupt::InterruptId,
     list::{Linked, Links, List},
     machine::SpaceId,
     message::{Message, MessageId},
@@ -36,6 +37,8 @@ pub(crate) enum Object {
     HostControl,
     /// I/O ports and device frames.
     Device,
+    /// An interrupt of a device.
+    Interrupt(InterruptId),
     /// The control port of a task.
     Task(TaskId),
     /// The control port of a thread.

@@ -455,7 +455,10 @@ impl Kernel {
             self.bury(port);
         } else if record.no_senders.is_some() {
             self.tell_no_senders(port);
-        } else if matches!(record.object, Object::Space { occupant: None, .. }) {
+        } else if matches!(
+            record.object,
+            Object::Space { occupant: None, .. } | Object::Interrupt(_)
+        ) {
             self.add_work(port);
         }
     }

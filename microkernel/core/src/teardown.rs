@@ -129,6 +129,11 @@ impl Kernel {
                 self.kill_port(port);
                 Progress::Done
             }
+            (Place::Kernel, Object::Interrupt(interrupt)) if record.sends == 0 => {
+                self.interrupt_free(machine, interrupt);
+                self.kill_port(port);
+                Progress::Done
+            }
             (Place::Kernel, Object::Task(task)) => {
                 if self.is_forsaken(task) {
                     self.end_task(task, ExitStatus::Exited(0).to_word());

@@ -9,6 +9,25 @@ pub(crate) const TIMER: u8 = 0x40;
 /// Vector of interrupts that went away before they were delivered.
 pub(crate) const SPURIOUS: u8 = 0xFF;
 
+/// Where a device writes to interrupt the boot processor: its identifier is 0 on every PC.
+pub(crate) const MESSAGE_ADDRESS: u32 = 0xFEE0_0000;
+
+/// Vectors of devices.
+const DEVICES: core::ops::Range<u8> = 0x50..0xF0;
+const _: () = assert!((DEVICES.end - DEVICES.start) as u32 == kernel_core::INTERRUPTS_MAX);
+
+/// The vector of this number among those for devices.
+pub(crate) const fn device_vector(number: u32) -> u8 {
+    DEVICES.start.wrapping_add(number as u8)
+}
+
+/// The number of a vector among those for devices, if it is one.
+pub(crate) fn device_number(vector: u8) -> Option<u32> {
+    DEVICES
+        .contains(&vector)
+        .then(|| u32::from(vector - DEVICES.start))
+}
+
 const TASK_PRIORITY: u64 = 0x80;
 const END_OF_INTERRUPT: u64 = 0xB0;
 const SPURIOUS_VECTOR: u64 = 0xF0;

@@ -11,6 +11,7 @@ pub(crate) mod entry;
 pub(crate) mod exit;
 pub(crate) mod gdt;
 pub(crate) mod idt;
+pub(crate) mod ioapic;
 pub(crate) mod layout;
 mod memory;
 pub(crate) mod percpu;

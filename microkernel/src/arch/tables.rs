@@ -11,7 +11,9 @@ use ipc_abi::boot::FrameRange;
 use kernel_core::addr::PhysAddr;
 use kernel_core::memory_map::MemoryRange;
 
-use super::layout::{DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO};
+use super::layout::{
+    CONTROLLERS, CONTROLLERS_BLOCK, DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO,
+};
 use crate::boot::{EARLY_LIMIT, Handover};
 
 const PAGE: u64 = 4096;
@@ -79,6 +81,7 @@ pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf,
     builder.direct_map(handover)?;
     let uncached = PRESENT | WRITE | GLOBAL | UNCACHED | builder.no_execute;
     builder.map_large(MMIO, LOCAL_APIC, uncached)?;
+    builder.map_large(CONTROLLERS, CONTROLLERS_BLOCK.start, uncached)?;
     super::cpu::load_root(builder.root);
     Ok(KernelHalf {
         root: PhysAddr::new(builder.root).ok_or("the kernel lies beyond 4 TiB")?,

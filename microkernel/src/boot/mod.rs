@@ -3,11 +3,13 @@
 //! Whatever loads the kernel must give what [`Handover`] says: QEMU's `-kernel` by way of [`pvh`],
 //! GRUB by way of [`multiboot`].
 
+mod acpi;
 pub(crate) mod entry;
 pub(crate) mod first_task;
 mod multiboot;
 mod pvh;
 
+use kernel_core::acpi::Topology;
 use kernel_core::memory_map::{self, FrameRanges, MemoryRange};
 
 use crate::arch::tables;
@@ -37,15 +39,18 @@ pub(crate) struct Handover {
     pub(crate) image: Option<(u64, u64)>,
     /// The command line, a copy.
     pub(crate) command_line: heapless::Vec<u8, { ipc_abi::boot::COMMAND_LINE_MAX }>,
+    /// Processors and interrupt controllers, as far as the firmware tells.
+    pub(crate) topology: Topology,
 }
 
 impl Handover {
     /// Nothing yet, but for the boot image.
-    const fn with_image(image: Option<(u64, u64)>) -> Handover {
+    fn with_image(image: Option<(u64, u64)>) -> Handover {
         Handover {
             ranges: heapless::Vec::new(),
             image,
             command_line: heapless::Vec::new(),
+            topology: Topology::default(),
         }
     }
 

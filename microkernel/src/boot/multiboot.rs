@@ -3,10 +3,11 @@
 //! The first module is the boot image. The information lies in low memory, which the early tables
 //! map; all of it is copied, nothing refers to it afterwards.
 
+use kernel_core::acpi::Root;
 use kernel_core::memory_map::MemoryRange;
 use multiboot2::{BootInformation, BootInformationHeader, MemoryAreaType};
 
-use super::{EARLY_LIMIT, Handover};
+use super::{EARLY_LIMIT, Handover, acpi};
 use crate::arch::layout::DIRECT_MAP;
 
 /// Reads the boot information at physical address `info`. `Err` says what is wrong with it.
@@ -24,6 +25,17 @@ pub(super) fn read(info: u32) -> Result<Handover, &'static str> {
             .command_line
             .extend_from_slice(&line.as_bytes()[..length]);
     }
+    let wide = information
+        .rsdp_v2_tag()
+        .filter(|tag| tag.checksum_is_valid());
+    let root = match wide {
+        Some(tag) => Some(Root::Xsdt(tag.xsdt_address() as u64)),
+        None => information
+            .rsdp_v1_tag()
+            .filter(|tag| tag.checksum_is_valid())
+            .map(|tag| Root::Rsdt(tag.rsdt_address() as u64)),
+    };
+    handover.topology = acpi::topology(root);
     let map = information.memory_map_tag();
     let map = map.ok_or("the Multiboot2 information has no memory map")?;
     for area in map.memory_areas() {

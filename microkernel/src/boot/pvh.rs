@@ -7,7 +7,7 @@ use core::ptr;
 
 use kernel_core::memory_map::MemoryRange;
 
-use super::{EARLY_LIMIT, Handover};
+use super::{EARLY_LIMIT, Handover, acpi};
 use crate::arch::layout::DIRECT_MAP;
 
 /// First word of the start info.
@@ -32,6 +32,8 @@ pub(super) fn read(info: u64) -> Result<Handover, &'static str> {
     let mut handover = Handover::with_image(image);
     read_command_line(word64(info + 24).unwrap_or(0), &mut handover);
     read_memory_map(info, &mut handover);
+    let root = word64(info + 32).and_then(acpi::root);
+    handover.topology = acpi::topology(root);
     Ok(handover)
 }
 

@@ -1,10 +1,11 @@
-//! Traps on devices: I/O ports.
+//! Traps on devices: I/O ports and interrupts.
 
 use ipc_abi::Kern;
+use ipc_abi::device::{InterruptMessage, LINE_NONE};
 
-use super::{Answer, Arguments};
+use super::{Answer, Arguments, NOTHING};
 use crate::arch::port_io::{read8, read16, read32, write8, write16, write32};
-use crate::arch::{clock, exit, pic, serial};
+use crate::arch::{apic, clock, exit, pic, serial};
 use crate::world::World;
 
 /// `device_port_io(device, port, width, write, value) -> value`
@@ -41,6 +42,28 @@ pub(super) fn port_io(
         }
     };
     Ok([value, 0])
+}
+
+/// `interrupt_create(device, line, notify) -> interrupt, message`
+pub(super) fn interrupt_create(world: &mut World, [device, line, notify, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let (name, id) = kernel.interrupt_create(hardware, device, line, notify)?;
+    let message = match line {
+        LINE_NONE => InterruptMessage {
+            address: apic::MESSAGE_ADDRESS,
+            data: u32::from(apic::device_vector(id.index())),
+        }
+        .to_word(),
+        _ => 0,
+    };
+    Ok([u64::from(name), message])
+}
+
+/// `interrupt_enable(interrupt)`
+pub(super) fn interrupt_enable(world: &mut World, [interrupt, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    kernel.interrupt_enable(hardware, interrupt)?;
+    Ok(NOTHING)
 }
 
 /// Whether the kernel uses this port itself.

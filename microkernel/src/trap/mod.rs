@@ -77,6 +77,8 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::FrameDonate => frame::donate,
         Trap::HostSetMemoryLow => frame::set_memory_low,
         Trap::DevicePortIo => device::port_io,
+        Trap::InterruptCreate => device::interrupt_create,
+        Trap::InterruptEnable => device::interrupt_enable,
         Trap::ClockGet => time::clock_get,
         Trap::ConsoleWrite => debug::console_write,
         Trap::HostShutdown => debug::shutdown,

@@ -7,7 +7,7 @@ use ipc_abi::{
 };
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
-    StartState,
+    StartState, Trigger,
 };
 
 /// What a `msg` trap left in a thread's registers and buffer.
@@ -66,6 +66,9 @@ pub struct Toy {
     pub resolve: Vec<Resolved>,
     /// Makes `thread_new` and `space_new` fail.
     pub exhausted: bool,
+    /// Interrupt lines that are open: which, to which vector, and whether masked. Lines below 16
+    /// pulse, there are 24, and line 2 is the kernel's.
+    pub lines: Vec<(u32, u32, bool)>,
     /// How many messages were handed over.
     pub handed: u32,
 }
@@ -200,6 +203,27 @@ impl Machine for Toy {
     fn space_free(&mut self, space: SpaceId) {
         assert!(!self.freed_spaces.contains(&space), "freed twice");
         self.freed_spaces.push(space);
+    }
+
+    fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern> {
+        assert!(self.lines.iter().all(|open| open.0 != line), "opened twice");
+        let trigger = match line {
+            2 => return Err(Kern::NoAccess),
+            ..16 => Trigger::Edge,
+            16..24 => Trigger::Level,
+            _ => return Err(Kern::InvalidArgument),
+        };
+        self.lines.push((line, vector, trigger == Trigger::Level));
+        Ok(trigger)
+    }
+
+    fn line_mask(&mut self, line: u32, masked: bool) {
+        let open = self.lines.iter_mut().find(|open| open.0 == line);
+        open.expect("a closed line is masked").2 = masked;
+    }
+
+    fn line_close(&mut self, line: u32) {
+        self.lines.retain(|open| open.0 != line);
     }
 
     fn report(&mut self, report: Report) {
