@@ -15,7 +15,7 @@ use crate::{
     message::{Message, MessageId, Role},
     notices::Text,
     port::{Object, Port, PortId},
-    slab::Id,
+    slab::{Id, Record},
 };
 use ipc_abi::{Kern, device::LINE_NONE, notify, right::Name};
 
@@ -50,6 +50,20 @@ pub struct Interrupt {
     pending: u64,
     /// Whether the next one is to be told.
     enabled: bool,
+}
+
+impl Record for Interrupt {
+    fn vacant() -> Interrupt {
+        Interrupt {
+            source: Source::Message,
+            to: Id::NOWHERE,
+            message: Id::NOWHERE,
+            pending: 0,
+            enabled: false,
+        }
+    }
+
+    fn release(&mut self) {}
 }
 
 impl Kernel {
@@ -185,17 +199,19 @@ impl Kernel {
 
     /// Gives an interrupt back: nobody has a right to its port any more.
     pub(crate) fn interrupt_free(&mut self, machine: &mut impl Machine, id: InterruptId) {
-        let Some(interrupt) = self.interrupts.remove(id) else {
+        let Some(interrupt) = self.interrupts.get(id) else {
             return;
         };
-        if let Source::Line { line, .. } = interrupt.source {
+        let (source, message, to) = (interrupt.source, interrupt.message, interrupt.to);
+        self.interrupts.remove(id);
+        if let Source::Line { line, .. } = source {
             machine.line_close(line);
         }
-        let message = self.messages.at_mut(interrupt.message);
-        message.role = Role::Spent;
-        if message.queue.is_none() {
-            self.messages.remove(interrupt.message);
+        let record = self.messages.at_mut(message);
+        record.role = Role::Spent;
+        if record.queue.is_none() {
+            self.messages.remove(message);
         }
-        self.drop_once(interrupt.to);
+        self.drop_once(to);
     }
 }

@@ -4,7 +4,7 @@
 //! list in constant time. A record kind that is on several lists at once has several links; the
 //! number `L` says which of them a list uses.
 
-use crate::slab::{Id, Slab};
+use crate::slab::{Id, Record, Slab};
 
 /// A record's place in one list.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<T> Links<T> {
 }
 
 /// A record that can be on the lists that use its links number `L`.
-pub(crate) trait Linked<const L: usize>: Sized {
+pub(crate) trait Linked<const L: usize>: Record + Sized {
     /// Its place in the list.
     fn links(&self) -> &Links<Self>;
     /// Its place in the list, to change.
@@ -155,6 +155,16 @@ mod tests {
     struct Item {
         number: u32,
         links: Links<Item>,
+    }
+
+    impl Record for Item {
+        fn vacant() -> Item {
+            Item {
+                number: 0,
+                links: Links::NONE,
+            }
+        }
+        fn release(&mut self) {}
     }
 
     impl Linked<0> for Item {

@@ -9,7 +9,7 @@ use crate::{
     interrupt::InterruptId,
     list::{Linked, Links},
     port::PortId,
-    slab::Id,
+    slab::{Id, Record},
 };
 use alloc::vec::Vec;
 use ipc_abi::{
@@ -88,6 +88,16 @@ impl Message {
             queue: None,
             links: Links::NONE,
         }
+    }
+}
+
+impl Record for Message {
+    fn vacant() -> Message {
+        Message::notice(Role::Spent)
+    }
+
+    fn release(&mut self) {
+        self.body = Vec::new();
     }
 }
 

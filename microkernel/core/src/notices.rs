@@ -168,9 +168,12 @@ impl Kernel {
 
     /// Frees a request that is on no list.
     pub(crate) fn forget_request(&mut self, message: MessageId) {
-        if let Some(message) = self.messages.remove(message)
-            && let Role::Request(request) = message.role
-        {
+        let Some(record) = self.messages.get(message) else {
+            return;
+        };
+        let role = record.role;
+        self.messages.remove(message);
+        if let Role::Request(request) = role {
             self.drop_once(request.to);
         }
     }

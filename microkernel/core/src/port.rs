@@ -11,7 +11,7 @@ use crate::{
     machine::SpaceId,
     message::{Message, MessageId},
     priority_list::PriorityList,
-    slab::Id,
+    slab::{Id, Record},
     thread::{QUEUE, Thread},
 };
 use ipc_abi::right::Name;
@@ -180,6 +180,14 @@ impl Port {
     }
 }
 
+impl Record for Port {
+    fn vacant() -> Port {
+        Port::new(Object::User)
+    }
+
+    fn release(&mut self) {}
+}
+
 impl Linked<MEMBER> for Port {
     fn links(&self) -> &Links<Port> {
         &self.member_links
@@ -225,6 +233,14 @@ impl PortSet {
         receivers: List::NEW,
         work_links: Links::NONE,
     };
+}
+
+impl Record for PortSet {
+    fn vacant() -> PortSet {
+        PortSet::NEW
+    }
+
+    fn release(&mut self) {}
 }
 
 impl Linked<0> for PortSet {

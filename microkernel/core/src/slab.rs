@@ -28,6 +28,12 @@ impl<T> Id<T> {
         }
     }
 
+    /// The handle of no record that ever was: generations begin with 1.
+    pub(crate) const NOWHERE: Id<T> = Id {
+        word: NonZeroU64::MIN,
+        of: PhantomData,
+    };
+
     /// The place in the slab: small, and unique among live records. For reports and tokens.
     #[must_use]
     #[inline]
@@ -63,10 +69,20 @@ impl<T> fmt::Debug for Id<T> {
     }
 }
 
-/// A place: the record with its handle, or nothing and the next free place.
+/// What a slab holds. There is always a record in a place, also in a free one, so that a look-up has
+/// only the handle to compare.
+pub(crate) trait Record {
+    /// A record of nothing, for a place that was never used. It allocates nothing.
+    fn vacant() -> Self;
+    /// Gives back what the record has allocated; what else it says is of no interest any more.
+    fn release(&mut self);
+}
+
+/// A place: the handle of the record that lies here now, or else the next free place.
 #[derive(Debug)]
 struct Slot<T> {
-    held: Option<(Id<T>, T)>,
+    held: Option<Id<T>>,
+    record: T,
     /// Of the next record that lies here.
     generation: NonZeroU32,
     next_free: Option<u32>,
@@ -75,18 +91,12 @@ struct Slot<T> {
 impl<T> Slot<T> {
     #[inline(always)]
     fn get(&self, id: Id<T>) -> Option<&T> {
-        match &self.held {
-            Some((held, value)) if *held == id => Some(value),
-            _ => None,
-        }
+        (self.held == Some(id)).then_some(&self.record)
     }
 
     #[inline(always)]
     fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        match &mut self.held {
-            Some((held, value)) if *held == id => Some(value),
-            _ => None,
-        }
+        (self.held == Some(id)).then_some(&mut self.record)
     }
 }
 
@@ -108,7 +118,7 @@ pub(crate) struct Slab<T> {
     frozen: bool,
 }
 
-impl<T> Slab<T> {
+impl<T: Record> Slab<T> {
     /// An empty slab for at most about `limit` records (rounded up to a chunk).
     pub(crate) const fn new(limit: u32) -> Slab<T> {
         Slab {
@@ -159,23 +169,28 @@ impl<T> Slab<T> {
         let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
         let next = slot.next_free.take();
         let id = Id::new(index, slot.generation);
-        slot.held = Some((id, value));
+        slot.record = value;
+        slot.held = Some(id);
         self.free = next;
         self.live = self.live.saturating_add(1);
         Ok(id)
     }
 
-    /// Takes a record out; its handles are stale from now on.
-    pub(crate) fn remove(&mut self, id: Id<T>) -> Option<T> {
+    /// Ends a record, if it is there; its handles are stale from now on.
+    pub(crate) fn remove(&mut self, id: Id<T>) {
         let free = self.free;
-        let slot = self.slot_mut(id.index())?;
-        slot.get(id)?;
-        let (_, value) = slot.held.take()?;
+        let Some(slot) = self
+            .slot_mut(id.index())
+            .filter(|slot| slot.held == Some(id))
+        else {
+            return;
+        };
+        slot.held = None;
+        slot.record.release();
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         slot.next_free = free;
         self.free = Some(id.index());
         self.live = self.live.saturating_sub(1);
-        Some(value)
     }
 
     /// The record of a handle that may be stale.
@@ -213,8 +228,8 @@ impl<T> Slab<T> {
     /// The record that lies at a place now.
     #[inline]
     pub(crate) fn by_index(&self, index: u32) -> Option<(Id<T>, &T)> {
-        let (id, value) = self.slot(index)?.held.as_ref()?;
-        Some((*id, value))
+        let slot = self.slot(index)?;
+        Some((slot.held?, &slot.record))
     }
 
     /// All records, in order of place.
@@ -225,7 +240,7 @@ impl<T> Slab<T> {
     /// All records, to change, in order of place.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let slots = self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut());
-        slots.filter_map(|slot| slot.held.as_mut().map(|(_, value)| value))
+        slots.filter_map(|slot| slot.held.map(|_| &mut slot.record))
     }
 
     fn grow(&mut self) -> Result<(), Kern> {
@@ -244,6 +259,7 @@ impl<T> Slab<T> {
                 generation: NonZeroU32::MIN,
                 next_free: if next == end { self.free } else { Some(next) },
                 held: None,
+                record: T::vacant(),
             });
         }
         let chunk = chunk.into_boxed_slice().try_into();
@@ -277,16 +293,24 @@ fn stale(index: u32) -> ! {
 mod tests {
     use super::*;
 
+    impl Record for u32 {
+        fn vacant() -> u32 {
+            0
+        }
+        fn release(&mut self) {}
+    }
+
     #[test]
     fn a_handle_finds_nothing_once_its_record_is_gone_even_if_the_place_is_taken_again() {
         let mut slab = Slab::new(8);
-        let first = slab.insert('a').unwrap();
-        assert_eq!(slab.remove(first), Some('a'));
-        let second = slab.insert('b').unwrap();
+        let first = slab.insert(7).unwrap();
+        slab.remove(first);
+        assert_eq!((slab.get(first), slab.len()), (None, 0));
+        let second = slab.insert(8).unwrap();
         assert_eq!(first.index(), second.index());
         assert_eq!(slab.get(first), None);
-        assert_eq!(slab.remove(first), None);
-        assert_eq!(slab.get(second), Some(&'b'));
+        slab.remove(first);
+        assert_eq!(slab.get(second), Some(&8));
     }
 
     #[test]
@@ -298,6 +322,6 @@ mod tests {
             slab.insert(number).unwrap();
         }
         assert_eq!(slab.insert(64), Err(Kern::ResourceShortage));
-        assert_eq!(slab.iter().map(|(_, n)| *n).sum::<i32>(), 63 * 64 / 2);
+        assert_eq!(slab.iter().map(|(_, n)| *n).sum::<u32>(), 63 * 64 / 2);
     }
 }

@@ -99,22 +99,25 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// The names of no task.
+    pub(crate) const NONE: Names = Names {
+        entries: Vec::new(),
+        slots: 0,
+        used: 0,
+        free_head: NONE,
+        free_tail: NONE,
+        buckets: Vec::new(),
+        bucket_count: 0,
+        hashed: 0,
+        frozen: false,
+    };
+
     /// A name space with room for a few names.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub(crate) fn new() -> Result<Names, Kern> {
-        let mut names = Names {
-            entries: Vec::new(),
-            slots: 0,
-            used: 0,
-            free_head: NONE,
-            free_tail: NONE,
-            buckets: Vec::new(),
-            bucket_count: 0,
-            hashed: 0,
-            frozen: false,
-        };
+        let mut names = Names::NONE;
         names.add_bucket()?;
         names.grow()?;
         Ok(names)

@@ -5,6 +5,7 @@ use crate::{
     machine::SpaceId,
     message::MessageId,
     port::PortId,
+    slab::{Id, Record},
     space::Names,
     thread::{PEER, Thread},
 };
@@ -90,6 +91,17 @@ impl Task {
     /// Takes one of the special ports away.
     pub(crate) fn take_special(&mut self) -> Option<PortId> {
         self.special.iter_mut().find_map(Option::take)
+    }
+}
+
+impl Record for Task {
+    fn vacant() -> Task {
+        Task::new(Names::NONE, SpaceId(0), Id::NOWHERE, Id::NOWHERE)
+    }
+
+    fn release(&mut self) {
+        self.names = Names::NONE;
+        self.slots = Slots::NEW;
     }
 }
 

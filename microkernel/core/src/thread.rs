@@ -7,6 +7,7 @@ use crate::{
     machine::{Context, SpaceId},
     message::{Cargo, EMPTY, MessageId},
     port::{PortId, SetId},
+    slab::{Id, Record},
     space::Stamp,
 };
 use core::{cell::Cell, fmt};
@@ -235,6 +236,23 @@ impl Thread {
     }
 }
 
+impl Record for Thread {
+    fn vacant() -> Thread {
+        Thread::new(NewThread {
+            task: Id::NOWHERE,
+            context: Context(0),
+            space: SpaceId(0),
+            slot: 0,
+            wanted: 0,
+            priority: 0,
+            port: Id::NOWHERE,
+            notice: Id::NOWHERE,
+        })
+    }
+
+    fn release(&mut self) {}
+}
+
 impl Linked<QUEUE> for Thread {
     fn links(&self) -> &Links<Thread> {
         &self.queue_links
@@ -255,27 +273,14 @@ impl Linked<PEER> for Thread {
 /// A thread of no task, to try queues with.
 #[cfg(test)]
 pub(crate) fn sample(priority: u8) -> Thread {
-    let mut tasks = crate::slab::Slab::new(1);
-    let mut ports = crate::slab::Slab::new(1);
-    let mut messages = crate::slab::Slab::new(1);
-    let (port, notice) = (
-        ports
-            .insert(crate::port::Port::new(crate::port::Object::User))
-            .unwrap(),
-        messages
-            .insert(crate::message::Message::notice(crate::message::Role::Spent))
-            .unwrap(),
-    );
-    let names = crate::space::Names::new().unwrap();
-    let task = crate::task::Task::new(names, SpaceId(0), port, notice);
     Thread::new(NewThread {
-        task: tasks.insert(task).unwrap(),
+        task: Id::NOWHERE,
         context: Context(0),
         space: SpaceId(0),
         slot: 0,
         wanted: priority,
         priority,
-        port,
-        notice,
+        port: Id::NOWHERE,
+        notice: Id::NOWHERE,
     })
 }
