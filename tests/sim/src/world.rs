@@ -557,6 +557,12 @@ impl World {
                 self.core.entry_at(map, page),
                 self.core.chain(map, page).collect::<Vec<_>>(),
             );
+            assert!(
+                self.core.knows_place(found.frame, map, page),
+                "after event {}: {map:?} maps page {page:#x}, which frame {:?} does not know",
+                self.events,
+                found.frame,
+            );
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Census {
     pub notes: u32,
     /// Nodes of page trees.
     pub nodes: u32,
+    /// Pages that are mapped at more places than they remember themselves.
+    pub blocks: u32,
 }
 
 impl Census {
@@ -90,6 +92,7 @@ impl Core {
             loans: self.loans.len(),
             notes: self.notes.len(),
             nodes: self.nodes.len(),
+            blocks: self.pages.blocks.len(),
         }
     }
 
@@ -145,6 +148,15 @@ impl Core {
         }
     }
 
+    /// Whether taking back the translations of a frame would find one at page number `page` of a map.
+    #[must_use]
+    pub fn knows_place(&self, frame: Frame, map: MapId, page: u64) -> bool {
+        let record = self.pages.get(frame);
+        // Devices have no records, or none that are the core's.
+        let is_page = record.is_some_and(|page| page.state != State::Foreign);
+        !is_page || self.pages.place_holds(frame, (map.index(), page))
+    }
+
     /// Lets the core make no more than `limit` records of each kind from now on; `None`: as many as
     /// there is memory for. For tests of what happens when there is none.
     pub const fn limit_records(&mut self, limit: Option<u32>) {
@@ -168,6 +180,7 @@ impl Core {
         self.loans.set_limit(limit);
         self.notes.set_limit(limit);
         self.nodes.set_limit(limit);
+        self.pages.blocks.set_limit(limit);
     }
 
     /// The entry that a look-up of page number `page` of a map finds.

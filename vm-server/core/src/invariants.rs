@@ -108,7 +108,13 @@ impl Core {
 
     fn check_pages(&self) -> Check {
         let (mut free, mut clean, mut total) = (0u32, 0u32, 0u32);
+        let mut blocks = 0u32;
         for (frame, page) in self.pages.iter() {
+            if let Some(block) = page.places.block() {
+                let there = self.pages.blocks.at(block).is_some();
+                must(there, frame.0, "the block of a page's places is there")?;
+                blocks = blocks.saturating_add(1);
+            }
             match page.state {
                 State::Foreign => continue,
                 State::Free => free = free.saturating_add(1),
@@ -118,6 +124,11 @@ impl Core {
             self.check_frame(frame)?;
             total = total.saturating_add(1);
         }
+        must(
+            blocks == self.pages.blocks.len(),
+            NIL,
+            "every block has the places of one page",
+        )?;
         must(total == self.pages.total(), NIL, "frames are counted")?;
         must(
             clean == self.pages.clean(),

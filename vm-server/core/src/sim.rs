@@ -379,6 +379,10 @@ impl World {
                     "after {what}: {map:?} translates {address:#x} as {translation:?}, \
                      but a look-up gives {granted:?}"
                 );
+                assert!(
+                    self.core.knows_place(translation.frame, map, *page),
+                    "after {what}: {map:?} translates {address:#x}, which its page does not know"
+                );
             }
         }
     }

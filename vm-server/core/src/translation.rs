@@ -2,9 +2,8 @@
 //!
 //! The rule (translation soundness): a translation of a page may exist only at an address from which
 //! a look-up reaches the page, with rights no greater than that look-up would grant now without
-//! changing anything. A page remembers a few places ([`crate::object::page::Places`]); beyond that
-//! the entries of its object are searched, and those of the objects that shadow it and have no page of
-//! their own in between. Each element names the frame that it expects, so a place too many is harmless.
+//! changing anything. A page remembers its places ([`crate::object::places::Places`]). Each element names
+//! the frame that it expects, so a place too many is harmless.
 
 use alloc::vec::Vec;
 
@@ -12,12 +11,10 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::Core;
-use crate::event::{MapId, ObjectId};
 use crate::machine::{Machine, REVOKE_MAX, Revoke, Seen};
-use crate::object::page::{Frame, Places};
-use crate::object::pages::Slot;
-use crate::range::{PAGE_SIZE, Span, bytes_of, page_of};
-use crate::slab::NIL;
+use crate::object::page::Frame;
+use crate::object::places::Added;
+use crate::range::bytes_of;
 
 /// Elements on their way to the machine, in the list that the core keeps for them.
 pub(crate) struct Batch {
@@ -101,33 +98,54 @@ impl Core {
         frame: Frame,
         keep: Prot,
     ) {
-        let Some(page) = self.pages.get_mut(frame) else {
-            return;
-        };
-        let (places, object, index) = (page.places, page.object, page.index);
-        if keep.is_empty() {
-            page.places = Places::NEVER;
+        for place in self.pages.places_of(frame) {
+            self.revoke_at(machine, batch, place, (frame, keep));
         }
-        if !places.is_many() {
-            for (map, number) in places.iter() {
-                self.revoke_at(machine, batch, (map, number), (frame, keep));
-            }
-        } else if let Some(object) = object {
-            self.revoke_reached(machine, batch, (object, index), (frame, keep));
+        if keep.is_empty() {
+            self.pages.places_forget(frame);
         }
     }
 
-    /// Removes the translations of a lower page `old` at all places from which a look-up used to
-    /// come to it through page `number` of `object`, which has got a page of its own there.
+    /// Removes the translations of a lower page `old` at all places from which a look-up does not come
+    /// to it any more, because an object above has got a page of its own. `spared` is left alone.
     pub(crate) fn revoke_covered<M: Machine>(
         &mut self,
         machine: &mut M,
-        place: (ObjectId, u64),
         old: Frame,
+        spared: Option<(u32, u64)>,
     ) {
         let mut batch = self.batch();
-        self.revoke_reached(machine, &mut batch, place, (old, Prot::NONE));
+        for (map, number) in self.pages.places_of(old) {
+            let shown = self
+                .maps
+                .id_at(map)
+                .and_then(|map| self.would_grant(map, number));
+            if shown.is_none_or(|(frame, _)| frame != old) && spared != Some((map, number)) {
+                self.revoke_at(machine, &mut batch, (map, number), (old, Prot::NONE));
+            }
+        }
         self.batch_end(batch, machine);
+    }
+
+    /// Remembers that a page is about to be mapped at a place, map index and page number. Says whether
+    /// that is news. A page that cannot remember more is taken back from everywhere else.
+    #[inline]
+    pub(crate) fn place_enter<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        frame: Frame,
+        at: (u32, u64),
+    ) -> bool {
+        match self.pages.place_add(frame, at) {
+            Added::Known => false,
+            Added::New => true,
+            Added::Full => {
+                self.revoke_page(machine, frame, Prot::NONE);
+                // It remembers none now.
+                let _ = self.pages.place_add(frame, at);
+                true
+            }
+        }
     }
 
     /// Removes or reduces the translation of a frame at one place: map index and page number.
@@ -154,99 +172,5 @@ impl Core {
             keep,
         };
         batch.push(machine, element);
-    }
-
-    /// Revokes at every entry from which a look-up comes to page `number` of `object`. The objects
-    /// that shadow it form a tree, which is walked through the links between them.
-    fn revoke_reached<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        batch: &mut Batch,
-        (object, number): (ObjectId, u64),
-        what: (Frame, Prot),
-    ) {
-        let root = object.index();
-        let (mut at, mut number) = (root, number);
-        loop {
-            self.revoke_entries(machine, batch, (at, number), what);
-            let mut next = self.objects.at(at).map_or(NIL, |object| object.shadows);
-            loop {
-                if let Some(below) = self.first_seeing(next, number) {
-                    (at, number) = below;
-                    break;
-                }
-                if at == root {
-                    return;
-                }
-                // Up again, and on to the next over the same object.
-                let Some(object) = self.objects.at(at) else {
-                    return;
-                };
-                let Some(shadow) = object.shadow else {
-                    return;
-                };
-                next = object.shadow_next;
-                number = number.saturating_add(page_of(object.shadow_offset));
-                at = shadow.index();
-            }
-        }
-    }
-
-    /// The first object of a list of shadows that shows page `number` of what it shadows and has
-    /// nothing of its own there, with the page's number in it.
-    fn first_seeing(&self, list: u32, number: u64) -> Option<(u32, u64)> {
-        let mut at = list;
-        while let Some(object) = self.objects.at(at) {
-            if let Some(own) = number.checked_sub(page_of(object.shadow_offset))
-                && own < page_of(object.size)
-                && !matches!(object.pages.get(&self.nodes, own), Slot::Page(_))
-            {
-                return Some((at, own));
-            }
-            at = object.shadow_next;
-        }
-        None
-    }
-
-    /// Revokes page `number` at the entries that map the object itself.
-    fn revoke_entries<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        batch: &mut Batch,
-        (object, number): (u32, u64),
-        what: (Frame, Prot),
-    ) {
-        let offset = bytes_of(number);
-        let mut link = self.objects.at(object).map_or(NIL, |object| object.entries);
-        while let Some(entry) = self.entries.at(link) {
-            let (map, start, size) = (entry.map, entry.start, entry.size());
-            let inside = offset.checked_sub(entry.offset);
-            link = entry.object_next;
-            if let Some(inside) = inside.filter(|inside| *inside < size) {
-                let place = start.saturating_add(inside);
-                self.revoke_shown(machine, batch, (map, place), what);
-            }
-        }
-    }
-
-    /// Revokes at an address of a map, and wherever that shows in other maps.
-    fn revoke_shown<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        batch: &mut Batch,
-        (map, address): (MapId, u64),
-        what: (Frame, Prot),
-    ) {
-        if self.shared(map).is_none() {
-            return self.revoke_at(machine, batch, (map.index(), page_of(address)), what);
-        }
-        let Some(page) = Span::exact(address, address.saturating_add(PAGE_SIZE)) else {
-            return;
-        };
-        let mut places = self.places_of(map, page);
-        while let Some((map, page)) = self.next_place(&mut places) {
-            let place = (map.index(), page_of(page.start()));
-            self.revoke_at(machine, batch, place, what);
-        }
     }
 }

@@ -12,6 +12,7 @@ use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
+use crate::object::places::Added;
 use crate::range::{bytes_of, page_of};
 use crate::{Core, Turn};
 
@@ -72,8 +73,8 @@ impl Core {
             let Slot::Page(frame) = leaf.slot(base.wrapping_add(offset)) else {
                 return false;
             };
-            let page = self.pages.get(frame);
-            page.is_some_and(|page| page.places.holds(map.index(), first.wrapping_add(offset)))
+            let at = (map.index(), first.wrapping_add(offset));
+            self.pages.place_holds(frame, at)
         };
         if !again && below.is_none_or(entered) && above.is_none_or(entered) {
             return;
@@ -89,16 +90,19 @@ impl Core {
             let Slot::Page(frame) = leaf.slot(base.wrapping_add(offset)) else {
                 continue;
             };
-            let Some(page) = self.pages.get_mut(frame) else {
+            let Some(page) = self.pages.get(frame) else {
                 continue;
             };
             if page.state != State::Resident || !page.lock.is_empty() {
                 continue;
             }
-            if !page.places.add(map.index(), at) && !again {
-                continue;
-            }
             let dirty = page.flags.contains(Flags::DIRTY);
+            match self.pages.place_add(frame, (map.index(), at)) {
+                Added::New => {}
+                Added::Known if again => {}
+                // A page with too many places waits for a fault of its own.
+                Added::Known | Added::Full => continue,
+            }
             let protection = if dirty { writable } else { read_only };
             if run.count != 0 && (run.protection != protection || next != at) {
                 turn.effects.push(Effect::Enter(run));

@@ -12,7 +12,7 @@ use crate::frames::Class;
 use crate::machine::Machine;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
-use crate::range::page_of;
+use crate::range::{bytes_of, page_of};
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -94,8 +94,19 @@ impl Core {
                         .is_some_and(|e| e.object_next == NIL && self.shared(e.map).is_none())
             });
         if !only {
-            self.revoke_covered(turn.machine, (look.top, look.index), old);
+            let spared = self.answered_place(look);
+            self.revoke_covered(turn.machine, old, spared);
         }
+    }
+
+    /// The place whose translation the answer is certain to replace: map index and page number. What a
+    /// copy object is still owed may yet fail.
+    fn answered_place(&self, look: &Look) -> Option<(u32, u64)> {
+        let certain = self.answering && !look.copied;
+        let entry = self.entries.at(look.link).filter(|_| certain)?;
+        let inside = bytes_of(look.index).checked_sub(entry.offset)?;
+        let number = page_of(entry.start.checked_add(inside)?);
+        (entry.map == look.map).then_some((look.map.index(), number))
     }
 
     /// Before a page of the top object changes: its copy object, if that shows the page, gets the old
@@ -147,7 +158,7 @@ impl Core {
             .get(frame)
             .is_some_and(|page| !page.places.is_never())
         {
-            self.revoke_covered(turn.machine, (copy, number), frame);
+            self.revoke_covered(turn.machine, frame, None);
         }
         Ok(())
     }

@@ -170,8 +170,7 @@ impl Core {
         let address = trunc_page(fault.address);
         let number = page_of(address);
         let map = fault.map.index();
-        let page = self.pages.get_mut(mapped.frame);
-        let again = page.is_some_and(|page| !page.places.add(map, number));
+        let again = !self.place_enter(turn.machine, mapped.frame, (map, number));
         if let How::Resident {
             link,
             object,

@@ -16,6 +16,7 @@ use crate::machine::Machine;
 use crate::object::Kind;
 use crate::object::page::{Flags, State};
 use crate::object::pages::Slot;
+use crate::object::places::Added;
 use crate::range::{page_of, trunc_page};
 use crate::{Core, Turn};
 
@@ -69,7 +70,9 @@ impl Core {
                 rights.difference(Prot::WRITE)
             }
         };
-        let _: bool = page.places.add(map.index(), page_of(address));
+        if self.pages.place_add(frame, (map.index(), page_of(address))) == Added::Full {
+            return None;
+        }
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
         Some(translation::Enter {
@@ -117,9 +120,8 @@ impl Core {
             self.frame_free(frame);
             return None;
         }
-        if let Some(page) = self.pages.get_mut(frame) {
-            let _: bool = page.places.add(map.index(), page_of(address));
-        }
+        // It is nowhere yet.
+        let _ = self.pages.place_add(frame, (map.index(), page_of(address)));
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
         Some(translation::Enter {

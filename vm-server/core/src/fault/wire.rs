@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::map::entry::Entry;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
+use crate::object::places::Added;
 use crate::op::BUDGET;
 use crate::op::wait::WaitOn;
 use crate::range::{PAGE_SIZE, bytes_of, page_of};
@@ -64,10 +65,13 @@ impl Core {
                 return (at, Stopped::Failed(Kern::Failure));
             };
             record.wired = count;
-            record.places.add(map, page_of(at));
+            self.place_enter(turn.machine, page.frame, (map, page_of(at)));
             // There is room: no step wires more pages.
             let _ = wired.push((page_of(at), page.frame, page.protection));
             at = at.saturating_add(PAGE_SIZE);
+            if self.revoked >= BUDGET {
+                break;
+            }
         }
         (at, Stopped::Full)
     }
@@ -99,18 +103,23 @@ impl Core {
                 let Slot::Page(frame) = leaf.slot(index) else {
                     return bytes_of(number);
                 };
-                let Some(page) = self.pages.get_mut(frame) else {
+                let Some(page) = self.pages.get(frame) else {
                     return bytes_of(number);
                 };
                 if page.state != State::Resident || !page.lock.is_empty() || page.wired == u16::MAX
                 {
                     return bytes_of(number);
                 }
+                if self.pages.place_add(frame, (map, number)) == Added::Full {
+                    return bytes_of(number);
+                }
+                let Some(page) = self.pages.get_mut(frame) else {
+                    return bytes_of(number);
+                };
                 page.wired = page.wired.saturating_add(1);
                 if writes {
                     page.flags.insert(Flags::DIRTY);
                 }
-                page.places.add(map, number);
                 let _ = wired.push((number, frame, rights));
                 number = number.wrapping_add(1);
                 index = index.wrapping_add(1);

@@ -375,7 +375,8 @@ impl Core {
         wired: &mut Wired,
     ) -> Stopped {
         let mut budget = BUDGET;
-        while budget > 0 {
+        self.revoked = 0;
+        while budget > 0 && self.revoked < BUDGET {
             let Some(map) = self.maps.get(work.walk.map) else {
                 return Stopped::Failed(Kern::Terminated);
             };

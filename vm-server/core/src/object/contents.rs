@@ -5,7 +5,7 @@ use ipc_abi::Kern;
 use crate::event::ObjectId;
 use crate::frames::Class;
 use crate::machine::Machine;
-use crate::object::page::{Flags, Frame, Page, Places, State};
+use crate::object::page::{Flags, Frame, Page, State};
 use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::range::page_of;
@@ -52,12 +52,12 @@ impl Core {
                 map.count_page(record.purgeable.state);
             }
         }
+        self.pages.places_forget(frame);
         if let Some(page) = self.pages.get_mut(frame) {
             page.object = Some(object);
             page.index = index;
             page.state = State::Resident;
             page.flags = flags;
-            page.places = Places::NEVER;
         }
         Ok(())
     }
@@ -98,24 +98,27 @@ impl Core {
         index: u64,
     ) -> Result<(), Kern> {
         self.page_reused(frame);
-        let Some(&Page {
+        let Some(Page {
             object: Some(from),
             index: old,
             flags,
             places,
             ..
-        }) = self.pages.get(frame)
+        }) = self.pages.get_mut(frame)
         else {
             return Err(Kern::MemoryError);
         };
+        let (from, old, flags) = (*from, *old, *flags);
+        let places = core::mem::take(places);
         // First, so that a payer at its limit may move a page from one of its objects to another.
         self.uncount_page(from, flags);
-        if let Err(code) = self.object_add_page(object, index, frame, flags) {
-            self.count_page(from);
-            return Err(code);
-        }
+        let moved = self.object_add_page(object, index, frame, flags);
         if let Some(page) = self.pages.get_mut(frame) {
             page.places = places;
+        }
+        if let Err(code) = moved {
+            self.count_page(from);
+            return Err(code);
         }
         if let Some(record) = self.objects.get_mut(from) {
             record.pages.clear(&mut self.nodes, old);

@@ -104,7 +104,11 @@ impl Core {
         let mut batch = self.batch();
         let mut frames = heapless::Vec::<Frame, { BUDGET as usize }>::new();
         let (mut next, mut kept) = (window.first, None);
+        self.revoked = 0;
         for _ in 0..BUDGET {
+            if self.revoked >= BUDGET {
+                break;
+            }
             let Some((index, slot)) = self.next_slot(window.object, next, window.end) else {
                 next = window.end;
                 break;
@@ -228,7 +232,11 @@ impl Core {
         };
         let mut batch = self.batch();
         let mut next = window.first;
+        self.revoked = 0;
         for _ in 0..BUDGET {
+            if self.revoked >= BUDGET {
+                break;
+            }
             let Some((index, slot)) = self.next_slot(window.object, next, window.end) else {
                 next = window.end;
                 break;

@@ -155,7 +155,11 @@ impl Core {
             Prot::READ | Prot::EXECUTE
         };
         let mut lent = 0u32;
+        let before = self.revoked;
         for place in 0..count {
+            if self.revoked.saturating_sub(before) >= BUDGET {
+                break;
+            }
             let index = first.saturating_add(u64::from(place));
             let Slot::Page(frame) = self.slot(object, index) else {
                 break;
@@ -430,10 +434,8 @@ impl Core {
                 };
                 *place = frame;
                 let number = run.address / PAGE_SIZE;
-                if let Some(page) = self.pages.get_mut(frame) {
-                    let number = number.saturating_add(u64::from(run.count));
-                    page.places.add(map.index(), number);
-                }
+                let number = number.saturating_add(u64::from(run.count));
+                self.place_enter(turn.machine, frame, (map.index(), number));
                 run.count = run.count.saturating_add(1);
                 at = at.saturating_add(1);
             }

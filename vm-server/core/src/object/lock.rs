@@ -248,7 +248,7 @@ impl Core {
             };
             // A page that is mapped in many places is enough for a step.
             let same = self.pages.get(frame).is_some_and(|p| {
-                let easy = p.wired == 0 && !p.places.is_many();
+                let easy = p.wired == 0 && !p.places.is_elsewhere();
                 easy && wanted(work.returns, p.flags, work.flush)
             });
             if !same || next >= work.end {

@@ -15,6 +15,7 @@ mod lower;
 pub mod page;
 pub mod pager;
 pub mod pages;
+pub mod places;
 pub mod purgeable;
 mod shadow;
 pub(crate) mod strategy;

@@ -3,9 +3,7 @@
 //! "Busy" and "absent" do not exist: contents are synchronous, and a page that a pager has been
 //! asked for is a [`crate::object::pages::Slot::Pending`] of its object, not a page.
 //!
-//! [`Places`] remembers where translations of the page may exist. It may name places that are gone,
-//! never miss one; more than it can hold makes it *many*, and then the object's entries
-//! and shadows are searched.
+//! [`Places`] remembers where translations of the page may exist.
 
 use alloc::vec::Vec;
 
@@ -13,6 +11,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::event::ObjectId;
+use crate::object::places::{Added, BLOCK, Blocks, Places};
 use crate::slab::NIL;
 use crate::touched::Touched;
 
@@ -55,79 +54,8 @@ bitflags::bitflags! {
     }
 }
 
-/// Where a page may be mapped: up to [`PLACES`] pairs of map and page, or too many to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Places([u64; PLACES]);
-
-/// Places that a page remembers.
-pub const PLACES: usize = 2;
-const PAGE_BITS: u32 = 36;
-const MANY: u64 = u64::MAX;
-
-impl Places {
-    /// Nowhere.
-    pub const NEVER: Places = Places([0; PLACES]);
-
-    /// A place as a word: map index + 1 above 36 bits of page number.
-    const fn word(map: u32, page: u64) -> u64 {
-        (map as u64).saturating_add(1) << PAGE_BITS | page & ((1 << PAGE_BITS) - 1)
-    }
-
-    /// Remembers that the page may be mapped by map number `map` at page number `page`. Says whether
-    /// that is news, or cannot be told.
-    #[inline]
-    pub fn add(&mut self, map: u32, page: u64) -> bool {
-        let word = Places::word(map, page);
-        for place in &mut self.0 {
-            if *place == word {
-                return false;
-            }
-            if *place == MANY {
-                return true;
-            }
-            if *place == 0 {
-                *place = word;
-                return true;
-            }
-        }
-        self.0 = [MANY; PLACES];
-        true
-    }
-
-    /// Whether the page may be mapped there; certain only if not [`Places::is_many`].
-    #[inline]
-    #[must_use]
-    pub fn holds(&self, map: u32, page: u64) -> bool {
-        let word = Places::word(map, page);
-        self.0.contains(&word)
-    }
-
-    /// Whether the page may be mapped anywhere that a look-up reaches it from.
-    #[must_use]
-    pub const fn is_many(&self) -> bool {
-        self.0[0] == MANY
-    }
-
-    /// Whether it is mapped nowhere.
-    #[must_use]
-    pub const fn is_never(&self) -> bool {
-        self.0[0] == 0
-    }
-
-    /// The places, as map number and page number. Empty if there are too many to tell.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
-        self.0
-            .into_iter()
-            .filter(|word| *word != 0 && *word != MANY)
-            .map(|word| {
-                let map = (word >> PAGE_BITS) as u32;
-                (map.saturating_sub(1), word & ((1 << PAGE_BITS) - 1))
-            })
-    }
-}
-
 /// What is known of one frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Page {
     /// The object that the page is in, or was in when it was lent.
     pub object: Option<ObjectId>,
@@ -179,6 +107,8 @@ pub struct Pages {
     clean: List,
     /// Frames that were given to the core and not given away.
     total: u32,
+    /// Places of pages with many.
+    pub(crate) blocks: Blocks,
     /// Records handed out to be changed.
     pub(crate) touched: Touched,
 }
@@ -193,7 +123,7 @@ impl Pages {
         records
             .try_reserve_exact(limit as usize)
             .map_err(|_| Kern::ResourceShortage)?;
-        records.resize(limit as usize, Page::FOREIGN);
+        records.resize_with(limit as usize, || Page::FOREIGN);
         let empty = List {
             head: NIL,
             count: 0,
@@ -203,6 +133,7 @@ impl Pages {
             free: empty,
             clean: empty,
             total: 0,
+            blocks: Blocks::new(limit),
             touched: Touched::new(),
         })
     }
@@ -268,6 +199,7 @@ impl Pages {
         list.count = list.count.saturating_add(1);
         self.touched.note(frame.0);
         if let Some(page) = self.records.get_mut(frame.0 as usize) {
+            page.places.clear(&mut self.blocks);
             *page = Page {
                 next,
                 state,
@@ -323,9 +255,49 @@ impl Pages {
 
     /// Gives a taken frame away: it is foreign again.
     pub fn give_away(&mut self, frame: Frame) {
+        self.places_forget(frame);
         if let Some(page) = self.get_mut(frame) {
             *page = Page::FOREIGN;
             self.total = self.total.saturating_sub(1);
+        }
+    }
+
+    /// Remembers that a page may be mapped at a place, map index and page number. `Full`: it cannot;
+    /// nothing has changed.
+    #[inline]
+    pub fn place_add(&mut self, frame: Frame, at: (u32, u64)) -> Added {
+        let Some(page) = self.records.get_mut(frame.0 as usize) else {
+            return Added::Known;
+        };
+        self.touched.note(frame.0);
+        match page.places.add(at) {
+            Added::Full => page.places.add_elsewhere(&mut self.blocks, at),
+            added => added,
+        }
+    }
+
+    /// Whether a page may be mapped at a place.
+    #[inline]
+    #[must_use]
+    pub fn place_holds(&self, frame: Frame, at: (u32, u64)) -> bool {
+        self.get(frame)
+            .is_some_and(|page| page.places.holds(&self.blocks, at))
+    }
+
+    /// Where a page may be mapped.
+    #[must_use]
+    pub fn places_of(&self, frame: Frame) -> heapless::Vec<(u32, u64), BLOCK> {
+        self.get(frame)
+            .map(|page| page.places.list(&self.blocks))
+            .unwrap_or_default()
+    }
+
+    /// A page is mapped nowhere any more.
+    #[inline]
+    pub fn places_forget(&mut self, frame: Frame) {
+        self.touched.note(frame.0);
+        if let Some(page) = self.records.get_mut(frame.0 as usize) {
+            page.places.clear(&mut self.blocks);
         }
     }
 
@@ -341,20 +313,6 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_remembered_until_there_are_too_many() {
-        let mut places = Places::NEVER;
-        assert!(places.is_never());
-        places.add(0, 5);
-        places.add(0, 5);
-        places.add(3, 1 << 35);
-        assert_eq!(places.iter().collect::<Vec<_>>(), [(0, 5), (3, 1 << 35)]);
-        assert!(places.holds(0, 5) && !places.holds(1, 5) && !places.is_many());
-        places.add(4, 4);
-        assert!(places.is_many());
-        assert_eq!(places.iter().count(), 0);
-    }
 
     #[test]
     fn a_free_frame_is_taken_once_from_anywhere_in_its_list() {

@@ -282,7 +282,11 @@ impl Core {
     ) -> u32 {
         let mut batch = self.batch();
         let mut frames = heapless::Vec::<Frame, { BUDGET as usize }>::new();
+        self.revoked = 0;
         for _ in 0..BUDGET {
+            if self.revoked >= BUDGET {
+                break;
+            }
             let Some((index, slot)) = self.next_slot(object, *next, u64::MAX) else {
                 break;
             };

@@ -143,7 +143,7 @@ impl Core {
             return false;
         }
         if let Some(old) = covered {
-            self.revoke_covered(turn.machine, (object, index), old);
+            self.revoke_covered(turn.machine, old, None);
         }
         if let Some(page) = self.pages.get_mut(frame) {
             page.lock = lock;
