@@ -7,6 +7,9 @@
 //! word with higher bits set is no name. No argument is a pointer: whatever is longer than words
 //! lies in the thread's IPC buffer.
 
+/// For `thread_set_processor`: no processor in particular.
+pub const ANY_PROCESSOR: u64 = u64::MAX;
+
 macro_rules! traps {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $call:ident($($arg:ident),*) $(-> $($result:ident),+)?;)+) => {
         /// Numbers of the traps.
@@ -133,6 +136,11 @@ traps! {
     /// KERN_INVALID_HOST: not the host control port; KERN_INVALID_TASK; KERN_INVALID_VALUE.
     TaskSetBand = 38, task_set_band(host_control, task, band);
 
+    /// Has a thread (0: the caller) run only on the processor of this number, or on any again
+    /// ([`ANY_PROCESSOR`]). A caller that is sent away goes on there. Errors:
+    /// KERN_INVALID_ARGUMENT: no thread port; KERN_INVALID_VALUE: no such processor.
+    ThreadSetProcessor = 47, thread_set_processor(thread, processor);
+
     /// Makes an empty address space. Its name is a send right whose last reference's end destroys
     /// the space, once no task is in it. Errors: KERN_INVALID_HOST: not the host memory port;
     /// KERN_RESOURCE_SHORTAGE.
@@ -200,8 +208,12 @@ pub mod counter {
     pub const KERNEL_FRAMES: usize = 6;
     /// Frames of those that are free.
     pub const KERNEL_FRAMES_FREE: usize = 7;
+    /// Processors of the machine.
+    pub const PROCESSORS: usize = 8;
+    /// The number of the one that the caller runs on.
+    pub const PROCESSOR: usize = 9;
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 10;
 }
 
 #[cfg(test)]

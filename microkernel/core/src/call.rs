@@ -340,9 +340,9 @@ impl Kernel {
     pub(crate) fn detach(&mut self, thread: ThreadId) {
         self.timers.disarm(&mut self.threads, thread);
         match self.threads.at(thread).state.get() {
-            State::Running => self.current = None,
+            State::Running => self.vacate(thread),
             State::Ready if self.handoff == Some(thread) => self.handoff = None,
-            State::Ready => self.run_queue.remove(&mut self.threads, thread),
+            State::Ready => self.unqueue(thread),
             State::Sending(port) => {
                 let senders = &mut self.ports.at_mut(port).senders;
                 senders.remove(&mut self.threads, thread);

@@ -127,7 +127,7 @@ impl Kernel {
             return None;
         };
         let ready = !caller.notice_out && caller.timer_key <= deadline;
-        if !ready || !self.run_queue.is_below(receiver.priority) {
+        if !ready || !self.run_queue.is_below(receiver.rank) {
             return None;
         }
         // From here on nothing fails.
@@ -218,7 +218,7 @@ impl Kernel {
             return None;
         };
         let meant = server == me.task && crate::call::token(id, caller.call.get()) == token;
-        if !meant || !self.run_queue.is_below(caller.priority) || !finish(caller, call) {
+        if !meant || !self.run_queue.is_below(caller.rank) || !finish(caller, call) {
             return None;
         }
         // From here on nothing fails.
@@ -273,7 +273,7 @@ impl Kernel {
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
-        if !self.run_queue.is_below(receiver.priority) {
+        if !self.run_queue.is_below(receiver.rank) {
             return None;
         }
         // From here on nothing fails.

@@ -255,12 +255,15 @@ impl Kernel {
                 );
             }
         }
-        for thread in self.run_queue.iter(threads) {
-            tally.thread(thread.index());
-            ensure!(
-                threads.at(thread).state.get() == State::Ready,
-                "thread {thread:?} is in the run queue and not ready"
-            );
+        for (number, _, queue) in self.each_processor() {
+            for thread in queue.iter(threads) {
+                tally.thread(thread.index());
+                let record = threads.at(thread);
+                ensure!(
+                    record.state.get() == State::Ready && usize::from(record.home) == number,
+                    "thread {thread:?} is in the run queue of {number} and not ready there"
+                );
+            }
         }
         if let Some(port) = self.memory_low.notify {
             tally.once(port);
@@ -293,8 +296,10 @@ impl Kernel {
             let queued = tally.threads.get(&id.index()).copied().unwrap_or(0);
             let expected = match thread.state.get() {
                 State::Running => {
-                    let current = self.current.map(|running| running.thread);
-                    ensure!(current == Some(id), "thread {id:?} believes that it runs");
+                    let mut processors = self.each_processor();
+                    let runs = processors
+                        .any(|(_, current, _)| current.is_some_and(|running| running.thread == id));
+                    ensure!(runs, "thread {id:?} believes that it runs");
                     0
                 }
                 State::Awaiting { .. } | State::Noticed | State::Aside => 0,
@@ -323,7 +328,7 @@ impl Kernel {
                 tally.send(port);
             }
         }
-        if let Some(running) = self.current {
+        for running in self.each_processor().filter_map(|(_, current, _)| current) {
             ensure!(
                 self.threads
                     .get(running.thread)
@@ -333,9 +338,27 @@ impl Kernel {
             );
         }
         ensure!(self.handoff.is_none(), "a thread was left on its way");
-        let top = self.run_queue.top();
+        self.check_work()
+    }
+
+    /// No processor idles while somebody waits who could run on it, unless it is about to look.
+    fn check_work(&self) -> Result<(), String> {
         let idle = self.current.is_none();
-        ensure!(!idle || top.is_none(), "idle although a thread is ready");
+        ensure!(
+            !idle || self.run_queue.top().is_none(),
+            "idle although a thread is ready"
+        );
+        let mut processors = self.each_processor();
+        let idle = processors.any(|(number, current, queue)| {
+            let looks = self.processors.pokes >> (number & 63) & 1 != 0;
+            current.is_none() && queue.top().is_none() && !looks
+        });
+        for (number, current, queue) in self.each_processor() {
+            ensure!(
+                !idle || current.is_none() || queue.movable(&self.threads).is_none(),
+                "a thread waits for {number} and another processor idles"
+            );
+        }
         Ok(())
     }
 

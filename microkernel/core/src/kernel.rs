@@ -11,7 +11,8 @@ use crate::{
     machine::{Context, SpaceId},
     message::{Message, MessageId, Role},
     port::{Object, Place, Port, PortId, PortSet, WORK},
-    run_queue::{PRIORITIES, RunQueue},
+    processors::Processors,
+    run_queue::RunQueue,
     slab::{Id, Slab},
     space::{Holds, Names, Stamp, UREFS_MAX},
     task::Task,
@@ -20,7 +21,6 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
-    message::FOREVER,
     right::{Name, SpecialPort},
 };
 
@@ -154,15 +154,16 @@ pub struct Kernel {
     pub(crate) sets: Slab<PortSet>,
     pub(crate) messages: Slab<Message>,
     pub(crate) interrupts: Slab<Interrupt>,
+    /// What runs *here* (see `processors`).
     pub(crate) current: Option<Running>,
     /// Priority of `current`.
     pub(crate) priority: u8,
     /// Woken last: gets the processor without passing the run queue if it becomes free now.
     pub(crate) handoff: Option<ThreadId>,
+    /// Who waits for the processor *here*.
     pub(crate) run_queue: RunQueue,
+    pub(crate) processors: Processors,
     pub(crate) timers: TimerQueue,
-    /// When the turn of whoever runs at each priority ends; `FOREVER`: not begun.
-    pub(crate) slices: [u64; PRIORITIES],
     /// Number of the last token.
     pub(crate) calls: u64,
     /// Whether a fast path may be tried: see [`Kernel::allow_fast`].
@@ -194,9 +195,9 @@ impl Kernel {
             current: None,
             priority: 0,
             handoff: None,
-            run_queue: RunQueue::NEW,
+            run_queue: RunQueue::new()?,
+            processors: Processors::ONE,
             timers: TimerQueue::NEW,
-            slices: [FOREVER; PRIORITIES],
             calls: 0,
             fast: false,
             names_stamp: Stamp::default(),

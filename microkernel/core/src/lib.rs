@@ -56,6 +56,7 @@ pub mod paging;
 mod port;
 mod port_traps;
 mod priority_list;
+mod processors;
 mod receive;
 mod reply;
 mod rights;
@@ -79,6 +80,7 @@ pub use machine::{
     Context, Event, FaultAnswer, Machine, Position, Progress, Report, Resolved, SpaceId,
     StartState, Trigger,
 };
+pub use processors::PROCESSORS_MAX;
 pub use schedule::SLICE;
 pub use slab::Id;
 pub use task::Task;

@@ -1,4 +1,6 @@
-//! Ready threads: 32 fixed priorities, first come first served inside each.
+//! Ready threads of one processor: 32 fixed priorities, first come first served inside each.
+
+use alloc::vec::Vec;
 
 use crate::{
     ThreadId,
@@ -6,40 +8,100 @@ use crate::{
     slab::Slab,
     thread::{QUEUE, Thread},
 };
+use ipc_abi::{Kern, message::FOREVER};
 
 /// How many priorities there are; the highest runs first.
 pub(crate) const PRIORITIES: usize = 32;
 
-/// The threads that wait for the processor.
+/// The rank of a thread that no fast path may make the running one.
+pub(crate) const NO_RANK: u8 = 0;
+
+/// The rank of a priority: what [`RunQueue::is_below`] compares.
+#[inline]
+pub(crate) const fn rank(priority: u8) -> u8 {
+    priority.saturating_add(1)
+}
+
+/// The threads that wait for a processor.
 #[derive(Debug)]
 pub(crate) struct RunQueue {
-    levels: [List<Thread, QUEUE>; PRIORITIES],
-    /// Bit n: level n is not empty.
-    occupied: u32,
+    /// On the heap, so that a processor's state is small enough to be exchanged.
+    levels: Vec<Level>,
+    /// Bit n: the level of rank n is not empty. Bit 0 is always set, so that nothing is below
+    /// [`NO_RANK`].
+    occupied: u64,
+    /// How many threads wait.
+    len: usize,
+}
+
+/// A priority.
+#[derive(Debug)]
+struct Level {
+    threads: List<Thread, QUEUE>,
+    /// When the turn of whoever runs at this priority ends; `FOREVER`: not begun.
+    slice: u64,
 }
 
 impl RunQueue {
-    pub(crate) const NEW: RunQueue = RunQueue {
-        levels: [const { List::NEW }; PRIORITIES],
-        occupied: 0,
+    /// The queue of a processor that is not there.
+    pub(crate) const NONE: RunQueue = RunQueue {
+        levels: Vec::new(),
+        occupied: 1,
+        len: 0,
     };
+
+    /// An empty queue.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn new() -> Result<RunQueue, Kern> {
+        let mut queue = RunQueue::NONE;
+        let reserved = queue.levels.try_reserve_exact(PRIORITIES);
+        reserved.map_err(|_| Kern::ResourceShortage)?;
+        queue.levels.resize_with(PRIORITIES, || Level {
+            threads: List::NEW,
+            slice: FOREVER,
+        });
+        Ok(queue)
+    }
 
     /// The priority of the most important thread.
     #[inline]
     pub(crate) fn top(&self) -> Option<u8> {
-        self.occupied.checked_ilog2().map(|level| level as u8)
+        (self.occupied >> 1)
+            .checked_ilog2()
+            .map(|level| level as u8)
     }
 
-    /// Whether all that wait are less important than this priority.
+    /// Whether all that wait are less important than a thread of this rank.
     #[inline]
-    pub(crate) const fn is_below(&self, priority: u8) -> bool {
-        self.occupied >> (priority & 31) == 0
+    pub(crate) const fn is_below(&self, rank: u8) -> bool {
+        self.occupied >> (rank & 63) == 0
     }
 
     /// Whether a thread of this priority waits.
     #[inline]
     pub(crate) const fn has(&self, priority: u8) -> bool {
-        self.occupied >> (priority & 31) & 1 != 0
+        self.occupied >> (rank(priority) & 63) & 1 != 0
+    }
+
+    /// How many threads wait.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// When the turn at a priority ends; `FOREVER`: it has not begun.
+    #[inline]
+    pub(crate) fn slice(&self, priority: u8) -> u64 {
+        let level = self.levels.get(usize::from(priority));
+        level.map_or(FOREVER, |level| level.slice)
+    }
+
+    /// Sets what [`RunQueue::slice`] gives.
+    pub(crate) fn set_slice(&mut self, priority: u8, end: u64) {
+        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
+            level.slice = end;
+        }
     }
 
     /// Puts a thread last among its equals.
@@ -47,8 +109,8 @@ impl RunQueue {
     pub(crate) fn push_back(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
         let priority = threads.at(id).priority;
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.push_back(threads, id);
-            self.occupied |= 1 << (priority & 31);
+            level.threads.push_back(threads, id);
+            self.added(priority);
         }
     }
 
@@ -56,36 +118,60 @@ impl RunQueue {
     pub(crate) fn push_front(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
         let priority = threads.at(id).priority;
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.push_front(threads, id);
-            self.occupied |= 1 << (priority & 31);
+            level.threads.push_front(threads, id);
+            self.added(priority);
         }
+    }
+
+    fn added(&mut self, priority: u8) {
+        self.occupied |= 1 << (rank(priority) & 63);
+        self.len = self.len.saturating_add(1);
     }
 
     /// Takes a thread, which is queued, out.
     pub(crate) fn remove(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
         let priority = threads.at(id).priority;
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.remove(threads, id);
-            if level.is_empty() {
-                self.occupied &= !(1 << (priority & 31));
+            level.threads.remove(threads, id);
+            self.len = self.len.saturating_sub(1);
+            if level.threads.is_empty() {
+                self.occupied &= !(1 << (rank(priority) & 63));
             }
         }
     }
 
     /// Takes the first of the most important threads.
     pub(crate) fn pop(&mut self, threads: &mut Slab<Thread>) -> Option<ThreadId> {
-        let first = self.levels.get(usize::from(self.top()?))?.first()?;
+        let first = self.level(self.top()?)?.first()?;
         self.remove(threads, first);
         Some(first)
+    }
+
+    /// The first of the most important threads that another processor may have. Only the first of
+    /// each priority is looked at, so that this takes bounded time.
+    pub(crate) fn movable(&self, threads: &Slab<Thread>) -> Option<ThreadId> {
+        let mut left = self.occupied >> 1;
+        while let Some(priority) = left.checked_ilog2() {
+            let first = self.level(priority as u8)?.first()?;
+            if threads.at(first).pin.is_none() {
+                return Some(first);
+            }
+            left &= !(1 << priority);
+        }
+        None
+    }
+
+    fn level(&self, priority: u8) -> Option<&List<Thread, QUEUE>> {
+        let level = self.levels.get(usize::from(priority));
+        level.map(|level| &level.threads)
     }
 
     /// All threads, the most important first.
     pub(crate) fn iter<'a>(&'a self, threads: &'a Slab<Thread>) -> impl Iterator<Item = ThreadId> {
         let levels = self.levels.iter().rev();
-        levels.flat_map(move |level| level.iter(threads))
+        levels.flat_map(move |level| level.threads.iter(threads))
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +181,7 @@ mod tests {
     #[test]
     fn the_highest_priority_goes_first_and_equals_in_turn() {
         let mut threads = Slab::new(64);
-        let mut queue = RunQueue::NEW;
+        let mut queue = RunQueue::new().unwrap();
         let ids: Vec<_> = [0, 31, 5, 31, 0, 5]
             .iter()
             .map(|priority| threads.insert(sample(*priority)).unwrap())

@@ -8,6 +8,7 @@
 use crate::{
     kernel::{Kernel, Running, ThreadId},
     machine::Machine,
+    processors::Turn,
     thread::State,
 };
 use ipc_abi::{
@@ -39,13 +40,26 @@ impl Kernel {
     /// each return to ring 3, and program the timer if the answer is earlier than what is programmed.
     #[inline]
     pub fn alarm(&mut self, now: impl Fn() -> u64) -> u64 {
-        let mut alarm = self.timers.first(&self.threads);
+        self.deadline().min(self.turn_end(now))
+    }
+
+    /// The part of [`Kernel::alarm`] that any processor can see to: the first deadline.
+    #[inline]
+    #[must_use]
+    pub fn deadline(&self) -> u64 {
+        self.timers.first(&self.threads)
+    }
+
+    /// The part of [`Kernel::alarm`] that only this processor can see to.
+    #[inline]
+    pub fn turn_end(&mut self, now: impl Fn() -> u64) -> u64 {
+        let mut alarm = FOREVER;
         if self.current.is_some() {
             if self.run_queue.has(self.priority) {
                 if self.slice() == FOREVER {
                     self.set_slice(now().saturating_add(SLICE));
                 }
-                alarm = alarm.min(self.slice());
+                alarm = self.slice();
             }
             if self.has_work() {
                 alarm = alarm.min(now().saturating_add(WORK_DELAY));
@@ -80,7 +94,7 @@ impl Kernel {
         let ready = self.threads.get(thread);
         if ready.is_some_and(|thread| thread.state.get() == State::Ready) {
             self.preempt();
-            self.run_queue.remove(&mut self.threads, thread);
+            self.unqueue(thread);
             self.run(thread);
         }
     }
@@ -93,7 +107,7 @@ impl Kernel {
             self.set_slice(FOREVER);
             self.current = None;
             self.threads.at_mut(running.thread).state.set(State::Ready);
-            self.run_queue.push_back(&mut self.threads, running.thread);
+            self.make_ready(running.thread, Turn::Last);
         }
     }
 
@@ -101,7 +115,7 @@ impl Kernel {
     fn preempt(&mut self) {
         if let Some(running) = self.current.take() {
             self.threads.at_mut(running.thread).state.set(State::Ready);
-            self.run_queue.push_front(&mut self.threads, running.thread);
+            self.make_ready(running.thread, Turn::Next);
         }
     }
 
@@ -110,7 +124,7 @@ impl Kernel {
     pub(crate) fn wake(&mut self, thread: ThreadId) {
         self.threads.at_mut(thread).state.set(State::Ready);
         if let Some(earlier) = self.handoff.replace(thread) {
-            self.run_queue.push_back(&mut self.threads, earlier);
+            self.make_ready(earlier, Turn::Last);
         }
     }
 
@@ -138,22 +152,25 @@ impl Kernel {
                 .run_queue
                 .top()
                 .is_none_or(|top| top <= record.priority);
-            if self.current.is_none() && first {
+            let here = record
+                .pin
+                .is_none_or(|pin| usize::from(pin) == self.processors.here);
+            if self.current.is_none() && first && here {
                 self.priority = record.priority;
                 self.current = Some(record.run(next));
                 return;
             }
-            self.run_queue.push_back(&mut self.threads, next);
+            self.make_ready(next, Turn::Last);
         }
-        if self.current.is_some() {
-            if self.run_queue.top().is_none_or(|top| top <= self.priority) {
-                return;
-            }
+        self.send_away();
+        let more_important = |top| top > self.priority;
+        if self.current.is_none() || self.run_queue.top().is_some_and(more_important) {
             self.preempt();
+            if let Some(next) = self.next_ready() {
+                self.run(next);
+            }
         }
-        if let Some(next) = self.run_queue.pop(&mut self.threads) {
-            self.run(next);
-        }
+        self.share();
     }
 
     #[inline(always)]
@@ -167,14 +184,11 @@ impl Kernel {
     /// thread: calls to a server and preemption do not prolong it, or two threads that call each
     /// other would keep all their equals from the processor.
     fn slice(&self) -> u64 {
-        let slice = self.slices.get(usize::from(self.priority));
-        slice.copied().unwrap_or(FOREVER)
+        self.run_queue.slice(self.priority)
     }
 
     fn set_slice(&mut self, end: u64) {
-        if let Some(slice) = self.slices.get_mut(usize::from(self.priority)) {
-            *slice = end;
-        }
+        self.run_queue.set_slice(self.priority, end);
     }
 
     /// A thread as an actor: the running one, or one that the kernel acts for.
@@ -202,28 +216,28 @@ impl Kernel {
     /// Changes the priority in force of a thread, wherever it is queued.
     pub(crate) fn set_priority(&mut self, thread: ThreadId, priority: u8) {
         let state = self.threads.at(thread).state.get();
-        let threads = &mut self.threads;
         match state {
             State::Ready => {
-                self.run_queue.remove(threads, thread);
-                threads.at_mut(thread).priority = priority;
-                self.run_queue.push_back(threads, thread);
+                self.unqueue(thread);
+                self.threads.at_mut(thread).set_priority(priority);
+                self.make_ready(thread, Turn::Last);
             }
             State::Calling(port, _) => {
+                let threads = &mut self.threads;
                 let callers = &mut self.ports.at_mut(port).callers;
                 callers.remove(threads, thread);
-                threads.at_mut(thread).priority = priority;
+                threads.at_mut(thread).set_priority(priority);
                 callers.insert(threads, thread);
             }
             State::Running => {
-                threads.at_mut(thread).priority = priority;
-                self.priority = priority;
+                self.threads.at_mut(thread).set_priority(priority);
+                self.running_priority(thread, priority);
             }
             State::Sending(_)
             | State::Awaiting { .. }
             | State::Receiving { .. }
             | State::Noticed
-            | State::Aside => threads.at_mut(thread).priority = priority,
+            | State::Aside => self.threads.at_mut(thread).set_priority(priority),
         }
     }
 }

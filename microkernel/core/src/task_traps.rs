@@ -6,6 +6,7 @@ use crate::{
     machine::{Machine, StartState},
     message::{Message, Role},
     port::{Object, Port, PortId},
+    processors::Turn,
     run_queue::PRIORITIES,
     task::Life,
     thread::{NewThread, PEER, Thread},
@@ -242,7 +243,7 @@ impl Kernel {
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
         let threads = &mut self.tasks.at_mut(task).threads;
         threads.push_back(&mut self.threads, thread);
-        self.run_queue.push_back(&mut self.threads, thread);
+        self.make_ready(thread, Turn::Last);
         Ok(thread)
     }
 

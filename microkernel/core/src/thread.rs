@@ -7,6 +7,7 @@ use crate::{
     machine::{Context, SpaceId},
     message::{Cargo, EMPTY, MessageId},
     port::{PortId, SetId},
+    run_queue::{NO_RANK, rank},
     slab::{Id, Record},
     space::Stamp,
 };
@@ -92,6 +93,12 @@ pub struct Thread {
     pub(crate) wanted: u8,
     /// In force: the lower of `wanted` and the task's band.
     pub(crate) priority: u8,
+    /// For the fast paths: its priority's rank, or none if it must not run just anywhere.
+    pub(crate) rank: u8,
+    /// The only processor that may run it.
+    pub(crate) pin: Option<u8>,
+    /// The processor that it waits for while it is ready, or waited for last.
+    pub(crate) home: u8,
     /// Its control port.
     pub(crate) port: PortId,
     /// Its exception port, a send right.
@@ -184,6 +191,15 @@ impl Thread {
         }
     }
 
+    /// Changes its priority in force. It is in no queue.
+    pub(crate) fn set_priority(&mut self, priority: u8) {
+        self.priority = priority;
+        self.rank = match self.pin {
+            None => rank(priority),
+            Some(_) => NO_RANK,
+        };
+    }
+
     /// Makes it the one that runs.
     #[inline]
     pub(crate) fn run(&self, id: ThreadId) -> Running {
@@ -201,6 +217,9 @@ impl Thread {
             state: Cell::new(State::Ready),
             wanted: new.wanted,
             priority: new.priority,
+            rank: rank(new.priority),
+            pin: None,
+            home: 0,
             port: new.port,
             exception_port: None,
             call: Cell::new(0),

@@ -50,6 +50,7 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
     words[counter::EXCEPTIONS] = hardware.counters.exceptions;
     words[counter::KERNEL_FRAMES] = frames;
     words[counter::KERNEL_FRAMES_FREE] = free;
+    words[counter::PROCESSORS] = world.kernel.processors() as u64;
     let mut bytes = [0; 8 * counter::COUNT];
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());

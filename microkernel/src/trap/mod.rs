@@ -71,6 +71,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::ThreadAbort => thread::abort,
         Trap::ThreadSetTls => thread::set_tls,
         Trap::ThreadYield => thread::yield_,
+        Trap::ThreadSetProcessor => thread::set_processor,
         Trap::ThreadSetExceptionPort => thread::set_exception_port,
         Trap::SpaceCreate => pmap::space_create,
         Trap::PmapBatch => pmap::batch,

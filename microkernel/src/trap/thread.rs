@@ -57,6 +57,12 @@ pub(super) fn yield_(world: &mut World, _: Arguments) -> Answer {
     Ok(NOTHING)
 }
 
+/// `thread_set_processor(thread, processor)`
+pub(super) fn set_processor(world: &mut World, [thread, processor, ..]: Arguments) -> Answer {
+    world.kernel.thread_set_processor(thread, processor)?;
+    Ok(NOTHING)
+}
+
 /// `thread_set_exception_port(thread, name)`
 pub(super) fn set_exception_port(world: &mut World, [thread, name, ..]: Arguments) -> Answer {
     world

@@ -162,8 +162,9 @@ impl World {
         }
     }
 
-    /// Gives an actor the processor; it must be ready.
+    /// Gives an actor the processor that it runs on or waits for; it must be ready.
     pub fn run(&mut self, actor: Actor) {
+        self.go_to(actor);
         self.kernel.yield_to(actor.thread);
         let running = self.kernel.running().map(|running| running.thread);
         assert_eq!(
@@ -176,8 +177,15 @@ impl World {
 
     /// Gives an actor the processor if it is alive and ready.
     pub fn try_run(&mut self, actor: Actor) -> bool {
+        self.go_to(actor);
         self.kernel.yield_to(actor.thread);
         self.is_running(actor)
+    }
+
+    fn go_to(&mut self, actor: Actor) {
+        if let Some(processor) = self.kernel.processor_of(actor.thread) {
+            self.kernel.take_over(processor);
+        }
     }
 
     /// Whether an actor runs now.

@@ -1,5 +1,5 @@
 //! Everything at once: tasks that send, call, wait, move, destroy, fault, time out, abort and end each
-//! other at random, by name or by guess. The whole state is checked after each operation and each
+//! other at random, by name or by guess, on one processor or several. The whole state is checked after each operation and each
 //! step; at the end nothing may be left.
 #![allow(
     clippy::unwrap_used,
@@ -37,6 +37,7 @@ struct Storm {
     now: u64,
     /// Whether memory has run out.
     short: bool,
+    processors: usize,
 }
 
 impl Storm {
@@ -50,7 +51,9 @@ impl Storm {
             tokens: vec![0],
             now: 1,
             short: false,
+            processors: [1, 2, 4][(seed % 3) as usize],
         };
+        storm.w.kernel.set_processors(storm.processors).unwrap();
         let root = storm.w.root;
         storm.actors.push(root);
         storm
@@ -175,6 +178,9 @@ impl Storm {
     }
 
     fn step(&mut self) {
+        if self.random.once_in(2) {
+            self.look_from_elsewhere();
+        }
         let Some(actor) = self.random.pick(&self.actors) else {
             return;
         };
@@ -239,6 +245,14 @@ impl Storm {
             _ => self.disturb(),
         }
         self.w.check();
+    }
+
+    /// Some processor looks at what is to be done.
+    fn look_from_elsewhere(&mut self) {
+        let processor = self.random.below(self.processors as u64) as usize;
+        self.w.kernel.take_over(processor);
+        self.w.kernel.look();
+        self.w.settle();
     }
 
     /// Something was made, unless memory is short.
@@ -336,6 +350,14 @@ impl Storm {
                 if self.w.try_run(root) && self.w.deallocate(root, child.space, 1).is_ok() {
                     self.populate();
                 }
+            }
+            19 if self.w.try_run(root) => {
+                let processor = self.random.below(self.processors as u64 + 1);
+                let anywhere = processor == self.processors as u64;
+                let processor = if anywhere { u64::MAX } else { processor };
+                let _ = self.w.trap(root, |kernel, _| {
+                    kernel.thread_set_processor(victim.name, processor)
+                });
             }
             _ => {}
         }
