@@ -79,10 +79,43 @@ impl Window {
         }
     }
 
-    /// Copies a whole frame.
+    /// Copies a whole frame, by sixteen bytes as [`Window::zero`] does.
     pub(crate) fn copy(&self, from: Frame, to: Frame) {
-        // SAFETY: as in `zero`, for both; `copy` allows that they are the same.
-        unsafe { ptr::copy(self.page(from).cast_const(), self.page(to), WORDS) }
+        let (from, to) = (self.page(from).cast_const(), self.page(to));
+        // SAFETY: as in `zero`, for both; it does no harm if they are the same.
+        unsafe {
+            asm!(
+                "2:",
+                "movaps {a}, [{from}]",
+                "movaps {b}, [{from} + 16]",
+                "movaps {c}, [{from} + 32]",
+                "movaps {d}, [{from} + 48]",
+                "movaps [{to}], {a}",
+                "movaps [{to} + 16], {b}",
+                "movaps [{to} + 32], {c}",
+                "movaps [{to} + 48], {d}",
+                "movaps {a}, [{from} + 64]",
+                "movaps {b}, [{from} + 80]",
+                "movaps {c}, [{from} + 96]",
+                "movaps {d}, [{from} + 112]",
+                "movaps [{to} + 64], {a}",
+                "movaps [{to} + 80], {b}",
+                "movaps [{to} + 96], {c}",
+                "movaps [{to} + 112], {d}",
+                "sub {from}, -128",
+                "sub {to}, -128",
+                "cmp {to}, {end}",
+                "jne 2b",
+                from = inout(reg) from => _,
+                to = inout(reg) to => _,
+                end = in(reg) to.wrapping_add(WORDS),
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
     }
 
     /// Reads bytes of a frame.

@@ -8,13 +8,18 @@ use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ipc_abi::layout::PAGE_SIZE;
+use ipc_abi::types::Prot;
 use kernel_core::addr::{Frame, PhysAddr};
-use kernel_core::paging::{Entry, TABLE_ENTRIES, TableStore, USER_ENTRIES};
+use kernel_core::paging::{Entry, TABLE_ENTRIES, TableStore, USER_ENTRIES, lower_each};
 
 use crate::arch::layout::DIRECT_MAP;
 use crate::frames::{self, Depth};
 
+const PRESENT: u64 = 1;
+const WRITE: u64 = 1 << 1;
 const NO_EXECUTE: u64 = 1 << 63;
+/// Words that are looked at or changed without a branch in between.
+const GROUP: usize = 8;
 
 /// Where the kernel sees a frame of RAM. The pointer is aligned to the page, and valid for reads
 /// and writes of the page unless the frame holds the kernel's text or constants.
@@ -79,12 +84,14 @@ impl DirectMap {
         }
     }
 
-    fn word(&self, table: Frame, index: usize) -> &AtomicU64 {
-        let word = pointer(table).cast::<u64>();
+    fn words(&self, table: Frame) -> &[AtomicU64; TABLE_ENTRIES] {
         // SAFETY: `table` is a root or came from `allocate`, as the trait demands, so it is a frame
-        // of the kernel's used as a table only; the index is taken into the page; everybody
-        // accesses tables by atomics.
-        unsafe { AtomicU64::from_ptr(word.add(index % TABLE_ENTRIES)) }
+        // of the kernel's used as a table only; everybody accesses tables by atomics.
+        unsafe { &*pointer(table).cast() }
+    }
+
+    fn word(&self, table: Frame, index: usize) -> &AtomicU64 {
+        &self.words(table)[index % TABLE_ENTRIES]
     }
 }
 
@@ -115,6 +122,40 @@ impl TableStore for DirectMap {
             .compare_exchange(old.raw(), new, Ordering::AcqRel, Ordering::Acquire)
             .map(|_| ())
             .map_err(Entry::from_raw)
+    }
+
+    fn next_present(&self, table: Frame, index: usize, end: usize) -> usize {
+        let words = self.words(table);
+        let present = |word: &AtomicU64| word.load(Ordering::Relaxed) & PRESENT;
+        let mut index = index;
+        while let Some(rest) = words.get(index..).filter(|_| index < end) {
+            // Where tables are sparse, most groups have nothing.
+            match rest.first_chunk::<GROUP>() {
+                Some(group) if group.iter().fold(0, |all, word| all | present(word)) == 0 => {
+                    index += GROUP;
+                }
+                _ if rest.first().is_some_and(|word| present(word) != 0) => return index,
+                _ => index += 1,
+            }
+        }
+        end
+    }
+
+    fn lower_all(&mut self, table: Frame, keep: Prot) {
+        if !keep.contains(Prot::EXECUTE) {
+            return lower_each(self, table, keep);
+        }
+        // What is not present has no such bit: no look is needed, and no loop round a change.
+        let mask = if keep.contains(Prot::WRITE) {
+            u64::MAX
+        } else {
+            !WRITE
+        };
+        for group in self.words(table).chunks_exact(GROUP) {
+            for word in group {
+                word.fetch_and(mask, Ordering::AcqRel);
+            }
+        }
     }
 
     fn allocate(&mut self) -> Option<Frame> {

@@ -12,7 +12,8 @@
 //! range that covers all of it is removed ([`range`]); then it is empty and belongs to the
 //! [`Shootdown`] until every processor has flushed. [`batch`] runs what the VM server asks for.
 //!
-//! Lowering a range takes rights from the highest entries inside it. What a page allows is
+//! Lowering a range takes rights from the entries of level 2 inside it, not from higher ones, whose
+//! restriction would cost a table more to push down. What a page allows is
 //! therefore what is left along its walk, and giving a right back to one page first pushes the
 //! restriction down: each entry of the lower table is lowered, then the upper one is freed of it
 //! ([`walk`]). At no moment does a page have more than before or more than it should.
@@ -37,6 +38,7 @@ pub use entry::Entry;
 pub use shootdown::Shootdown;
 
 use ipc_abi::Kern;
+use ipc_abi::types::Prot;
 
 use crate::addr::Frame;
 use crate::owner::OwnerId;
@@ -71,6 +73,16 @@ pub trait TableStore {
         old: Entry,
         new: Entry,
     ) -> Result<(), Entry>;
+    /// The first index at or after `index` and below `end` whose word is present; `end`: there is none.
+    fn next_present(&self, table: Frame, index: usize, end: usize) -> usize {
+        (index..end)
+            .find(|index| self.read(table, *index).is_present())
+            .unwrap_or(end)
+    }
+    /// Leaves every page or table of a table no more than `keep`.
+    fn lower_all(&mut self, table: Frame, keep: Prot) {
+        lower_each(self, table, keep);
+    }
     /// A frame for a table, all zero; `None` if there is none.
     fn allocate(&mut self) -> Option<Frame>;
     /// Takes back the frame of a table that nothing points to.
@@ -150,9 +162,19 @@ impl Space {
     }
 }
 
+/// [`TableStore::lower_all`], word by word.
+pub fn lower_each(store: &mut (impl TableStore + ?Sized), table: Frame, keep: Prot) {
+    for index in 0..TABLE_ENTRIES {
+        update(store, table, index, |old| match old.is_present() {
+            true => old.lowered(keep),
+            false => old,
+        });
+    }
+}
+
 /// Changes a word in one step, however often a processor touches it meanwhile; gives the old one.
 fn update(
-    store: &mut impl TableStore,
+    store: &mut (impl TableStore + ?Sized),
     table: Frame,
     index: usize,
     change: impl Fn(Entry) -> Entry,

@@ -242,26 +242,44 @@ struct Lowering<'a, S> {
 impl<S: TableStore> Lowering<'_, S> {
     /// Lowers a span that lies in one table. Gives the address up to which all is lowered.
     fn lower(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
-        while let Some(address) = span.start().filter(|_| !span.is_empty()) {
+        while let Some(address) = self.next(table, level, &mut span) {
             if !self.budget.take(1) {
                 return span.from;
             }
             let here = span.first_entry(level);
             let entry = self.store.read(table, address.slot(level));
             let leaf = level == 1 || level == 2 && entry.is_large();
-            if entry.is_present() {
-                if leaf || here.contains(Span::of_entry(here.from, level)) {
-                    self.lower_entry(table, level, address);
-                } else {
-                    let end = self.lower(entry.frame(), level.saturating_sub(1), here);
-                    if end < here.to {
-                        return end;
-                    }
+            let whole = level == 2 && here.contains(Span::of_entry(here.from, level));
+            if leaf || whole {
+                self.lower_entry(table, level, address);
+            } else {
+                let end = self.lower(entry.frame(), level.saturating_sub(1), here);
+                if end < here.to {
+                    return end;
                 }
             }
             span.from = here.to;
         }
         span.from
+    }
+
+    /// Moves the start of a span, which lies in one table, on to what is present; the address of that.
+    fn next(&self, table: Frame, level: u8, span: &mut Span) -> Option<UserAddr> {
+        let address = span.start().filter(|_| !span.is_empty())?;
+        let entry = Span::of_entry(span.from, level);
+        let size = entry.to.saturating_sub(entry.from);
+        let first = address.slot(level);
+        // One past the last entry that the span touches.
+        let last = span.to.saturating_sub(1).saturating_sub(entry.from);
+        let end = first.saturating_add((last >> size.trailing_zeros()) as usize);
+        let end = end.saturating_add(1).min(TABLE_ENTRIES);
+        let found = self.store.next_present(table, first, end);
+        if found > first {
+            let skipped = found.saturating_sub(first) as u64;
+            let start = entry.from.saturating_add(skipped.saturating_mul(size));
+            span.from = start.min(span.to);
+        }
+        span.start().filter(|_| !span.is_empty())
     }
 
     fn lower_entry(&mut self, table: Frame, level: u8, address: UserAddr) {

@@ -4,7 +4,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use super::entry::Passage;
-use super::{Budget, Entry, ROOT_LEVEL, SLICE, Space, TABLE_ENTRIES, TableStore, update};
+use super::{Budget, Entry, ROOT_LEVEL, SLICE, Space, TableStore};
 use crate::addr::{Frame, UserAddr};
 
 /// What the walk to a page's lowest table found.
@@ -123,12 +123,6 @@ pub(super) fn make(
 
 /// Moves what `entry`, which points to a table, withholds into the entries of that table.
 fn push_down(store: &mut impl TableStore, table: Frame, index: usize, entry: Entry) {
-    let keep = entry.rights();
-    for below in 0..TABLE_ENTRIES {
-        update(store, entry.frame(), below, |old| match old.is_present() {
-            true => old.lowered(keep),
-            false => old,
-        });
-    }
+    store.lower_all(entry.frame(), entry.rights());
     store.write(table, index, entry.unrestricted());
 }
