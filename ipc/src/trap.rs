@@ -10,9 +10,10 @@
 
 use core::arch::asm;
 use ipc_abi::message::{Info, Outcome, WORDS};
-use ipc_abi::right::Name;
+use ipc_abi::port::{NameEntry, PortStatus, PortType, RightKind};
+use ipc_abi::right::{Disposition, Name};
 use ipc_abi::trap::{Trap, counter};
-use ipc_abi::{Kern, buffer::BODY_SIZE, kern_return};
+use ipc_abi::{Kern, kern_return};
 
 /// The arguments of [`msg`].
 #[derive(Clone, Copy, Debug)]
@@ -215,6 +216,94 @@ pub fn port_set_attributes(name: Name, payload: u64, limit: u32) -> Result<(), K
     )
 }
 
+/// Changes user references. `task` 0: one's own. See [`Trap::PortModRefs`].
+pub fn port_mod_refs(task: Name, name: Name, right: RightKind, delta: i64) -> Result<(), Kern> {
+    let right = u64::from(right as u8);
+    done(
+        Trap::PortModRefs,
+        [task.into(), name.into(), right, delta as u64, 0, 0],
+    )
+}
+
+/// The user references of a name. See [`Trap::PortGetRefs`].
+pub fn port_get_refs(task: Name, name: Name, right: RightKind) -> Result<u32, Kern> {
+    let right = u64::from(right as u8);
+    harmless(
+        Trap::PortGetRefs,
+        [task.into(), name.into(), right, 0, 0, 0],
+    )
+    .map(|[refs, _]| refs as u32)
+}
+
+/// What a name denotes. See [`Trap::PortType`].
+pub fn port_type(task: Name, name: Name) -> Result<PortType, Kern> {
+    harmless(Trap::PortType, [task.into(), name.into(), 0, 0, 0, 0])
+        .map(|[kinds, _]| PortType::from_bits_retain(kinds as u32))
+}
+
+/// Some names of a task, or of the members of a `set` (0: all), from the place `from` on: what
+/// `found` is called with, and the place to go on from (0: the end). Uses the IPC buffer. See
+/// [`Trap::PortNames`].
+pub fn port_names(
+    task: Name,
+    set: Name,
+    from: u64,
+    mut found: impl FnMut(NameEntry),
+) -> Result<u64, Kern> {
+    // The kernel writes the body: nobody may be looking at it.
+    drop(crate::buffer::Body::borrow());
+    let [count, next] = harmless(Trap::PortNames, [task.into(), set.into(), from, 0, 0, 0])?;
+    let mut words = [0; ipc_abi::port::NAMES_MAX];
+    for entry in read_words(&mut words).iter().take(count as usize) {
+        found(NameEntry::from_word(*entry));
+    }
+    Ok(next)
+}
+
+/// The status of a receive right. Uses the IPC buffer. See [`Trap::PortGetStatus`].
+pub fn port_get_status(task: Name, name: Name) -> Result<PortStatus, Kern> {
+    drop(crate::buffer::Body::borrow());
+    harmless(Trap::PortGetStatus, [task.into(), name.into(), 0, 0, 0, 0])?;
+    let mut words = [0; PortStatus::WORDS];
+    read_words(&mut words);
+    Ok(PortStatus::from_words(words))
+}
+
+/// Sets the make-send count of a receive right. See [`Trap::PortSetMakeSend`].
+pub fn port_set_make_send(task: Name, name: Name, count: u64) -> Result<(), Kern> {
+    done(
+        Trap::PortSetMakeSend,
+        [task.into(), name.into(), count, 0, 0, 0],
+    )
+}
+
+/// Gives a right to a task: its name there. See [`Trap::PortInsertRight`].
+pub fn port_insert_right(task: Name, name: Name, disposition: Disposition) -> Result<Name, Kern> {
+    let disposition = u64::from(disposition as u8);
+    named(
+        Trap::PortInsertRight,
+        [task.into(), name.into(), disposition, 0, 0, 0],
+    )
+}
+
+/// Takes a right from a task: its name here. See [`Trap::PortExtractRight`].
+pub fn port_extract_right(task: Name, name: Name, disposition: Disposition) -> Result<Name, Kern> {
+    let disposition = u64::from(disposition as u8);
+    named(
+        Trap::PortExtractRight,
+        [task.into(), name.into(), disposition, 0, 0, 0],
+    )
+}
+
+/// Reads the words at the start of the IPC buffer's body.
+fn read_words(words: &mut [u64]) -> &[u64] {
+    let body = crate::buffer::Body::borrow();
+    for (word, bytes) in words.iter_mut().zip(body.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    }
+    words
+}
+
 /// Makes a task. See [`Trap::TaskCreate`].
 pub fn task_create(host_control: Name, space: Name, map: Name) -> Result<Name, Kern> {
     named(
@@ -398,11 +487,9 @@ pub fn host_statistics() -> Result<[u64; counter::COUNT], Kern> {
     // The kernel writes the body: nobody may be looking at it.
     drop(crate::buffer::Body::borrow());
     let [count, _] = harmless(Trap::HostStatistics, [0; 6])?;
-    let body = crate::buffer::Body::borrow();
     let mut counters = [0; counter::COUNT];
-    let count = (count as usize).min(BODY_SIZE / 8);
-    for (counter, bytes) in counters.iter_mut().zip(body.chunks_exact(8)).take(count) {
-        *counter = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    if let Some(counters) = counters.get_mut(..(count as usize).min(counter::COUNT)) {
+        read_words(counters);
     }
     Ok(counters)
 }

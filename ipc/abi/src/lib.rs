@@ -25,6 +25,7 @@ pub mod kern_return;
 pub mod layout;
 pub mod message;
 pub mod notify;
+pub mod port;
 pub mod reclaim;
 pub mod right;
 pub mod trace;

@@ -93,6 +93,31 @@ traps! {
     /// Sets payload and queue limit (1 to 1024; 0 leaves it) of a receive right. Errors:
     /// KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_VALUE: limit too large.
     PortSetAttributes = 8, port_set_attributes(name, payload, limit);
+    /// Changes the user references of one kind of right (`right`: see port::RightKind) that a name of
+    /// `task` (0: the caller) denotes by `delta`, a signed word. A receive right, send-once right or
+    /// set has one, which -1 takes: the receive right and the set as by port_destroy. Errors:
+    /// KERN_INVALID_VALUE: unknown kind; KERN_INVALID_TASK; KERN_INVALID_NAME; KERN_INVALID_RIGHT: the
+    /// name denotes no such right; KERN_INVALID_VALUE: there are not so many references, or the kind
+    /// has only one; KERN_UREFS_OVERFLOW.
+    PortModRefs = 9, port_mod_refs(task, name, right, delta);
+    /// The user references of one kind of right of a name; 0 if it denotes no such right. Errors:
+    /// KERN_INVALID_VALUE: unknown kind; KERN_INVALID_TASK; KERN_INVALID_NAME.
+    PortGetRefs = 10, port_get_refs(task, name, right) -> references;
+    /// What a name denotes and what is asked for about it: see port::PortType. Errors:
+    /// KERN_INVALID_TASK; KERN_INVALID_NAME.
+    PortType = 11, port_type(task, name) -> kinds;
+    /// Writes names of `task` and their types to the IPC buffer's body, a word each (see
+    /// port::NameEntry), from the place `from` (at first 0) on; with a `set`, only those of its
+    /// members. Gives how many, and the place to go on from (0: that was all). Few or none may come
+    /// before the end. Errors: KERN_INVALID_TASK; KERN_INVALID_NAME: the set; KERN_INVALID_RIGHT: it is
+    /// none.
+    PortNames = 12, port_names(task, set, from) -> count, next;
+    /// Writes the status of a receive right to the IPC buffer's body: see port::PortStatus. Gives how
+    /// many words. Errors: KERN_INVALID_TASK; KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right.
+    PortGetStatus = 13, port_get_status(task, name) -> count;
+    /// Sets the make-send count of a receive right. Errors: KERN_INVALID_TASK; KERN_INVALID_NAME;
+    /// KERN_INVALID_RIGHT: no receive right.
+    PortSetMakeSend = 14, port_set_make_send(task, name, count);
 
     /// Makes a task in the address space `space` (a name of a space without a task), whose faults
     /// and end are told to the port of `map` (a send right of the caller, which becomes the task's
@@ -188,6 +213,16 @@ traps! {
     /// Writes the kernel's counters to the IPC buffer's body as 64-bit words, see `counter`; gives
     /// their number.
     HostStatistics = 83, host_statistics() -> count;
+
+    /// Gives a right of the caller to `task` (0: the caller itself), as a message would (`disposition`:
+    /// see right::Disposition), and gives the name that it has there: a receive or send right to a port
+    /// that the task knows has the name that it knows, also if the port is its own. Errors:
+    /// KERN_INVALID_VALUE: no disposition; KERN_INVALID_TASK; KERN_INVALID_NAME; KERN_INVALID_RIGHT: the
+    /// name denotes no right that can be given so; KERN_UREFS_OVERFLOW; KERN_RESOURCE_SHORTAGE.
+    PortInsertRight = 96, port_insert_right(task, name, disposition) -> name;
+    /// Takes a right out of `task`, as port_insert_right would give it: `name` is the task's,
+    /// the result the caller's. Errors: the same.
+    PortExtractRight = 97, port_extract_right(task, name, disposition) -> name;
 }
 
 /// Indices of the words of `host_statistics`.

@@ -1,7 +1,7 @@
 //! The traps on ports and names.
 
 use crate::{
-    kernel::Kernel,
+    kernel::{Kernel, TaskId},
     machine::Machine,
     port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet, SetId},
     space::{Holds, UREFS_MAX},
@@ -46,30 +46,35 @@ impl Kernel {
     /// As the trap's.
     pub fn port_destroy(&mut self, machine: &mut impl Machine, name: u64) -> Result<(), Kern> {
         let task = self.caller()?.task;
+        let entry = self.tasks.at(task).names.get(name);
+        match entry.ok_or(Kern::InvalidName)?.holds {
+            Holds::Set(_) | Holds::Port { receive: true, .. } => self.destroy_name(task, name),
+            _ => return Err(Kern::InvalidRight),
+        }
+        self.settle(machine);
+        Ok(())
+    }
+
+    /// Destroys the receive right or set that a name denotes.
+    pub(crate) fn destroy_name(&mut self, task: TaskId, name: u64) {
         let names = &mut self.tasks.at_mut(task).names;
-        let entry = names
-            .get_mut(name, &mut self.names_stamp)
-            .ok_or(Kern::InvalidName)?;
+        let Some(entry) = names.get_mut(name, &mut self.names_stamp) else {
+            return;
+        };
         match &mut entry.holds {
             Holds::Set(set) => {
                 let set = *set;
                 names.remove(name as Name, &mut self.names_stamp);
                 self.kill_set(set);
             }
-            Holds::Port {
-                port,
-                receive: receive @ true,
-                ..
-            } => {
+            Holds::Port { port, receive, .. } => {
                 let port = *port;
                 *receive = false;
                 self.kill_port(port);
                 self.free_if_drained(task, name);
             }
-            _ => return Err(Kern::InvalidRight),
+            Holds::Nothing | Holds::Once { .. } => {}
         }
-        self.settle(machine);
-        Ok(())
     }
 
     /// Trap `port_deallocate`.
@@ -83,34 +88,42 @@ impl Kernel {
         count: u64,
     ) -> Result<(), Kern> {
         let task = self.caller()?.task;
-        let entry = self
-            .tasks
-            .at_mut(task)
-            .names
-            .get_mut(name, &mut self.names_stamp);
-        let entry = entry.ok_or(Kern::InvalidName)?;
-        let (Holds::Port { refs, .. } | Holds::Once { refs, .. }) = &mut entry.holds else {
-            return Err(Kern::InvalidRight);
+        let entry = self.tasks.at(task).names.get(name);
+        let refs = match entry.ok_or(Kern::InvalidName)?.holds {
+            Holds::Port { refs, .. } | Holds::Once { refs, .. } if refs > 0 => refs,
+            _ => return Err(Kern::InvalidRight),
         };
-        if *refs == 0 {
-            return Err(Kern::InvalidRight);
-        }
         let count = u32::try_from(count).map_err(|_| Kern::InvalidValue)?;
-        if count == 0 || count > *refs {
+        if count == 0 || count > refs {
             return Err(Kern::InvalidValue);
         }
-        *refs = refs.saturating_sub(count);
-        let (drained, holds) = (*refs == 0, entry.holds);
-        if drained {
-            self.free_if_drained(task, name);
-            match holds {
-                Holds::Port { port, .. } => self.drop_send(port),
-                Holds::Once { port, .. } => self.drop_once(port),
-                Holds::Nothing | Holds::Set(_) => {}
-            }
+        if self.drop_refs(task, name, count) {
             self.settle(machine);
         }
         Ok(())
+    }
+
+    /// Gives back so many references, which are there, to the send, send-once or dead-name right of a
+    /// name. `true`: that was the last.
+    pub(crate) fn drop_refs(&mut self, task: TaskId, name: u64, count: u32) -> bool {
+        let names = &mut self.tasks.at_mut(task).names;
+        let Some(entry) = names.get_mut(name, &mut self.names_stamp) else {
+            return false;
+        };
+        let holds = entry.holds;
+        if let Holds::Port { refs, .. } | Holds::Once { refs, .. } = &mut entry.holds {
+            *refs = refs.saturating_sub(count);
+            if *refs > 0 {
+                return false;
+            }
+        }
+        self.free_if_drained(task, name);
+        match holds {
+            Holds::Port { port, .. } => self.drop_send(port),
+            Holds::Once { port, .. } => self.drop_once(port),
+            Holds::Nothing | Holds::Set(_) => {}
+        }
+        true
     }
 
     /// Trap `port_make_send`.

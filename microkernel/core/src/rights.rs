@@ -338,7 +338,7 @@ impl Kernel {
         slots
     }
 
-    fn deposit_receive(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
+    pub(crate) fn deposit_receive(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
         let names = &mut self.tasks.at_mut(task).names;
         let name = match names.find(port) {
             Some(name) => {

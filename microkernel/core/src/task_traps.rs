@@ -311,7 +311,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn live_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
+    pub(crate) fn live_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
         let found = self.resolve_task(task, name)?;
         if self.tasks.at(found).life == Life::Alive {
             Ok(found)

@@ -61,3 +61,53 @@ pub(super) fn set_attributes(world: &mut World, [name, payload, limit, ..]: Argu
         .port_set_attributes(&mut world.hardware, name, payload, limit)?;
     Ok(NOTHING)
 }
+
+/// `port_mod_refs(task, name, right, delta)`
+pub(super) fn mod_refs(world: &mut World, [task, name, right, delta, ..]: Arguments) -> Answer {
+    world
+        .kernel
+        .port_mod_refs(&mut world.hardware, task, name, right, delta)?;
+    Ok(NOTHING)
+}
+
+/// `port_get_refs(task, name, right) -> references`
+pub(super) fn get_refs(world: &mut World, [task, name, right, ..]: Arguments) -> Answer {
+    Ok([world.kernel.port_get_refs(task, name, right)?, 0])
+}
+
+/// `port_type(task, name) -> kinds`
+pub(super) fn kinds(world: &mut World, [task, name, ..]: Arguments) -> Answer {
+    Ok([world.kernel.port_type(task, name)?, 0])
+}
+
+/// `port_names(task, set, from) -> count, next`
+pub(super) fn names(world: &mut World, [task, set, from, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    Ok(kernel.port_names(hardware, task, set, from)?)
+}
+
+/// `port_get_status(task, name) -> count`
+pub(super) fn get_status(world: &mut World, [task, name, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    Ok([kernel.port_get_status(hardware, task, name)?, 0])
+}
+
+/// `port_set_make_send(task, name, count)`
+pub(super) fn set_make_send(world: &mut World, [task, name, count, ..]: Arguments) -> Answer {
+    world.kernel.port_set_make_send(task, name, count)?;
+    Ok(NOTHING)
+}
+
+/// `port_insert_right(task, name, disposition) -> name`
+pub(super) fn insert_right(world: &mut World, [task, name, disposition, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let name = kernel.port_insert_right(hardware, task, name, disposition)?;
+    Ok([u64::from(name), 0])
+}
+
+/// `port_extract_right(task, name, disposition) -> name`
+pub(super) fn extract_right(world: &mut World, [task, name, disposition, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let name = kernel.port_extract_right(hardware, task, name, disposition)?;
+    Ok([u64::from(name), 0])
+}

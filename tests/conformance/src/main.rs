@@ -16,6 +16,7 @@ mod faults;
 mod inheritance;
 mod maps;
 mod messages;
+mod names;
 mod pager;
 mod pagers;
 mod ports;
@@ -79,6 +80,14 @@ guest_test::suite! {
             joining_a_set_wakes_who_waits_on_the_port,
             destroying_a_port_wakes_who_waits_on_it,
             the_end_of_a_task_is_told_with_its_status,
+        ],
+        names: [
+            a_type_says_what_a_name_denotes,
+            references_change_as_far_as_their_kind_allows,
+            all_names_are_listed,
+            the_status_of_a_port_is_told,
+            rights_are_handed_to_and_taken_from_a_task,
+            handing_over_has_its_codes,
         ],
         messages: [
             six_words_and_the_payload_arrive,
