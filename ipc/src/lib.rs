@@ -25,6 +25,7 @@
 //! | be asked | [`server::serve`] with a [`server::Server`] |
 //! | hold and pass rights | [`right`] |
 //! | run several threads | [`thread`], [`sync`] |
+//! | suspend and look at other threads and tasks | [`control`] |
 //! | handle exceptions of other threads | [`server::Notice::Exception`], [`task::set_exception_port`] |
 //! | measure and wait | [`time`] |
 //! | do what has no better face yet | [`trap`], [`buffer`] |
@@ -32,7 +33,7 @@
 //! The program is static and has no C library: [`mod@memory`] has `memcpy` and its like, [`mod@panic`]
 //! what a panic does. `unsafe` is where registers, the IPC buffer, mapped memory, threads and the
 //! heap are: `trap`, `buffer`, `start`, `args`, `mapping`, `heap`, `sync`, `thread`, `memory`, `panic`,
-//! `time`, and in one function of `task`.
+//! `time`, and in one function each of `control` and `task`.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -42,6 +43,7 @@ pub mod bootstrap;
 pub mod buffer;
 mod call;
 pub mod console;
+pub mod control;
 mod copy;
 pub mod heap;
 pub mod mapping;

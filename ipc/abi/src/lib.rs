@@ -21,6 +21,7 @@ pub mod buffer;
 pub mod device;
 pub mod exception;
 pub mod fault;
+pub mod info;
 pub mod kern_return;
 pub mod layout;
 pub mod message;

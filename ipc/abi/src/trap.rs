@@ -137,13 +137,29 @@ traps! {
     /// KERN_INVALID_ARGUMENT: unknown index, or Exception; KERN_INVALID_NAME: none set;
     /// KERN_RESOURCE_SHORTAGE.
     TaskGetSpecialPort = 19, task_get_special_port(index) -> name;
+    /// Suspends a task: counts, and keeps all of its threads, also those that are made later, from
+    /// running until it is resumed as often. What its threads wait for may come meanwhile. Suspends
+    /// some threads at a time; `more`, 0 at first, is the kernel's note that it is to go on. Errors:
+    /// KERN_INVALID_TASK; KERN_FAILURE: suspended too often.
+    TaskSuspend = 20, task_suspend(task, more);
+    /// Takes back one `task_suspend`. Threads that are suspended themselves stay so. `more` as there.
+    /// Errors: KERN_INVALID_TASK; KERN_FAILURE: it is not suspended.
+    TaskResume = 21, task_resume(task, more);
+    /// Writes names of the control ports (send rights, one user reference more) of threads of a task
+    /// to the IPC buffer's body as 64-bit words, at most 64. Gives their number, and the `cursor`
+    /// (0 at first) that the next ones are asked for with; 0: there are no more. Errors:
+    /// KERN_INVALID_TASK; KERN_RESOURCE_SHORTAGE.
+    TaskThreads = 22, task_threads(task, cursor) -> count, cursor;
+    /// Writes what is known of a task to the IPC buffer's body as 64-bit words, see `info::TaskInfo`.
+    /// Gives their number. Errors: KERN_INVALID_TASK.
+    TaskInfo = 23, task_info(task) -> count;
 
     /// Makes a thread that starts at `ip` with stack pointer `sp`, `argument` in RDI and its IPC
     /// buffer's address in RSI, all other registers clear. Its priority is the lower of `priority`
-    /// (0 to 31, higher runs first) and the task's band. Gives the thread's control port. Errors:
-    /// KERN_INVALID_TASK; KERN_INVALID_ADDRESS: ip or sp outside the user half; KERN_INVALID_VALUE:
-    /// priority; KERN_RESOURCE_SHORTAGE.
-    ThreadCreate = 32, thread_create(task, ip, sp, argument, priority) -> thread;
+    /// (0 to 31, higher runs first) and the task's band. `suspended` (0 or 1) is its suspend count.
+    /// Gives the thread's control port. Errors: KERN_INVALID_TASK; KERN_INVALID_ADDRESS: ip or sp
+    /// outside the user half; KERN_INVALID_VALUE: priority, suspended; KERN_RESOURCE_SHORTAGE.
+    ThreadCreate = 32, thread_create(task, ip, sp, argument, priority, suspended) -> thread;
     /// Ends a thread (0: the caller). The task goes on without it, even if it was the last. Errors:
     /// KERN_INVALID_ARGUMENT: no thread port.
     ThreadTerminate = 33, thread_terminate(thread);
@@ -160,6 +176,20 @@ traps! {
     /// Sets the band of a task: the highest priority (0 to 31) of its threads. Errors:
     /// KERN_INVALID_HOST: not the host control port; KERN_INVALID_TASK; KERN_INVALID_VALUE.
     TaskSetBand = 38, task_set_band(host_control, task, band);
+    /// Suspends a thread (0: the caller): counts, and keeps it from running until it is resumed as
+    /// often. What it waits for may come meanwhile, a message too: it finds it when it goes on. Errors:
+    /// KERN_INVALID_ARGUMENT: no thread port; KERN_FAILURE: suspended too often.
+    ThreadSuspend = 39, thread_suspend(thread);
+    /// Takes back one `thread_suspend`. Errors: KERN_INVALID_ARGUMENT; KERN_FAILURE: it is not
+    /// suspended.
+    ThreadResume = 40, thread_resume(thread);
+    /// As `thread_abort`, if the thread can repeat what is broken off: not if it waits for the answer
+    /// to a call that it has made. Errors: KERN_INVALID_ARGUMENT; KERN_FAILURE: it waits for an
+    /// answer, and goes on doing so.
+    ThreadAbortSafely = 41, thread_abort_safely(thread);
+    /// Writes what is known of a thread (0: the caller) to the IPC buffer's body as 64-bit words, see
+    /// `info::ThreadInfo`. Gives their number. Errors: KERN_INVALID_ARGUMENT.
+    ThreadInfo = 44, thread_info(thread) -> count;
 
     /// Has a thread (0: the caller) run only on the processor of this number, or on any again
     /// ([`ANY_PROCESSOR`]). A caller that is sent away goes on there. Errors:

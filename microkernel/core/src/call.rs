@@ -320,7 +320,10 @@ impl Kernel {
         receive: Kern,
     ) {
         let state = self.threads.at(thread).state.get();
-        if matches!(state, State::Running | State::Ready | State::Aside) {
+        if matches!(
+            state,
+            State::Running | State::Ready | State::Stopped | State::Aside
+        ) {
             return;
         }
         self.detach(thread);
@@ -341,8 +344,7 @@ impl Kernel {
         self.timers.disarm(&mut self.threads, thread);
         match self.threads.at(thread).state.get() {
             State::Running => self.vacate(thread),
-            State::Ready if self.handoff == Some(thread) => self.handoff = None,
-            State::Ready => self.unqueue(thread),
+            State::Ready => self.unready(thread),
             State::Sending(port) => {
                 let senders = &mut self.ports.at_mut(port).senders;
                 senders.remove(&mut self.threads, thread);
@@ -360,7 +362,7 @@ impl Kernel {
                 self.tell_cancelled(thread, through, token);
             }
             State::Receiving { source, .. } => self.unlink_receiver(thread, source),
-            State::Noticed | State::Aside => {}
+            State::Stopped | State::Noticed | State::Aside => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 //! nothing: then the general path decides, with every error in its order. So a fast path needs no
 //! error codes; the tests of `model` compare the two after every step of random schedules.
 //!
+//! A thread that must not run, since it is suspended, has rank 0, which is above no queue.
 //! What a fast path leaves out is what cannot be needed: no queue is entered, the run queue holds
 //! nobody as important as the receiver, so no slice begins, and no deadline comes before one that is
 //! looked for already, so the alarm stays as it is.

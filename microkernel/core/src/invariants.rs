@@ -7,6 +7,8 @@
 //! - *Queues*: a thread is in exactly the queue that its state says; a message is queued at one port,
 //!   or is an armed request, or is an idle notice of a thread, a task, an interrupt or the kernel, and nothing else
 //!   is in the slab. A queue counts its tasks' messages.
+//! - *Suspension*: a thread that is suspended neither runs nor is ready, and none stands still but for
+//!   that; a task counts those of its threads that its last change has not reached yet.
 //! - *Sets*: a live member is on the list of those to receive from exactly if it has something.
 //! - *Nobody sleeps beside what it waits for*: no thread waits at a port (or set) that has something to
 //!   receive, or for room where there is some, unless a step is due for that port.
@@ -14,7 +16,7 @@
 //! - *The dead*: a dead port stays only for rights that point to it or because a step is due.
 
 use crate::{
-    kernel::Kernel,
+    kernel::{Kernel, ThreadId},
     list::List,
     message::{Carried, Role},
     port::{Place, Port, PortId, READY},
@@ -183,6 +185,17 @@ impl Kernel {
                 tally.send(port);
             }
             tally.message(task.notice.index());
+            let threads = task.threads.iter(&self.threads).count();
+            ensure!(
+                threads as u32 == task.thread_count,
+                "task {id:?} miscounts its threads"
+            );
+            let heard = |thread: &ThreadId| self.threads.at(*thread).heard == task.change;
+            let unreached = task.threads.iter(&self.threads).filter(|id| !heard(id));
+            ensure!(
+                unreached.count() as u32 == task.unreached,
+                "task {id:?} miscounts whom its suspension has not reached"
+            );
             for thread in task.threads.iter(&self.threads) {
                 ensure!(
                     self.threads.at(thread).task == id,
@@ -302,7 +315,7 @@ impl Kernel {
                     ensure!(runs, "thread {id:?} believes that it runs");
                     0
                 }
-                State::Awaiting { .. } | State::Noticed | State::Aside => 0,
+                State::Stopped | State::Awaiting { .. } | State::Noticed | State::Aside => 0,
                 _ => 1,
             };
             ensure!(
@@ -310,6 +323,7 @@ impl Kernel {
                 "thread {id:?} is {:?} and in {queued} queues",
                 thread.state.get()
             );
+            self.check_suspension(id, thread)?;
             let ending = self.tasks.at(thread.task).life != Life::Alive;
             ensure!(
                 thread.state.get() != State::Aside || ending,
@@ -359,6 +373,29 @@ impl Kernel {
                 "a thread waits for {number} and another processor idles"
             );
         }
+        Ok(())
+    }
+
+    fn check_suspension(&self, id: ThreadId, thread: &Thread) -> Result<(), String> {
+        let state = thread.state.get();
+        let runs = matches!(state, State::Running | State::Ready);
+        ensure!(
+            !(runs && thread.is_suspended()),
+            "thread {id:?} is suspended and {state:?}"
+        );
+        ensure!(
+            state != State::Stopped || thread.is_suspended(),
+            "thread {id:?} stands still for no reason"
+        );
+        ensure!(
+            thread.rank == thread.true_rank(),
+            "thread {id:?} is wrong about its rank"
+        );
+        let task = self.tasks.at(thread.task);
+        ensure!(
+            thread.heard != task.change || thread.held == (task.suspended > 0),
+            "thread {id:?} has not heard of its task's suspension"
+        );
         Ok(())
     }
 

@@ -116,6 +116,8 @@ pub struct ThreadStart {
     pub argument: u64,
     /// Priority, 0 to 31.
     pub priority: u64,
+    /// Its suspend count, 0 or 1.
+    pub suspended: u64,
 }
 
 /// The first task.

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use crate::{
     kernel::{Kernel, Running, ThreadId},
-    run_queue::{NO_RANK, RunQueue, rank},
+    run_queue::RunQueue,
     thread::State,
 };
 use ipc_abi::Kern;
@@ -348,10 +348,7 @@ impl Kernel {
         }
         let record = self.threads.at_mut(thread);
         record.pin = pin;
-        record.rank = match pin {
-            None => rank(record.priority),
-            Some(_) => NO_RANK,
-        };
+        record.rank = record.true_rank();
         if ready {
             self.make_ready(thread, Turn::Last);
         } else if thread == me.thread {

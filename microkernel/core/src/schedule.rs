@@ -119,12 +119,26 @@ impl Kernel {
         }
     }
 
-    /// Makes a thread that is in no queue ready.
+    /// Makes a thread that is in no queue ready, unless it is suspended.
     #[inline(always)]
     pub(crate) fn wake(&mut self, thread: ThreadId) {
-        self.threads.at_mut(thread).state.set(State::Ready);
+        let record = self.threads.at_mut(thread);
+        if record.is_suspended() {
+            record.state.set(State::Stopped);
+            return;
+        }
+        record.state.set(State::Ready);
         if let Some(earlier) = self.handoff.replace(thread) {
             self.make_ready(earlier, Turn::Last);
+        }
+    }
+
+    /// Takes a ready thread away from where it waits for the processor.
+    pub(crate) fn unready(&mut self, thread: ThreadId) {
+        if self.handoff == Some(thread) {
+            self.handoff = None;
+        } else {
+            self.unqueue(thread);
         }
     }
 
@@ -236,6 +250,7 @@ impl Kernel {
             State::Sending(_)
             | State::Awaiting { .. }
             | State::Receiving { .. }
+            | State::Stopped
             | State::Noticed
             | State::Aside => self.threads.at_mut(thread).set_priority(priority),
         }

@@ -43,6 +43,14 @@ pub struct Task {
     /// Highest priority of its threads.
     pub(crate) band: u8,
     pub(crate) threads: List<Thread, PEER>,
+    /// How many they are.
+    pub(crate) thread_count: u32,
+    /// How often it was suspended and not resumed.
+    pub(crate) suspended: u32,
+    /// Number of the last change from suspended to not suspended or back.
+    pub(crate) change: u32,
+    /// How many threads have not heard of it yet.
+    pub(crate) unreached: u32,
     pub(crate) slots: Slots,
     /// The notice that it has ended.
     pub(crate) notice: MessageId,
@@ -62,6 +70,10 @@ impl Task {
             special: [None; SpecialPort::COUNT],
             band: 0,
             threads: List::NEW,
+            thread_count: 0,
+            suspended: 0,
+            change: 0,
+            unreached: 0,
             slots: Slots::NEW,
             notice,
             work_links: Links::NONE,
@@ -81,6 +93,12 @@ impl Task {
     ) -> Option<PortId> {
         let place = self.special.get_mut(which as usize)?;
         core::mem::replace(place, port)
+    }
+
+    /// Counts a suspension that its threads have to hear of.
+    pub(crate) const fn changed(&mut self) {
+        self.change = self.change.wrapping_add(1);
+        self.unreached = self.thread_count;
     }
 
     /// All special ports that are set.

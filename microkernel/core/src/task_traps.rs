@@ -9,7 +9,7 @@ use crate::{
     processors::Turn,
     run_queue::PRIORITIES,
     task::Life,
-    thread::{NewThread, PEER, Thread},
+    thread::{NewThread, PEER, State, Thread},
 };
 use ipc_abi::{
     Kern,
@@ -206,6 +206,11 @@ impl Kernel {
             return Err(Kern::InvalidAddress);
         }
         let wanted = priority(start.priority)?;
+        let suspended = u32::from(match start.suspended {
+            0 => false,
+            1 => true,
+            _ => return Err(Kern::InvalidValue),
+        });
         self.threads.reserve(1)?;
         self.timers.reserve(self.threads.len().saturating_add(1))?;
         self.ports.reserve(1)?;
@@ -241,9 +246,19 @@ impl Kernel {
         }))?;
         *self.ports.at_mut(port) = Port::new(Object::Thread(thread));
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
-        let threads = &mut self.tasks.at_mut(task).threads;
-        threads.push_back(&mut self.threads, thread);
-        self.make_ready(thread, Turn::Last);
+        let record = self.tasks.at_mut(task);
+        record.threads.push_back(&mut self.threads, thread);
+        record.thread_count = record.thread_count.saturating_add(1);
+        let made = self.threads.at_mut(thread);
+        made.suspended = suspended;
+        made.held = record.suspended > 0;
+        made.heard = record.change;
+        made.rank = made.true_rank();
+        if made.is_suspended() {
+            made.state.set(State::Stopped);
+        } else {
+            self.make_ready(thread, Turn::Last);
+        }
         Ok(thread)
     }
 

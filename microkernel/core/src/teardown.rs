@@ -305,9 +305,14 @@ impl Kernel {
         let (context, space, slot) = (record.context, record.space, record.slot);
         let (task, port, notice) = (record.task, record.port, record.notice);
         let (exception_port, notice_out) = (record.exception_port, record.notice_out);
+        let heard = record.heard;
         machine.thread_free(context, space, u64::from(slot));
         let task = self.tasks.at_mut(task);
         task.threads.remove(&mut self.threads, thread);
+        task.thread_count = task.thread_count.saturating_sub(1);
+        if heard != task.change {
+            task.unreached = task.unreached.saturating_sub(1);
+        }
         self.timers.forget(&mut self.threads, thread);
         task.slots.give(slot);
         let control = task.port;

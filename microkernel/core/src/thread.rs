@@ -59,6 +59,8 @@ pub(crate) enum State {
     Running,
     /// It waits for the processor, in the run queue or as the kernel's `handoff`.
     Ready,
+    /// It would be ready if it were not suspended.
+    Stopped,
     /// It waits for room at a port; `msg` holds what it sends and what comes after.
     Sending(PortId),
     /// It is queued at a port, to be received.
@@ -99,6 +101,11 @@ pub struct Thread {
     pub(crate) pin: Option<u8>,
     /// The processor that it waits for while it is ready, or waited for last.
     pub(crate) home: u8,
+    /// How often it was suspended and not resumed.
+    pub(crate) suspended: u32,
+    /// Whether its task is suspended, as of the change of this number.
+    pub(crate) held: bool,
+    pub(crate) heard: u32,
     /// Its control port.
     pub(crate) port: PortId,
     /// Its exception port, a send right.
@@ -180,6 +187,21 @@ pub(crate) struct NewThread {
 }
 
 impl Thread {
+    /// Whether it must not run.
+    #[inline]
+    pub(crate) const fn is_suspended(&self) -> bool {
+        self.held || self.suspended > 0
+    }
+
+    /// The rank that follows from everything else.
+    pub(crate) const fn true_rank(&self) -> u8 {
+        if self.is_suspended() || self.pin.is_some() {
+            NO_RANK
+        } else {
+            rank(self.priority)
+        }
+    }
+
     /// This thread, whose handle is `id`, as an actor.
     #[inline]
     pub(crate) const fn actor(&self, id: ThreadId) -> Running {
@@ -194,10 +216,7 @@ impl Thread {
     /// Changes its priority in force. It is in no queue.
     pub(crate) fn set_priority(&mut self, priority: u8) {
         self.priority = priority;
-        self.rank = match self.pin {
-            None => rank(priority),
-            Some(_) => NO_RANK,
-        };
+        self.rank = self.true_rank();
     }
 
     /// Makes it the one that runs.
@@ -220,6 +239,9 @@ impl Thread {
             rank: rank(new.priority),
             pin: None,
             home: 0,
+            suspended: 0,
+            held: false,
+            heard: 0,
             port: new.port,
             exception_port: None,
             call: Cell::new(0),

@@ -172,6 +172,7 @@ impl Program {
             sp: STACK_END,
             argument: length as u64,
             priority: PRIORITY,
+            suspended: 0,
         };
         let thread = world
             .kernel

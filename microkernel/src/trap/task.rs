@@ -1,6 +1,10 @@
 //! Traps on tasks. Each hands its words to kernel-core, which checks them.
 
-use super::{Answer, Arguments, NOTHING};
+use ipc_abi::Kern;
+use kernel_core::Progress;
+
+use super::{Answer, Arguments, NOTHING, Stop};
+use crate::arch::context::Saved;
 use crate::world::World;
 
 /// `task_create(host_control, space, map) -> task`
@@ -35,4 +39,41 @@ pub(super) fn get_special_port(world: &mut World, [index, ..]: Arguments) -> Ans
 pub(super) fn set_band(world: &mut World, [host_control, task, band, ..]: Arguments) -> Answer {
     world.kernel.task_set_band(host_control, task, band)?;
     Ok(NOTHING)
+}
+
+/// `task_suspend(task, more)`
+pub(super) fn suspend(world: &mut World, [task, more, ..]: Arguments) -> Answer {
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let progress = world.kernel.task_suspend(task, more != 0)?;
+    go_on(Saved::of(running.context), progress)
+}
+
+/// `task_resume(task, more)`
+pub(super) fn resume(world: &mut World, [task, more, ..]: Arguments) -> Answer {
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let progress = world.kernel.task_resume(task, more != 0)?;
+    go_on(Saved::of(running.context), progress)
+}
+
+/// Repeats the trap with a note that it has begun, if there is more to do.
+fn go_on(caller: Saved, progress: Progress) -> Answer {
+    match progress {
+        Progress::Done => Ok(NOTHING),
+        Progress::More => {
+            caller.with(|registers| registers.rsi = 1);
+            Err(Stop::Again)
+        }
+    }
+}
+
+/// `task_threads(task, cursor) -> count, cursor`
+pub(super) fn threads(world: &mut World, [task, cursor, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    Ok(kernel.task_threads(hardware, task, cursor)?)
+}
+
+/// `task_info(task) -> count`
+pub(super) fn info(world: &mut World, [task, ..]: Arguments) -> Answer {
+    let count = world.kernel.task_info(&mut world.hardware, task)?;
+    Ok([count, 0])
 }

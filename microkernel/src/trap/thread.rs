@@ -8,16 +8,17 @@ use crate::arch::context::Saved;
 use crate::arch::layout::USER_HALF_END;
 use crate::world::World;
 
-/// `thread_create(task, ip, sp, argument, priority) -> thread`
+/// `thread_create(task, ip, sp, argument, priority, suspended) -> thread`
 pub(super) fn create(
     world: &mut World,
-    [task, ip, sp, argument, priority, _]: Arguments,
+    [task, ip, sp, argument, priority, suspended]: Arguments,
 ) -> Answer {
     let start = ThreadStart {
         ip,
         sp,
         argument,
         priority,
+        suspended,
     };
     let thread = world
         .kernel
@@ -35,6 +36,32 @@ pub(super) fn terminate(world: &mut World, [thread, ..]: Arguments) -> Answer {
 pub(super) fn abort(world: &mut World, [thread, ..]: Arguments) -> Answer {
     world.kernel.thread_abort(&mut world.hardware, thread)?;
     Ok(NOTHING)
+}
+
+/// `thread_suspend(thread)`
+pub(super) fn suspend(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    world.kernel.thread_suspend(thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_resume(thread)`
+pub(super) fn resume(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    world.kernel.thread_resume(thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_abort_safely(thread)`
+pub(super) fn abort_safely(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    world
+        .kernel
+        .thread_abort_safely(&mut world.hardware, thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_info(thread) -> count`
+pub(super) fn info(world: &mut World, [thread, ..]: Arguments) -> Answer {
+    let count = world.kernel.thread_info(&mut world.hardware, thread)?;
+    Ok([count, 0])
 }
 
 /// `thread_set_tls(base)`

@@ -23,6 +23,7 @@ mod ports;
 mod regions;
 mod sharing;
 mod support;
+mod suspend;
 mod threads;
 mod tokens;
 mod traps;
@@ -131,6 +132,17 @@ guest_test::suite! {
             callers_of_a_task_that_ends_hear_of_it,
             the_call_of_a_task_that_ends_is_cancelled,
             a_call_between_tasks_gets_its_answer,
+        ],
+        suspend: [
+            a_suspended_thread_stands_still_until_it_is_resumed_as_often,
+            a_thread_that_suspends_itself_is_resumed_by_another,
+            a_message_waits_with_the_suspended_thread_that_it_came_to,
+            the_deadline_of_a_suspended_thread_passes,
+            a_suspended_thread_can_be_ended,
+            a_safe_abort_leaves_who_waits_for_an_answer,
+            a_suspended_task_answers_nothing_until_it_is_resumed,
+            the_threads_of_a_task_can_be_named,
+            only_control_ports_name_threads_and_tasks,
         ],
         threads: [
             a_thread_gives_its_result,

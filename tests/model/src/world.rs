@@ -114,6 +114,7 @@ impl World {
             sp: 0x7000_0000,
             argument: 0,
             priority: 10,
+            suspended: 0,
         };
         let thread = kernel.boot_thread(&mut toy, boot.task, start).unwrap();
         let running = kernel.running().unwrap();
@@ -243,6 +244,7 @@ impl World {
             sp: 0x7000_0000,
             argument: 0,
             priority,
+            suspended: 0,
         };
         let name = self
             .trap(self.root, |kernel, toy| {

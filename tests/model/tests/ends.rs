@@ -278,6 +278,7 @@ fn what_cannot_be_made_leaves_nothing_behind() {
         sp: 0x2000,
         argument: 0,
         priority: 3,
+        suspended: 0,
     };
     let make = |w: &mut World, task, start| {
         w.trap(root, |kernel, toy| kernel.thread_create(toy, task, start))

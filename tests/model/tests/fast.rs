@@ -246,6 +246,7 @@ enum Act {
     Yield,
     Pass(u64),
     Abort(u64),
+    Suspend(u64, bool),
     Drop(u64),
 }
 
@@ -282,6 +283,7 @@ fn choose(random: &mut Random, party: &Party, tokens: &[u64], now: u64, victim: 
         21 => Act::Yield,
         22 if random.once_in(3) => Act::Abort(victim.name),
         22 if random.once_in(60) => Act::Drop(target),
+        23 if random.once_in(4) => Act::Suspend(victim.name, random.once_in(3)),
         _ => Act::Pass(now),
     }
 }
@@ -300,6 +302,15 @@ fn carry_out(runner: &mut Runner, party: &Party, act: &Act) {
                 let _ = runner
                     .w
                     .trap(root, |kernel, toy| kernel.thread_abort(toy, *name));
+            }
+        }
+        Act::Suspend(name, suspend) => {
+            let root = runner.w.root;
+            if runner.w.try_run(root) {
+                let _ = runner.w.trap(root, |kernel, _| match *suspend {
+                    true => kernel.thread_suspend(*name),
+                    false => kernel.thread_resume(*name),
+                });
             }
         }
         Act::Drop(name) => {

@@ -307,8 +307,9 @@ impl Storm {
         let Some(victim) = self.random.pick(&self.actors) else {
             return;
         };
-        match self.random.below(20) {
+        match self.random.below(24) {
             0 => self.run_out(!self.short),
+            20..=23 if victim.task != root.task && self.w.try_run(root) => self.suspend(victim),
             1..=7 => {
                 self.now += self.random.below(20);
                 self.w.expire(self.now);
@@ -361,6 +362,22 @@ impl Storm {
             }
             _ => {}
         }
+    }
+
+    /// A thread or its task is suspended or resumed; more often resumed, and then in a go or two.
+    fn suspend(&mut self, victim: Actor) {
+        let more = self.random.once_in(8);
+        let choice = self.random.below(5);
+        let root = self.w.root;
+        let _ = self.w.trap(root, |kernel, _| {
+            match choice {
+                0 => kernel.thread_suspend(victim.name)?,
+                1 => drop(kernel.task_suspend(victim.child, more)?),
+                2 | 3 => kernel.thread_resume(victim.name)?,
+                _ => drop(kernel.task_resume(victim.child, more)?),
+            }
+            Ok(())
+        });
     }
 
     fn run_out(&mut self, short: bool) {

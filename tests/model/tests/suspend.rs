@@ -1,0 +1,270 @@
+//! Suspending and resuming threads and tasks, and what they can be asked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here is a failing test"
+)]
+
+use ipc_abi::{
+    Kern,
+    info::{RunState, TaskInfo, ThreadInfo},
+    message::{FOREVER, POLL},
+};
+use kernel_core::{Progress, ThreadStart};
+use model::{Actor, Child, Letter, World};
+
+fn suspend(w: &mut World, actor: Actor) {
+    w.trap(w.root, |kernel, _| kernel.thread_suspend(actor.name))
+        .unwrap();
+}
+
+fn resume(w: &mut World, actor: Actor) -> Result<(), Kern> {
+    w.trap(w.root, |kernel, _| kernel.thread_resume(actor.name))
+}
+
+/// Carries a change of a task's suspension through, and says in how many goes.
+fn change_task(w: &mut World, task: u64, suspend: bool) -> Result<u32, Kern> {
+    for go in 0..1000 {
+        let root = w.root;
+        let progress = w.trap(root, |kernel, _| match suspend {
+            true => kernel.task_suspend(task, go > 0),
+            false => kernel.task_resume(task, go > 0),
+        })?;
+        if progress == Progress::Done {
+            return Ok(go + 1);
+        }
+    }
+    panic!("it does not end");
+}
+
+fn words<const N: usize>(w: &mut World) -> [u64; N] {
+    let body = &w.toy.at(w.root.context).body;
+    core::array::from_fn(|index| {
+        u64::from_le_bytes(body[8 * index..8 * index + 8].try_into().unwrap())
+    })
+}
+
+fn info(w: &mut World, actor: Actor) -> ThreadInfo {
+    let count = w.trap(w.root, |kernel, toy| kernel.thread_info(toy, actor.name));
+    assert_eq!(count, Ok(ThreadInfo::WORDS as u64));
+    ThreadInfo::from_words(words(w)).unwrap()
+}
+
+fn task_info(w: &mut World, task: u64) -> TaskInfo {
+    let count = w.trap(w.root, |kernel, toy| kernel.task_info(toy, task));
+    assert_eq!(count, Ok(TaskInfo::WORDS as u64));
+    TaskInfo::from_words(words(w))
+}
+
+#[test]
+fn a_suspended_thread_runs_when_it_was_resumed_as_often() {
+    let mut w = World::new();
+    let actor = w.actor();
+    suspend(&mut w, actor);
+    suspend(&mut w, actor);
+    assert!(!w.try_run(actor));
+    let told = info(&mut w, actor);
+    assert_eq!((told.state, told.suspended), (RunState::Stopped, 2));
+    resume(&mut w, actor).unwrap();
+    assert!(!w.try_run(actor));
+    resume(&mut w, actor).unwrap();
+    assert!(w.try_run(actor));
+    assert_eq!(resume(&mut w, actor), Err(Kern::Failure));
+    assert_eq!(info(&mut w, actor).state, RunState::Running);
+}
+
+#[test]
+fn a_thread_suspends_itself_at_once() {
+    let mut w = World::new();
+    let actor = w.actor();
+    w.run(actor);
+    w.kernel.thread_suspend(0).unwrap();
+    w.settle();
+    assert!(!w.try_run(actor));
+    resume(&mut w, actor).unwrap();
+    w.run(actor);
+}
+
+#[test]
+fn a_message_comes_to_a_suspended_thread_and_waits_with_it() {
+    let mut w = World::new();
+    let (server, client) = (w.actor(), w.actor());
+    let (door, key) = w.door(server, client);
+    assert_eq!(w.receive(server, door, FOREVER), None);
+    suspend(&mut w, server);
+    assert_eq!(info(&mut w, server).state, RunState::Waiting);
+    assert_eq!(w.call(client, key, &Letter::new(7, 1)), None);
+    assert!(!w.try_run(server));
+    assert_eq!(info(&mut w, server).state, RunState::Stopped);
+    resume(&mut w, server).unwrap();
+    w.run(server);
+    let got = w.result(server).unwrap();
+    assert_eq!((got.code, got.info.id()), (Ok(()), 7));
+    // The answer comes to a caller that was suspended meanwhile.
+    suspend(&mut w, client);
+    let answered = w.reply(server, got.token, &Letter::new(8, 2)).unwrap();
+    assert_eq!(answered.code, Ok(()));
+    assert!(!w.try_run(client));
+    resume(&mut w, client).unwrap();
+    w.run(client);
+    assert_eq!(w.result(client).unwrap().info.id(), 8);
+}
+
+#[test]
+fn a_suspended_thread_ends_and_times_out_as_any_other() {
+    let mut w = World::new();
+    let (sleeper, victim) = (w.actor(), w.actor());
+    let door = w.port(sleeper, 0);
+    assert_eq!(w.receive(sleeper, door, 50), None);
+    suspend(&mut w, sleeper);
+    w.expire(60);
+    assert!(!w.try_run(sleeper));
+    resume(&mut w, sleeper).unwrap();
+    w.run(sleeper);
+    assert_eq!(w.result(sleeper).unwrap().code, Err(Kern::ReceiveTimedOut));
+    suspend(&mut w, victim);
+    let ended = w.trap(w.root, |kernel, toy| {
+        kernel.thread_terminate(toy, victim.name)
+    });
+    assert_eq!(ended, Ok(()));
+    assert_eq!(resume(&mut w, victim), Err(Kern::InvalidArgument));
+}
+
+#[test]
+fn a_suspended_task_runs_none_of_its_threads_whenever_they_are_made() {
+    let mut w = World::new();
+    let child = w.child();
+    let mut actors: Vec<Actor> = (0..200).map(|_| w.thread(child, 5)).collect();
+    suspend(&mut w, actors[7]);
+    assert!(change_task(&mut w, child.name, true).unwrap() > 1);
+    assert_eq!(change_task(&mut w, child.name, true), Ok(1));
+    actors.push(w.thread(child, 5));
+    assert!(actors.iter().all(|actor| !w.try_run(*actor)));
+    let told = task_info(&mut w, child.name);
+    assert_eq!((told.suspended, told.threads), (2, 201));
+    assert_eq!(change_task(&mut w, child.name, false), Ok(1));
+    assert!(actors.iter().all(|actor| !w.try_run(*actor)));
+    assert!(change_task(&mut w, child.name, false).unwrap() > 1);
+    for (place, actor) in actors.iter().enumerate() {
+        assert_eq!(w.try_run(*actor), place != 7);
+    }
+    assert_eq!(change_task(&mut w, child.name, false), Err(Kern::Failure));
+}
+
+#[test]
+fn a_task_that_suspends_itself_stops_its_caller_last() {
+    let mut w = World::new();
+    let child = w.child();
+    let actors: Vec<Actor> = (0..100).map(|_| w.thread(child, 5)).collect();
+    let me = actors[0];
+    let own = w.trap(me, |kernel, _| kernel.task_get_special_port(1));
+    let own = u64::from(own.unwrap());
+    w.run(me);
+    assert_eq!(w.kernel.task_suspend(own, false), Ok(Progress::More));
+    w.run(me);
+    // Others end while it is going on.
+    for actor in &actors[80..] {
+        w.trap(w.root, |kernel, toy| {
+            kernel.thread_terminate(toy, actor.name)
+        })
+        .unwrap();
+    }
+    w.run(me);
+    assert_eq!(w.kernel.task_suspend(own, true), Ok(Progress::Done));
+    w.settle();
+    assert!(actors.iter().all(|actor| !w.try_run(*actor)));
+    assert_eq!(change_task(&mut w, child.name, false), Ok(2));
+    w.run(me);
+}
+
+#[test]
+fn a_thread_is_made_suspended_if_that_is_asked_for() {
+    let mut w = World::new();
+    let Child { name: task, .. } = w.child();
+    let start = ThreadStart {
+        ip: 0x1000,
+        sp: 0x2000,
+        argument: 0,
+        priority: 3,
+        suspended: 1,
+    };
+    let make =
+        |w: &mut World, start| w.trap(w.root, |kernel, toy| kernel.thread_create(toy, task, start));
+    let name = u64::from(make(&mut w, start).unwrap());
+    let root = w.root;
+    let thread = w.kernel.resolve_thread(root.task, name).unwrap();
+    w.kernel.yield_to(thread);
+    assert!(w.is_running(root));
+    w.trap(root, |kernel, _| kernel.thread_resume(name))
+        .unwrap();
+    w.kernel.yield_to(thread);
+    assert!(!w.is_running(root));
+    let twice = ThreadStart {
+        suspended: 2,
+        ..start
+    };
+    assert_eq!(make(&mut w, twice), Err(Kern::InvalidValue));
+}
+
+#[test]
+fn a_safe_abort_leaves_a_call_that_was_made() {
+    let mut w = World::new();
+    let (server, client) = (w.actor(), w.actor());
+    let (door, key) = w.door(server, client);
+    let abort = |w: &mut World, actor: Actor| {
+        w.trap(w.root, |kernel, toy| {
+            kernel.thread_abort_safely(toy, actor.name)
+        })
+    };
+    assert_eq!(w.call(client, key, &Letter::new(7, 1)), None);
+    assert_eq!(abort(&mut w, client), Err(Kern::Failure));
+    let got = w.receive(server, door, POLL).unwrap();
+    assert_eq!(abort(&mut w, client), Err(Kern::Failure));
+    w.reply(server, got.token, &Letter::new(8, 2));
+    assert_eq!(w.result(client).unwrap().code, Ok(()));
+    assert_eq!(w.receive(server, door, FOREVER), None);
+    assert_eq!(abort(&mut w, server), Ok(()));
+    assert_eq!(
+        w.result(server).unwrap().code,
+        Err(Kern::ReceiveInterrupted)
+    );
+    w.fault(client, 0x5000);
+    assert_eq!(info(&mut w, client).state, RunState::Uninterruptible);
+    assert_eq!(abort(&mut w, client), Ok(()));
+    w.run(client);
+}
+
+#[test]
+fn the_threads_of_a_task_are_named_in_goes() {
+    let mut w = World::new();
+    let (child, other) = (w.child(), w.child());
+    let mut mine = Vec::new();
+    for _ in 0..150 {
+        mine.push(w.thread(child, 5).name);
+        w.thread(other, 5);
+    }
+    let (mut found, mut cursor) = (Vec::new(), 0);
+    loop {
+        let root = w.root;
+        let [count, next] = w
+            .trap(root, |kernel, toy| {
+                kernel.task_threads(toy, child.name, cursor)
+            })
+            .unwrap();
+        assert!(count <= 64);
+        let names: [u64; 64] = words(&mut w);
+        found.extend_from_slice(&names[..count as usize]);
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    found.sort_unstable();
+    mine.sort_unstable();
+    assert_eq!(found, mine);
+    let none = w.trap(w.root, |kernel, toy| {
+        kernel.task_threads(toy, child.name, u64::MAX)
+    });
+    assert_eq!(none, Ok([0, 0]));
+}
