@@ -70,6 +70,8 @@ pub struct Cost {
     pub machine: u64,
     /// Effects.
     pub effects: usize,
+    /// Records handed out to be changed. Known only without checks ([`Care::Never`]).
+    pub records: usize,
 }
 
 /// Events between two checks of the whole state.
@@ -209,7 +211,10 @@ impl World {
             self.carry_out(effect);
         }
         match self.care {
-            Care::Never => {}
+            Care::Never => {
+                let records = self.core.count_touched();
+                self.worst.records = self.worst.records.max(records);
+            }
             Care::Touched if self.events.is_multiple_of(WHOLE_EVERY) => self.check(),
             Care::Touched => self.check_touched(),
             Care::Whole => self.check(),

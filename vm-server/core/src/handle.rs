@@ -62,6 +62,7 @@ impl Core {
                 self.zero_ahead(turn);
             }
         }
+        self.wake_some();
         self.run_ready_faults(turn);
         self.set_clock(turn);
     }
@@ -71,9 +72,11 @@ impl Core {
     pub fn wants_step(&self) -> bool {
         !self.ready_faults.is_empty()
             || !self.ready_ops.is_empty()
+            || !self.woken.is_empty()
             || self.dying_maps != NIL
             || self.dying_objects != NIL
             || self.wants_refill()
+            || self.has_dropped()
             || self.collapsing.first != NIL
             || self.is_short() && self.can_purge()
             || self.waits_in_vain()
@@ -94,6 +97,7 @@ impl Core {
         if self.dying_objects != NIL {
             self.object_death_step(turn);
         }
+        self.dropped_step();
         self.collapse_step();
         if self.is_short() && self.can_purge() {
             self.purge_step(turn.machine);

@@ -147,6 +147,11 @@ impl Core {
         for (id, _) in self.pagers.iter() {
             notes = notes.saturating_add(self.check_pager(id)?);
         }
+        let mut dropped = self.dropped.first;
+        while let Some(note) = self.notes.at(dropped) {
+            notes = notes.saturating_add(1);
+            dropped = note.next;
+        }
         must(
             notes == self.notes.len(),
             NIL,
@@ -169,6 +174,7 @@ impl Core {
         };
         count(self.ready_faults);
         count(self.ready_ops);
+        count(self.woken);
         count(self.short);
         self.requests
             .iter()

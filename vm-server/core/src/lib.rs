@@ -164,6 +164,8 @@ pub struct Core {
     pub(crate) deadlines: Tree,
     pub(crate) loans: Slab<object::loan::Loan>,
     pub(crate) notes: Slab<talk::Note>,
+    /// Notes of pagers that are to be told nothing any more.
+    pub(crate) dropped: talk::Notes,
     pub(crate) nodes: Nodes,
     pub(crate) pages: Pages,
     /// Where a batch of revocations gathers; empty between two.
@@ -176,6 +178,8 @@ pub struct Core {
     pub(crate) ready_faults: List,
     /// See `ready_faults`.
     pub(crate) ready_ops: List,
+    /// Those whose lists were woken, before they have their turns.
+    pub(crate) woken: List,
     /// Who waits for free frames.
     pub(crate) short: List,
     /// The ends of the list of all waiters by age.
@@ -243,6 +247,7 @@ impl Core {
             deadlines: Tree::EMPTY,
             loans: Slab::new(RECORDS),
             notes: Slab::new(RECORDS),
+            dropped: talk::Notes::EMPTY,
             nodes: Slab::new(RECORDS),
             pages: Pages::new(config.frame_limit)?,
             revokes: translation::list()?,
@@ -250,6 +255,7 @@ impl Core {
             told: None,
             ready_faults: List::EMPTY,
             ready_ops: List::EMPTY,
+            woken: List::EMPTY,
             short: List::EMPTY,
             oldest_waiter: NIL,
             newest_waiter: NIL,

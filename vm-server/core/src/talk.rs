@@ -21,6 +21,7 @@ use crate::id::Id;
 use crate::object::loan::Loan;
 use crate::object::pager::{Control, Pager, Request, State};
 use crate::object::pages::Slot;
+use crate::op::BUDGET;
 use crate::range::bytes_of;
 use crate::slab::NIL;
 
@@ -53,6 +54,32 @@ pub enum Say {
 pub struct Note {
     say: Say,
     pub(crate) next: u32,
+    prev: u32,
+    /// The round of its pager's list in which it came.
+    round: u32,
+}
+
+/// Most notes of one pager: one that takes no messages is not to fill the server's memory.
+const NOTES_MAX: u32 = 4096;
+
+/// A list of notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notes {
+    pub(crate) first: u32,
+    last: u32,
+    count: u32,
+    /// How often all were dropped: what came in another round is not in the list any more.
+    round: u32,
+}
+
+impl Notes {
+    /// None.
+    pub const EMPTY: Notes = Notes {
+        first: NIL,
+        last: NIL,
+        count: 0,
+        round: 0,
+    };
 }
 
 /// A message to a memory object port.
@@ -81,7 +108,7 @@ impl Core {
             return None;
         }
         loop {
-            let first = self.pagers.get(id)?.notes.0;
+            let first = self.pagers.get(id)?.notes.first;
             let Some(note) = self.notes.at(first) else {
                 break;
             };
@@ -110,10 +137,7 @@ impl Core {
     #[must_use]
     pub fn is_last(&self, port: RightId) -> bool {
         let pager = self.pager_at(port).and_then(|id| self.pagers.get(id));
-        pager.is_some_and(|pager| {
-            let (first, last) = pager.notes;
-            !pager.say_init && !pager.say_end && first != NIL && first == last
-        })
+        pager.is_some_and(|pager| !pager.say_init && !pager.say_end && pager.notes.count == 1)
     }
 
     /// What [`Core::next_message`] gave for this port has been sent.
@@ -130,7 +154,7 @@ impl Core {
             if let Some(control) = pager.control.and_then(|id| self.controls.get_mut(id)) {
                 control.made = control.made.saturating_add(1);
             }
-        } else if pager.notes.0 != NIL {
+        } else if pager.notes.first != NIL {
             self.note_pop(id);
         } else if pager.say_end && pager.last_words.is_some() {
             pager.say_end = false;
@@ -154,41 +178,99 @@ impl Core {
     /// Adds a note to a pager's list.
     ///
     /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: no record.
-    pub(crate) fn note(&mut self, pager: Id<Pager>, say: Say) -> Result<(), Kern> {
-        let note = self.notes.insert(Note { say, next: NIL })?.index();
-        let Some(record) = self.pagers.get_mut(pager) else {
-            return Ok(());
-        };
-        let last = record.notes.1;
-        record.notes.1 = note;
-        match self.notes.at_mut(last) {
-            Some(last) => last.next = note,
-            None => record.notes.0 = note,
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or the pager has left too many messages unheard.
+    pub(crate) fn note(&mut self, pager: Id<Pager>, say: Say) -> Result<Id<Note>, Kern> {
+        let record = self.pagers.get_mut(pager).ok_or(Kern::Terminated)?;
+        if record.notes.count >= NOTES_MAX {
+            return Err(Kern::ResourceShortage);
         }
-        Ok(())
+        let note = Note {
+            say,
+            next: NIL,
+            prev: record.notes.last,
+            round: record.notes.round,
+        };
+        let (prev, id) = (note.prev, self.notes.insert(note)?);
+        record.notes.last = id.index();
+        record.notes.count = record.notes.count.saturating_add(1);
+        match self.notes.at_mut(prev) {
+            Some(last) => last.next = id.index(),
+            None => record.notes.first = id.index(),
+        }
+        Ok(id)
     }
 
-    /// Forgets everything that was still to be said to a pager.
+    /// Forgets everything that was still to be said to a pager. The notes go by steps.
     pub(crate) fn drop_notes(&mut self, pager: Id<Pager>) {
-        while self.pagers.get(pager).is_some_and(|p| p.notes.0 != NIL) {
-            self.note_pop(pager);
+        let Some(record) = self.pagers.get_mut(pager) else {
+            return;
+        };
+        let fresh = Notes {
+            round: record.notes.round.wrapping_add(1),
+            ..Notes::EMPTY
+        };
+        let dropped = core::mem::replace(&mut record.notes, fresh);
+        let Some(first) = self.notes.at_mut(dropped.first) else {
+            return;
+        };
+        first.prev = self.dropped.last;
+        match self.notes.at_mut(self.dropped.last) {
+            Some(last) => last.next = dropped.first,
+            None => self.dropped.first = dropped.first,
+        }
+        self.dropped.last = dropped.last;
+    }
+
+    /// Whether notes were dropped that are still there.
+    pub(crate) const fn has_dropped(&self) -> bool {
+        self.dropped.first != NIL
+    }
+
+    /// Frees up to [`BUDGET`] notes that were dropped.
+    pub(crate) fn dropped_step(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(id) = self.notes.id_at(self.dropped.first) else {
+                return;
+            };
+            let mut dropped = self.dropped;
+            self.note_remove(&mut dropped, id);
+            self.dropped = dropped;
         }
     }
 
     fn note_pop(&mut self, pager: Id<Pager>) {
-        let Some(record) = self.pagers.get_mut(pager) else {
+        let first = self.pagers.get(pager).map_or(NIL, |p| p.notes.first);
+        self.note_forget(pager, self.notes.id_at(first));
+    }
+
+    /// A note was said, or has lost its meaning. It may be gone already.
+    pub(crate) fn note_forget(&mut self, pager: Id<Pager>, note: Option<Id<Note>>) {
+        let Some((id, round)) = note.and_then(|id| Some((id, self.notes.get(id)?.round))) else {
             return;
         };
-        let first = record.notes.0;
-        let next = self.notes.at(first).map_or(NIL, |note| note.next);
-        record.notes.0 = next;
-        if next == NIL {
-            record.notes.1 = NIL;
+        let owner = self.pagers.get(pager).map(|pager| pager.notes);
+        let owner = owner.filter(|notes| notes.round == round);
+        let mut list = owner.unwrap_or(self.dropped);
+        self.note_remove(&mut list, id);
+        match self.pagers.get_mut(pager).filter(|_| owner.is_some()) {
+            Some(pager) => pager.notes = list,
+            None => self.dropped = list,
         }
-        if let Some(id) = self.notes.id_at(first) {
-            self.notes.remove(id);
+    }
+
+    fn note_remove(&mut self, list: &mut Notes, id: Id<Note>) {
+        let Some(note) = self.notes.remove(id) else {
+            return;
+        };
+        match self.notes.at_mut(note.prev) {
+            Some(before) => before.next = note.next,
+            None => list.first = note.next,
         }
+        match self.notes.at_mut(note.next) {
+            Some(after) => after.prev = note.prev,
+            None => list.last = note.prev,
+        }
+        list.count = list.count.saturating_sub(1);
     }
 
     /// The pager that speaks through a memory object port now.

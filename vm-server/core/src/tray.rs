@@ -52,7 +52,7 @@ pub struct Tray {
     /// First of the loans through it.
     pub loans: u32,
     /// First of the objects that end and wait for a slot to return pages, linked by `dying_next`.
-    pub hungry: u32,
+    pub hungry: (u32, u32),
     /// Where the search for slots to refill goes on; `slots` if none is known to be empty.
     pub hand: u32,
     /// Next tray to refill, or [`crate::object::life::NOT_LISTED`].
@@ -112,7 +112,7 @@ impl Core {
             taken: 0,
             lent: Tree::EMPTY,
             loans: NIL,
-            hungry: NIL,
+            hungry: (NIL, NIL),
             hand: 0,
             refill_next: crate::object::life::NOT_LISTED,
             waiting: List::EMPTY,
@@ -187,12 +187,10 @@ impl Core {
         let Some(tray) = self.trays.get_mut(id) else {
             return;
         };
-        let mut at = core::mem::replace(&mut tray.hungry, NIL);
-        while let Some(object) = self.objects.at_mut(at) {
-            let next = object.dying_next;
-            object.dying_next = self.dying_objects;
-            self.dying_objects = at;
-            at = next;
+        let (first, last) = core::mem::replace(&mut tray.hungry, (NIL, NIL));
+        if let Some(last) = self.objects.at_mut(last) {
+            last.dying_next = self.dying_objects;
+            self.dying_objects = first;
         }
     }
 

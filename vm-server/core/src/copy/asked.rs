@@ -27,7 +27,7 @@ use crate::object::strategy::READ_ONLY;
 use crate::op::BUDGET;
 use crate::op::wait::WaitOn;
 use crate::range::bytes_of;
-use crate::talk::Say;
+use crate::talk::{Note, Say};
 use crate::{Core, Turn};
 
 /// A copy that a pager was asked to make.
@@ -40,6 +40,8 @@ pub struct Asked {
     /// First page of the range, and one past the last.
     range: (u64, u64),
     answer: Answer,
+    /// The question, while it is still to be put.
+    note: Option<Id<Note>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,14 @@ impl Core {
             control,
             range,
             answer: Answer::None,
+            note: None,
         })?;
-        if let Err(code) = self.note(pager, Say::Copy(asked)) {
+        let note = self.note(pager, Say::Copy(asked));
+        let note = note.inspect_err(|_| {
             self.asked.remove(asked);
-            return Err(code);
+        })?;
+        if let Some(asked) = self.asked.get_mut(asked) {
+            asked.note = Some(note);
         }
         turn.effects.push(Effect::Talk(port));
         Ok(Asking {
@@ -165,7 +171,7 @@ impl Core {
         }
     }
 
-    /// Waits for the answer, then locks up to [`BUDGET`] pages.
+    /// Waits for the answer, then locks up to [`BUDGET`] pages, or fewer if they are mapped in many places.
     ///
     /// # Errors
     /// `KERN_MEMORY_ERROR`: the pager is lost, or did not answer in time.
@@ -184,11 +190,15 @@ impl Core {
                 None => self.asked_wait(turn, work.asked, pager, waiter),
             },
             Answer::Refused => {
-                self.asked.remove(work.asked);
+                self.asked_forget(work.asked);
                 Ok(Went::Refused)
             }
             Answer::Made(copy) => {
+                self.revoked = 0;
                 for _ in 0..BUDGET {
+                    if self.revoked >= BUDGET {
+                        break;
+                    }
                     let Some((index, slot)) = self.next_slot(work.object, work.cursor, end) else {
                         self.asked_done(work, copy);
                         return Ok(Went::Done(copy));
@@ -218,10 +228,11 @@ impl Core {
             State::Ready => {
                 let again = self.asked.get(id).is_some_and(|a| a.control != control);
                 if again {
-                    self.note(pager, Say::Copy(id))?;
+                    let note = self.note(pager, Say::Copy(id))?;
                     turn.effects.push(Effect::Talk(port));
                     if let Some(asked) = self.asked.get_mut(id) {
                         asked.control = control;
+                        asked.note = Some(note);
                     }
                 }
             }
@@ -242,7 +253,7 @@ impl Core {
 
     /// Lays the copy over the range.
     fn asked_done(&mut self, work: &Asking, copy: ObjectId) {
-        let Some(asked) = self.asked.remove(work.asked) else {
+        let Some(asked) = self.asked_forget(work.asked) else {
             return;
         };
         let (first, end) = asked.range;
@@ -253,12 +264,19 @@ impl Core {
         self.shadow_link(copy, work.object, bytes_of(first));
     }
 
+    /// The question is over, whether it was put or not.
+    fn asked_forget(&mut self, id: Id<Asked>) -> Option<Asked> {
+        let asked = self.asked.remove(id)?;
+        self.note_forget(asked.pager, asked.note);
+        Some(asked)
+    }
+
     /// Gives up a copy that a pager was asked for. Its answer will find nothing.
     pub(crate) fn asked_abandon(&mut self, work: &Asking) {
         if let Some(Asked {
             answer: Answer::Made(copy),
             ..
-        }) = self.asked.remove(work.asked)
+        }) = self.asked_forget(work.asked)
         {
             self.object_deallocate(copy);
         }

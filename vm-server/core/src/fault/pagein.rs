@@ -72,9 +72,10 @@ impl Core {
             Prot::READ
         };
         let request = self.request_make(id, at, (first, count), access, index)?;
-        if let Err(code) = self.note(id, Say::Request(request)) {
-            self.request_undo(at, request);
-            return Err(code);
+        let note = self.note(id, Say::Request(request));
+        let note = note.inspect_err(|_| self.request_undo(at, request))?;
+        if let Some(request) = self.requests.get_mut(request) {
+            request.note = Some(note);
         }
         self.tray_take_credits(tray, request);
         self.stats.data_requests = self.stats.data_requests.saturating_add(1);
@@ -157,6 +158,7 @@ impl Core {
             waiting: List::EMPTY,
             lookers: 0,
             closed: false,
+            note: None,
         })?;
         if let Some(next) = self.requests.at_mut(next) {
             next.prev = id.index();
@@ -285,9 +287,11 @@ impl Core {
             return;
         };
         request.closed = true;
+        let (pager, note) = (request.pager, request.note);
         if request.lookers == 0 {
             self.requests.remove(id);
         }
+        self.note_forget(pager, note);
     }
 
     /// Ends everything that a pager was asked for. Whoever waits looks again: of a dead pager that is

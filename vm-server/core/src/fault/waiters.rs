@@ -41,6 +41,7 @@ impl Core {
             deadline: now.after(self.config.pager_timeout),
             older: NIL,
             newer: NIL,
+            round: 0,
             next: NIL,
             prev: NIL,
         };
@@ -104,50 +105,64 @@ impl Core {
                 request.lookers = request.lookers.saturating_add(1);
             }
         }
-        self.list_of(on, index, |list, waiters| list.push(waiters, index));
+        self.list_push(index);
         self.set_clock(turn);
     }
 
-    fn list_of(&mut self, on: WaitOn, index: u32, act: impl FnOnce(&mut List, &mut Waiters)) {
-        let Core {
-            waiters,
-            requests,
-            pagers,
-            loans,
-            trays,
-            maps,
-            short,
-            ready_faults,
-            ready_ops,
-            ..
-        } = self;
+    /// The list of what is waited for, and the waiters.
+    fn list_of(&mut self, on: WaitOn, what: Option<What>) -> (Option<&mut List>, &mut Waiters) {
         let list = match on {
             WaitOn::Nothing => None,
-            WaitOn::Turn => match waiters.at(index).map(|waiter| waiter.what) {
-                Some(What::Fault { .. }) => Some(ready_faults),
-                _ => Some(ready_ops),
+            WaitOn::Turn => match what {
+                Some(What::Fault { .. }) => Some(&mut self.ready_faults),
+                _ => Some(&mut self.ready_ops),
             },
-            WaitOn::Request(request, _) => requests.get_mut(request).map(|on| &mut on.waiting),
-            WaitOn::Pager(pager) => pagers.get_mut(pager).map(|on| &mut on.waiting),
-            WaitOn::Loan(loan) => loans.get_mut(loan).map(|on| &mut on.waiting),
-            WaitOn::Slots(tray) => trays.get_mut(tray).map(|on| &mut on.waiting),
-            WaitOn::MapOp(map) => maps.get_mut(map).map(|on| &mut on.waiting),
-            WaitOn::InTransition(map) => maps.get_mut(map).map(|on| &mut on.transit),
-            WaitOn::Frames => Some(short),
+            WaitOn::Request(request, _) => {
+                let request = self.requests.get_mut(request);
+                request.map(|on| &mut on.waiting)
+            }
+            WaitOn::Pager(pager) => self.pagers.get_mut(pager).map(|on| &mut on.waiting),
+            WaitOn::Loan(loan) => self.loans.get_mut(loan).map(|on| &mut on.waiting),
+            WaitOn::Slots(tray) => self.trays.get_mut(tray).map(|on| &mut on.waiting),
+            WaitOn::MapOp(map) => self.maps.get_mut(map).map(|on| &mut on.waiting),
+            WaitOn::InTransition(map) => self.maps.get_mut(map).map(|on| &mut on.transit),
+            WaitOn::Frames => Some(&mut self.short),
         };
-        if let Some(list) = list {
-            act(list, waiters);
+        (list, &mut self.waiters)
+    }
+
+    /// Puts a waiter that is in no list into that of what it waits for.
+    fn list_push(&mut self, index: u32) {
+        let waiter = self.waiters.at(index);
+        let Some((on, what)) = waiter.map(|waiter| (waiter.on, waiter.what)) else {
+            return;
+        };
+        if let (Some(list), waiters) = self.list_of(on, Some(what)) {
+            list.push(waiters, index);
         }
     }
 
+    /// Whether a waiter's list was woken as a whole, and its turn is still to come.
+    fn is_woken(&mut self, index: u32) -> bool {
+        let Some(waiter) = self.waiters.at(index) else {
+            return false;
+        };
+        let (on, what, round) = (waiter.on, waiter.what, waiter.round);
+        let (list, _) = self.list_of(on, Some(what));
+        on != WaitOn::Nothing && list.is_none_or(|list| list.round() != round)
+    }
+
     pub(crate) fn list_remove(&mut self, index: u32) {
+        let woken = self.is_woken(index);
         let Some(waiter) = self.waiters.at_mut(index) else {
             return;
         };
-        let on = waiter.on;
-        self.list_of(on, index, |list, waiters| list.remove(waiters, index));
-        if let Some(waiter) = self.waiters.at_mut(index) {
-            waiter.on = WaitOn::Nothing;
+        let (on, what) = (waiter.on, waiter.what);
+        waiter.on = WaitOn::Nothing;
+        if woken {
+            self.woken.remove(&mut self.waiters, index);
+        } else if let (Some(list), waiters) = self.list_of(on, Some(what)) {
+            list.remove(waiters, index);
         }
     }
 
@@ -156,18 +171,31 @@ impl Core {
         if let Some(waiter) = self.waiters.at_mut(index) {
             waiter.on = WaitOn::Turn;
         }
-        self.list_of(WaitOn::Turn, index, |list, waiters| {
-            list.push(waiters, index)
-        });
+        self.list_push(index);
     }
 
-    /// Gives all of a list their turn, in order.
+    /// Gives all of a list their turn, in order, however many they are.
     pub(crate) fn wake_all(&mut self, list: impl Fn(&mut Core) -> Option<&mut List>) {
-        let Some(list) = list(self) else {
+        let Some(mut taken) = list(self).map(|list| *list) else {
             return;
         };
-        let mut taken = core::mem::take(list);
-        while let Some(index) = taken.pop(&mut self.waiters) {
+        if taken.is_short() && self.woken.is_empty() {
+            return self.wake_one(list);
+        }
+        let mut woken = self.woken;
+        woken.append(&mut self.waiters, &mut taken);
+        self.woken = woken;
+        if let Some(found) = list(self) {
+            *found = taken;
+        }
+    }
+
+    /// Gives turns to some of those whose lists were woken.
+    pub(crate) fn wake_some(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(index) = self.woken.pop(&mut self.waiters) else {
+                return;
+            };
             self.make_ready(index);
         }
     }
@@ -381,7 +409,10 @@ impl Core {
             let Some(waiter) = due.filter(|_| turn.effects.has_room()) else {
                 break;
             };
-            let (on, newer) = (waiter.on, waiter.newer);
+            let (mut on, newer) = (waiter.on, waiter.newer);
+            if self.is_woken(index) {
+                on = WaitOn::Turn;
+            }
             match on {
                 WaitOn::Request(..) | WaitOn::Pager(_) | WaitOn::Slots(_) | WaitOn::Loan(_) => {
                     if self.is_stale(index, on) {

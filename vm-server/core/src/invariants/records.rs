@@ -283,7 +283,7 @@ impl Core {
             "a pager counts its loans",
         )?;
         let mut notes = 0u32;
-        let mut at = pager.notes.0;
+        let mut at = pager.notes.first;
         while let Some(note) = self.notes.at(at) {
             notes = notes.saturating_add(1);
             at = note.next;

@@ -78,6 +78,31 @@ impl Core {
         Ok(reached.maps)
     }
 
+    /// How many records were handed out to be changed since the last time: what an event's work is
+    /// measured by.
+    pub fn count_touched(&mut self) -> usize {
+        let lists = [
+            self.maps.touched.take(),
+            self.entries.touched.take(),
+            self.objects.touched.take(),
+            self.pages.touched.take(),
+            self.nodes.touched.take(),
+            self.pagers.touched.take(),
+            self.controls.touched.take(),
+            self.requests.touched.take(),
+            self.trays.touched.take(),
+            self.copies.touched.take(),
+            self.asked.touched.take(),
+            self.named.touched.take(),
+            self.reserved.touched.take(),
+            self.ops.touched.take(),
+            self.waiters.touched.take(),
+            self.loans.touched.take(),
+            self.notes.touched.take(),
+        ];
+        lists.iter().map(Vec::len).sum()
+    }
+
     fn check_touched_pagers(&mut self, reached: &mut Reached) -> Result<(), Broken> {
         for index in self.requests.touched.take() {
             if let Some(id) = self.requests.id_at(index) {

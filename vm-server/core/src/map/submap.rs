@@ -100,6 +100,18 @@ pub(crate) struct Places {
     own: Option<(MapId, Span)>,
     /// Entries that show a map, and the range of that map that is looked for.
     open: heapless::Vec<(u32, Span), LEVELS>,
+    /// Entries that may still be looked at.
+    left: u32,
+}
+
+/// Most entries that show a map that are gone over at a time.
+const PLACES_MAX: u32 = 128;
+
+impl Places {
+    /// Whether there may be more places than were looked at.
+    pub(crate) const fn is_given_up(&self) -> bool {
+        self.left == 0
+    }
 }
 
 impl Core {
@@ -181,10 +193,11 @@ impl Core {
         Places {
             own: Some((map, range)),
             open: heapless::Vec::new(),
+            left: PLACES_MAX,
         }
     }
 
-    /// The next of them.
+    /// The next of them. After [`PLACES_MAX`] entries it gives up.
     pub(crate) fn next_place(&self, places: &mut Places) -> Option<(MapId, Span)> {
         if let Some(own) = places.own.take() {
             self.open_place(places, own);
@@ -195,6 +208,10 @@ impl Core {
                 places.open.pop();
                 continue;
             };
+            let Some(left) = places.left.checked_sub(1) else {
+                return None;
+            };
+            places.left = left;
             *link = entry.object_next;
             let low = range.start().max(entry.offset);
             let high = range.end().min(entry.offset.saturating_add(entry.size()));

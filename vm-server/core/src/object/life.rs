@@ -224,8 +224,10 @@ impl Core {
         };
         self.dying_drop_first();
         if let (Some(tray), Some(object)) = (self.trays.get_mut(tray), self.objects.get_mut(id)) {
-            object.dying_next = tray.hungry;
-            tray.hungry = id.index();
+            let (first, last) = tray.hungry;
+            object.dying_next = first;
+            let last = if last == NIL { id.index() } else { last };
+            tray.hungry = (id.index(), last);
         }
         true
     }

@@ -20,7 +20,7 @@ use crate::op::BUDGET;
 use crate::op::wait::List;
 use crate::range::{PAGE_SIZE, bytes_of};
 use crate::slab::NIL;
-use crate::talk::Say;
+use crate::talk::{Note, Say};
 use crate::{Core, Turn};
 
 /// Most pages of one return (rule 170).
@@ -58,6 +58,8 @@ pub struct Loan {
     pub next: u32,
     /// When it is taken back.
     pub deadline: Time,
+    /// What its pager is still to be told of it.
+    pub note: Option<Id<Note>>,
     /// Neighbours in the list of all loans, by age.
     pub older: u32,
     /// See `older`.
@@ -106,15 +108,19 @@ impl Core {
             dirty,
             flush: keep == Keep::Flush,
             waiting: List::EMPTY,
+            note: None,
             next,
             deadline: turn.now.after(self.config.pager_timeout),
             older: NIL,
             newer: NIL,
         };
         let id = self.loans.insert(loan).ok()?;
-        if self.note(pager, Say::Return(id)).is_err() {
+        let Ok(note) = self.note(pager, Say::Return(id)) else {
             self.loans.remove(id);
             return None;
+        };
+        if let Some(loan) = self.loans.get_mut(id) {
+            loan.note = Some(note);
         }
         self.loan_age_link(id.index());
         self.set_clock(turn);
@@ -126,7 +132,7 @@ impl Core {
         }
         self.lend(turn, id, tray, count);
         if self.loans.get(id).is_none_or(|loan| loan.count == 0) {
-            // There was no node for a slot. The note loses its meaning with the loan.
+            // There was no node for a slot.
             self.loan_forget(id, Some(tray), pager);
             return None;
         }
@@ -374,6 +380,7 @@ impl Core {
         let Some(loan) = self.loans.remove(id) else {
             return;
         };
+        self.note_forget(pager, loan.note);
         self.loan_age_unlink((loan.older, loan.newer));
         if let Some(pager) = self.pagers.get_mut(pager) {
             pager.loans = pager.loans.saturating_sub(1);

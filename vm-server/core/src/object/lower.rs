@@ -2,9 +2,12 @@
 //!
 //! The object's own pages are reached writable only through the entries that map it, since an object
 //! that shadows it shows its pages read-only. They are gone through in steps, along the list of those
-//! entries; the copy object comes with the last. [`Object::lowering`] is the next entry: whoever gets a
+//! entries; the copy object comes with the last. What shows in very many places through shared maps is
+//! not lowered: it is copied page by page. [`Object::lowering`] is the next entry: whoever gets a
 //! writable page after its turn, and whoever joins the list, is put before it. So a step that is
 //! never followed by another does no harm, and no fault waits.
+
+use ipc_abi::types::Prot;
 
 use crate::Core;
 use crate::event::ObjectId;
@@ -16,24 +19,41 @@ use crate::object::strategy::READ_ONLY;
 use crate::range::Span;
 use crate::slab::NIL;
 
+/// How far the entries that map an object are lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lowered {
+    /// All are.
+    Whole,
+    /// Some are: the same again goes on.
+    Part,
+    /// They show at more places than an event can go over.
+    No,
+}
+
 impl Core {
-    /// Takes WRITE from up to [`REVOKE_MAX`] entries that map an object. Says whether that was the last
-    /// of them.
-    pub(super) fn lower_mappings<M: Machine>(&mut self, machine: &mut M, id: ObjectId) -> bool {
+    /// Takes WRITE from up to [`REVOKE_MAX`] entries that map an object. An entry whose map shows at too
+    /// many places ends that: [`Lowered::No`].
+    pub(super) fn lower_mappings<M: Machine>(&mut self, machine: &mut M, id: ObjectId) -> Lowered {
         let Some(object) = self.objects.get(id) else {
-            return true;
+            return Lowered::Whole;
         };
         let mut link = match object.lowering {
             NOT_LISTED => object.entries,
             link => link,
         };
         let mut batch = heapless::Vec::<Revoke, REVOKE_MAX>::new();
-        let mut lowered = 0_u32;
+        let (mut lowered, mut everywhere) = (0_u32, true);
+        let mut looked = 0;
         while let Some(&entry) = self.entries.at(link) {
-            if lowered as usize >= REVOKE_MAX {
+            if lowered.max(looked) as usize >= REVOKE_MAX {
                 break;
             }
+            looked = looked.saturating_add(1);
             link = entry.object_next;
+            if self.map_is_sealed(entry.map) && !entry.protection.contains(Prot::WRITE) {
+                // Nobody ever writes it through this one.
+                continue;
+            }
             let Some(range) = Span::exact(entry.start, entry.end) else {
                 continue;
             };
@@ -59,6 +79,9 @@ impl Core {
                     let _ = batch.push(element);
                 }
             }
+            if places.is_given_up() {
+                (everywhere, link) = (false, NIL);
+            }
         }
         if !batch.is_empty() {
             machine.revoke(&batch);
@@ -68,7 +91,11 @@ impl Core {
         if let Some(object) = self.objects.get_mut(id) {
             object.lowering = if whole { NOT_LISTED } else { link };
         }
-        whole
+        match (everywhere, whole) {
+            (false, _) => Lowered::No,
+            (true, true) => Lowered::Whole,
+            (true, false) => Lowered::Part,
+        }
     }
 
     /// Whether the entries that map an object are being lowered.

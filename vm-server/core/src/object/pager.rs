@@ -22,6 +22,7 @@ use crate::object::{Kind, Object};
 use crate::op::wait::List;
 use crate::range::{PAGE_MASK, bytes_of};
 use crate::slab::NIL;
+use crate::talk::{Note, Notes};
 use crate::{Core, Turn};
 
 /// One attachment of a pager: what a control port stands for. A new attachment is a new record, so
@@ -80,8 +81,8 @@ pub struct Pager {
     pub window: u32,
     /// Who waits for `memory_object_ready`, or for a page to be unlocked.
     pub waiting: List,
-    /// First and last of the notes that are still to be said to it.
-    pub notes: (u32, u32),
+    /// What is still to be said to it.
+    pub notes: Notes,
     /// `memory_object_init` is to be said.
     pub say_init: bool,
     /// It has been said in this attachment.
@@ -127,6 +128,8 @@ pub struct Request {
     pub lookers: u32,
     /// It is over: kept only for `lookers`.
     pub closed: bool,
+    /// What its pager is still to be told of it.
+    pub note: Option<Id<Note>>,
 }
 
 /// Size of an object whose pager alone knows it.
@@ -227,7 +230,7 @@ impl Core {
             next_page: 0,
             window: 0,
             waiting: List::EMPTY,
-            notes: (NIL, NIL),
+            notes: Notes::EMPTY,
             say_init: true,
             knows: false,
             say_end: false,
@@ -467,7 +470,10 @@ impl Core {
                     tray.taken = tray.taken.saturating_add(open);
                 }
                 // Without a record for the note the waits end by their deadline.
-                let _ = self.note(id, crate::talk::Say::Request(request));
+                let note = self.note(id, crate::talk::Say::Request(request)).ok();
+                if let Some(request) = self.requests.get_mut(request) {
+                    request.note = note;
+                }
             }
             last = prev;
         }

@@ -15,6 +15,7 @@ use crate::machine::Machine;
 #[cfg(doc)]
 use crate::machine::REVOKE_MAX;
 use crate::map::entry::Entry;
+use crate::object::lower::Lowered;
 use crate::object::{Kind, Object, pager};
 use crate::range::Span;
 use crate::{Core, Turn};
@@ -99,13 +100,14 @@ impl Core {
             CopyStrategy::Delay | CopyStrategy::Symmetric => {
                 let size = entry.offset.saturating_add(entry.size());
                 Ok(match self.copy_delayed(turn, id, size)? {
-                    Some(copy) => Copied::Quickly {
+                    Ok(copy) => Copied::Quickly {
                         object: Some(copy),
                         offset: entry.offset,
                         needs_copy: true,
                         lower: false,
                     },
-                    None => Copied::Again,
+                    Err(Lowered::No) => Copied::Slowly,
+                    Err(_) => Copied::Again,
                 })
             }
         }
@@ -144,7 +146,7 @@ impl Core {
     }
 
     /// vm_object_copy_delayed: an object that shows the first `size` bytes of `source` as they are
-    /// now. One reference is the caller's. `None`: not all that map it could be lowered.
+    /// now. One reference is the caller's. Else how far those that map it could be lowered.
     ///
     /// A copy object that got no page yet is used again (rule 17); one that did is shadowed by the
     /// new one, and gets no more (rule 18).
@@ -153,7 +155,7 @@ impl Core {
         turn: &mut Turn<'_, M>,
         source: ObjectId,
         size: u64,
-    ) -> Result<Option<ObjectId>, Kern> {
+    ) -> Result<Result<ObjectId, Lowered>, Kern> {
         let old = self.objects.get(source).and_then(|object| object.copy);
         let unused = old.filter(|copy| {
             let copy = self.objects.get(*copy);
@@ -166,15 +168,18 @@ impl Core {
             // Nobody is to be lowered for a copy that cannot be made.
             self.objects.reserve_one()?;
         }
-        if grows && !self.lower_mappings(turn.machine, source) {
-            return Ok(None);
+        if grows {
+            match self.lower_mappings(turn.machine, source) {
+                Lowered::Whole => {}
+                lowered => return Ok(Err(lowered)),
+            }
         }
         if let Some(copy) = unused {
             if let Some(object) = self.objects.get_mut(copy) {
                 object.size = object.size.max(size);
             }
             self.object_reference(copy);
-            return Ok(Some(copy));
+            return Ok(Ok(copy));
         }
         let covered = old
             .and_then(|copy| self.objects.get(copy))
@@ -194,7 +199,7 @@ impl Core {
         if let Some(object) = self.objects.get_mut(source) {
             object.copy = Some(copy);
         }
-        Ok(Some(copy))
+        Ok(Ok(copy))
     }
 
     /// Makes an entry's object one that others may map and write too: symmetric obligations are

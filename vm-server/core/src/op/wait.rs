@@ -3,6 +3,10 @@
 //! Lists are doubly linked through the waiters. Whoever is woken goes to the end of a ready list
 //! and starts again: a fault from its look-up, an operation from its cursor. All waiters are in the
 //! list by age as well, whose head is the next to time out, and in [`Tokens`].
+//!
+//! A list is woken as a whole, however long it is: it is hung at the end of `Core::woken`, and is
+//! another list from then on ([`List::round`]), so that its waiters know that they are not in it any
+//! more. From there they get their turns in steps.
 
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
@@ -80,6 +84,8 @@ pub struct Waiter {
     pub older: u32,
     /// See `older`.
     pub newer: u32,
+    /// The round of its list in which it came.
+    pub round: u32,
     /// Neighbours in its list.
     pub next: u32,
     /// See `next`.
@@ -90,18 +96,26 @@ pub struct Waiter {
 /// fault out: so a place has one waiter, and the tree is as large as there are threads that wait.
 ///
 /// Who has made sure of a waiter's record must get one, so adding cannot fail: those for whom there
-/// is no node stand in a list of their own.
+/// is no node stand in a few lists of their own.
 #[derive(Debug)]
 pub struct Tokens {
     places: Tree,
-    /// First of those for whom there was no node.
-    apart: u32,
+    /// First of those for whom there was no node, by the lowest bits of the token.
+    apart: [u32; APART],
 }
 
 impl Default for Tokens {
     fn default() -> Tokens {
         Tokens::EMPTY
     }
+}
+
+/// Lists of those for whom there was no node.
+const APART: usize = 64;
+
+/// The list of a token for which there is no node.
+const fn apart(token: Token) -> usize {
+    (token.0.get() % APART as u64) as usize
 }
 
 /// Bits of a token that find its place.
@@ -111,7 +125,7 @@ impl Tokens {
     /// Nobody waits.
     pub const EMPTY: Tokens = Tokens {
         places: Tree::EMPTY,
-        apart: NIL,
+        apart: [NIL; APART],
     };
 
     /// The first waiter of a token's place.
@@ -137,8 +151,10 @@ impl Tokens {
             return;
         };
         let mut next = self.first(nodes, token);
-        if self.set_first(nodes, token, index).is_err() {
-            next = core::mem::replace(&mut self.apart, index);
+        if self.set_first(nodes, token, index).is_err()
+            && let Some(list) = self.apart.get_mut(apart(token))
+        {
+            next = core::mem::replace(list, index);
         }
         if let Some(waiter) = waiters.at_mut(index) {
             waiter.token_next = next;
@@ -158,16 +174,21 @@ impl Tokens {
         if first == index {
             // The slot is in use: this needs no node.
             let _ = self.set_first(nodes, token, next);
-        } else if self.apart == index {
-            self.apart = next;
-        } else if !unchain(waiters, first, index, next) {
-            unchain(waiters, self.apart, index, next);
+        } else if !unchain(waiters, first, index, next)
+            && let Some(list) = self.apart.get_mut(apart(token))
+        {
+            if *list == index {
+                *list = next;
+            } else {
+                unchain(waiters, *list, index, next);
+            }
         }
     }
 
     /// The waiter of a token.
     pub(crate) fn find(&self, nodes: &Nodes, waiters: &Waiters, token: Token) -> Option<u32> {
-        for first in [self.first(nodes, token), self.apart] {
+        let apart = self.apart.get(apart(token)).copied().unwrap_or(NIL);
+        for first in [self.first(nodes, token), apart] {
             let mut at = first;
             while let Some(waiter) = waiters.at(at) {
                 if waiter.token == Some(token) {
@@ -201,6 +222,7 @@ pub type Waiters = Slab<Waiter>;
 pub struct List {
     head: u32,
     tail: u32,
+    round: u32,
 }
 
 impl Default for List {
@@ -214,6 +236,7 @@ impl List {
     pub const EMPTY: List = List {
         head: NIL,
         tail: NIL,
+        round: 0,
     };
 
     /// Whether nobody waits.
@@ -228,12 +251,44 @@ impl List {
         self.head
     }
 
+    /// Whether at most one waits.
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        self.head == self.tail
+    }
+
+    /// How often it was woken as a whole: who came in another round is not in it any more.
+    #[must_use]
+    pub const fn round(&self) -> u32 {
+        self.round
+    }
+
+    /// Moves all of `other` to the end, however many they are. They find out by its round.
+    pub fn append(&mut self, waiters: &mut Waiters, other: &mut List) {
+        if other.is_empty() {
+            return;
+        }
+        if let Some(first) = waiters.at_mut(other.head) {
+            first.prev = self.tail;
+        }
+        match waiters.at_mut(self.tail) {
+            Some(last) => last.next = other.head,
+            None => self.head = other.head,
+        }
+        self.tail = other.tail;
+        *other = List {
+            round: other.round.wrapping_add(1),
+            ..List::EMPTY
+        };
+    }
+
     /// Puts a waiter that is in no list at the end.
     pub fn push(&mut self, waiters: &mut Waiters, index: u32) {
         let prev = self.tail;
         if let Some(waiter) = waiters.at_mut(index) {
             waiter.prev = prev;
             waiter.next = NIL;
+            waiter.round = self.round;
         }
         match waiters.at_mut(prev) {
             Some(last) => last.next = index,

@@ -63,8 +63,8 @@ fn waiters_keep_their_order_in_their_lists_and_by_age() {
         for step in 1..3000 {
             let place = random.below(LISTS as u64) as usize;
             let (list, expected) = (&mut lists[place], &mut model[place]);
-            let gone = match random.below(5) {
-                0 | 1 => {
+            let gone = match random.below(12) {
+                5..=9 => {
                     let index = core.waiter_new(somebody(step), None, Time(step)).unwrap();
                     list.push(&mut core.waiters, index);
                     expected.push_back(index);
@@ -81,6 +81,17 @@ fn waiters_keep_their_order_in_their_lists_and_by_age() {
                     let index = expected.remove(at).unwrap();
                     list.remove(&mut core.waiters, index);
                     Some(index)
+                }
+                4 => {
+                    // All of one list to the end of another.
+                    let (mut all, next) = (*list, (place + 1) % LISTS);
+                    let round = all.round();
+                    lists[next].append(&mut core.waiters, &mut all);
+                    assert!(all.round() != round || expected.is_empty());
+                    lists[place] = all;
+                    let moved = std::mem::take(&mut model[place]);
+                    model[next].extend(moved);
+                    None
                 }
                 _ => {
                     // From one list to the end of another.

@@ -144,3 +144,56 @@ fn a_range_is_turned_into_a_window_once_if_it_was_set_aside() {
     let said = world.call(map, submap(AT, 0, PAGE), right(PortOf::Map(shared)));
     assert_eq!(said.err(), refused);
 }
+
+#[test]
+fn what_shows_in_hundreds_of_places_is_copied_without_going_over_all_of_them() {
+    const WINDOWS: u64 = 300;
+    let mut world = World::new(1024);
+    let one = world.map();
+    let (_, library) = super::library(&mut world, one);
+    let at = |window: u64| 0x4000_0000 + window * 4 * PAGE;
+    for window in 0..WINDOWS {
+        let request = vm_map::VmMap {
+            address: at(window),
+            size: 4 * PAGE,
+            mask: 0,
+            flags: FIXED,
+            offset: DATA,
+            copy: false,
+            protection: BOTH,
+            max_protection: BOTH,
+            inheritance: 0,
+        };
+        world
+            .call(one, Request::VmMap(request), right(library))
+            .unwrap();
+        set(&mut world, one, at(window), 9).unwrap();
+    }
+    super::show(&mut world, one, library, (super::CONST, 4 * PAGE), false).unwrap();
+    // From memory of the shared map that was written, and from what nobody can write.
+    for source in [at(7), AT + super::CONST] {
+        let to = world.allocate(one, 4 * PAGE);
+        let request = vm_map::VmCopy {
+            source,
+            size: 4 * PAGE,
+            destination: to,
+        };
+        let before = byte(&mut world, one, source).unwrap();
+        let token = world.send(
+            crate::call::Call::Map(one, Request::VmCopy(request)),
+            NO_RIGHTS,
+        );
+        let mut revoked = world.machine.work.revoked;
+        while world.answer(token).is_none() {
+            let now = world.machine.work.revoked;
+            assert!(now - revoked <= 140, "{} at once", now - revoked);
+            revoked = now;
+            world.event(crate::event::Event::Step);
+        }
+        set(&mut world, one, at(0), 10).unwrap();
+        assert_eq!(byte(&mut world, one, to), Ok(before));
+    }
+    world.end(one);
+    world.settle();
+    world.core.check_invariants().unwrap();
+}
