@@ -27,6 +27,7 @@
 //! | run several threads | [`thread`], [`sync`] |
 //! | suspend and look at other threads and tasks | [`control`] |
 //! | handle exceptions of other threads | [`server::Notice::Exception`], [`task::set_exception_port`] |
+//! | drive a device | [`interrupt`], [`vm`] (`device_map`, `device_memory_allocate`) |
 //! | measure and wait | [`time`] |
 //! | do what has no better face yet | [`trap`], [`buffer`] |
 //!
@@ -46,6 +47,7 @@ pub mod console;
 pub mod control;
 mod copy;
 pub mod heap;
+pub mod interrupt;
 pub mod mapping;
 pub mod memory;
 pub mod panic;

@@ -266,6 +266,11 @@ pub enum Notice {
     Cancelled(u64),
     /// A receive right came back: in slot 0.
     PortDestroyed,
+    /// A device interrupted; see [`crate::interrupt`].
+    Interrupt {
+        /// How often since the last message.
+        count: u64,
+    },
     /// A thread had an exception. Success resumes it; a refusal hands the exception on.
     Exception(Exception),
     /// Anything else, by id and words.
@@ -286,6 +291,7 @@ impl Notice {
             notify::SEND_POSSIBLE => Notice::SendPossible(first as Name),
             notify::CANCELLED => Notice::Cancelled(first),
             notify::PORT_DESTROYED => Notice::PortDestroyed,
+            notify::INTERRUPT => Notice::Interrupt { count: first },
             EXCEPTION => match Exception::from_words(words) {
                 Some(exception) => Notice::Exception(exception),
                 None => Notice::Other(id, words),

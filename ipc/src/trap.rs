@@ -464,6 +464,20 @@ pub unsafe fn device_port_write(
     .map(|_| ())
 }
 
+/// Makes an interrupt a message. See [`Trap::InterruptCreate`].
+pub fn interrupt_create(device: Name, line: u64, notify: Name) -> Result<(Name, u64), Kern> {
+    harmless(
+        Trap::InterruptCreate,
+        [device.into(), line, notify.into(), 0, 0, 0],
+    )
+    .map(|[name, message]| (name as Name, message))
+}
+
+/// Lets an interrupt be told once. See [`Trap::InterruptEnable`].
+pub fn interrupt_enable(interrupt: Name) -> Result<(), Kern> {
+    done(Trap::InterruptEnable, [interrupt.into(), 0, 0, 0, 0, 0])
+}
+
 /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
 pub fn clock_get() -> Result<(u64, u64), Kern> {
     harmless(Trap::ClockGet, [0; 6]).map(|[now, frequency]| (now, frequency))

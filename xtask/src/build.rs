@@ -23,13 +23,14 @@ pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub const KERNEL: &str = "microkernel";
 
 /// Crates that are guest programs, without the kernel: what `cargo` alone cannot link.
-pub const TASKS: [&str; 8] = [
+pub const TASKS: [&str; 9] = [
     "vm-server",
     "bootstrap",
     "file-pager",
     "demo",
     "conformance",
     "hostile",
+    "devices",
     "mach-cases",
     "bench",
 ];

@@ -194,6 +194,9 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 /// Clients of our own that wire memory and set limits.
 const HOSTS: [&str; 3] = ["bench", "conformance", "mach-cases"];
 
+/// Clients of our own that drive devices.
+const DRIVERS: [&str; 1] = ["devices"];
+
 fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     let mut names = vec!["vm-server", "bootstrap"];
     names.extend(contents.file_pager.then_some("file-pager"));
@@ -215,11 +218,11 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
         server,
         Entry::new(program("bootstrap")?, Level::Bootstrap).with_rights(host),
     ];
+    let device = Rights {
+        host: false,
+        device: true,
+    };
     if contents.file_pager {
-        let device = Rights {
-            host: false,
-            device: true,
-        };
         let pager = Entry::new(program("file-pager")?, Level::Pager).with_rights(device);
         entries.push(pager.with_args(&["share".to_owned()]));
     }
@@ -227,6 +230,8 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
         let mut entry = Entry::new(program(name)?, Level::Client).with_args(args);
         if HOSTS.contains(name) {
             entry = entry.with_rights(host);
+        } else if DRIVERS.contains(name) {
+            entry = entry.with_rights(device);
         }
         entries.push(entry);
     }

@@ -45,7 +45,7 @@ const fn only(name: &'static str, others: &'static [&'static str]) -> Rule {
     }
 }
 
-const RULES: [Rule; 25] = [
+const RULES: [Rule; 26] = [
     only("ipc-abi", &[]),
     only("ipc-protocol", &["ipc-abi"]),
     only("ipc", &["ipc-abi", "ipc-protocol"]),
@@ -63,6 +63,7 @@ const RULES: [Rule; 25] = [
     task("demo", &["pagers"]),
     task("conformance", &["guest-test", "pagers"]),
     task("hostile", &["guest-test"]),
+    task("devices", &["guest-test", "virtio"]),
     task("bench", &["guest-test", "pagers"]),
     only("random", &[]),
     only("sim", &["vm-core", "ipc-abi", "ipc-protocol", "random"]),

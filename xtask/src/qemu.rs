@@ -99,6 +99,8 @@ pub struct Machine {
     pub trace: Option<PathBuf>,
     /// Whether to wait for a debugger on TCP port 1234.
     pub gdb: bool,
+    /// Whether it has the devices that the suite `devices` drives.
+    pub test_devices: bool,
     /// Where each executed instruction is logged, once the monitor is told to.
     pub log: Option<Log>,
 }
@@ -129,6 +131,7 @@ impl Machine {
             share: None,
             trace: None,
             gdb: false,
+            test_devices: false,
             log: None,
         }
     }
@@ -198,6 +201,10 @@ impl Machine {
                 "-device",
                 "virtio-9p-pci,fsdev=share,mount_tag=share,disable-legacy=on",
             );
+        }
+        if self.test_devices {
+            args.add("-device", "edu,dma_mask=0xffffffff");
+            args.add("-device", "virtio-rng-pci,disable-legacy=on");
         }
         if let Some(trace) = &self.trace {
             args.add("-chardev", with_path("file,id=trace,path=", trace));

@@ -74,7 +74,8 @@ impl DevicePort {
     }
 
     /// The right, for calls; its reference stays with the task.
-    fn right(self) -> ManuallyDrop<SendRight<Untyped>> {
+    #[must_use]
+    pub fn right(self) -> ManuallyDrop<SendRight<Untyped>> {
         ManuallyDrop::new(SendRight::from_name(self.0))
     }
 
@@ -113,6 +114,80 @@ pub fn map_registers(phys: u64, bytes: u64) -> Result<(), Error> {
     let device = device()?;
     let virt = vm::own().device_map(&device.right(), phys, bytes as u64)? as usize;
     remember(|state| &mut state.registers, Range { virt, phys, bytes })
+}
+
+/// Registers of a device that [`map_registers`] has mapped, by offset; a width of 16 or 32 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers {
+    virt: usize,
+    bytes: usize,
+}
+
+impl Registers {
+    /// The `bytes` of registers at a physical address.
+    ///
+    /// # Errors
+    /// [`Error::NoAddress`]: they are not mapped.
+    pub fn at(phys: u64, bytes: usize) -> Result<Registers, Error> {
+        let virt = find(|state| &state.registers, |range| range.to_virt(phys, bytes));
+        let virt = virt.ok_or(Error::NoAddress)?.addr().get();
+        Ok(Registers { virt, bytes })
+    }
+
+    /// Reads 32 bits.
+    ///
+    /// # Panics
+    /// If the offset is not aligned or lies outside.
+    #[must_use]
+    pub fn read32(self, offset: usize) -> u32 {
+        let register = self.pointer::<u32>(offset);
+        // SAFETY: the registers are mapped for the life of the task, and `pointer` has checked that
+        // this one lies inside and is aligned.
+        unsafe { register.read_volatile() }
+    }
+
+    /// Writes 32 bits. What a device does then to memory is the business of its driver, which gives
+    /// it only [`Memory`].
+    ///
+    /// # Panics
+    /// If the offset is not aligned or lies outside.
+    pub fn write32(self, offset: usize, value: u32) {
+        let register = self.pointer::<u32>(offset);
+        // SAFETY: as in `read32`.
+        unsafe { register.write_volatile(value) }
+    }
+
+    /// Reads 16 bits.
+    ///
+    /// # Panics
+    /// If the offset is not aligned or lies outside.
+    #[must_use]
+    pub fn read16(self, offset: usize) -> u16 {
+        let register = self.pointer::<u16>(offset);
+        // SAFETY: as in `read32`.
+        unsafe { register.read_volatile() }
+    }
+
+    /// Writes 16 bits; see [`Registers::write32`].
+    ///
+    /// # Panics
+    /// If the offset is not aligned or lies outside.
+    pub fn write16(self, offset: usize, value: u16) {
+        let register = self.pointer::<u16>(offset);
+        // SAFETY: as in `read32`.
+        unsafe { register.write_volatile(value) }
+    }
+
+    fn pointer<T>(self, offset: usize) -> *mut T {
+        let inside = offset
+            .checked_add(size_of::<T>())
+            .is_some_and(|end| end <= self.bytes);
+        assert!(
+            inside && offset.is_multiple_of(size_of::<T>()),
+            "a register that the device has not"
+        );
+        core::ptr::with_exposed_provenance_mut(self.virt + offset)
+    }
 }
 
 fn device() -> Result<DevicePort, Kern> {
@@ -180,6 +255,12 @@ impl Memory {
             .ok_or(Kern::InvalidArgument)?;
         let range = allocate(bytes)?;
         Ok(Memory { range })
+    }
+
+    /// Its physical address, for the device.
+    #[must_use]
+    pub const fn physical(&self) -> u64 {
+        self.range.phys
     }
 
     /// The bytes. A driver must not look at them, nor change them, while a device may.

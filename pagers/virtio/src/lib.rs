@@ -1,7 +1,7 @@
 //! Virtio devices for driver tasks, around the crate `virtio-drivers`.
 //!
 //! A driver task holds a right to the device port and is trusted with DMA (DESIGN, privileged
-//! ports). [`pci`] finds a device and gives it addresses, [`hal`] is the one place that knows where
+//! ports). [`pci`] finds a device and gives it addresses, [`msi`] lets it interrupt, [`hal`] is the one place that knows where
 //! DMA memory and registers lie, [`ninep`] is the device behind which QEMU keeps a directory.
 //! Buffers that a device sees lie in memory allocated for it; nothing else is ever shared, so that
 //! no copying pool is needed and a stray device write cannot reach the heap.
@@ -10,6 +10,7 @@
 extern crate alloc;
 
 pub mod hal;
+pub mod msi;
 pub mod ninep;
 pub mod pci;
 

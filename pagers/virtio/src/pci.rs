@@ -32,6 +32,12 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// Configuration space, reached by the right to the device port.
+    #[must_use]
+    pub const fn new(device: DevicePort) -> Ports {
+        Ports { device }
+    }
+
     fn select(&self, function: DeviceFunction, register: u8) -> Option<()> {
         let address = ENABLE
             | u32::from(function.bus) << 16
@@ -69,7 +75,7 @@ pub type Root = PciRoot<Ports>;
 /// The bus, reached by the right to the device port.
 #[must_use]
 pub fn root(device: DevicePort) -> Root {
-    PciRoot::new(Ports { device })
+    PciRoot::new(Ports::new(device))
 }
 
 /// The virtio devices of this kind.

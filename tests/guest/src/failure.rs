@@ -37,6 +37,14 @@ impl From<Kern> for Failure {
     }
 }
 
+/// What is missing where `?` stands.
+impl From<&str> for Failure {
+    #[track_caller]
+    fn from(what: &str) -> Failure {
+        Failure::new(String::from(what))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { at, what } = self;
