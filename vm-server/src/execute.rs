@@ -9,6 +9,7 @@ use ipc_abi::message::{FOREVER, Info, POLL, WORDS, option};
 use ipc_abi::notify::Request;
 use ipc_abi::right::{Disposition, NULL, Name};
 use ipc_abi::translation::Enter;
+use ipc_protocol::define::reply_id;
 use ipc_protocol::vm_map;
 use vm_core::call::{Message, Reply};
 use vm_core::effect::{Answer, Effect, FaultResult};
@@ -101,7 +102,39 @@ impl FaultAnswer {
     }
 }
 
+/// An answer to a common call: success, and a word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallAnswer {
+    /// Whom.
+    pub(crate) token: Token,
+    /// What was asked.
+    pub(crate) id: u32,
+    /// What the answer says besides.
+    pub(crate) word: u64,
+}
+
+impl CallAnswer {
+    const fn info(&self) -> Info {
+        Info::short(reply_id(self.id))
+    }
+
+    const fn words(&self) -> [u64; WORDS] {
+        [0, self.word, 0, 0, 0, 0]
+    }
+}
+
 impl Pending {
+    /// An answer to a common call, as any other answer.
+    #[cold]
+    pub(crate) fn of_call(answer: &CallAnswer) -> Pending {
+        Pending {
+            to: To::Caller(answer.token),
+            info: answer.info(),
+            words: answer.words(),
+            made: None,
+        }
+    }
+
     /// An answer to a common fault, as any other answer.
     #[cold]
     pub(crate) fn of_fault(answer: &FaultAnswer) -> Pending {
@@ -122,6 +155,23 @@ pub(crate) fn exchange_answer(answer: &FaultAnswer, set: Name, deadline: u64) ->
         destination: answer.token.0.get(),
         receive: set,
         info: Info::short(FAULT_REPLY),
+        send_deadline: POLL,
+        receive_deadline: deadline,
+        notify: NULL,
+        words: answer.words(),
+    };
+    // SAFETY: nobody holds the body between two events.
+    unsafe { trap::msg(&send) }
+}
+
+/// As [`exchange`], after the answer to a common call.
+#[inline(always)]
+pub(crate) fn exchange_call(answer: &CallAnswer, set: Name, deadline: u64) -> Received {
+    let send = Send {
+        options: option::REPLY | option::RECEIVE,
+        destination: answer.token.0.get(),
+        receive: set,
+        info: answer.info(),
         send_deadline: POLL,
         receive_deadline: deadline,
         notify: NULL,

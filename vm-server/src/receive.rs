@@ -13,6 +13,7 @@ use ipc_abi::notify;
 use ipc_abi::right::{ArrivedKind, Name};
 use ipc_protocol::define::Raw;
 use vm_core::call::Call;
+use vm_core::call::quick::Common;
 use vm_core::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
 
 /// Payload of the port for the kernel's notices. No other task has a right to it.
@@ -74,6 +75,20 @@ pub(crate) fn common_fault(received: &Received) -> Option<(MapId, Fault, Token)>
         return None;
     };
     Some((map, Fault::from_words(received.words), token(received)?))
+}
+
+/// What a common call says: its map, what is asked, and whom to answer.
+#[inline(always)]
+pub(crate) fn common_call(received: &Received) -> Option<(MapId, Common, Token)> {
+    let id = received.info.id();
+    if received.info != Info::short(id) || received.outcome.code() != 0 {
+        return None;
+    }
+    let call = Common::decode(id, &received.words)?;
+    let Some(PortOf::Map(map)) = PortOf::from_payload(received.payload) else {
+        return None;
+    };
+    Some((map, call, token(received)?))
 }
 
 fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {

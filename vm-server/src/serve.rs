@@ -13,11 +13,13 @@ use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
-use crate::execute::{FaultAnswer, Pending, To, exchange, exchange_answer};
+use crate::execute::{
+    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call,
+};
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, common_fault, understand};
+use crate::receive::{Arrived, common_call, common_fault, understand};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -97,7 +99,7 @@ impl Server {
     pub(crate) fn serve(&mut self) -> ! {
         let mut pending = None;
         let mut unfinished = self.core.wants_step();
-        loop {
+        'serving: loop {
             self.feed_heap();
             let deadline = self.deadline(unfinished);
             let mut received = exchange(pending, self.ports.set(), deadline.0, self.notices);
@@ -106,11 +108,26 @@ impl Server {
             {
                 self.core.sent(right, &mut self.effects);
             }
-            // Faults, as long as nothing else comes and their answers are all that there is to do.
-            while !unfinished && let Some(answer) = self.fault_answer(&received) {
-                received = exchange_answer(&answer, self.ports.set(), deadline.0);
-                if received.outcome.code() != 0 {
-                    pending = Some(Pending::of_fault(&answer));
+            // Common faults and calls, as long as nothing else comes and their answers are all that
+            // there is to do.
+            while !unfinished {
+                if let Some(answer) = self.fault_answer(&received) {
+                    received = exchange_answer(&answer, self.ports.set(), deadline.0);
+                    if received.outcome.code() != 0 {
+                        pending = Some(Pending::of_fault(&answer));
+                    }
+                } else if let Some(answer) = self.call_answer(&received) {
+                    if self.core.wants_step() {
+                        pending = self.pay(Some(Pending::of_call(&answer)));
+                        unfinished = self.core.wants_step();
+                        continue 'serving;
+                    }
+                    received = exchange_call(&answer, self.ports.set(), deadline.0);
+                    if received.outcome.code() != 0 {
+                        pending = Some(Pending::of_call(&answer));
+                    }
+                } else {
+                    break;
                 }
             }
             pending = match kern_return::from_raw(received.outcome.code()) {
@@ -175,6 +192,19 @@ impl Server {
             }
         };
         Some(FaultAnswer { token, enter })
+    }
+
+    /// The answer to a common call, if that is what was received and it is plain. Any other is as if it
+    /// had not been looked at.
+    #[inline(always)]
+    fn call_answer(&mut self, received: &Received) -> Option<CallAnswer> {
+        let (map, call, token) = common_call(received)?;
+        if !self.effects.as_slice().is_empty() || heap::is_low() {
+            return None;
+        }
+        let word = self.core.call_quick(&mut self.hardware, map, &call)?;
+        let id = received.info.id();
+        Some(CallAnswer { token, id, word })
     }
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make

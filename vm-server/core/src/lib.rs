@@ -217,6 +217,9 @@ pub struct Core {
     /// The event is a fault, whose answer is carried out before anything else happens.
     pub(crate) answering: bool,
     pub(crate) stats: stats::Stats,
+    /// Nothing is done the quick way, for tests that compare the two.
+    #[cfg(test)]
+    pub(crate) slowly: bool,
 }
 
 /// Most records of each kind: memory is what really limits them.
@@ -275,6 +278,8 @@ impl Core {
             caller: None,
             answering: false,
             stats: stats::Stats::default(),
+            #[cfg(test)]
+            slowly: false,
         })
     }
 }

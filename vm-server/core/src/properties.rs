@@ -7,4 +7,5 @@ mod clip;
 mod lists;
 mod loans;
 mod ports;
+mod quick;
 mod slab;

@@ -155,6 +155,23 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// As [`Slab::remove`], for the record at an index that nobody wants to see again: a large one is
+    /// not copied out of its place.
+    pub fn discard(&mut self, index: u32) {
+        let Some(cell) = cell_mut(&mut self.chunks, index) else {
+            return;
+        };
+        if cell.value.is_none() {
+            return;
+        }
+        cell.value = None;
+        cell.generation = cell.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        cell.next = self.free;
+        self.free = index;
+        self.touched.note(index);
+        self.used = self.used.saturating_sub(1);
+    }
+
     /// The record of a handle.
     #[inline]
     #[must_use]
@@ -257,6 +274,19 @@ mod tests {
         assert_eq!(slab.remove(old), None);
         assert_eq!(slab.get(new), Some(&'b'));
         assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_discarded_record_is_gone_once() {
+        let mut slab = Slab::new(10);
+        let old = slab.insert('a').unwrap();
+        slab.discard(old.index());
+        slab.discard(old.index());
+        assert_eq!((slab.get(old), slab.len()), (None, 0));
+        let new = slab.insert('b').unwrap();
+        assert_eq!(new.index(), old.index(), "the place is used again");
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.insert('c').unwrap().index(), 1, "it was freed once");
     }
 
     #[test]

@@ -11,10 +11,12 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::Core;
+use crate::event::ObjectId;
 use crate::machine::{Machine, REVOKE_MAX, Revoke, Seen};
+use crate::object::Kind;
 use crate::object::page::Frame;
 use crate::object::places::Added;
-use crate::range::bytes_of;
+use crate::range::{Span, bytes_of, page_of};
 
 /// Elements on their way to the machine, in the list that the core keeps for them.
 pub(crate) struct Batch {
@@ -76,6 +78,17 @@ impl Core {
             self.revokes = batch.elements;
         }
         batch.seen
+    }
+
+    /// Whether a look-up that comes to a window of an object may find a page. If not, there is no
+    /// translation to take back where the window is mapped.
+    pub(crate) fn shows_pages(&self, object: ObjectId, window: Span) -> bool {
+        let (from, to) = (page_of(window.start()), page_of(window.end()));
+        self.objects.get(object).is_none_or(|record| {
+            let has_records = matches!(record.kind, Kind::Internal | Kind::External);
+            let used = record.pages.next(&self.nodes, from);
+            !has_records || record.shadow.is_some() || used.is_some_and(|(index, _)| index < to)
+        })
     }
 
     /// Reduces every translation of a page to `keep`; none at all: removes them.

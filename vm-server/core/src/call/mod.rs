@@ -12,6 +12,7 @@ pub(crate) mod msync;
 pub(crate) mod page_query;
 mod proxy;
 pub(crate) mod purgeable;
+pub mod quick;
 mod range;
 mod reclaim;
 mod region;

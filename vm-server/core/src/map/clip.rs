@@ -31,26 +31,29 @@ impl Core {
     }
 
     /// Takes an entry out of its map, without its reference to its object, which is the caller's.
-    pub(crate) fn entry_remove(&mut self, link: Link) -> Option<Entry> {
-        let &Entry { map, hooks, .. } = self.entries.at(link.0)?;
-        let entry = self.entry_unhang(link);
-        self.map_settle(map, hooks.next);
-        entry
+    pub(crate) fn entry_remove(&mut self, link: Link) {
+        let Some(entry) = self.entries.at(link.0) else {
+            return;
+        };
+        let (map, next) = (entry.map, entry.hooks.next);
+        self.entry_unhang(link);
+        self.map_settle(map, next);
     }
 
     /// As [`Core::entry_remove`], but [`Core::map_settle`] is due before the event ends, for the entry
     /// above the last of those that are taken out in order.
-    pub(crate) fn entry_unhang(&mut self, link: Link) -> Option<Entry> {
+    pub(crate) fn entry_unhang(&mut self, link: Link) {
         self.entry_unlink(link.0);
-        let id = self.entries.id_at(link.0)?;
-        let entry = self.entries.get(id)?;
+        let Some(entry) = self.entries.at(link.0) else {
+            return;
+        };
         let (map, size) = (entry.map, entry.size());
         self.uncharge_entry(map);
         if let Some(map) = self.maps.get_mut(map) {
             map.tree.unhang(&mut self.entries, link);
             map.size = map.size.saturating_sub(size);
         }
-        self.entries.remove(id)
+        self.entries.discard(link.0);
     }
 
     /// Settles the hole below an entry; with none above there is nothing to settle.
@@ -116,18 +119,18 @@ impl Core {
     /// Joins an entry with its predecessor, if the two are alike and adjacent. Returns the entry
     /// that holds its range now.
     pub(crate) fn entry_simplify(&mut self, link: Link) -> Link {
-        let Some(upper) = self.entries.at(link.0).copied() else {
+        let Some(upper) = self.entries.at(link.0) else {
             return link;
         };
-        let prev = upper.hooks.prev;
+        let (prev, end, object) = (upper.hooks.prev, upper.end, upper.object);
         match self.entries.at(prev.0) {
-            Some(lower) if lower.continues_in(&upper) => {}
+            Some(lower) if lower.continues_in(upper) => {}
             _ => return link,
         }
-        self.entry_move_end(prev, upper.end);
+        self.entry_move_end(prev, end);
         self.entry_remove(link);
         self.lower_again(prev.0);
-        self.object_unreference(upper.object);
+        self.object_unreference(object);
         prev
     }
 
@@ -135,6 +138,23 @@ impl Core {
     pub(crate) fn entry_set_end(&mut self, link: Link, end: u64) {
         if let Some(next) = self.entry_move_end(link, end) {
             self.map_settle(next.0, next.1);
+        }
+    }
+
+    /// Moves the start of an entry up into it.
+    pub(crate) fn entry_set_start(&mut self, link: Link, start: u64) {
+        let Some(entry) = self.entries.at_mut(link.0) else {
+            return;
+        };
+        let old = entry.size();
+        if !entry.is_untouched() {
+            entry.offset = entry.offset_of(start);
+        }
+        entry.start = start;
+        let (id, new) = (entry.map, entry.size());
+        if let Some(map) = self.maps.get_mut(id) {
+            map.size = map.size.saturating_sub(old).saturating_add(new);
+            map.tree.settle(&mut self.entries, link);
         }
     }
 

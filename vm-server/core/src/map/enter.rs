@@ -115,17 +115,13 @@ impl Core {
         }
         let tree = &self.maps.get(entry.map)?.tree;
         let link = tree.floor(&self.entries, entry.start);
-        let lower = *self.entries.at(link.0)?;
-        let as_more = Entry {
-            object: lower.object,
-            offset: lower.offset_of(lower.end),
-            ..*entry
-        };
-        if lower.wired != 0 || lower.needs_copy || !lower.continues_in(&as_more) {
+        let lower = self.entries.at(link.0)?;
+        if lower.end != entry.start || lower.wired != 0 || lower.needs_copy || !lower.is_like(entry)
+        {
             return None;
         }
         if let Some(id) = lower.object {
-            let from = as_more.offset;
+            let from = lower.offset_of(lower.end);
             let to = from.checked_add(entry.size())?;
             let object = self.objects.get_mut(id)?;
             let alone = object.is_internal()

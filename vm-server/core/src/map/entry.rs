@@ -121,8 +121,15 @@ impl Entry {
     pub(crate) fn continues_in(&self, upper: &Entry) -> bool {
         self.end == upper.start
             && self.object == upper.object
-            && self.submap == upper.submap
             && (self.is_untouched() || self.offset_of(self.end) == upper.offset)
+            && self.is_like(upper)
+    }
+
+    /// Whether another entry differs from this one in nothing but place, object and offset, and is not
+    /// kept apart (rule 108).
+    #[must_use]
+    pub(crate) fn is_like(&self, upper: &Entry) -> bool {
+        self.submap == upper.submap
             && self.protection == upper.protection
             && self.max_protection == upper.max_protection
             && self.inheritance == upper.inheritance

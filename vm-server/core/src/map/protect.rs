@@ -91,6 +91,14 @@ impl Change {
         }
     }
 
+    /// Rights that translations keep.
+    const fn keeps(self) -> Prot {
+        match self {
+            Change::Protect(rights) | Change::Maximum(rights) => rights,
+            _ => Prot::ALL,
+        }
+    }
+
     /// Changes an entry. Says whether that took rights away.
     fn apply(self, entry: &mut Entry) -> bool {
         let before = entry.protection;
@@ -121,6 +129,10 @@ impl Core {
         work: &mut SetAttributes,
     ) -> Progress {
         if work.walk.pass == Pass::Check {
+            let (map, range) = (work.walk.map, work.walk.range);
+            if self.set_plain(turn.machine, (map, range), work.change) {
+                return Progress::Done(Some(Ok(work.reply())));
+            }
             let (change, holes) = (work.change, work.holes());
             match self.walk_check(&mut work.walk, holes, |entry| change.allowed(entry)) {
                 Err(code) => return Progress::Done(Some(Err(code))),
@@ -139,7 +151,8 @@ impl Core {
             let Some(entry) = self.entries.at_mut(link.0) else {
                 break;
             };
-            if work.change.apply(entry) {
+            // Where nobody has touched anything there is nothing to take back.
+            if work.change.apply(entry) && !entry.is_untouched() {
                 low = low.min(entry.start);
                 high = high.max(entry.end);
             }
@@ -148,12 +161,8 @@ impl Core {
             self.entry_simplify(link);
             link = next;
         }
-        let keep = match work.change {
-            Change::Protect(rights) | Change::Maximum(rights) => rights,
-            _ => Prot::ALL,
-        };
         if let Some(range) = Span::exact(low, high) {
-            self.map_revoke(turn.machine, work.walk.map, range, keep);
+            self.map_revoke(turn.machine, work.walk.map, range, work.change.keeps());
         }
         if !work.walk.is_done() {
             return Progress::More;
@@ -161,6 +170,52 @@ impl Core {
         self.simplify_at(work.walk.map, work.walk.range.end());
         self.map_changed(work.walk.map);
         Progress::Done(Some(Ok(work.reply())))
+    }
+
+    /// Sets an attribute of a range inside one plain entry. `false`: it is otherwise, or is refused, and
+    /// nothing has changed.
+    pub(crate) fn set_plain<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        (map, range): (MapId, Span),
+        change: Change,
+    ) -> bool {
+        let Some(record) = self.maps.get(map) else {
+            return false;
+        };
+        if record.dying || record.shared.is_some() || !self.goes_quickly() {
+            return false;
+        }
+        let mut link = record.tree.find(&self.entries, range.start());
+        let Some(entry) = self.entries.at(link.0) else {
+            return false;
+        };
+        let plain = entry.end >= range.end() && entry.submap.is_none() && !entry.in_transition;
+        if !plain || change.allowed(entry).is_err() {
+            return false;
+        }
+        if entry.start != range.start() || entry.end != range.end() {
+            link = match self.map_clip_range(map, range) {
+                Ok(link) => link,
+                Err(_) => return false,
+            };
+        }
+        let Some(entry) = self.entries.at_mut(link.0) else {
+            return false;
+        };
+        let lowered = change.apply(entry);
+        let (object, next) = (entry.object, entry.hooks.next);
+        let (from, to) = (entry.offset, entry.offset_of(entry.end));
+        if lowered
+            && let (Some(object), Some(window)) = (object, Span::exact(from, to))
+            && self.shows_pages(object, window)
+        {
+            self.map_revoke(machine, map, range, change.keeps());
+        }
+        self.entry_simplify(link);
+        self.entry_simplify(next);
+        self.map_changed(map);
+        true
     }
 
     /// Joins the entry that starts at an address with the one below.

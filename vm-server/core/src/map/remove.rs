@@ -102,8 +102,8 @@ impl Core {
         work: &mut Remove,
     ) -> Progress {
         if work.walk.pass == Pass::Check {
-            if !work.replaces && self.remove_tail(turn, &work.walk) {
-                self.map_changed(work.walk.map);
+            let (map, range) = (work.walk.map, work.walk.range);
+            if !work.replaces && self.remove_plain(turn.machine, map, range) {
                 return Progress::Done(Some(Ok(work.answer)));
             }
             let barred = Cell::new(work.barred);
@@ -124,7 +124,6 @@ impl Core {
                 Ok(()) if work.walk.pass == Pass::Check => return Progress::More,
                 Ok(()) => {}
             }
-            let (map, range) = (work.walk.map, work.walk.range);
             if work.replaces
                 && let Err(code) = self.check_size(map, range.size(), work.walk.covered())
             {
@@ -158,37 +157,80 @@ impl Core {
         Progress::Done(Some(Ok(work.answer)))
     }
 
-    /// Removes a range that is the upper part of one plain entry: the entry ends earlier, and none is
-    /// made only to be removed. `false`: it is not, or it is much, and nothing has changed.
-    fn remove_tail<M: Machine>(&mut self, turn: &mut Turn<'_, M>, walk: &Walk) -> bool {
-        let (map, range) = (walk.map, walk.range);
+    /// Removes a range in which one plain entry lies, whole or with one end, and nothing else: none is
+    /// made only to be removed. `false`: it is otherwise, or it is much, and nothing has changed.
+    pub(crate) fn remove_plain<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        map: MapId,
+        range: Span,
+    ) -> bool {
         let Some(record) = self.maps.get(map) else {
             return false;
         };
-        let link = record.tree.find(&self.entries, range.start());
-        let Some(entry) = self.entries.at(link.0) else {
+        if record.dying || record.shared.is_some() || !self.goes_quickly() {
+            return false;
+        }
+        let link = record.tree.find_or_above(&self.entries, range.start());
+        let Some(entry) = self.entries.at(link.0).filter(|e| e.start < range.end()) else {
+            // Nothing is there.
+            self.map_changed(map);
+            return true;
+        };
+        let (whole_low, whole_high) = (range.start() <= entry.start, entry.end <= range.end());
+        let next = entry.hooks.next;
+        let plain = entry.wired == 0
+            && entry.submap.is_none()
+            && !(entry.in_transition || entry.permanent || entry.is_tray)
+            && (whole_low || whole_high);
+        let (start, end) = (entry.start.max(range.start()), entry.end.min(range.end()));
+        let (object, from) = (entry.object, entry.offset_of(start));
+        let to = from.saturating_add(end.saturating_sub(start));
+        let is_last = self
+            .entries
+            .at(next.0)
+            .is_none_or(|next| next.start >= range.end());
+        let (Some(piece), Some(window)) = (Span::exact(start, end), Span::exact(from, to)) else {
             return false;
         };
-        let plain = entry.start < range.start()
-            && entry.end == range.end()
-            && page_of(range.size()) <= u64::from(BUDGET)
-            && entry.wired == 0
-            && entry.submap.is_none()
-            && !(entry.in_transition || entry.permanent || entry.is_tray);
-        if !plain || record.dying || self.map_is_sealed(map) {
+        if !plain || !is_last {
             return false;
         }
-        let (object, from) = (entry.object, entry.offset_of(range.start()));
-        if object.is_some() {
-            self.map_revoke(turn.machine, map, range, Prot::NONE);
+        let mut shows = false;
+        if let Some(object) = object {
+            let Some(record) = self.objects.get(object) else {
+                return false;
+            };
+            let small = page_of(piece.size()) <= u64::from(BUDGET);
+            let goes = whole_low && whole_high && record.refs == 1;
+            if !record.is_internal() || !(small || goes) {
+                return false;
+            }
+            shows = self.shows_pages(object, window);
+            if shows {
+                self.map_revoke(machine, map, piece, Prot::NONE);
+            }
         }
-        self.entry_set_end(link, range.start());
-        if let Some(object) = object
-            && let Some(window) = Span::exact(from, from.saturating_add(range.size()))
-            && self.is_only_reached_by(object, link, window)
-        {
-            self.object_free_pages(object, page_of(window.start()), page_of(window.end()));
+        if whole_low && whole_high {
+            if shows {
+                self.entry_trim(link);
+            }
+            self.entry_drop(link);
+            self.map_settle(map, next);
+        } else {
+            if whole_high {
+                self.entry_set_end(link, start);
+            } else {
+                self.entry_set_start(link, end);
+            }
+            if let Some(object) = object
+                && shows
+                && self.is_only_reached_by(object, link, window)
+            {
+                self.object_free_pages(object, page_of(from), page_of(to));
+            }
         }
+        self.map_changed(map);
         true
     }
 
@@ -336,22 +378,25 @@ impl Core {
 
     /// Takes an entry out of its map for good, with its reference.
     pub(crate) fn entry_delete(&mut self, link: Link) {
-        let Some(&Entry { map, hooks, .. }) = self.entries.at(link.0) else {
+        let Some(entry) = self.entries.at(link.0) else {
             return;
         };
+        let (map, next) = (entry.map, entry.hooks.next);
         self.entry_drop(link);
-        self.map_settle(map, hooks.next);
+        self.map_settle(map, next);
     }
 
     /// As [`Core::entry_delete`]; [`Core::map_settle`] is due, as after [`Core::entry_unhang`].
     fn entry_drop(&mut self, link: Link) {
-        let Some(entry) = self.entry_unhang(link) else {
+        let Some(entry) = self.entries.at(link.0) else {
             return;
         };
-        if let Some(object) = entry.object {
+        let (object, submap) = (entry.object, entry.submap);
+        self.entry_unhang(link);
+        if let Some(object) = object {
             self.object_deallocate(object);
         }
-        self.submap_left(entry.submap);
+        self.submap_left(submap);
     }
 
     /// Frees pages of an entry's object that only this entry can reach. Says whether that is done:

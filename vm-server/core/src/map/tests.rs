@@ -481,10 +481,14 @@ fn setting_and_resetting_leaves_no_cut_behind() {
 }
 
 #[test]
-fn only_taking_rights_away_revokes() {
+fn only_taking_rights_away_from_pages_that_are_there_revokes() {
     let mut bench = Bench::new(MIN, MAX);
     bench.allocate(MIN, 8 * PAGE, 0).unwrap();
+    bench.write(bench.map, MIN, 1).unwrap();
+    bench.machine.revoked.clear();
     bench.protect(MIN, PAGE, false, 7).unwrap();
+    bench.protect(MIN + 4 * PAGE, PAGE, false, 1).unwrap();
+    bench.deallocate(MIN + 6 * PAGE, 2 * PAGE).unwrap();
     assert_eq!(bench.machine.revoked, []);
     bench.protect(MIN, 2 * PAGE, false, 1).unwrap();
     let epoch = bench.core.maps.get(bench.map).unwrap().epoch;

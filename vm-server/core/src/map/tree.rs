@@ -44,7 +44,7 @@ pub(crate) struct Hooks {
     pub(crate) height: u32,
     /// Bytes between this entry and the one below it, or the tree's lower bound.
     pub(crate) gap: u64,
-    /// The largest `gap` in the subtree of this entry.
+    /// The largest `gap` in the subtree of this entry, as far as [`LARGE`].
     pub(crate) max_gap: u64,
 }
 
@@ -59,6 +59,12 @@ impl Hooks {
         max_gap: 0,
     };
 }
+
+/// Holes of this size and more are as good as each other for what a node knows of its subtree. A space
+/// has room for few of them, so that a search for more looks at few that are too small; and a change
+/// of one, which the hole above a growing entry mostly is, concerns no node but its own. Small in
+/// tests, so that they meet it.
+const LARGE: u64 = if cfg!(test) { 1 << 18 } else { 1 << 40 };
 
 /// Candidates that a search with an alignment looks at before it settles for a hole that is large
 /// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
@@ -253,7 +259,10 @@ impl Tree {
     pub(crate) fn find_space(&self, store: &impl Store, want: Want) -> Option<u64> {
         let mut low = want.hint.max(self.min);
         let mut above = self.first;
-        if let Some(floor) = store.at(self.floor(store, low)) {
+        // Below the first entry there is nothing to look up.
+        if store.at(above).is_some_and(|first| first.start <= low)
+            && let Some(floor) = store.at(self.floor(store, low))
+        {
             low = low.max(floor.end);
             above = floor.hooks.next;
         }
@@ -280,8 +289,10 @@ impl Tree {
         }
     }
 
-    /// The first entry after `from` with a hole of at least `need` bytes below it.
+    /// The first entry after `from` with a hole of at least `need` bytes below it, or one of at least
+    /// [`LARGE`].
     fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
+        let need = need.min(LARGE);
         let fits = |link: Link| store.at(link).is_some_and(|e| e.hooks.max_gap >= need);
         let mut at = from;
         let mut subtree = store.at(from).map_or(Link::NIL, |entry| entry.right);
@@ -395,15 +406,32 @@ impl Tree {
     fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
         let mut at = link;
         let mut passed = last.is_nil();
+        // What the largest hole of the subtree below was and is, if nothing else has changed there.
+        let mut below = None;
         while !at.is_nil() {
-            passed |= at == last;
-            let node = refresh(store, at);
+            let is_last = at == last;
+            passed |= is_last;
+            let from = if is_last { None } else { below };
+            let node = match from.and_then(|hole| widen(store, at, hole)) {
+                Some(node) => node,
+                None => refresh(store, at),
+            };
+            below = (!node.grew).then_some(node.hole);
             at = match node.lean {
-                2.. => self.lean_parent(store, at, Side::Left),
-                ..=-2 => self.lean_parent(store, at, Side::Right),
-                _ if node.changed => node.parent,
+                2.. => {
+                    below = None;
+                    self.lean_parent(store, at, Side::Left)
+                }
+                ..=-2 => {
+                    below = None;
+                    self.lean_parent(store, at, Side::Right)
+                }
+                _ if node.grew || node.hole.0 != node.hole.1 => node.parent,
                 _ if passed => return,
-                _ => last,
+                _ => {
+                    below = None;
+                    last
+                }
             };
         }
     }
@@ -459,7 +487,8 @@ impl Tree {
                 && height(left).abs_diff(height(right)) <= 1
                 && entry.hooks.height == height(left).max(height(right)).saturating_add(1)
                 && entry.hooks.gap == entry.start.saturating_sub(low)
-                && entry.hooks.max_gap == entry.hooks.gap.max(hole(left)).max(hole(right))
+                && entry.hooks.max_gap
+                    == entry.hooks.gap.min(LARGE).max(hole(left)).max(hole(right))
                 && count < self.len;
             if !sound {
                 return false;
@@ -495,8 +524,10 @@ fn balance(store: &impl Store, at: Link) -> i64 {
 
 /// What a climb learns of a node.
 struct Refreshed {
-    /// Its height or largest hole is new.
-    changed: bool,
+    /// Its height is new.
+    grew: bool,
+    /// What its largest hole was, and is.
+    hole: (u64, u64),
     /// Height of its left subtree less that of the right.
     lean: i32,
     parent: Link,
@@ -507,21 +538,25 @@ struct Refreshed {
 fn refresh(store: &mut impl Store, at: Link) -> Refreshed {
     let Some(entry) = store.at(at) else {
         return Refreshed {
-            changed: false,
+            grew: false,
+            hole: (0, 0),
             lean: 0,
             parent: Link::NIL,
         };
     };
-    let hooks = entry.hooks;
+    let (parent, gap) = (entry.hooks.parent, entry.hooks.gap);
+    let (was_height, was_gap) = (entry.hooks.height, entry.hooks.max_gap);
     let of = |child: Link| {
         let child = store.at(child);
         child.map_or((0, 0), |e| (e.hooks.height, e.hooks.max_gap))
     };
     let ((left_height, left_gap), (right_height, right_gap)) = (of(entry.left), of(entry.right));
     let height = left_height.max(right_height).saturating_add(1);
-    let max_gap = hooks.gap.max(left_gap).max(right_gap);
-    let changed = height != hooks.height || max_gap != hooks.max_gap;
-    if changed && let Some(entry) = store.at_mut(at) {
+    let max_gap = gap.min(LARGE).max(left_gap).max(right_gap);
+    let grew = height != was_height;
+    if (grew || max_gap != was_gap)
+        && let Some(entry) = store.at_mut(at)
+    {
         entry.hooks.height = height;
         entry.hooks.max_gap = max_gap;
     }
@@ -529,10 +564,30 @@ fn refresh(store: &mut impl Store, at: Link) -> Refreshed {
         .cast_signed()
         .saturating_sub(right_height.cast_signed());
     Refreshed {
-        changed,
+        grew,
+        hole: (was_gap, max_gap),
         lean,
-        parent: hooks.parent,
+        parent,
     }
+}
+
+/// As [`refresh`], for a node of which only the largest hole of one child has changed, from the first
+/// to the second: without a look at the other child, where that does not matter.
+#[inline]
+fn widen(store: &mut impl Store, at: Link, (was, is): (u64, u64)) -> Option<Refreshed> {
+    let hooks = &mut store.at_mut(at)?.hooks;
+    let before = hooks.max_gap;
+    // A hole that was the largest of all here and has shrunk leaves open which is the largest now.
+    if is < was && before == was {
+        return None;
+    }
+    hooks.max_gap = before.max(is);
+    Some(Refreshed {
+        grew: false,
+        hole: (before, hooks.max_gap),
+        lean: 0,
+        parent: hooks.parent,
+    })
 }
 
 #[cfg(test)]
