@@ -26,6 +26,8 @@ pub struct TaskSpec {
     pub rights: Rights,
     /// Whether all its memory is wired.
     pub resident: bool,
+    /// KiB of the kernel's memory that it may use, if that is not the usual.
+    pub quota: Option<u64>,
     /// Its arguments.
     pub args: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl TaskSpec {
             level,
             rights: Rights::default(),
             resident: false,
+            quota: None,
             args: Vec::new(),
         }
     }
@@ -87,6 +90,9 @@ impl fmt::Display for ManifestSpec {
                     host: false,
                     device: false,
                 } => {}
+            }
+            if let Some(kib) = task.quota {
+                write!(f, " quota={kib}K")?;
             }
             writeln!(f, "{}", if task.resident { " resident" } else { "" })?;
             for arg in &task.args {

@@ -20,6 +20,7 @@ fn spec() -> ManifestSpec {
         device: true,
     };
     let mut client = TaskSpec::new("demo", Level::Client);
+    client.quota = Some(100);
     client.args = vec![
         "one".into(),
         String::new(),
@@ -105,6 +106,7 @@ fn what_is_written_is_read() {
             device: true
         }
     );
+    assert_eq!(manifest.task("demo").unwrap().quota, Some(100 * 1024));
     let args: Vec<_> = manifest.task("demo").unwrap().args().collect();
     assert_eq!(args, ["one", "", "a=b, c # d", "größe"]);
     assert_eq!(manifest.task("vm-server").unwrap().args().count(), 0);

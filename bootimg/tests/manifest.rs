@@ -24,7 +24,7 @@ fn comments_and_empty_lines_say_nothing() {
 #[test]
 fn all_levels_and_rights_are_known() {
     let text = format!(
-        "pagoda 1\n{SERVER}{BOOTSTRAP}task p file=p level=pager rights=device\n\
+        "pagoda 1\n{SERVER}{BOOTSTRAP}task p file=p level=pager rights=device quota=4K\n\
          task c file=c level=client rights=host resident\ntask m level=module file=m"
     );
     let manifest = Manifest::parse(&text).unwrap();
@@ -46,7 +46,9 @@ fn all_levels_and_rights_are_known() {
             device: true
         }
     );
+    assert_eq!(manifest.task("p").unwrap().quota, Some(4096));
     let client = manifest.task("c").unwrap();
+    assert_eq!(client.quota, None);
     assert_eq!(
         (client.rights, client.resident),
         (
@@ -118,6 +120,18 @@ fn a_typing_error_is_an_error() {
         (
             "task x file=x level=client level=client\n",
             "`level` is given twice",
+        ),
+        (
+            "task x file=x level=client quota=12M\n",
+            "`quota=12M`: expected a number of KiB, like `512K`",
+        ),
+        (
+            "task x file=x level=client quota=012K\n",
+            "`quota=012K`: expected a number of KiB",
+        ),
+        (
+            "task x file=x level=client quota=18446744073709551615K\n",
+            "expected a number of KiB",
         ),
         (
             "task x file=x level=client resident resident\n",

@@ -345,6 +345,21 @@ pub fn task_set_band(host_control: Name, task: Name, band: u32) -> Result<(), Ke
     )
 }
 
+/// Bytes of the kernel's memory that a task uses and may use. See [`Trap::TaskGetQuota`].
+pub fn task_get_quota(task: Name) -> Result<(u64, u64), Kern> {
+    // SAFETY: reads nothing but the task's account.
+    unsafe { trap(Trap::TaskGetQuota, [task.into(), 0, 0, 0, 0, 0]) }
+        .map(|[used, limit]| (used, limit))
+}
+
+/// Sets a task's quota, in bytes. See [`Trap::TaskSetQuota`].
+pub fn task_set_quota(host_control: Name, task: Name, limit: u64) -> Result<(), Kern> {
+    done(
+        Trap::TaskSetQuota,
+        [host_control.into(), task.into(), limit, 0, 0, 0],
+    )
+}
+
 /// Starts a thread. See [`Trap::ThreadCreate`].
 ///
 /// # Safety

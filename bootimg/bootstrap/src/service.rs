@@ -157,6 +157,9 @@ impl<'a> Service<'a> {
         }
         let priority = if level == Level::Pager { PAGER } else { CLIENT };
         trap::task_set_band(self.host.name(), task.name(), priority)?;
+        if let Some(bytes) = of.quota {
+            trap::task_set_quota(self.host.name(), task.name(), bytes)?;
+        }
         task.watch(&self.notices)?;
         loaded.start(priority)?;
         Ok(port)

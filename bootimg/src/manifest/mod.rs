@@ -22,7 +22,7 @@
 //! | `ends last-client` | the run ends when the last client ends, with that client's status (also if no `ends` line is there) |
 //! | `ends never` | the machine stays up |
 //! | `option KEY=VALUE` | a free setting for the tasks; VALUE is the rest of the line |
-//! | `task NAME file=FILE level=LEVEL [rights=RIGHT[,RIGHT]] [resident]` | one task |
+//! | `task NAME file=FILE level=LEVEL [rights=RIGHT[,RIGHT]] [quota=KIBK] [resident]` | one task |
 //! | `arg TEXT` | one more argument of the task above; TEXT is the rest of the line, as it is |
 //!
 //! Words are parted by one space. A NAME or KEY is 1 to 31 of `a-z A-Z 0-9 - _ .`, a FILE the name
@@ -143,6 +143,9 @@ pub struct Task<'a> {
     pub rights: Rights,
     /// Whether all its memory is wired from the start.
     pub resident: bool,
+    /// Bytes of the kernel's memory that it may use; `None`: what a task is given that nobody says
+    /// anything about.
+    pub quota: Option<u64>,
     lines: Lines<'a>,
 }
 

@@ -157,6 +157,7 @@ pub(super) fn parse_task<'a>(
     let (name, fields) = split_word(rest);
     check_name(name)?;
     let (mut file, mut level, mut rights, mut resident) = (None, None, None, None);
+    let mut quota = None;
     for field in fields.split(' ').filter(|_| !fields.is_empty()) {
         match field
             .split_once('=')
@@ -172,6 +173,7 @@ pub(super) fn parse_task<'a>(
                 )?;
             }
             (key @ "rights", Some(value)) => once(&mut rights, key, parse_rights(value)?)?,
+            (key @ "quota", Some(value)) => once(&mut quota, key, parse_quota(value)?)?,
             (key @ "resident", None) => once(&mut resident, key, true)?,
             _ => return Err(ManifestProblem::UnknownField(field)),
         }
@@ -182,6 +184,7 @@ pub(super) fn parse_task<'a>(
         level: level.ok_or(ManifestProblem::MissingField("level="))?,
         rights: rights.unwrap_or_default(),
         resident: resident.unwrap_or_default(),
+        quota,
         lines,
     })
 }
@@ -206,6 +209,17 @@ fn parse_rights(text: &str) -> Result<Rights, ManifestProblem<'_>> {
         }
     }
     Ok(rights)
+}
+
+/// A number of KiB.
+fn parse_quota(text: &str) -> Result<u64, ManifestProblem<'_>> {
+    let digits = text.strip_suffix('K').filter(|digits| {
+        !digits.starts_with('0') && digits.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    digits
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .and_then(|kib| kib.checked_mul(1024))
+        .ok_or(ManifestProblem::BadQuota(text))
 }
 
 fn check_file(file: &str) -> Result<&str, ManifestProblem<'_>> {

@@ -35,6 +35,8 @@ pub enum ManifestProblem<'a> {
     UnknownLevel(&'a str),
     /// A right that is not known, or given twice.
     UnknownRight(&'a str),
+    /// A `quota=` that is no number of KiB with a `K` behind it.
+    BadQuota(&'a str),
     /// An `arg` line before any task.
     ArgWithoutTask,
     /// More than [`MAX_ARGS`] arguments for one task.
@@ -99,6 +101,9 @@ impl fmt::Display for ManifestProblem<'_> {
             Self::BadFile(file) => write!(f, "`file={file}`: expected 1 to {MAX_FILE} bytes"),
             Self::UnknownLevel(level) => write!(f, "unknown level `{level}`"),
             Self::UnknownRight(right) => write!(f, "unknown or repeated right `{right}`"),
+            Self::BadQuota(text) => {
+                write!(f, "`quota={text}`: expected a number of KiB, like `512K`")
+            }
             Self::ArgWithoutTask => write!(f, "`arg` before any task"),
             Self::TooManyArgs => write!(f, "more than {MAX_ARGS} arguments"),
             Self::ArgTooLong => write!(f, "an argument over {MAX_VALUE} bytes"),

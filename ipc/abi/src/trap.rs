@@ -153,6 +153,14 @@ traps! {
     /// Writes what is known of a task to the IPC buffer's body as 64-bit words, see `info::TaskInfo`.
     /// Gives their number. Errors: KERN_INVALID_TASK.
     TaskInfo = 23, task_info(task) -> count;
+    /// Bytes of the kernel's memory that are charged to a task, and how many may be (its quota;
+    /// 2^64 - 1: all there is). A new task is given 16 MiB, or half of what its maker has left if that
+    /// is less; what a task may have counts as used by its maker. Errors: KERN_INVALID_TASK.
+    TaskGetQuota = 26, task_get_quota(task) -> used, limit;
+    /// Sets the quota of a task, in bytes. Errors: KERN_INVALID_HOST: not the host control port;
+    /// KERN_INVALID_TASK; KERN_INVALID_VALUE: less than it uses; KERN_RESOURCE_SHORTAGE: its maker
+    /// may not have as much more.
+    TaskSetQuota = 27, task_set_quota(host_control, task, limit);
 
     /// Makes a thread that starts at `ip` with stack pointer `sp`, `argument` in RDI and its IPC
     /// buffer's address in RSI, all other registers clear. Its priority is the lower of `priority`

@@ -13,13 +13,16 @@
 //! - *Nobody sleeps beside what it waits for*: no thread waits at a port (or set) that has something to
 //!   receive, or for room where there is some, unless a step is due for that port.
 //! - *Time*: each waiting thread with a deadline is in the heap, once, where it says; the heap is one.
+//! - *Accounts*: a port's load is its record, its queue, and the loads of the receive rights in that
+//!   queue; a task is charged for exactly what `account` says.
 //! - *The dead*: a dead port stays only for rights that point to it or because a step is due.
 
 use crate::{
-    kernel::{Kernel, ThreadId},
+    account,
+    kernel::{Kernel, TaskId, ThreadId},
     list::List,
     message::{Carried, Role},
-    port::{Place, Port, PortId, READY},
+    port::{Object, Place, Port, PortId, READY},
     slab::Slab,
     space::Holds,
     task::Life,
@@ -116,6 +119,8 @@ impl Kernel {
         self.check_sets()?;
         self.check_timers()?;
         self.check_hints()?;
+        self.check_loads()?;
+        self.check_accounts()?;
         Ok(())
     }
 
@@ -537,6 +542,86 @@ impl Kernel {
                     "thread {id:?} receives from what is not so"
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn check_loads(&self) -> Result<(), String> {
+        for (id, port) in self.ports.iter() {
+            if port.is_dead() || port.object != Object::User {
+                continue;
+            }
+            let mut load = account::PORT;
+            let mut carry = |cargo: &[Carried]| {
+                for carried in cargo {
+                    if let Carried::Receive(port) = *carried
+                        && self.ports.at(port).place == Place::Transit(id)
+                    {
+                        load = load.saturating_add(self.ports.at(port).load);
+                    }
+                }
+            };
+            let mut queued: u64 = 0;
+            for message in port.messages.iter(&self.messages) {
+                let record = self.messages.at(message);
+                queued = queued.saturating_add(record.cost);
+                carry(&record.cargo);
+            }
+            for thread in port.callers.iter(&self.threads) {
+                carry(&self.threads.at(thread).cargo);
+            }
+            let load = load.saturating_add(queued);
+            ensure!(
+                port.load == load,
+                "port {id:?} has a load of {} and not of {load}",
+                port.load
+            );
+        }
+        Ok(())
+    }
+
+    fn check_accounts(&self) -> Result<(), String> {
+        let mut owed: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut charge = |task: TaskId, bytes: u64| {
+            if self.tasks.get(task).is_some() {
+                let sum = owed.entry(task.index()).or_default();
+                *sum = sum.saturating_add(bytes);
+            }
+        };
+        for (id, task) in self.tasks.iter() {
+            charge(id, task.names.bytes());
+            for index in 0..task.names.slots() {
+                if let Some((_, entry)) = task.names.at_index(index)
+                    && let Holds::Set(_) = entry.holds
+                {
+                    charge(id, account::SET);
+                }
+            }
+            if let Some(maker) = task.maker {
+                let quota = account::set_aside(task.names.account.limit());
+                charge(maker, account::TASK.saturating_add(quota));
+            }
+        }
+        for (_, thread) in self.threads.iter() {
+            charge(thread.task, account::THREAD);
+        }
+        for (_, port) in self.ports.iter() {
+            if let Place::Held(task, _) = port.place {
+                charge(task, port.load);
+            }
+        }
+        for (_, message) in self.messages.iter() {
+            if let Role::Request(request) = message.role {
+                charge(request.task, message.cost);
+            }
+        }
+        for (id, task) in self.tasks.iter() {
+            let owed = owed.get(&id.index()).copied().unwrap_or(0);
+            let used = task.names.account.used();
+            ensure!(
+                used == owed,
+                "task {id:?} is charged with {used} bytes and has {owed}"
+            );
         }
         Ok(())
     }

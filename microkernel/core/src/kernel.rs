@@ -6,6 +6,7 @@
 //! traps on ports, tasks and threads.
 
 use crate::{
+    account,
     interrupt::{INTERRUPTS_MAX, Interrupt},
     list::List,
     machine::{Context, SpaceId},
@@ -223,7 +224,7 @@ impl Kernel {
             space,
             occupant: None,
         }))?;
-        let task = self.new_task(space_port, FIRST_BAND)?;
+        let task = self.new_task(space_port, None, FIRST_BAND)?;
         let mut give = |object, which| -> Result<Name, Kern> {
             let port = self.ports.insert(Port::new(object))?;
             self.ports.at_mut(port).sends = 2;
@@ -243,8 +244,14 @@ impl Kernel {
         })
     }
 
-    /// Makes a task with its control port in the space of a port. Nothing is left behind on failure.
-    pub(crate) fn new_task(&mut self, space_port: PortId, band: u8) -> Result<TaskId, Kern> {
+    /// Makes a task with its control port in the space of a port, at the cost of its maker; that of
+    /// the first may have all there is. Nothing is left behind on failure.
+    pub(crate) fn new_task(
+        &mut self,
+        space_port: PortId,
+        maker: Option<TaskId>,
+        band: u8,
+    ) -> Result<TaskId, Kern> {
         let Object::Space {
             space,
             occupant: None,
@@ -254,11 +261,18 @@ impl Kernel {
         };
         self.tasks.reserve(1)?;
         self.ports.reserve(1)?;
-        let names = Names::new()?;
+        self.messages.reserve(1)?;
+        let quota = maker.map_or(account::UNLIMITED, |maker| self.first_quota(maker));
+        let names = Names::new(quota)?;
+        if let Some(maker) = maker {
+            let cost = account::TASK.saturating_add(quota);
+            self.account(maker).charge(cost)?;
+        }
         let notice = self.messages.insert(Message::notice(Role::Spent))?;
         let port = self.ports.insert(Port::new(Object::User))?;
         let mut record = Task::new(names, space, port, notice);
         record.band = band;
+        record.maker = maker;
         record.space_port = Some(space_port);
         record.set_special(SpecialPort::TaskSelf, Some(port));
         let task = self.tasks.insert(record)?;

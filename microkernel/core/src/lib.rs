@@ -39,6 +39,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod account;
 pub mod acpi;
 pub mod addr;
 mod call;

@@ -70,6 +70,8 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
     pub(crate) cargo: Cargo,
     pub(crate) stamp: u64,
+    /// Bytes that are charged for it, where it is queued or to who asked for it.
+    pub(crate) cost: u64,
     /// Where it is queued, if it is.
     pub(crate) queue: Option<PortId>,
     links: Links<Message>,
@@ -85,6 +87,7 @@ impl Message {
             body: Vec::new(),
             cargo: EMPTY,
             stamp: 0,
+            cost: 0,
             queue: None,
             links: Links::NONE,
         }

@@ -5,6 +5,7 @@
 //! and leaves with the name that it is about.
 
 use crate::{
+    account,
     kernel::{Kernel, TaskId, ThreadId},
     machine::Machine,
     message::{Message, MessageId, Request, Role},
@@ -80,11 +81,7 @@ impl Kernel {
             None => None,
             Some(to) => {
                 let name = name as Name;
-                let role = Role::Request(Request { to, task, name });
-                let message = self.messages.insert(Message::notice(role))?;
-                let onces = &mut self.ports.at_mut(to).onces;
-                *onces = onces.saturating_add(1);
-                Some(message)
+                Some(self.new_request(Request { to, task, name })?)
             }
         };
         match request {
@@ -103,6 +100,21 @@ impl Kernel {
         }
         self.settle(machine);
         Ok(())
+    }
+
+    /// Makes a request, at the cost of the task that asks.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn new_request(&mut self, request: Request) -> Result<MessageId, Kern> {
+        let mut notice = Message::notice(Role::Request(request));
+        notice.cost = account::MESSAGE;
+        self.account(request.task).check(account::MESSAGE)?;
+        let message = self.messages.insert(notice)?;
+        self.account(request.task).add(account::MESSAGE);
+        let onces = &mut self.ports.at_mut(request.to).onces;
+        *onces = onces.saturating_add(1);
+        Ok(message)
     }
 
     /// Puts a request in the place of an earlier one for the same name, or takes that one back.
@@ -171,9 +183,10 @@ impl Kernel {
         let Some(record) = self.messages.get(message) else {
             return;
         };
-        let role = record.role;
+        let (role, cost) = (record.role, record.cost);
         self.messages.remove(message);
         if let Role::Request(request) = role {
+            self.refund(request.task, cost);
             self.drop_once(request.to);
         }
     }
@@ -244,7 +257,10 @@ impl Kernel {
     }
 
     fn tell_request(&mut self, message: MessageId, request: Request, text: Text) {
-        self.messages.at_mut(message).role = Role::Spent;
+        let record = self.messages.at_mut(message);
+        record.role = Role::Spent;
+        let cost = record.cost;
+        self.refund(request.task, cost);
         self.tell(message, request.to, text);
         self.drop_once(request.to);
     }
@@ -316,7 +332,9 @@ impl Kernel {
         }
         record.stamp = port.stamp();
         record.queue = Some(to);
+        let cost = record.cost;
         port.messages.push_back(&mut self.messages, message);
+        self.add_load(to, cost);
         self.item_arrived(to);
         if self.waiting(to).is_some() {
             self.add_work(to);
@@ -352,11 +370,22 @@ impl Kernel {
     /// # Errors
     /// MACH_SEND_NO_BUFFER.
     pub(crate) fn renew_notice(&mut self, thread: ThreadId) -> Result<(), Kern> {
+        let old = self.threads.at(thread).notice;
+        let queue = self.messages.at(old).queue;
+        if let Some(queue) = queue {
+            let room = self.check_load(queue, account::MESSAGE);
+            room.map_err(|_| Kern::SendNoBuffer)?;
+        }
         let fresh = Message::notice(Role::Cancelled(thread));
         let fresh = self.messages.insert(fresh);
         let fresh = fresh.map_err(|_| Kern::SendNoBuffer)?;
+        // The old one is nobody's from now on, and part of what is queued there.
+        if let Some(queue) = queue {
+            self.messages.at_mut(old).cost = account::MESSAGE;
+            self.add_load(queue, account::MESSAGE);
+        }
         let record = self.threads.at_mut(thread);
-        let old = core::mem::replace(&mut record.notice, fresh);
+        record.notice = fresh;
         record.notice_out = false;
         self.messages.at_mut(old).role = Role::Spent;
         Ok(())

@@ -82,6 +82,8 @@ pub(crate) struct Port {
     pub(crate) sends: u32,
     /// Send-once rights, counted likewise.
     pub(crate) onces: u32,
+    /// Bytes that the holder of the receive right is charged with: see `account`.
+    pub(crate) load: u64,
     /// Counts arrivals, so that messages and callers are received in the order they came.
     pub(crate) arrivals: u64,
     pub(crate) messages: List<Message, 0>,
@@ -128,6 +130,7 @@ impl Port {
             make_send: 0,
             sends: 0,
             onces: 0,
+            load: 0,
             arrivals: 0,
             messages: List::NEW,
             callers: PriorityList::NEW,

@@ -1,6 +1,7 @@
 //! The traps on ports and names.
 
 use crate::{
+    account,
     kernel::{Kernel, TaskId},
     machine::Machine,
     port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet, SetId},
@@ -17,6 +18,7 @@ impl Kernel {
         let task = self.caller()?.task;
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
+        self.account(task).charge(account::PORT)?;
         let port = self.ports.insert(Port::new(Object::User))?;
         let name = self.tasks.at_mut(task).names.insert(Holds::Port {
             port,
@@ -25,6 +27,7 @@ impl Kernel {
         })?;
         let record = self.ports.at_mut(port);
         record.payload = payload;
+        record.load = account::PORT;
         record.place = Place::Held(task, name);
         Ok(name)
     }
@@ -36,6 +39,8 @@ impl Kernel {
     pub fn port_set_allocate(&mut self) -> Result<Name, Kern> {
         let task = self.caller()?.task;
         self.tasks.at_mut(task).names.reserve(1)?;
+        self.sets.reserve(1)?;
+        self.account(task).charge(account::SET)?;
         let set = self.sets.insert(PortSet::NEW)?;
         self.tasks.at_mut(task).names.insert(Holds::Set(set))
     }
@@ -65,6 +70,7 @@ impl Kernel {
             Holds::Set(set) => {
                 let set = *set;
                 names.remove(name as Name, &mut self.names_stamp);
+                self.account(task).release(account::SET);
                 self.kill_set(set);
             }
             Holds::Port { port, receive, .. } => {

@@ -241,10 +241,12 @@ impl Kernel {
         record.messages.remove(&mut self.messages, message);
         let message = self.messages.at_mut(message);
         message.queue = None;
+        let cost = message.cost;
         if message.role == Role::Message {
             record.queued = record.queued.saturating_sub(1);
             self.room_made(port);
         }
+        self.take_load(port, cost);
     }
 
     /// Sees to those who wait for room at a port, if there is some.

@@ -138,6 +138,8 @@ impl Kernel {
         let port = port.ok_or(Kern::SendInvalidRight)?;
         if let Some(to) = route.to {
             self.check_no_cycle(port, to)?;
+            let load = self.ports.at(port).load;
+            self.check_load(to, load).map_err(|_| Kern::SendNoBuffer)?;
         }
         self.set_receive(route.from, value, port, Placed::Away(route.to));
         Ok(Carried::Receive(port))
@@ -176,7 +178,7 @@ impl Kernel {
         {
             *receive = here;
         }
-        self.ports.at_mut(port).place = place;
+        self.move_receive(port, place);
     }
 
     /// Undoes a capture: the sender's names are as before.
@@ -296,11 +298,22 @@ impl Kernel {
         }
     }
 
-    /// Makes room for the rights of a message in a name space.
+    /// Makes room for the rights of a message in a name space, and sees to it that the task may have
+    /// the receive rights that an answer brings; those in a queue it pays for already.
     ///
     /// # Errors
     /// MACH_RCV_HEADER_ERROR.
     pub(crate) fn make_fit(&mut self, task: TaskId, cargo: &Cargo) -> Result<(), Kern> {
+        let mut loads: u64 = 0;
+        for carried in cargo {
+            if let Carried::Receive(port) = *carried
+                && self.ports.at(port).place == Place::Moving
+            {
+                loads = loads.saturating_add(self.ports.at(port).load);
+            }
+        }
+        let room = self.account(task).check(loads);
+        room.map_err(|_| Kern::ReceiveNoSpace)?;
         if self
             .tasks
             .at_mut(task)
@@ -359,7 +372,7 @@ impl Kernel {
         };
         match name {
             Ok(name) => {
-                self.ports.at_mut(port).place = Place::Held(task, name);
+                self.move_receive(port, Place::Held(task, name));
                 (u64::from(name), ArrivedKind::Receive)
             }
             Err(_) => {

@@ -5,6 +5,7 @@
 //! there is room. So a send that fails has changed nothing, however late it fails.
 
 use crate::{
+    account,
     kernel::{Flow, Kernel, Msg, Running, TaskId, ThreadId},
     machine::{Event, Machine},
     message::{Cargo, EMPTY, Message, Request, Role},
@@ -174,7 +175,7 @@ impl Kernel {
         let port = self.ports.at(to.port);
         let my_turn = turn == Turn::First || port.senders.is_empty();
         let result = if to.once || port.has_room() && my_turn {
-            self.buffer(machine, me, info)
+            self.buffer(machine, me, to.port, info)
         } else if let Some(notify) = notify {
             Err(self.ask_possible(me.task, msg.destination, to.port, notify))
         } else if msg.send_deadline == POLL {
@@ -298,9 +299,13 @@ impl Kernel {
         &mut self,
         machine: &mut impl Machine,
         me: Running,
+        to: PortId,
         info: Info,
     ) -> Result<Message, Kern> {
         let mut message = Message::notice(Role::Message);
+        message.cost = account::MESSAGE.saturating_add(info.body() as u64);
+        let room = self.check_load(to, message.cost);
+        room.map_err(|_| Kern::SendNoBuffer)?;
         self.messages.reserve(1).map_err(|_| Kern::SendNoBuffer)?;
         if info.body() > 0 {
             let mut body = Vec::new();
@@ -327,12 +332,14 @@ impl Kernel {
         message.cargo = cargo;
         message.stamp = port.stamp();
         message.queue = Some(to.port);
+        let cost = message.cost;
         // Reserved by `buffer`.
         let Ok(message) = self.messages.insert(message) else {
             return;
         };
         port.messages.push_back(&mut self.messages, message);
         port.queued = port.queued.saturating_add(1);
+        self.add_load(to.port, cost);
         self.item_arrived(to.port);
         machine.trace(Event::Queued {
             info,
@@ -342,16 +349,14 @@ impl Kernel {
 
     /// Arms a send-possible request, and gives the code that the send fails with.
     fn ask_possible(&mut self, task: TaskId, name: u64, port: PortId, to: PortId) -> Kern {
-        let role = Role::Request(Request {
+        let request = Request {
             to,
             task,
             name: name as Name,
-        });
-        let Ok(request) = self.messages.insert(Message::notice(role)) else {
+        };
+        let Ok(request) = self.new_request(request) else {
             return Kern::SendNoBuffer;
         };
-        let onces = &mut self.ports.at_mut(to).onces;
-        *onces = onces.saturating_add(1);
         self.watch(Watch::Possible, task, name, port, Some(request));
         Kern::WouldBlock
     }

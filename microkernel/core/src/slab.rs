@@ -119,6 +119,9 @@ pub(crate) struct Slab<T> {
 }
 
 impl<T: Record> Slab<T> {
+    /// Bytes that a record takes.
+    pub(crate) const RECORD: u64 = size_of::<Slot<T>>() as u64;
+
     /// An empty slab for at most about `limit` records (rounded up to a chunk).
     pub(crate) const fn new(limit: u32) -> Slab<T> {
         Slab {

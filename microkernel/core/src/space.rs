@@ -8,6 +8,7 @@
 //! a port dies.
 
 use crate::{
+    account::Account,
     message::MessageId,
     port::{PortId, SetId},
 };
@@ -94,6 +95,8 @@ pub(crate) struct Names {
     /// Buckets in use; between a power of two and the next.
     bucket_count: u32,
     hashed: u32,
+    /// What the task is charged with. It lies here since the table grows by itself.
+    pub(crate) account: Account,
     /// Set by tests: nothing grows, as if memory had run out.
     frozen: bool,
 }
@@ -109,15 +112,20 @@ impl Names {
         buckets: Vec::new(),
         bucket_count: 0,
         hashed: 0,
+        account: Account::new(0),
         frozen: false,
     };
 
-    /// A name space with room for a few names.
+    /// Bytes that a piece of the table takes: entries, and as many buckets.
+    pub(crate) const PIECE: u64 = (size_of::<[Entry; CHUNK]>() + size_of::<[u32; CHUNK]>()) as u64;
+
+    /// A name space with room for a few names, of a task that may have `quota` bytes.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn new() -> Result<Names, Kern> {
+    pub(crate) fn new(quota: u64) -> Result<Names, Kern> {
         let mut names = Names::NONE;
+        names.account = Account::new(quota);
         names.add_bucket()?;
         names.grow()?;
         Ok(names)
@@ -131,6 +139,11 @@ impl Names {
     /// How many names denote something.
     pub(crate) const fn len(&self) -> u32 {
         self.used
+    }
+
+    /// Bytes that the table takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        Names::PIECE.saturating_mul(self.entries.len() as u64)
     }
 
     /// One past the highest index of an entry.
@@ -246,6 +259,7 @@ impl Names {
         if self.slots >= NAMES_MAX || self.frozen {
             return Err(Kern::ResourceShortage);
         }
+        self.account.check(Names::PIECE)?;
         let mut chunk = Vec::new();
         let room = chunk.try_reserve_exact(CHUNK);
         room.map_err(|_| Kern::ResourceShortage)?;
@@ -263,6 +277,7 @@ impl Names {
         let chunk = chunk.into_boxed_slice().try_into();
         self.entries
             .push(chunk.map_err(|_| Kern::ResourceShortage)?);
+        self.account.add(Names::PIECE);
         let first = self.slots;
         self.slots = first.saturating_add(CHUNK as u32);
         for index in first.max(1)..self.slots {
@@ -412,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_name_given_back_is_stale_also_when_its_entry_is_taken_again() {
-        let mut names = Names::new().unwrap();
+        let mut names = Names::new(u64::MAX).unwrap();
         let ports = ports(200);
         let first = names.insert(right(ports[0])).unwrap();
         names.remove(first, &mut Stamp::default());
@@ -427,7 +442,7 @@ mod tests {
 
     #[test]
     fn every_port_is_found_under_its_name_while_the_table_grows_and_shrinks() {
-        let mut names = Names::new().unwrap();
+        let mut names = Names::new(u64::MAX).unwrap();
         let ports = ports(1000);
         let given: Vec<_> = ports
             .iter()
@@ -449,7 +464,7 @@ mod tests {
 
     #[test]
     fn names_run_out_with_a_code_and_what_was_reserved_fits() {
-        let mut names = Names::new().unwrap();
+        let mut names = Names::new(u64::MAX).unwrap();
         let port = ports(1)[0];
         names.reserve(NAMES_MAX - 1).unwrap();
         assert_eq!(names.reserve(NAMES_MAX), Err(Kern::ResourceShortage));

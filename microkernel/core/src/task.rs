@@ -1,6 +1,7 @@
 //! A task's record: its names, its special ports, its threads' slots, and how far its end has come.
 
 use crate::{
+    TaskId,
     list::{Linked, Links, List},
     machine::SpaceId,
     message::MessageId,
@@ -34,6 +35,8 @@ pub struct Task {
     pub(crate) status: u64,
     pub(crate) names: Names,
     pub(crate) space: SpaceId,
+    /// Who made it, and pays for it.
+    pub(crate) maker: Option<TaskId>,
     /// The port of its space.
     pub(crate) space_port: Option<PortId>,
     /// Its control port.
@@ -65,6 +68,7 @@ impl Task {
             status: 0,
             names,
             space,
+            maker: None,
             space_port: None,
             port,
             special: [None; SpecialPort::COUNT],

@@ -1,6 +1,7 @@
 //! The traps on spaces, tasks and threads.
 
 use crate::{
+    account,
     kernel::{Kernel, TaskId, ThreadId, ThreadStart},
     list::List,
     machine::{Machine, StartState},
@@ -59,7 +60,7 @@ impl Kernel {
         }
         let map = self.send_right(maker, map).ok_or(Kern::InvalidRight)?;
         self.tasks.at_mut(maker).names.reserve(1)?;
-        let task = self.new_task(space_port, self.tasks.at(maker).band)?;
+        let task = self.new_task(space_port, Some(maker), self.tasks.at(maker).band)?;
         self.keep_send(map);
         let record = self.tasks.at_mut(task);
         record.set_special(SpecialPort::Map, Some(map));
@@ -216,6 +217,7 @@ impl Kernel {
         self.ports.reserve(1)?;
         self.messages.reserve(1)?;
         let record = self.tasks.at_mut(task);
+        record.names.account.check(account::THREAD)?;
         let slot = record.slots.take()?;
         let (space, band) = (record.space, record.band);
         let made = machine.thread_new(&StartState {
@@ -246,6 +248,7 @@ impl Kernel {
         }))?;
         *self.ports.at_mut(port) = Port::new(Object::Thread(thread));
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
+        self.account(task).add(account::THREAD);
         let record = self.tasks.at_mut(task);
         record.threads.push_back(&mut self.threads, thread);
         record.thread_count = record.thread_count.saturating_add(1);

@@ -6,6 +6,7 @@
 //! ports whose queue has room again for those who wait, or a notice for a thread that waits.
 
 use crate::{
+    account,
     kernel::{Kernel, TaskId, ThreadId},
     machine::{Machine, Progress, Report},
     message::{EMPTY, Role},
@@ -202,7 +203,7 @@ impl Kernel {
             return;
         }
         self.leave_set(port);
-        self.ports.at_mut(port).place = Place::Dead;
+        self.move_receive(port, Place::Dead);
         self.add_work(port);
     }
 
@@ -315,6 +316,7 @@ impl Kernel {
         }
         self.timers.forget(&mut self.threads, thread);
         task.slots.give(slot);
+        task.names.account.release(account::THREAD);
         let control = task.port;
         let was_last = task.threads.is_empty() && task.life == Life::Alive;
         self.threads.remove(thread);
@@ -392,7 +394,10 @@ impl Kernel {
                 .remove(name, &mut self.names_stamp);
             match holds {
                 Holds::Nothing => {}
-                Holds::Set(set) => self.kill_set(set),
+                Holds::Set(set) => {
+                    self.account(task).release(account::SET);
+                    self.kill_set(set);
+                }
                 Holds::Once { port, .. } => self.drop_once(port),
                 Holds::Port {
                     port,
@@ -450,6 +455,13 @@ impl Kernel {
         let (port, status, notice) = (record.port, record.status, record.notice);
         let (space_port, space) = (record.space_port.take(), record.space);
         let map = record.special(SpecialPort::Map);
+        let (maker, quota) = (
+            record.maker,
+            account::set_aside(record.names.account.limit()),
+        );
+        if let Some(maker) = maker {
+            self.refund(maker, account::TASK.saturating_add(quota));
+        }
         machine.report(match map {
             Some(_) => Report::Ended { task, status },
             None => Report::RootEnded { status },

@@ -78,6 +78,8 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::TaskResume => task::resume,
         Trap::TaskThreads => task::threads,
         Trap::TaskInfo => task::info,
+        Trap::TaskGetQuota => task::get_quota,
+        Trap::TaskSetQuota => task::set_quota,
         Trap::ThreadCreate => thread::create,
         Trap::ThreadTerminate => thread::terminate,
         Trap::ThreadAbort => thread::abort,

@@ -77,3 +77,15 @@ pub(super) fn info(world: &mut World, [task, ..]: Arguments) -> Answer {
     let count = world.kernel.task_info(&mut world.hardware, task)?;
     Ok([count, 0])
 }
+
+/// `task_get_quota(task) -> used, limit`
+pub(super) fn get_quota(world: &mut World, [task, ..]: Arguments) -> Answer {
+    let (used, limit) = world.kernel.task_get_quota(task)?;
+    Ok([used, limit])
+}
+
+/// `task_set_quota(host_control, task, limit)`
+pub(super) fn set_quota(world: &mut World, [host_control, task, limit, ..]: Arguments) -> Answer {
+    world.kernel.task_set_quota(host_control, task, limit)?;
+    Ok(NOTHING)
+}

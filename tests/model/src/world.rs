@@ -237,6 +237,16 @@ impl World {
         }
     }
 
+    /// Lets a task that the root made have all the memory that the kernel has.
+    pub fn unlimited(&mut self, child: u64) {
+        let control = u64::from(self.boot.host_control);
+        let all = u64::MAX;
+        self.trap(self.root, |kernel, _| {
+            kernel.task_set_quota(control, child, all)
+        })
+        .unwrap();
+    }
+
     /// A thread of a task that the root made.
     pub fn thread(&mut self, child: Child, priority: u64) -> Actor {
         let start = ThreadStart {

@@ -190,6 +190,7 @@ fn a_task_with_a_hundred_thousand_rights_ends_in_small_steps() {
     let mut w = World::new();
     let child = w.child();
     let actor = w.thread(child, 10);
+    w.unlimited(child.name);
     w.run(actor);
     for _ in 0..100_000 {
         w.kernel.port_allocate(0).unwrap();

@@ -277,6 +277,8 @@ fn rights_that_do_not_fit_are_the_receivers_error_and_stay_in_the_queue() {
     let (client, helper) = (w.thread(child, 10), w.thread(child, 10));
     let (door, key) = w.door(server, client);
     let port = w.port(client, 0);
+    w.unlimited(server.child);
+    w.unlimited(child.name);
     w.checking = false;
     let mut names = Vec::new();
     w.run(server);
