@@ -133,6 +133,13 @@ impl Kernel {
         let holds = entry.ok_or(Kern::InvalidName)?.holds;
         self.check_refs(holds, disposition, to)?;
         self.tasks.at_mut(to).names.reserve(1)?;
+        if disposition == Disposition::MoveReceive
+            && let Some(port) = self.receive_right(from, name)
+            && from != to
+        {
+            let load = self.ports.at(port).load;
+            self.account(to).check(load)?;
+        }
         let mut slots: Slots = [(0, 0); RIGHTS_MAX];
         if let Some(slot) = slots.first_mut() {
             *slot = (name, disposition as u8);
