@@ -105,6 +105,7 @@ fn over_its_quota_a_task_makes_nothing_and_nothing_has_changed() {
         sp: 0x1000,
         argument: 0,
         priority: 1,
+        suspended: 0,
     };
     let thread = w.trap(w.root, |kernel, toy| {
         kernel.thread_create(toy, a.child, start)
