@@ -244,19 +244,50 @@ impl Core {
     /// `KERN_RESOURCE_SHORTAGE`: a limit, or no record; nothing has changed.
     pub(crate) fn object_insert(&mut self, mut object: Object) -> Result<ObjectId, Kern> {
         let all = (self.objects.len(), self.config.whole.objects);
-        let payer = object.payer.map(|payer| {
-            let of = self.maps.get(payer).and_then(|map| map.account.payer);
-            of.unwrap_or(payer)
-        });
+        let payer = object.payer.map(|payer| self.maker_of(payer));
         if let Some(account) = payer.and_then(|id| self.maps.get(id)).map(|m| &m.account) {
             within(account.objects, account.limits.objects, all, account.system)?;
         }
         object.charged = payer;
+        // What is made in a hidden map counts for whoever made that.
+        object.payer = payer;
         let id = self.objects.insert(object)?;
         if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
             map.account.objects = map.account.objects.saturating_add(1);
         }
         Ok(id)
+    }
+
+    /// A map, or if it is hidden, whoever made it.
+    fn maker_of(&self, map: MapId) -> MapId {
+        let maker = self.maps.get(map).and_then(|map| map.account.payer);
+        maker.unwrap_or(map)
+    }
+
+    /// An object that one map alone has got, in a copy, counts for that one from now on, even above its
+    /// limits: what it holds stays. One whose contents may go, and one of a pager, stays where it is.
+    pub(crate) fn object_passes_to(&mut self, object: ObjectId, map: MapId) {
+        let to = self.maker_of(map);
+        let Some(record) = self.objects.get(object) else {
+            return;
+        };
+        let (from, pages) = (record.payer, record.pages.pages());
+        let plain = record.is_internal() && record.pager.is_none() && record.refs == 1;
+        if !plain || from == Some(to) || !self.is_in_class(object, None) {
+            return;
+        }
+        self.uncharge_object(object);
+        if let Some(map) = from.and_then(|id| self.maps.get_mut(id)) {
+            map.pages = map.pages.saturating_sub(pages);
+        }
+        if let Some(map) = self.maps.get_mut(to) {
+            map.count_pages(pages);
+            map.account.objects = map.account.objects.saturating_add(1);
+        }
+        if let Some(record) = self.objects.get_mut(object) {
+            record.payer = Some(to);
+            record.charged = Some(to);
+        }
     }
 
     /// An object goes.

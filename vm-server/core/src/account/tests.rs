@@ -165,6 +165,78 @@ fn a_copy_at_the_limit_is_mapped_by_its_maker() {
 }
 
 #[test]
+fn pages_of_a_copy_are_its_makers_until_somebody_maps_it() {
+    let mut world = world(Config::for_frames(256));
+    let (sender, receiver) = (world.map(), world.map());
+    let at = world.allocate(sender, 4 * PAGE);
+    world.write(sender, at, &[1]).unwrap();
+    world.write(sender, at + PAGE, &[2]).unwrap();
+    let request = vm_map::VmCopyin {
+        address: at,
+        size: 4 * PAGE,
+        src_destroy: true,
+    };
+    let said = world.call(sender, Request::VmCopyin(request), NO_RIGHTS);
+    let port = said.unwrap().right.unwrap();
+    world.settle();
+    assert_eq!(held(&mut world, sender).pages, 2);
+    let mut rights = NO_RIGHTS;
+    rights[0] = PortRef::Own(port);
+    let request = vm_map::VmCopyout {
+        address: 0,
+        flags: MapFlags::ANYWHERE.bits(),
+    };
+    let said = world.call(receiver, Request::VmCopyout(request), rights);
+    let Message::Map(vm_map::Reply::VmCopyout(out)) = said.unwrap().message else {
+        panic!("no address");
+    };
+    world.settle();
+    let of = |world: &mut World, map| (held(world, map).pages, held(world, map).objects);
+    assert_eq!(of(&mut world, sender), (0, 0));
+    assert_eq!(of(&mut world, receiver), (2, 1));
+    world.write(receiver, out.address + 2 * PAGE, &[3]).unwrap();
+    assert_eq!(of(&mut world, receiver), (3, 1));
+    world.core.check_invariants().unwrap();
+}
+
+#[test]
+fn pages_that_are_made_through_a_named_entry_are_its_makers() {
+    let mut world = world(Config::for_frames(256));
+    let map = world.map();
+    set(&mut world, map, VmSetLimits { pages: 3, ..KEEP });
+    for _ in 0..3 {
+        // Memory that nobody has touched, in a map that nobody sees.
+        let at = world.allocate(map, 2 * PAGE);
+        let request = vm_map::MachMakeMemoryEntry {
+            size: 2 * PAGE,
+            offset: at,
+            permission: 3 | vm_map::MAP_MEM_VM_COPY,
+        };
+        let said = world.call(map, Request::MachMakeMemoryEntry(request), NO_RIGHTS);
+        let mut rights = NO_RIGHTS;
+        rights[0] = PortRef::Own(said.unwrap().right.unwrap());
+        let request = vm_map::VmMap {
+            address: 0,
+            size: 2 * PAGE,
+            mask: 0,
+            flags: MapFlags::ANYWHERE.bits(),
+            offset: 0,
+            copy: false,
+            protection: 3,
+            max_protection: 3,
+            inheritance: 1,
+        };
+        let said = world.call(map, Request::VmMap(request), rights);
+        let Message::Map(vm_map::Reply::VmMap(mapped)) = said.unwrap().message else {
+            panic!("no address");
+        };
+        let _ = world.write(map, mapped.address, &[1]);
+        let _ = world.write(map, mapped.address + PAGE, &[1]);
+    }
+    assert_eq!(held(&mut world, map).pages, 3);
+}
+
+#[test]
 fn copies_and_objects_and_calls_are_limited() {
     let mut world = world(Config::for_frames(64));
     let map = world.map();

@@ -204,6 +204,9 @@ impl Core {
         let mut naming = Naming::new(permission, range, (start, args.size));
         if naming.is_mask {
             naming.protection &= parent.protection;
+            if naming.protection.is_empty() {
+                return Err(Kern::ProtectionFailure);
+            }
         }
         if !parent.protection.contains(naming.protection) {
             return Err(Kern::ProtectionFailure);

@@ -220,6 +220,9 @@ impl Core {
                 self.copyout_drop(object);
                 return Err(code);
             }
+            if let Some(object) = object.filter(|_| work.mode == Mode::Move) {
+                self.object_passes_to(object, work.target);
+            }
             work.cursor = entry.end;
         }
         Ok(work.cursor >= work.window.end())

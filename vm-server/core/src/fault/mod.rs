@@ -253,7 +253,7 @@ impl Core {
             }
             self.entry_own_object(link)?;
         } else if entry.needs_copy && write {
-            self.entry_shadow(link)?;
+            self.entry_written(link)?;
         }
         let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
         let top = entry.object.ok_or(Kern::InvalidAddress)?;

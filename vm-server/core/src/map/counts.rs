@@ -38,13 +38,19 @@ impl Map {
     /// One page more that it pays for, in an object of this state.
     #[inline]
     pub(crate) fn count_page(&mut self, state: State) {
-        self.pages = self.pages.saturating_add(1);
+        self.count_pages(1);
+        if state == State::Volatile {
+            self.counts.volatile = self.counts.volatile.saturating_add(1);
+        }
+    }
+
+    /// More pages that it pays for, in plain objects.
+    #[inline]
+    pub(crate) fn count_pages(&mut self, pages: u32) {
+        self.pages = self.pages.saturating_add(pages);
         if self.pages > self.counts.pages_peak {
             self.counts.pages_peak = self.pages;
             self.count_resident();
-        }
-        if state == State::Volatile {
-            self.counts.volatile = self.counts.volatile.saturating_add(1);
         }
     }
 

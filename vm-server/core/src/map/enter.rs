@@ -146,3 +146,6 @@ fn span(start: u64, size: u64) -> Result<Span, Kern> {
         .and_then(|end| Span::exact(start, end))
         .ok_or(Kern::InvalidAddress)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,6 @@
 //! Translations are only ever taken away here, by [`crate::Core::map_revoke`]; faults enter them.
 
 pub mod advise;
-#[cfg(test)]
-mod cases;
 mod clip;
 pub mod counts;
 pub(crate) mod enter;

@@ -422,7 +422,7 @@ impl Core {
     }
 
     /// Whether it is certain that a window of an object is reached by nothing but the entry at `link`.
-    fn is_only_reached_by(&self, object: ObjectId, link: Link, window: Span) -> bool {
+    pub(crate) fn is_only_reached_by(&self, object: ObjectId, link: Link, window: Span) -> bool {
         let Some(record) = self.objects.get(object) else {
             return false;
         };

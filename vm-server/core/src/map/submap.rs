@@ -208,10 +208,7 @@ impl Core {
                 places.open.pop();
                 continue;
             };
-            let Some(left) = places.left.checked_sub(1) else {
-                return None;
-            };
-            places.left = left;
+            places.left = places.left.checked_sub(1)?;
             *link = entry.object_next;
             let low = range.start().max(entry.offset);
             let high = range.end().min(entry.offset.saturating_add(entry.size()));

@@ -253,14 +253,6 @@ impl Bench {
         }))
     }
 
-    pub(crate) fn behave(&mut self, address: u64, size: u64, behavior: u32) -> Said {
-        self.call(Request::VmBehaviorSet(vm_map::VmBehaviorSet {
-            address,
-            size,
-            behavior,
-        }))
-    }
-
     pub(crate) fn region(&mut self, address: u64) -> Result<vm_map::VmRegionReply, Kern> {
         match self.call(Request::VmRegion(vm_map::VmRegion::basic(address)))? {
             vm_map::Reply::VmRegion(reply) => Ok(reply),

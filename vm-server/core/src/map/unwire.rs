@@ -214,6 +214,10 @@ impl Core {
             }
             index = next;
         }
+        // A chain may have had to stay as it was because of these pages.
+        if let Some(object) = entry.object {
+            self.collapse_hint_below(object);
+        }
     }
 
     /// Changes the part of the entry at `link` that ends at `to`; gives the entry that the part is in

@@ -322,7 +322,7 @@ impl Core {
         if entry.user_wired == 0 {
             let object = match entry.object {
                 None => self.entry_own_object(link.0)?,
-                Some(_) if entry.needs_copy => self.entry_shadow(link.0)?,
+                Some(_) if entry.needs_copy => self.entry_written(link.0)?,
                 Some(object) => object,
             };
             if let Some(object) = self.objects.get_mut(object)

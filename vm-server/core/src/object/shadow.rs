@@ -6,8 +6,10 @@ use ipc_abi::Kern;
 
 use crate::Core;
 use crate::event::ObjectId;
+use crate::map::tree::Link;
 use crate::object::life::NOT_LISTED;
 use crate::object::{Kind, Object};
+use crate::range::Span;
 use crate::slab::NIL;
 
 impl Core {
@@ -157,6 +159,31 @@ impl Core {
         let id = self.object_insert(object)?;
         self.entry_set_object(link, Some(id), 0, false);
         Ok(id)
+    }
+
+    /// Makes a copy-on-write entry one that may be written: alone with its part of an object, as after a
+    /// part of another entry was taken away, it may write that (rule 8); else it gets a shadow. Gives
+    /// the object that the entry may write.
+    ///
+    /// # Errors
+    /// As [`Core::entry_shadow`].
+    pub(crate) fn entry_written(&mut self, link: u32) -> Result<ObjectId, Kern> {
+        let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
+        let end = entry.offset.saturating_add(entry.size());
+        if let Some(id) = entry.object
+            && let Some(window) = Span::exact(entry.offset, end)
+            && self
+                .objects
+                .get(id)
+                .is_some_and(|object| !object.true_share)
+            && self.is_only_reached_by(id, Link(link), window)
+        {
+            if let Some(entry) = self.entries.at_mut(link) {
+                entry.needs_copy = false;
+            }
+            return Ok(id);
+        }
+        self.entry_shadow(link)
     }
 
     /// Gives a copy-on-write entry an object of its own over the present one (vm_object_shadow; rules

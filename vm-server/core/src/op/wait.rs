@@ -115,7 +115,7 @@ const APART: usize = 64;
 
 /// The list of a token for which there is no node.
 const fn apart(token: Token) -> usize {
-    (token.0.get() % APART as u64) as usize
+    token.0.get() as usize & (APART - 1)
 }
 
 /// Bits of a token that find its place.

@@ -180,6 +180,12 @@ fn c0366_c0367_a_parent_bounds_its_windows() {
         let said = make(&mut bench, Some(parent), args);
         assert_eq!(said, Err(code), "{args:?}");
     }
+    let nothing = make(&mut bench, Some(read_only), (0, PAGE, 0x42));
+    assert_eq!(
+        nothing,
+        Err(Kern::ProtectionFailure),
+        "a mask that leaves nothing"
+    );
     let (masked, _) = make(&mut bench, Some(read_only), (0, PAGE, RW | 0x40)).unwrap();
     assert_eq!(describe(&mut bench, masked.unwrap()).protection, READ);
     let copy = entry(&mut bench, A, PAGE, RW | MAP_MEM_VM_COPY).unwrap();

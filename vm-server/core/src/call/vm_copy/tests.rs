@@ -177,6 +177,34 @@ fn a_source_goes_only_after_its_copy_is_whole() {
 }
 
 #[test]
+fn a_part_of_a_source_that_goes_takes_its_pages_along() {
+    let mut bench = bench();
+    let map = bench.map;
+    let copy = copyin(&mut bench, A + PAGE, 2 * PAGE, true).unwrap();
+    let at = copyout(&mut bench, copy, 0, 1).unwrap();
+    let (copied, free) = (bench.core.stats.cow_breaks, bench.core.pages.free());
+    for page in [0, 1] {
+        let address = at + page * PAGE;
+        assert_eq!(bench.read(map, address), Ok(2 + page as u8));
+        bench.write(map, address, 7).unwrap();
+    }
+    // What was left of the source is its own again, too.
+    for page in [0, 3] {
+        bench.write(map, A + page * PAGE, 8).unwrap();
+    }
+    assert_eq!(bench.core.stats.cow_breaks, copied);
+    assert_eq!(bench.core.pages.free(), free);
+    assert_eq!(bench.read(map, A + PAGE), Err(Kern::InvalidAddress));
+    // Each part is copied by itself.
+    let again = copyin(&mut bench, at, PAGE, false).unwrap();
+    bench.write(map, at, 9).unwrap();
+    let snapshot = copyout(&mut bench, again, 0, 1).unwrap();
+    assert_eq!(bench.read(map, snapshot), Ok(7));
+    assert_eq!(bench.read(map, A), Ok(8));
+    nothing_is_left(bench, &[]);
+}
+
+#[test]
 fn an_empty_copy_goes_nowhere() {
     let mut bench = bench();
     let copy = copyin(&mut bench, 1, 0, true).unwrap();

@@ -14,7 +14,7 @@ use ipc_protocol::memory_object_control::{
 
 use super::{Cast, FLUSH, KEEP, PAGE, PAGES, PORT, cast};
 use crate::call::Call;
-use crate::event::{Event, NO_RIGHTS};
+use crate::event::{Event, NO_RIGHTS, PortOf};
 use crate::sim::{Pager, Touch, World};
 
 #[test]
@@ -180,6 +180,56 @@ fn r169_a_page_that_is_asked_for_is_waited_for_and_others_go_first() {
     let said = cast.world.said_to(PORT);
     let done = |talk: &crate::talk::Message| matches!(talk.wording, ToPager::MemoryObjectLockCompleted(c) if c.request == 3);
     assert!(said.iter().any(done), "{said:?}");
+}
+
+#[test]
+fn a_request_of_an_earlier_attachment_is_completed_with_an_error() {
+    const LENT: u64 = 4;
+    let mut world = World::new(256);
+    let mut pager = Pager::new(&mut world, PORT, 8, vec![0; 2 * LENT as usize * PAGE as usize]);
+    let map = world.map();
+    let at = world.map_object(map, PORT, 2 * LENT * PAGE);
+    pager.settle(&mut world);
+    for page in 0..2 * LENT {
+        if let Touch::Waits(_) = world.touch(map, at + page * PAGE, Prot::WRITE) {
+            pager.settle(&mut world);
+        }
+        world.write(map, at + page * PAGE, &[9]).unwrap();
+    }
+    pager.stores = false;
+    let request = MemoryObjectLockRequest {
+        offset: 0,
+        size: 2 * LENT * PAGE,
+        should_return: Return::Dirty as u32,
+        flags: 0,
+        lock_value: KEEP,
+        request: 8,
+    };
+    pager.say(&mut world, ToServer::MemoryObjectLockRequest(request), NO_RIGHTS);
+    pager.settle(&mut world);
+    let is_return = |said: &ToPager| matches!(said, ToPager::MemoryObjectDataReturn(_));
+    let lent = pager.inbox.iter().filter(|said| is_return(said)).count();
+    assert!(lent > 0 && world.core.census().ops > 0, "the rest waits for a slot");
+    // The pager forgets the object, and what it was lent goes back unstored.
+    pager.inbox.clear();
+    let control = PortOf::Control(pager.control.unwrap());
+    world.event(Event::NoSenders {
+        port: control,
+        made: 1,
+    });
+    pager.stores = true;
+    pager.settle(&mut world);
+    assert_ne!(Some(control), pager.control.map(PortOf::Control));
+    let results: Vec<u32> = pager
+        .inbox
+        .iter()
+        .filter_map(|said| match said {
+            ToPager::MemoryObjectLockCompleted(said) if said.request == 8 => Some(said.result),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(results, [Kern::MemoryError.raw()]);
+    assert_eq!(world.core.census().ops, 0);
 }
 
 #[test]

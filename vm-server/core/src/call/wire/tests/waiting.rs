@@ -61,18 +61,27 @@ fn what_overlaps_a_wiring_waits_for_it_and_nobody_else() {
         }),
     );
     let wires = send_wire(&mut world, map, at, PAGE);
+    let names = send(
+        &mut world,
+        map,
+        Request::MachMakeMemoryEntry(vm_map::MachMakeMemoryEntry {
+            size: 2 * PAGE,
+            offset: at,
+            permission: 1,
+        }),
+    );
     let fork = send(
         &mut world,
         map,
         Request::TaskCreate(vm_map::TaskCreate { inherit: true }),
     );
     world.settle();
-    for token in [token, removes, copies, protects, wires, fork] {
+    for token in [token, removes, copies, protects, wires, names, fork] {
         assert_eq!(world.answer(token), None);
     }
     world.deallocate(map, mine, PAGE);
     pager.settle(&mut world);
-    let answers = [token, removes, copies, fork].map(|token| world.answer(token));
+    let answers = [token, removes, copies, names, fork].map(|token| world.answer(token));
     for answer in &answers {
         assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
     }
