@@ -8,7 +8,7 @@
 use core::hint::black_box;
 use core::ptr;
 
-use ipc_abi::fault::FaultReply;
+use ipc_abi::fault::{FAULT, FaultReply};
 use ipc_abi::message::{Info, option};
 use kernel_core::Handed;
 
@@ -129,7 +129,7 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
                 registers.rbp = u64::from(access.bits());
                 registers.r13 = handed.from;
             });
-            give(world, handed)
+            give(world, handed, Info::short(FAULT).from_kernel().0)
         }
         None => declined(),
     })
@@ -140,7 +140,7 @@ fn hand_over(world: &mut World, handed: Handed, info: u64) -> Next {
     if info >> 32 != 0 {
         copy_body(world, &handed, Info(info));
     }
-    give(world, handed)
+    give(world, handed, info)
 }
 
 /// Copies a body from the buffer of the thread that is loaded.
@@ -153,11 +153,12 @@ fn copy_body(world: &World, handed: &Handed, info: Info) {
     }
 }
 
-/// Gives a thread the results of its trap that the entry code does not know.
+/// Gives a thread the results of its trap, but for the token.
 #[inline(always)]
-fn give(world: &mut World, handed: Handed) -> Next {
+fn give(world: &mut World, handed: Handed, info: u64) -> Next {
     let to = Saved::of(handed.to);
     to.with(|registers| {
+        registers.rdx = info;
         registers.rax = handed.outcome.0;
         registers.rdi = handed.payload;
     });

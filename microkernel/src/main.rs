@@ -29,7 +29,7 @@ mod world;
 use core::fmt;
 
 use arch::ioapic::Lines;
-use arch::{apic, clock, cpu, entry, gdt, idt, percpu, pic, tables, vector};
+use arch::{apic, clock, cpu, entry, fast_entry, gdt, idt, percpu, pic, tables, vector};
 use boot::first_task::Program;
 use pmap::Memory;
 use world::World;
@@ -46,8 +46,10 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
     trace::set(handover.option("trace"));
     let features = cpu::Features::detect();
     features.switch_on();
-    percpu::init(vector::Mode::of(features));
-    cpu::set_system_call_entry(entry::system_call_address());
+    let mode = vector::Mode::of(features);
+    percpu::init(mode);
+    cpu::set_system_call_entry(fast_entry::system_call_address(mode));
+    idt::shorten_page_faults(mode);
     let half = or_stop(tables::build(&handover, features.no_execute));
     apic::init();
     let clock = clock::Clock::measure();

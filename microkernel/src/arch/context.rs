@@ -44,7 +44,8 @@ pub(crate) struct Context {
     pub(crate) r11: u64,
     /// Not saved by a system call, which loses it.
     pub(crate) rcx: u64,
-    /// Processor vector, [`SYSTEM_CALL`] or [`NEW_THREAD`].
+    /// How it came in: processor vector, [`SYSTEM_CALL`] or [`NEW_THREAD`]. Says [`SYSTEM_CALL`] as
+    /// well while the thread runs, so that a system call need not.
     pub(crate) kind: u64,
     /// Error code of the vector; 0 without one, undefined after a system call.
     pub(crate) error: u64,

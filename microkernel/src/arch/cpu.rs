@@ -5,13 +5,16 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 use x86_64::VirtAddr;
 use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{FsBase, LStar, Msr, SFMask, Star};
+use x86_64::registers::model_specific::{LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, registers};
 
 use super::gdt::{KERNEL_CODE, KERNEL_DATA};
+
+/// IA32_FS_BASE.
+const FS_BASE: u32 = 0xC000_0100;
 
 /// Features that decide something after start-up, or are worth a line on the console.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,8 +142,12 @@ pub(crate) fn loaded_root() -> u64 {
 }
 
 /// Sets the FS base of ring 3.
+#[inline(always)]
 pub(crate) fn set_fs_base(base: u64) {
-    FsBase::write(VirtAddr::new_truncate(base));
+    let mut register = Msr::new(FS_BASE);
+    // SAFETY: nothing of the kernel lies behind FS; who set the base has seen to it that it is
+    // canonical.
+    unsafe { register.write(base) };
 }
 
 /// The address of the last page fault.

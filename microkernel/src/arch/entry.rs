@@ -30,25 +30,14 @@ use core::mem::offset_of;
 use core::ptr;
 
 use super::context::{Block, Context, SYSTEM_CALL, Saved};
-use super::gdt::{USER_CODE, USER_DATA};
 use super::percpu::PerCpu;
 use super::vector::Mode;
-use crate::fast;
-use ipc_abi::fault::{FAULT, FAULT_REPLY};
-use ipc_abi::message::{Info, option};
 
 unsafe extern "C" {
-    /// Where SYSCALL enters.
-    static system_call_entry: u8;
     /// The first of 256 stubs, 16 bytes each.
     static vector_stubs: u8;
     /// Goes on with a thread, or idles if null. Drops the stack.
     fn resume(context: *mut Context) -> !;
-}
-
-/// Address of the entry for SYSCALL.
-pub(crate) fn system_call_address() -> u64 {
-    &raw const system_call_entry as u64
 }
 
 /// Address of the stub of a vector.
@@ -69,29 +58,8 @@ fn pointer(next: Option<Saved>) -> *mut Context {
 global_asm!(
     r#"
     .pushsection .text.entry, "ax", @progbits
-    .balign 64
-    .global system_call_entry
-system_call_entry:
-    swapgs
-    mov gs:[{scratch}], rsp
-    mov rsp, gs:[{frame_end}]
-    push {user_data}
-    push qword ptr gs:[{scratch}]
-    push r11
-    push {user_code}
-    push rcx
-    push {system_call}                  // in place of the error code, which means nothing here
-    push {system_call}
-    inc qword ptr gs:[{entries}]
-    cmp rax, {call}
-    je fast_call
-    cmp rax, {answer}
-    je fast_answer
-    cmp rax, {send}
-    je fast_send
-    cmp rax, {send_notify}
-    je fast_send
-    sub rsp, 16
+    // A system call whose words are in their registers. RSP: where RAX is stored in the block.
+    .global store_registers
 store_registers:
     push rax
     push rdi
@@ -155,7 +123,8 @@ resume:                                 // RDI: context of the thread, or null
     swapgs
     sysretq
 
-    // Back by IRETQ with every register.
+    // Back by IRETQ with every register. Until its next trap it counts as in a system call.
+    .global enter_trapped
 enter_trapped:
     cmp dword ptr gs:[{vector_mode}], {fxsave}
     je 5f
@@ -179,122 +148,10 @@ enter_trapped:
     pop rax
     pop r11
     pop rcx
+    mov qword ptr [rsp], {system_call}
     add rsp, 16
     swapgs
     iretq
-
-    // Each fast function keeps the words, which are in registers that it saves for its caller. It
-    // gives the thread to go on with in RAX and the token in RDX, or 0: then nothing has happened.
-    // What the general way needs then is kept on the stack.
-fast_call:
-    mov rsp, gs:[{stack_top}]
-    push r9
-    push rdi
-    push rsi
-    push rdx
-    call {handle_call}
-    test rax, rax
-    jnz enter_waiting
-    mov eax, {call}
-declined:
-    pop rdx
-    pop rsi
-    pop rdi
-    pop r9
-    xor r8d, r8d                        // send deadline and port for `send possible` mean nothing
-    xor r10d, r10d
-back_to_general:
-    mov rsp, gs:[{frame_end}]
-    sub rsp, {pushed}
-    jmp store_registers
-
-fast_send:
-    mov rsp, gs:[{stack_top}]
-    push r8
-    push r10
-    push rax
-    push r9
-    push rdi
-    push rsi
-    push rax                            // keeps the stack aligned
-    push rdx
-    mov rcx, r10
-    mov r8, rax
-    call {handle_send}
-    test rax, rax
-    jnz enter_waiting
-    pop rdx
-    pop rax
-    pop rsi
-    pop rdi
-    pop r9
-    pop rax
-    pop r10
-    pop r8
-    jmp back_to_general
-
-fast_answer:
-    mov rsp, gs:[{stack_top}]
-    push r9
-    push rdi
-    push rsi
-    push rdx
-    cmp rdx, {fault_reply}
-    je fast_fault_answer
-    call {handle_answer}
-    test rax, rax
-    jnz enter_waiting
-2:  mov eax, {answer}
-    jmp declined
-
-fast_fault_answer:
-    push rax                            // keeps the stack aligned
-    push r9
-    mov rdx, rbx
-    mov rcx, rbp
-    mov r8, r12
-    mov r9, r13
-    call {handle_fault_answer}
-    mov rdi, rax
-    add rsp, 16
-    test rax, rax
-    jz 2b
-    mov rsp, rax
-    jmp enter_trapped
-
-    // RAX: context of a thread that waited in a `msg` trap. RDX: token. On the stack: info.
-enter_waiting:
-    pop r8
-enter_waiting_r8:
-    mov rsp, rax
-    mov rsi, rdx
-    cmp dword ptr gs:[{vector_mode}], {in_use}
-    jb 8f
-    mov ecx, 1
-    xgetbv
-    test al, 1
-    jnz 9f
-    vzeroall
-    ldmxcsr [rip + {cleared} + 24]
-7:  mov rdi, [rsp + {rdi}]
-    mov rdx, r8
-    mov rax, [rsp + {rax}]
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    mov rcx, [rsp + {rip}]
-    mov r11, [rsp + {rflags}]
-    mov rsp, [rsp + {rsp}]
-    swapgs
-    sysretq
-8:  cmp dword ptr gs:[{vector_mode}], {fxsave}
-    jne 9f
-    fxrstor64 [rip + {cleared}]
-    jmp 7b
-9:  mov eax, 7
-    xor edx, edx
-    xrstor64 [rip + {cleared}]
-    jmp 7b
 
 idle:
     mov rsp, gs:[{stack_top}]
@@ -340,30 +197,15 @@ trap_common:
 2:  fxsave64 [rdi - {context}]
     jmp 4f
 3:  xsaveopt64 [rdi - {context}]
-4:  cmp dword ptr [rdi + {kind}], 14
-    je page_fault
-other_trap:
+4:
+    // RDI: the context, with all registers in its block.
+    .global stored_trap
+stored_trap:
     call {handle_trap}
     mov rdi, rax
     jmp resume
 
-page_fault:
-    mov rbx, cr2
-    mov rsi, rbx
-    mov r12, [rdi + {rip}]
-    mov r14, rdi
-    call {handle_page_fault}
-    test rax, rax
-    jz 5f
-    mov rbp, [rax + {rbp}]
-    mov r13, [rax + {r13}]
-    xor r14d, r14d
-    xor r15d, r15d
-    mov r8, {fault}
-    jmp enter_waiting_r8
-5:  mov rdi, r14
-    jmp other_trap
-
+    .global from_kernel
 from_kernel:
     push rax
     lea rax, [rip + idle]
@@ -453,32 +295,11 @@ vector_stubs:
     entries = const offset_of!(PerCpu, entries),
     kind = const offset_of!(Context, kind),
     context = const offset_of!(Block, context),
-    user_data = const USER_DATA,
-    user_code = const USER_CODE,
     system_call = const SYSTEM_CALL,
     fxsave = const Mode::Fxsave as u64,
     xsaveopt = const Mode::Xsaveopt as u64,
     in_use = const Mode::XsaveoptInUse as u64,
     cleared = sym super::vector::CLEARED_IMAGE,
-    call = const option::CALL,
-    answer = const option::REPLY | option::RECEIVE,
-    pushed = const size_of::<Context>() - offset_of!(Context, r11),
-    fault_reply = const FAULT_REPLY,
-    fault = const Info::short(FAULT).from_kernel().0,
-    rax = const offset_of!(Context, rax),
-    rdi = const offset_of!(Context, rdi),
-    rbp = const offset_of!(Context, rbp),
-    r13 = const offset_of!(Context, r13),
-    rip = const offset_of!(Context, rip),
-    rflags = const offset_of!(Context, rflags),
-    rsp = const offset_of!(Context, rsp),
-    send = const option::SEND | option::RECEIVE,
-    send_notify = const option::SEND | option::NOTIFY | option::RECEIVE,
-    handle_send = sym fast::send,
-    handle_call = sym fast::call,
-    handle_answer = sym fast::answer,
-    handle_fault_answer = sym fast::fault_answer,
-    handle_page_fault = sym fast::page_fault,
     handle_system_call = sym system_call,
     handle_trap = sym trap,
     handle_idle_interrupt = sym idle_interrupt,

@@ -9,11 +9,13 @@ use x86_64::VirtAddr;
 use x86_64::instructions::tables;
 use x86_64::structures::DescriptorTablePointer;
 
-use super::entry;
 use super::gdt::{Ist, KERNEL_CODE};
+use super::vector::Mode;
+use super::{entry, fast_entry};
 
 /// Breakpoint, by INT3.
 const BREAKPOINT: u8 = 3;
+const PAGE_FAULT: u8 = 14;
 const PRESENT: u64 = 1 << 47;
 const INTERRUPT_GATE: u64 = 0xE << 40;
 const FROM_RING_3: u64 = 3 << 45;
@@ -25,12 +27,20 @@ unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
 
+/// Has page faults enter the short way that this kind of processor has.
+pub(crate) fn shorten_page_faults(mode: Mode) {
+    if let Some(address) = fast_entry::page_fault_address(mode) {
+        // SAFETY: as in `init`; the stub is one for a vector with an error code.
+        unsafe { (*TABLE.0.get())[usize::from(PAGE_FAULT)] = gate(PAGE_FAULT, address) };
+    }
+}
+
 /// Fills the table and loads it.
 pub(crate) fn init() {
     let table = TABLE.0.get();
     for vector in 0..=255u8 {
         // SAFETY: nobody else uses the table yet (see `Table`).
-        unsafe { (*table)[usize::from(vector)] = gate(vector) };
+        unsafe { (*table)[usize::from(vector)] = gate(vector, entry::stub_address(vector)) };
     }
     let pointer = DescriptorTablePointer {
         limit: (size_of::<Table>() - 1) as u16,
@@ -40,8 +50,7 @@ pub(crate) fn init() {
     unsafe { tables::lidt(&pointer) };
 }
 
-fn gate(vector: u8) -> [u64; 2] {
-    let address = entry::stub_address(vector);
+fn gate(vector: u8, address: u64) -> [u64; 2] {
     let ist = match vector {
         1 => Ist::Debug as u64,
         2 => Ist::Nmi as u64,

@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod cpu;
 pub(crate) mod entry;
 pub(crate) mod exit;
+pub(crate) mod fast_entry;
 pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod ioapic;

@@ -1,0 +1,272 @@
+//! Where SYSCALL enters, and the short ways through the kernel: traps that meet a thread which waits.
+//!
+//! A short way keeps the six words in the registers that a function of the sysv64 ABI saves for its
+//! caller. The handler gives the context of the thread to go on with in RAX and its token in RDX, or
+//! 0: then nothing has happened, and the general way of `entry` decides. What that needs is stored
+//! in the caller's block beforehand, where it belongs.
+//!
+//! All of it exists twice: for processors on which XGETBV(1) tells whether the x87 registers are in
+//! use, and for the others. So no exit has to ask which vector instructions there are.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use super::context::{Block, Context};
+use super::percpu::PerCpu;
+use super::vector::Mode;
+use crate::fast;
+use ipc_abi::exception::EXCEPTION_REPLY;
+use ipc_abi::fault::FAULT_REPLY;
+use ipc_abi::message::option;
+
+unsafe extern "C" {
+    static system_call_in_use: u8;
+    static system_call_plain: u8;
+    static page_fault_in_use: u8;
+}
+
+/// Address of the entry for SYSCALL.
+pub(crate) fn system_call_address(mode: Mode) -> u64 {
+    match mode {
+        Mode::XsaveoptInUse => &raw const system_call_in_use as u64,
+        Mode::Xsaveopt | Mode::Xsave | Mode::Fxsave => &raw const system_call_plain as u64,
+    }
+}
+
+/// Address of the entry for page faults, if the processor has one of its own.
+pub(super) fn page_fault_address(mode: Mode) -> Option<u64> {
+    (mode == Mode::XsaveoptInUse).then_some(&raw const page_fault_in_use as u64)
+}
+
+// The answers to faults and exceptions are told by one comparison.
+const _: () = assert!(EXCEPTION_REPLY == FAULT_REPLY + 1);
+
+global_asm!(
+    r#"
+    // Gives the vector registers their initial values, and goes back to a thread that waited in a
+    // `msg` trap. RAX: its context. RDX: token.
+    .macro enter_waiting vector
+enter_waiting_\vector:
+    mov rsp, rax
+    mov rsi, rdx
+    .ifc \vector, in_use
+    mov ecx, 1
+    xgetbv
+    test al, 1                          // x87 in use
+    jnz restore_\vector
+    vzeroall
+    ldmxcsr [rip + {cleared} + 24]
+    .else
+    cmp dword ptr gs:[{vector_mode}], {fxsave}
+    jne restore_\vector
+    fxrstor64 [rip + {cleared}]
+    .endif
+cleared_\vector:
+    mov rdi, [rsp + {rdi}]
+    mov rdx, [rsp + {rdx}]
+    mov rax, [rsp + {rax}]
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    mov rcx, [rsp + {rip}]
+    mov r11, [rsp + {rflags}]
+    mov rsp, [rsp + {rsp}]
+    swapgs
+    sysretq
+restore_\vector:
+    mov eax, 7
+    xor edx, edx
+    xrstor64 [rip + {cleared}]
+    jmp cleared_\vector
+    .endm
+
+    .macro system_call vector
+    .balign 64
+    .global system_call_\vector
+system_call_\vector:
+    swapgs
+    mov gs:[{scratch}], rsp
+    mov rsp, gs:[{frame_end}]
+    mov [rsp + {rip} - {size}], rcx
+    mov [rsp + {rflags} - {size}], r11
+    mov rcx, gs:[{scratch}]
+    mov [rsp + {rsp} - {size}], rcx
+    inc qword ptr gs:[{entries}]
+    cmp rax, {call}
+    je call_\vector
+    cmp rax, {answer}
+    je answer_\vector
+    cmp rax, {send}
+    je send_\vector
+    cmp rax, {send_notify}
+    je send_\vector
+    sub rsp, {pushed}
+    jmp store_registers
+
+call_\vector:
+    mov [rsp + {rdi} - {size}], rdi
+    mov [rsp + {rdx} - {size}], rdx
+    mov [rsp + {r9} - {size}], r9
+    mov rsp, gs:[{stack_top}]
+    call {handle_call}
+    test rax, rax
+    jnz enter_waiting_\vector
+    xor esi, esi                        // the source means nothing
+    mov eax, {call}
+    jmp declined
+
+answer_\vector:
+    mov [rsp + {rdi} - {size}], rdi
+    mov [rsp + {rsi} - {size}], rsi
+    mov [rsp + {rdx} - {size}], rdx
+    mov [rsp + {r9} - {size}], r9
+    mov rsp, gs:[{stack_top}]
+    lea rcx, [rdx - {fault_reply}]
+    cmp rcx, 1                          // to a fault, to an exception
+    jbe answer_fault
+    call {handle_answer}
+    test rax, rax
+    jnz enter_waiting_\vector
+    jmp declined_answer
+
+send_\vector:
+    mov [rsp + {rax} - {size}], rax
+    mov [rsp + {rdi} - {size}], rdi
+    mov [rsp + {rsi} - {size}], rsi
+    mov [rsp + {rdx} - {size}], rdx
+    mov [rsp + {r10} - {size}], r10
+    mov [rsp + {r8} - {size}], r8
+    mov [rsp + {r9} - {size}], r9
+    mov rsp, gs:[{stack_top}]
+    mov rcx, r10
+    mov r8, rax
+    call {handle_send}
+    test rax, rax
+    jnz enter_waiting_\vector
+    jmp declined_send
+    .endm
+
+    .pushsection .text.entry, "ax", @progbits
+    system_call in_use
+    enter_waiting in_use
+
+    .balign 64
+    .global page_fault_in_use
+page_fault_in_use:
+    push 14
+    test byte ptr [rsp + 24], 3
+    jz from_kernel
+    push rcx
+    push r11
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push r10
+    push r8
+    push r9
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    swapgs
+    mov rdi, rsp
+    mov rsp, gs:[{stack_top}]
+    push 2
+    popfq                               // direction, alignment check, nested task: off
+    inc qword ptr gs:[{entries}]
+    mov eax, 7
+    xor edx, edx
+    xsaveopt64 [rdi - {context}]
+    mov rbx, cr2
+    mov rsi, rbx
+    mov r12, [rdi + {rip}]
+    mov r14, rdi
+    call {handle_page_fault}
+    test rax, rax
+    jz page_fault_declined
+    mov rbp, [rax + {rbp}]
+    mov r13, [rax + {r13}]
+    xor r14d, r14d
+    xor r15d, r15d
+    jmp enter_waiting_in_use
+page_fault_declined:
+    mov rdi, r14
+    jmp stored_trap
+
+    // The words of the answer are arguments.
+answer_fault:
+    push rax                            // keeps the stack aligned
+    push r9
+    mov rdx, rbx
+    mov rcx, rbp
+    mov r8, r12
+    mov r9, r13
+    call {handle_fault_answer}
+    mov rdi, rax
+    mov rsp, rax
+    test rax, rax
+    jnz enter_trapped
+declined_answer:
+    mov rsp, gs:[{frame_end}]
+    mov rsi, [rsp + {rsi} - {size}]
+    mov eax, {answer}
+
+    // Registers come from the block. RAX and RSI are loaded.
+declined:
+    mov rsp, gs:[{frame_end}]
+    xor r8d, r8d                        // send deadline and port for `send possible` mean nothing
+    xor r10d, r10d
+declined_r8:
+    mov rdi, [rsp + {rdi} - {size}]
+    mov rdx, [rsp + {rdx} - {size}]
+    mov r9, [rsp + {r9} - {size}]
+    sub rsp, {pushed}
+    jmp store_registers
+declined_send:
+    mov rsp, gs:[{frame_end}]
+    mov rax, [rsp + {rax} - {size}]
+    mov rsi, [rsp + {rsi} - {size}]
+    mov r8, [rsp + {r8} - {size}]
+    mov r10, [rsp + {r10} - {size}]
+    jmp declined_r8
+
+    system_call plain
+    enter_waiting plain
+    .popsection
+    "#,
+    scratch = const offset_of!(PerCpu, scratch),
+    frame_end = const offset_of!(PerCpu, frame_end),
+    stack_top = const offset_of!(PerCpu, stack_top),
+    vector_mode = const offset_of!(PerCpu, vector_mode),
+    entries = const offset_of!(PerCpu, entries),
+    fxsave = const Mode::Fxsave as u64,
+    cleared = sym super::vector::CLEARED_IMAGE,
+    context = const offset_of!(Block, context),
+    size = const size_of::<Context>(),
+    pushed = const size_of::<Context>() - offset_of!(Context, r11),
+    rax = const offset_of!(Context, rax),
+    rdi = const offset_of!(Context, rdi),
+    rsi = const offset_of!(Context, rsi),
+    rdx = const offset_of!(Context, rdx),
+    r8 = const offset_of!(Context, r8),
+    r9 = const offset_of!(Context, r9),
+    r10 = const offset_of!(Context, r10),
+    rbp = const offset_of!(Context, rbp),
+    r13 = const offset_of!(Context, r13),
+    rip = const offset_of!(Context, rip),
+    rflags = const offset_of!(Context, rflags),
+    rsp = const offset_of!(Context, rsp),
+    call = const option::CALL,
+    answer = const option::REPLY | option::RECEIVE,
+    send = const option::SEND | option::RECEIVE,
+    send_notify = const option::SEND | option::NOTIFY | option::RECEIVE,
+    fault_reply = const FAULT_REPLY,
+    handle_call = sym fast::call,
+    handle_answer = sym fast::answer,
+    handle_send = sym fast::send,
+    handle_fault_answer = sym fast::fault_answer,
+    handle_page_fault = sym fast::page_fault,
+);
