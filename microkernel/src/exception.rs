@@ -6,6 +6,7 @@ use kernel_core::Raised;
 
 use crate::arch::context::Saved;
 use crate::console::say;
+use crate::fast;
 use crate::panic;
 use crate::schedule;
 use crate::trace;
@@ -15,6 +16,9 @@ use crate::world::{self, World};
 pub(crate) fn exception(thread: Saved) -> Option<Saved> {
     let (vector, lost) = thread.with(|registers| (registers.kind, registers.is_lost()));
     world::with(|world| {
+        if !lost && let Some(next) = fast::exception(world, thread, kind(vector), vector) {
+            return Some(next);
+        }
         // A jump out of the user half may be told with the target as the instruction.
         if !lost {
             let kind = kind(vector);

@@ -8,13 +8,15 @@
 use core::hint::black_box;
 use core::ptr;
 
+use ipc_abi::exception::{EXCEPTION, Kind};
 use ipc_abi::fault::{FAULT, FaultReply};
 use ipc_abi::message::{Info, option};
-use kernel_core::Handed;
+use kernel_core::{Handed, Machine, Position, Slot};
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
 use crate::fault;
+use crate::trace;
 use crate::world::{self, World};
 
 /// What the entry code goes on with.
@@ -48,6 +50,7 @@ pub(crate) extern "C" fn call(
     world::with(
         |world| match world.kernel.fast_call(destination, info, deadline) {
             Some(handed) => hand_over(world, handed, info),
+            None if Info(info).rights() == 1 => call_right(world, destination, info, deadline),
             None => declined(),
         },
     )
@@ -65,6 +68,9 @@ pub(crate) extern "C" fn answer(
     world::with(
         |world| match world.kernel.fast_answer(token, (source, deadline), info) {
             Some(handed) => hand_over(world, handed, info),
+            None if Info(info).rights() == 1 => {
+                answer_right(world, token, (source, deadline), info)
+            }
             None => declined(),
         },
     )
@@ -102,7 +108,7 @@ pub(crate) extern "C" fn fault_answer(
 ) -> Next {
     world::with(|world| {
         let World { kernel, hardware } = world;
-        let to = kernel.fast_fault_answer(token, (source, deadline), |space| {
+        let to = kernel.fast_fault_answer(token, (source, deadline), code, |space| {
             let reply = FaultReply::from_words([code, page, frame, epoch, 0, 0]);
             let enter = reply.enter;
             reply.result.is_ok()
@@ -133,6 +139,72 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
         }
         None => declined(),
     })
+}
+
+/// An exception, of the vector that is its code. Gives the handler's thread, with all that it gets.
+pub(crate) fn exception(
+    world: &mut World,
+    thread: Saved,
+    kind: Kind,
+    vector: u64,
+) -> Option<Saved> {
+    let position = thread.with(|registers| Position {
+        ip: registers.rip,
+        sp: registers.rsp,
+    });
+    let World { kernel, hardware } = world;
+    let (handed, exception) = kernel.fast_exception(kind, (vector, 0), position)?;
+    hardware.counters.exceptions += 1;
+    hardware.counters.messages += 1;
+    trace::remember_exception(&exception);
+    let info = Info::short(EXCEPTION).from_kernel();
+    hardware.set_words(handed.to, exception.to_words());
+    hardware.set_message(
+        handed.to,
+        handed.outcome,
+        handed.payload,
+        handed.token,
+        info,
+    );
+    let to = Saved::of(handed.to);
+    hardware.processor.load(to);
+    Some(to)
+}
+
+/// CALL with one right.
+#[inline(never)]
+fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> Next {
+    let handed = first_right(world).and_then(|right| {
+        let kernel = &mut world.kernel;
+        kernel.fast_call_right(destination, info, deadline, right)
+    });
+    hand_over_right(world, handed, info)
+}
+
+/// REPLY and RECEIVE with one right.
+#[inline(never)]
+fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) -> Next {
+    let handed = first_right(world).and_then(|right| {
+        let kernel = &mut world.kernel;
+        kernel.fast_answer_right(token, source, info, right)
+    });
+    hand_over_right(world, handed, info)
+}
+
+/// The right in the first slot of the running thread's buffer.
+#[inline(always)]
+fn first_right(world: &World) -> Option<Slot> {
+    let from = world.hardware.processor.thread()?;
+    Some(from.buffer().right(0))
+}
+
+#[inline(always)]
+fn hand_over_right(world: &mut World, handed: Option<(Handed, Slot)>, info: u64) -> Next {
+    let Some((handed, arrived)) = handed else {
+        return declined();
+    };
+    Saved::of(handed.to).buffer().set_right(0, arrived);
+    hand_over(world, handed, info)
 }
 
 #[inline(always)]

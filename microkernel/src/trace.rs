@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use ipc_abi::exception::Exception;
 use ipc_abi::trace::{Kind, Record};
 use ipc_abi::types::Prot;
 use kernel_core::{Event, Running};
@@ -99,9 +100,8 @@ pub(crate) fn switch(to: &Running) {
 /// Something that kernel-core tells.
 #[inline(always)]
 pub(crate) fn event(event: Event) {
-    if let Event::Exception { thread, exception } = event {
-        let words = [exception.code, exception.subcode];
-        remember(Kind::Exception, exception.kind as u8, thread.index(), words);
+    if let Event::Exception { exception, .. } = event {
+        remember_exception(&exception);
     }
     if !on() {
         return;
@@ -124,6 +124,13 @@ pub(crate) fn event(event: Event) {
             write(Kind::Exception, exception.kind as u8, thread.index(), words);
         }
     }
+}
+
+/// An exception, for the last words.
+pub(crate) fn remember_exception(exception: &Exception) {
+    let words = [exception.code, exception.subcode];
+    let thread = exception.thread as u32;
+    remember(Kind::Exception, exception.kind as u8, thread, words);
 }
 
 fn running(world: &World) -> u32 {

@@ -1,4 +1,5 @@
-//! The fast paths: a call, an answer and a fault that meet somebody who waits for them.
+//! The fast paths: a call, an answer, a fault and an exception that meet somebody who waits.
+//! Messages with a right are in `fast_rights`.
 //!
 //! Sender and receiver are known, nothing is queued, nobody else wants the processor: then the
 //! message goes straight from thread to thread, and its words stay in the registers where they are.
@@ -14,14 +15,15 @@
 use crate::{
     kernel::{Kernel, Running, ThreadId},
     list::List,
-    machine::{Context, SpaceId},
+    machine::{Context, Position, SpaceId},
     port::{Port, PortId, PortSet},
     slab::Slab,
     space::Holds,
-    thread::{Call, Hint, QUEUE, Source, State, Thread},
+    thread::{Call, Hint, Level, QUEUE, Source, State, Thread},
 };
 use ipc_abi::{
     buffer::BODY_SIZE,
+    exception::{Exception, Kind},
     fault::Fault,
     message::{FOREVER, Outcome},
     right::SpecialPort,
@@ -46,9 +48,10 @@ pub struct Handed {
 
 /// What a thread calls with.
 #[derive(Clone, Copy)]
-enum What {
+pub(crate) enum What {
     Message,
     Fault(Fault),
+    Exception(Level),
 }
 
 impl What {
@@ -56,6 +59,7 @@ impl What {
         match self {
             What::Message => Call::Message,
             What::Fault(_) => Call::Fault,
+            What::Exception(level) => Call::Exception(level),
         }
     }
 }
@@ -99,7 +103,7 @@ impl Kernel {
 
     /// The running thread, if what it does could go a fast way at all.
     #[inline(always)]
-    fn fast_caller(&self, info: u64) -> Option<Running> {
+    pub(crate) fn fast_caller(&self, info: u64) -> Option<Running> {
         // Above the id there is the length of the body; then come rights and marks.
         let short = info >> 32 <= BODY_SIZE as u64;
         (short && self.fast).then_some(self.current?)
@@ -107,7 +111,7 @@ impl Kernel {
 
     /// Hands what a thread calls with to the first that waits at the port that `find` finds.
     #[inline(always)]
-    fn fast_hand_over(
+    pub(crate) fn fast_hand_over(
         &mut self,
         me: Running,
         find: impl FnOnce(&Kernel, &Thread) -> Option<PortId>,
@@ -180,25 +184,59 @@ impl Kernel {
         })
     }
 
-    /// The answer of the running thread to a fault; then it waits again. `enter` enters what the
-    /// answer brings into a space, or refuses. Gives who goes on, as it was.
+    /// The answer of the running thread to a fault or an exception, of which `code` is the first word;
+    /// then it waits again. `enter` enters what the answer to a fault brings into a space, or refuses.
+    /// Gives who goes on, as it was.
     #[inline(always)]
     pub fn fast_fault_answer(
         &mut self,
         token: u64,
         (source, deadline): (u64, u64),
+        code: u64,
         enter: impl FnOnce(SpaceId) -> bool,
     ) -> Option<Context> {
         let me = self.fast_caller(0)?;
-        self.fast_reply(me, token, (source, deadline), |caller, call| {
-            call == Call::Fault && enter(caller.space)
+        self.fast_reply(me, token, (source, deadline), |caller, call| match call {
+            Call::Fault => enter(caller.space),
+            Call::Exception(_) => code == 0,
+            Call::Message => false,
         })
+    }
+
+    /// The exception of the running thread, if a handler waits for it: the first that there is.
+    pub fn fast_exception(
+        &mut self,
+        kind: Kind,
+        (code, subcode): (u64, u64),
+        position: Position,
+    ) -> Option<(Handed, Exception)> {
+        let me = self.fast_caller(0)?;
+        let own = self.threads.get(me.thread)?.exception_port;
+        let (level, port) = match own {
+            Some(port) => (Level::Thread, port),
+            None => {
+                let task = self.tasks.get(me.task)?;
+                (Level::Task, task.special(SpecialPort::Exception)?)
+            }
+        };
+        let what = What::Exception(level);
+        let handed = self.fast_hand_over(me, |_, _| Some(port), what, FOREVER)?;
+        let exception = Exception {
+            kind,
+            code,
+            subcode,
+            ip: position.ip,
+            sp: position.sp,
+            thread: u64::from(me.thread.index()),
+        };
+        self.threads.get_mut(me.thread)?.exception = exception;
+        Some((handed, exception))
     }
 
     /// Gives the processor to the thread whose token this is, if `finish` agrees, and has the running
     /// one wait where nothing has come yet.
     #[inline(always)]
-    fn fast_reply(
+    pub(crate) fn fast_reply(
         &mut self,
         me: Running,
         token: u64,
@@ -303,13 +341,15 @@ impl Kernel {
     /// The live port that the running thread sends to, remembered for the next time.
     #[cold]
     #[inline(never)]
-    fn find_destination(&self, me: Running, name: u64) -> Option<PortId> {
-        let Holds::Port { port, refs, .. } = self.tasks.get(me.task)?.names.get(name)?.holds else {
+    pub(crate) fn find_destination(&self, me: Running, name: u64) -> Option<PortId> {
+        let entry = self.tasks.get(me.task)?.names.get(name)?;
+        let Holds::Port { port, refs, .. } = entry.holds else {
             return None;
         };
         if refs == 0 {
             return None;
         }
+        entry.remember();
         self.threads.get(me.thread)?.sent_to.set(Hint {
             name,
             stamp: self.names_stamp,
@@ -321,8 +361,9 @@ impl Kernel {
     /// What the running thread receives from, remembered for the next time.
     #[cold]
     #[inline(never)]
-    fn find_source(&self, me: Running, name: u64) -> Option<Source> {
+    pub(crate) fn find_source(&self, me: Running, name: u64) -> Option<Source> {
         let source = self.source(me.task, name).ok()?;
+        self.tasks.get(me.task)?.names.get(name)?.remember();
         self.threads.get(me.thread)?.received_from.set(Hint {
             name,
             stamp: self.names_stamp,

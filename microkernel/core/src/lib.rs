@@ -44,6 +44,7 @@ pub mod acpi;
 pub mod addr;
 mod call;
 mod fast;
+mod fast_rights;
 mod inspect;
 mod interrupt;
 mod invariants;
@@ -77,6 +78,7 @@ mod thread;
 mod timer_queue;
 
 pub use fast::Handed;
+pub use fast_rights::Slot;
 pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};
 pub use kernel::{
     Boot, FIRST_BAND, Flow, Kernel, Msg, Raised, Running, TaskId, ThreadId, ThreadStart,

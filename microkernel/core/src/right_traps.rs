@@ -36,7 +36,7 @@ impl Kernel {
         let kind = RightKind::from_raw(right).ok_or(Kern::InvalidValue)?;
         let task = self.task_of_names(task)?;
         let entry = self.tasks.at(task).names.get(name);
-        let entry = *entry.ok_or(Kern::InvalidName)?;
+        let entry = entry.ok_or(Kern::InvalidName)?.clone();
         if !self.type_of(&entry).intersects(kind_bit(kind)) {
             return Err(Kern::InvalidRight);
         }

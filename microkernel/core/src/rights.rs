@@ -382,7 +382,7 @@ impl Kernel {
         }
     }
 
-    fn deposit_send(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
+    pub(crate) fn deposit_send(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
         let record = self.ports.at(port);
         let dead = record.is_dead();
         if record.is_held_by(task) {
@@ -422,7 +422,7 @@ impl Kernel {
         (u64::from(name), kind)
     }
 
-    fn deposit_once(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
+    pub(crate) fn deposit_once(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {
         let record = self.ports.at(port);
         let dead = record.is_dead();
         if record.is_held_by(task) {

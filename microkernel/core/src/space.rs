@@ -13,6 +13,7 @@ use crate::{
     port::{PortId, SetId},
 };
 use alloc::{boxed::Box, vec::Vec};
+use core::{cell::Cell, fmt};
 use ipc_abi::{Kern, right::Name};
 
 /// Most names that a task can have.
@@ -54,8 +55,25 @@ pub(crate) enum Holds {
 
 /// Counts changes of names, of all tasks, by which a name may lose what it denotes: what was looked
 /// up under the present stamp need not be looked up again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp(u64);
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stamp")
+    }
+}
+
+/// Whether somebody may remember what a name denotes. It is no part of the state: a name that nobody
+/// looked up may change without the stamp.
+#[derive(Clone)]
+pub(crate) struct Known(Cell<bool>);
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Known")
+    }
+}
 
 impl Stamp {
     /// That nothing was ever looked up under.
@@ -67,7 +85,7 @@ impl Stamp {
 }
 
 /// One name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) holds: Holds,
     /// Armed dead-name request.
@@ -77,6 +95,28 @@ pub(crate) struct Entry {
     /// Next of the hash chain, or of the free list.
     next: u32,
     generation: u8,
+    known: Known,
+}
+
+impl Entry {
+    /// Says that what the name denotes is remembered under the present stamp.
+    pub(crate) fn remember(&self) {
+        self.known.0.set(true);
+    }
+
+    /// Advances the stamp if what the name denotes may be remembered.
+    #[inline]
+    fn change(&self, stamp: &mut Stamp) {
+        if self.known.0.take() {
+            stamp.advance();
+        }
+    }
+
+    /// Whether no request is armed for it.
+    #[inline]
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.dead_name.is_none() && self.possible.is_none()
+    }
 }
 
 /// A task's names.
@@ -94,6 +134,8 @@ pub(crate) struct Names {
     buckets: Vec<Vec<u32>>,
     /// Buckets in use; between a power of two and the next.
     bucket_count: u32,
+    /// One less than the first power of two that is not below the number of buckets.
+    mask: u32,
     hashed: u32,
     /// What the task is charged with. It lies here since the table grows by itself.
     pub(crate) account: Account,
@@ -111,6 +153,7 @@ impl Names {
         free_tail: NONE,
         buckets: Vec::new(),
         bucket_count: 0,
+        mask: 0,
         hashed: 0,
         account: Account::new(0),
         frozen: false,
@@ -163,11 +206,14 @@ impl Names {
     /// As [`Names::get`], to change. The port of an entry must stay the same.
     #[inline]
     pub(crate) fn get_mut(&mut self, name: u64, stamp: &mut Stamp) -> Option<&mut Entry> {
-        stamp.advance();
         let name = u32::try_from(name).ok()?;
         let entry = self.entry_mut(name >> GENERATION_BITS)?;
         let fresh = u32::from(entry.generation) == name & 0xFF;
-        (fresh && entry.holds != Holds::Nothing).then_some(entry)
+        if !fresh || entry.holds == Holds::Nothing {
+            return None;
+        }
+        entry.change(stamp);
+        Some(entry)
     }
 
     /// The name that lies at an index now.
@@ -194,10 +240,16 @@ impl Names {
     /// KERN_RESOURCE_SHORTAGE.
     pub(crate) fn reserve(&mut self, count: u32) -> Result<(), Kern> {
         // Entry 0 is never used.
-        while self.slots.saturating_sub(1).saturating_sub(self.used) < count {
+        while !self.has_room(count) {
             self.grow()?;
         }
         Ok(())
+    }
+
+    /// Whether `count` further names fit as it is.
+    #[inline]
+    pub(crate) fn has_room(&self, count: u32) -> bool {
+        self.slots.saturating_sub(1).saturating_sub(self.used) >= count
     }
 
     /// Makes a name. A port that has one already must not be given a second.
@@ -224,10 +276,10 @@ impl Names {
 
     /// Frees a name; it is stale from now on.
     pub(crate) fn remove(&mut self, name: Name, stamp: &mut Stamp) {
-        stamp.advance();
         let Some(entry) = self.get(u64::from(name)) else {
             return;
         };
+        entry.change(stamp);
         let index = name >> GENERATION_BITS;
         if let Holds::Port { port, .. } = entry.holds {
             self.unchain(index, port);
@@ -272,6 +324,7 @@ impl Names {
                 possible: None,
                 next: NONE,
                 generation: 0,
+                known: Known(Cell::new(false)),
             });
         }
         let chunk = chunk.into_boxed_slice().try_into();
@@ -325,8 +378,9 @@ impl Names {
         let old = newest.saturating_sub(half);
         let mut index = self.bucket(old);
         self.set_bucket(old, NONE);
-        while let Some(entry) = self.entry(index).copied() {
-            if let Holds::Port { port, .. } = entry.holds {
+        while let Some(entry) = self.entry(index) {
+            let (holds, next) = (entry.holds, entry.next);
+            if let Holds::Port { port, .. } = holds {
                 let bucket = self.bucket_of(port);
                 let head = self.bucket(bucket);
                 if let Some(entry) = self.entry_mut(index) {
@@ -334,7 +388,7 @@ impl Names {
                 }
                 self.set_bucket(bucket, index);
             }
-            index = entry.next;
+            index = next;
         }
     }
 
@@ -352,19 +406,19 @@ impl Names {
             self.buckets.push(chunk);
         }
         self.bucket_count = self.bucket_count.saturating_add(1);
+        let large = self.bucket_count.checked_next_power_of_two().unwrap_or(1);
+        self.mask = large.saturating_sub(1);
         Ok(())
     }
 
     fn bucket_of(&self, port: PortId) -> u32 {
         let mixed = port.index().wrapping_mul(0x9E37_79B1);
         let hash = mixed ^ mixed >> 16;
-        // `large` is the first power of two that is not below the number of buckets.
-        let large = self.bucket_count.checked_next_power_of_two().unwrap_or(1);
-        let bucket = hash & large.saturating_sub(1);
+        let bucket = hash & self.mask;
         if bucket < self.bucket_count {
             bucket
         } else {
-            hash & (large >> 1).saturating_sub(1)
+            hash & self.mask >> 1
         }
     }
 

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use guest_test::Msg;
 use guest_test::message::arrived;
 use guest_test::touch;
+use ipc::abi::exception::EXCEPTION_REPLY;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{FOREVER, Info, option};
 use ipc::abi::right::{Disposition, Name};
@@ -141,6 +142,7 @@ fn answer(port: &ReceiveRight<Untyped>, role: Role) -> ! {
         turn.destination = received.token;
         turn.info = match role {
             Role::Echo => Info(received.info.0 & 0x0FFF_FFFF_FFFF),
+            Role::Handle => Info::short(EXCEPTION_REPLY),
             _ => Info::short(received.info.id()),
         };
         turn.words = match role {

@@ -1,0 +1,222 @@
+//! The fast paths of messages with one right, and of giving a right back.
+//!
+//! A right goes from name to name without being captured, queued and put in: what may be asked is
+//! asked first, then nothing fails. Taken are send and send-once rights to live ports, under names
+//! that nobody waits to hear of, whose passing leaves nothing to be told to anybody.
+
+use crate::{
+    fast::{Handed, What},
+    kernel::{Kernel, TaskId},
+    message::Carried,
+    port::Object,
+    space::Holds,
+    thread::{Call, Source, State},
+};
+use ipc_abi::{
+    buffer::RIGHTS_MAX,
+    message::{Info, Outcome},
+    right::{Disposition, Name},
+};
+
+/// The right slot of a buffer: value and kind.
+pub type Slot = (u64, u8);
+
+impl Kernel {
+    /// As [`Kernel::fast_call`], with the right that is in the first slot of the buffer. Gives what the
+    /// receiver is to find there.
+    pub fn fast_call_right(
+        &mut self,
+        destination: u64,
+        info: u64,
+        deadline: u64,
+        right: Slot,
+    ) -> Option<(Handed, Slot)> {
+        let me = self.fast_bearer(info)?;
+        let caller = self.threads.get(me.thread)?;
+        let port = match caller.sent_to.get().get(destination, self.names_stamp) {
+            Some(port) => port,
+            None => self.find_destination(me, destination)?,
+        };
+        let first = self.waiting(port)?;
+        let receiver = self.threads.get(first)?;
+        let ready = !caller.notice_out && caller.timer_key <= deadline;
+        let next = self.run_queue.is_below(receiver.rank);
+        if !ready || !next || !matches!(receiver.state.get(), State::Receiving { .. }) {
+            return None;
+        }
+        let arrived = self.fast_carry(me.task, receiver.task, right)?;
+        let handed = self.fast_hand_over(me, |_, _| Some(port), What::Message, deadline);
+        debug_assert!(
+            handed.is_some(),
+            "what was asked for the right was not enough"
+        );
+        Some((handed?, arrived))
+    }
+
+    /// As [`Kernel::fast_answer`], with the right that is in the first slot of the buffer. Gives what the
+    /// caller is to find there.
+    pub fn fast_answer_right(
+        &mut self,
+        token: u64,
+        (source, deadline): (u64, u64),
+        info: u64,
+        right: Slot,
+    ) -> Option<(Handed, Slot)> {
+        let me = self.fast_bearer(info)?;
+        let replier = self.threads.get(me.thread)?;
+        if replier.timer_key > deadline {
+            return None;
+        }
+        let found = match replier.received_from.get().get(source, self.names_stamp) {
+            Some(source) => source,
+            None => self.find_source(me, source)?,
+        };
+        let vacant = match found {
+            Source::Port(port) => !self.ports.get(port)?.has_item(),
+            Source::Set(set) => self.sets.get(set)?.ready.is_empty(),
+        };
+        let (id, Call::Message) = self.awaiting(me.task, token)? else {
+            return None;
+        };
+        let caller = self.threads.get(id)?;
+        if !vacant || !self.run_queue.is_below(caller.rank) {
+            return None;
+        }
+        let arrived = self.fast_carry(me.task, caller.task, right)?;
+        let to = self.fast_reply(me, token, (source, deadline), |_, _| true);
+        debug_assert!(to.is_some(), "what was asked for the right was not enough");
+        let handed = Handed {
+            to: to?,
+            outcome: Outcome(Outcome::SENT),
+            payload: 0,
+            token: 0,
+            from: 0,
+        };
+        Some((handed, arrived))
+    }
+
+    /// Trap `port_deallocate`, if all that it does is to lower a count or free a name. `false`: nothing
+    /// has happened.
+    pub fn fast_deallocate(&mut self, name: u64, count: u64) -> bool {
+        self.try_deallocate(name, count).is_some()
+    }
+
+    fn try_deallocate(&mut self, name: u64, count: u64) -> Option<()> {
+        let me = self.fast_caller(0)?;
+        let names = &mut self.tasks.get_mut(me.task)?.names;
+        let entry = names.get(name)?;
+        let Holds::Port {
+            port,
+            receive: false,
+            refs,
+        } = entry.holds
+        else {
+            return None;
+        };
+        let count = u32::try_from(count).ok().filter(|count| *count > 0)?;
+        if count < refs {
+            let entry = names.get_mut(name, &mut self.names_stamp)?;
+            let Holds::Port { refs, .. } = &mut entry.holds else {
+                return None;
+            };
+            *refs = refs.saturating_sub(count);
+            return Some(());
+        }
+        if count > refs || !entry.is_unwatched() {
+            return None;
+        }
+        let record = self.ports.get_mut(port)?;
+        if record.is_dead() || !may_drop_send(record.sends, record.object) {
+            return None;
+        }
+        record.sends = record.sends.saturating_sub(1);
+        names.remove(name as Name, &mut self.names_stamp);
+        Some(())
+    }
+
+    /// The running thread, if it may go a fast way with a message of one right.
+    fn fast_bearer(&self, info: u64) -> Option<crate::Running> {
+        let info = Info::checked(info)?;
+        let words = Info::new(info.id(), info.body(), 0)?;
+        self.fast_caller(words.0).filter(|_| info.rights() == 1)
+    }
+
+    /// Takes a right out of one name space and puts it into another.
+    fn fast_carry(&mut self, from: TaskId, to: TaskId, (value, kind): Slot) -> Option<Slot> {
+        if !self.tasks.get(to)?.names.has_room(RIGHTS_MAX as u32) {
+            return None;
+        }
+        let carried = self.fast_take(from, to, value, Disposition::from_raw(kind)?)?;
+        let (value, kind) = match carried {
+            Carried::Send(port) => self.deposit_send(to, port),
+            Carried::Once(port) => self.deposit_once(to, port),
+            Carried::Receive(_) | Carried::Nothing => return None,
+        };
+        Some((value, kind as u8))
+    }
+
+    /// The part of [`Kernel::fast_carry`] at the sender; nothing fails after it.
+    fn fast_take(
+        &mut self,
+        from: TaskId,
+        to: TaskId,
+        value: u64,
+        disposition: Disposition,
+    ) -> Option<Carried> {
+        let names = &mut self.tasks.get_mut(from)?.names;
+        let entry = names.get(value)?;
+        if !entry.is_unwatched() {
+            return None;
+        }
+        let (port, receive, refs, once) = match entry.holds {
+            Holds::Port {
+                port,
+                receive,
+                refs,
+            } => (port, receive, refs, false),
+            Holds::Once { port, refs: 1 } => (port, false, 1, true),
+            Holds::Once { .. } | Holds::Set(_) | Holds::Nothing => return None,
+        };
+        let record = self.ports.get_mut(port)?;
+        if record.is_dead() {
+            return None;
+        }
+        // What its receiver gets goes: if it was the last, somebody may have to hear that.
+        let goes = record.is_held_by(to);
+        match (disposition, once) {
+            (Disposition::MakeSend, false) if receive && (!goes || record.sends > 0) => {
+                record.sends = record.sends.saturating_add(1);
+                record.make_send = record.make_send.saturating_add(1);
+            }
+            (Disposition::CopySend, false) if refs > 0 => {
+                record.sends = record.sends.saturating_add(1);
+            }
+            (Disposition::MoveSend, false) if refs == 1 && !receive => {
+                let told = goes || matches!(record.object, Object::Task(_));
+                if told && !may_drop_send(record.sends, record.object) {
+                    return None;
+                }
+                names.remove(value as Name, &mut self.names_stamp);
+            }
+            (Disposition::MakeSendOnce, false) if receive => {
+                record.onces = record.onces.saturating_add(1);
+                return Some(Carried::Once(port));
+            }
+            (Disposition::MoveSendOnce, true) => {
+                names.remove(value as Name, &mut self.names_stamp);
+                return Some(Carried::Once(port));
+            }
+            _ => return None,
+        }
+        Some(Carried::Send(port))
+    }
+}
+
+/// Whether a send right to a port can go without anything else to do.
+#[inline]
+const fn may_drop_send(sends: u32, object: Object) -> bool {
+    match object {
+        Object::Task(_) => sends > 3,
+        _ => sends > 1,
+    }
+}
