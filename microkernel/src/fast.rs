@@ -96,7 +96,7 @@ pub(crate) extern "C" fn send(
 }
 
 /// REPLY and RECEIVE with an info that says no more than that it answers a fault: token, source, the
-/// words of the answer, deadline.
+/// words of the answer up to the fourth, deadline, the fifth word.
 pub(crate) extern "C" fn fault_answer(
     token: u64,
     source: u64,
@@ -105,14 +105,25 @@ pub(crate) extern "C" fn fault_answer(
     frame: u64,
     epoch: u64,
     deadline: u64,
+    beside: u64,
 ) -> Next {
     world::with(|world| {
         let World { kernel, hardware } = world;
         let to = kernel.fast_fault_answer(token, (source, deadline), code, |space| {
-            let reply = FaultReply::from_words([code, page, frame, epoch, 0, 0]);
-            let enter = reply.enter;
-            reply.result.is_ok()
-                && enter.is_none_or(|enter| hardware.memory.enter_answer(space, enter))
+            let reply = FaultReply::from_words([code, page, frame, epoch, beside, 0]);
+            let Some(enter) = reply.enter else {
+                return reply.result.is_ok();
+            };
+            if reply.result.is_err() || !hardware.memory.enter_answer(space, enter) {
+                return false;
+            }
+            if let Some(beside) = reply.beside
+                && let Some(replier) = hardware.processor.thread()
+            {
+                let memory = &mut hardware.memory;
+                memory.enter_beside(space, replier.buffer(), (enter, beside));
+            }
+            true
         });
         match to {
             Some(to) => load(world, Saved::of(to), 0),

@@ -3,7 +3,7 @@
 use ipc::buffer::{self, Body};
 use ipc::trap::{self, Received, Send};
 use ipc_abi::Kern;
-use ipc_abi::fault::{FAULT_REPLY, FaultReply};
+use ipc_abi::fault::{self, FAULT_REPLY, FaultReply};
 use ipc_abi::kern_return;
 use ipc_abi::message::{FOREVER, Info, POLL, WORDS, option};
 use ipc_abi::notify::Request;
@@ -12,7 +12,7 @@ use ipc_abi::translation::Enter;
 use ipc_protocol::define::reply_id;
 use ipc_protocol::vm_map;
 use vm_core::call::{Message, Reply};
-use vm_core::effect::{Answer, Effect, FaultResult};
+use vm_core::effect::{Answer, Beside, Effect, FaultResult};
 use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
 
 use crate::pmap;
@@ -89,6 +89,24 @@ pub(crate) struct FaultAnswer {
     pub(crate) token: Token,
     /// What is entered.
     pub(crate) enter: Enter,
+    /// What is entered beside it; its words are in the buffer.
+    pub(crate) beside: Option<fault::Beside>,
+}
+
+/// Writes what goes beside an answer into the buffer.
+#[inline(always)]
+pub(crate) fn put_beside(beside: &Beside) -> Option<fault::Beside> {
+    if beside.count == 0 {
+        return None;
+    }
+    let mut body = Body::borrow();
+    for (bytes, word) in body.chunks_exact_mut(4).zip(&beside.words) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    Some(fault::Beside {
+        address: beside.address,
+        count: beside.count,
+    })
 }
 
 impl FaultAnswer {
@@ -97,6 +115,7 @@ impl FaultAnswer {
         let reply = FaultReply {
             result: Ok(()),
             enter: Some(self.enter),
+            beside: self.beside,
         };
         reply.to_words()
     }
@@ -135,9 +154,14 @@ impl Pending {
         }
     }
 
-    /// An answer to a common fault, as any other answer.
+    /// An answer to a common fault, as any other answer. What lies beside it is left to faults of its own:
+    /// the buffer may be needed before it is sent.
     #[cold]
     pub(crate) fn of_fault(answer: &FaultAnswer) -> Pending {
+        let answer = FaultAnswer {
+            beside: None,
+            ..*answer
+        };
         Pending {
             to: To::Caller(answer.token),
             info: Info::short(FAULT_REPLY),
@@ -470,7 +494,12 @@ fn resume(to: ReplyTo, result: FaultResult) -> Option<Pending> {
         Ok(enter) => (Ok(()), enter),
         Err(code) => (Err(code), None),
     };
-    let words = FaultReply { result, enter }.to_words();
+    let words = FaultReply {
+        result,
+        enter,
+        beside: None,
+    }
+    .to_words();
     Some(Pending {
         to: To::Caller(to?),
         info: Info::short(FAULT_REPLY),

@@ -14,7 +14,7 @@ use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
 use crate::execute::{
-    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call,
+    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call, put_beside,
 };
 use crate::heap;
 use crate::pmap::{self, Spaces};
@@ -178,20 +178,20 @@ impl Server {
         if !self.effects.as_slice().is_empty() {
             return None;
         }
-        let enter = match self.core.fault_quick(map, fault.address, fault.access) {
-            Some(enter) => enter,
-            None => {
-                let mut turn = Turn {
-                    now: Time::NEVER,
-                    supplies: &mut self.supplies,
-                    machine: &mut self.hardware,
-                    effects: &mut self.effects,
-                };
-                self.core
-                    .fault_fill(&mut turn, (map, fault.address), fault.access)?
-            }
+        let mut turn = Turn {
+            now: Time::NEVER,
+            supplies: &mut self.supplies,
+            machine: &mut self.hardware,
+            effects: &mut self.effects,
         };
-        Some(FaultAnswer { token, enter })
+        let place = (map, fault.address);
+        let enter = self.core.fault_now(&mut turn, place, fault.access)?;
+        let beside = put_beside(&self.effects.beside);
+        Some(FaultAnswer {
+            token,
+            enter,
+            beside,
+        })
     }
 
     /// The answer to a common call, if that is what was received and it is plain. Any other is as if it

@@ -2,8 +2,10 @@
 //!
 //! The message carries the port's payload (so the server finds the map without a look-up) and a
 //! reply token; its words are below. The answer's words say what becomes of the thread: word 0 is
-//! a code. Success enters the translation of words 1 to 3 (and a batch of runs from the body, if
-//! there is one) and resumes the thread; anything else becomes an exception with that code.
+//! a code. Success enters the translation of words 1 to 3 and resumes the thread; anything else becomes
+//! an exception with that code. With the translation others can be entered: neighbours in the same
+//! page table, as word 4 and the body say ([`Beside`]), and, if the message has a body by its info, a
+//! batch of runs.
 
 /// Message id of a fault.
 pub const FAULT: u32 = 100;
@@ -58,6 +60,41 @@ pub struct FaultReply {
     pub result: Result<(), crate::Kern>,
     /// One translation to enter in the faulting task's space.
     pub enter: Option<crate::translation::Enter>,
+    /// What to enter beside it, under the same epoch.
+    pub beside: Option<Beside>,
+}
+
+/// Pages side by side, of which those are entered whose places map nothing yet. A hint: what cannot be
+/// entered, and where there is no page table, is left out.
+///
+/// The start of the answer's body has a word of 32 bits for each: the frame number, with
+/// [`READ_ONLY`], or [`crate::translation::SKIPPED`]. The message's info need not count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Address of the first page.
+    pub address: u64,
+    /// Pages, at most [`BESIDE_MAX`], inside one page table.
+    pub count: u32,
+}
+
+/// Most pages of a [`Beside`].
+pub const BESIDE_MAX: usize = 32;
+/// In a word of [`Beside`]: the page is entered without WRITE, whatever the answer's page has.
+pub const READ_ONLY: u32 = 1 << 31;
+
+impl Beside {
+    const fn to_word(self) -> u64 {
+        self.address & !0xFFF | (self.count & 0xFFF) as u64
+    }
+
+    const fn from_word(word: u64) -> Option<Beside> {
+        let count = (word & 0xFFF) as u32;
+        if count == 0 {
+            return None;
+        }
+        let address = word & !0xFFF;
+        Some(Beside { address, count })
+    }
 }
 
 impl FaultReply {
@@ -72,12 +109,16 @@ impl FaultReply {
             None => [code, 0, 0, 0, 0, 0],
             Some(enter) => {
                 let flags = enter.protection.bits() as u64 | if enter.uncached { 8 } else { 0 };
+                let beside = match self.beside {
+                    Some(beside) => beside.to_word(),
+                    None => 0,
+                };
                 [
                     code,
                     enter.address & !0xFFF | flags,
                     enter.frame as u64,
                     enter.epoch,
-                    0,
+                    beside,
                     0,
                 ]
             }
@@ -88,7 +129,7 @@ impl FaultReply {
     #[inline]
     #[must_use]
     pub const fn from_words(words: [u64; 6]) -> FaultReply {
-        let [code, run, frame, epoch, _, _] = words;
+        let [code, run, frame, epoch, beside, _] = words;
         let result = crate::kern_return::from_raw((code & 0xFFFF_FFFF) as u32);
         let protection = crate::types::Prot::from_bits_truncate((run & 7) as u8);
         let enter = if protection.is_empty() {
@@ -102,7 +143,11 @@ impl FaultReply {
                 epoch,
             })
         };
-        FaultReply { result, enter }
+        FaultReply {
+            result,
+            enter,
+            beside: Beside::from_word(beside),
+        }
     }
 }
 
@@ -131,14 +176,25 @@ mod tests {
             FaultReply {
                 result: Ok(()),
                 enter: Some(enter),
+                beside: None,
+            },
+            FaultReply {
+                result: Ok(()),
+                enter: Some(enter),
+                beside: Some(Beside {
+                    address: 0x1233_F000,
+                    count: 32,
+                }),
             },
             FaultReply {
                 result: Ok(()),
                 enter: None,
+                beside: None,
             },
             FaultReply {
                 result: Err(Kern::MemoryError),
                 enter: None,
+                beside: None,
             },
         ] {
             assert_eq!(FaultReply::from_words(reply.to_words()), reply);

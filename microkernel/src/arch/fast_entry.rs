@@ -198,7 +198,7 @@ page_fault_declined:
 
     // The words of the answer are arguments.
 answer_fault:
-    push rax                            // keeps the stack aligned
+    push r14
     push r9
     mov rdx, rbx
     mov rcx, rbp

@@ -9,7 +9,7 @@ pub(crate) mod direct_map;
 
 use alloc::vec::Vec;
 
-use ipc_abi::fault::FaultReply;
+use ipc_abi::fault::{Beside, FaultReply};
 use ipc_abi::translation::Enter;
 use ipc_abi::types::Prot;
 use ipc_abi::{Kern, layout};
@@ -202,17 +202,37 @@ impl Memory {
         outcome
     }
 
-    /// Enters what the answer to a fault brings: first the page in its words, then the batch.
+    /// Enters what lies beside the page of an answer; `buffer` has it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn enter_beside(
+        &mut self,
+        id: SpaceId,
+        buffer: Buffer,
+        (enter, beside): (Enter, Beside),
+    ) {
+        if let Some(space) = self.spaces.find(id) {
+            let (store, owners) = (&mut self.store, frames::owners());
+            kernel_core::paging::enter_beside(space, store, owners, &buffer, (enter, beside));
+        }
+    }
+
+    /// Enters what the answer to a fault brings: first the page in its words, then what lies beside it,
+    /// then the batch.
     pub(crate) fn resolve_fault(&mut self, kernel: &Kernel, answer: &FaultAnswer) -> Resolved {
-        if let Some(enter) = FaultReply::from_words(answer.words).enter
-            && let Err(code) = self.enter(answer.space, enter)
-        {
-            return Resolved::Refused(code);
+        let buffer = Saved::of(answer.replier_context).buffer();
+        let reply = FaultReply::from_words(answer.words);
+        if let Some(enter) = reply.enter {
+            if let Err(code) = self.enter(answer.space, enter) {
+                return Resolved::Refused(code);
+            }
+            if let Some(beside) = reply.beside {
+                self.enter_beside(answer.space, buffer, (enter, beside));
+            }
         }
         if answer.body == 0 {
             return Resolved::Done;
         }
-        let buffer = Saved::of(answer.replier_context).buffer();
         let outcome = self.batch(buffer, answer.body, |name| match name {
             0 => Ok(answer.space),
             name => kernel.resolve_space(answer.replier, u64::from(name)),

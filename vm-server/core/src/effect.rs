@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use ipc_abi::Kern;
+use ipc_abi::fault::BESIDE_MAX;
 use ipc_abi::types::Prot;
 
 use crate::event::{MapId, PortOf, ReplyTo, RightId, Time};
@@ -142,6 +143,49 @@ pub struct Effects {
     list: Vec<Effect>,
     /// Effects of the list that have been taken out.
     taken: usize,
+    /// What goes with the answer of [`crate::Core::fault_now`].
+    pub beside: Beside,
+}
+
+/// Pages to enter beside the one that answers a fault, under its epoch and with its rights: see
+/// [`ipc_abi::fault::Beside`], whose words these are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// Address of the first page.
+    pub address: u64,
+    /// Pages; 0: none, and the rest means nothing.
+    pub count: u32,
+    /// For each its frame, perhaps without WRITE, or that it is left out.
+    pub words: [u32; BESIDE_MAX],
+}
+
+#[cfg(any(test, feature = "touched"))]
+impl Effects {
+    /// Adds what lies beside the answer to a fault as effects of their own.
+    pub(crate) fn push_beside(&mut self, map: MapId, answer: ipc_abi::translation::Enter) {
+        let beside = self.beside;
+        let pages = beside.words.iter().take(beside.count as usize);
+        for (word, place) in pages.zip(0u64..) {
+            if *word == ipc_abi::translation::SKIPPED {
+                continue;
+            }
+            let protection = match word & ipc_abi::fault::READ_ONLY {
+                0 => answer.protection,
+                _ => answer.protection.difference(Prot::WRITE),
+            };
+            let mut frames = [Frame(0); ENTER_MAX];
+            frames[0] = Frame(word & !ipc_abi::fault::READ_ONLY);
+            self.push(Effect::Enter(Enter {
+                map,
+                epoch: answer.epoch,
+                address: beside.address.wrapping_add(crate::range::bytes_of(place)),
+                protection,
+                uncached: false,
+                count: 1,
+                frames,
+            }));
+        }
+    }
 }
 
 /// Effects that one list holds.
@@ -158,7 +202,11 @@ impl Effects {
         let mut list = Vec::new();
         list.try_reserve_exact(EFFECTS_MAX)
             .map_err(|_| Kern::ResourceShortage)?;
-        Ok(Effects { list, taken: 0 })
+        Ok(Effects {
+            list,
+            taken: 0,
+            beside: Beside::default(),
+        })
     }
 
     /// Adds an effect. Beyond the capacity it is dropped: [`Effects::has_room`] is asked first.

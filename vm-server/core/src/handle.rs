@@ -18,10 +18,9 @@ impl Core {
             Event::Fault(fault) => {
                 // The shell has tried that already.
                 #[cfg(any(test, feature = "touched"))]
-                if let Some(enter) = self
-                    .fault_quick(fault.map, fault.address, fault.access)
-                    .or_else(|| self.fault_fill(turn, (fault.map, fault.address), fault.access))
+                if let Some(enter) = self.fault_now(turn, (fault.map, fault.address), fault.access)
                 {
+                    turn.effects.push_beside(fault.map, enter);
                     let (to, result) = (Some(fault.token), Ok(Some(enter)));
                     turn.effects.push(Effect::Resume { to, result });
                     return;

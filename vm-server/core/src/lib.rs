@@ -102,6 +102,8 @@ pub struct Config {
     pub whole: account::Whole,
     /// Free frames that clients leave for those who free frames.
     pub reserve: u32,
+    /// Free frames beyond those, without which no page is filled before somebody touches it.
+    pub ahead: u32,
     /// Tasks may have rings of deferred reclamation.
     pub reclaims: bool,
 }
@@ -119,6 +121,7 @@ impl Config {
             whole: account::Whole::for_frames(frame_limit),
             reclaims: true,
             reserve: frame_limit / 64,
+            ahead: frame_limit / 8,
         }
     }
 }

@@ -23,6 +23,7 @@
 //! use is only ever exchanged, or changed by compare-and-exchange.
 
 pub mod batch;
+mod beside;
 pub mod entry;
 mod harvest;
 pub mod range;
@@ -34,6 +35,7 @@ pub use batch::{
     BatchBuffer, Outcome, Spaces, State, enter_absent, enter_kernel_page, enter_one,
     remove_kernel_page, run,
 };
+pub use beside::enter_beside;
 pub use entry::Entry;
 pub use shootdown::Shootdown;
 

@@ -1,146 +1,335 @@
 //! The two common faults: the page lies in the entry's own object and may be mapped as it is, and the
 //! first write to memory that has no other contents than zeros.
 //!
-//! Nothing is copied, asked for or waited for, and nothing lies beside the page to be entered with it:
-//! the answer is one translation. [`Core::fault_quick`] and [`Core::fault_fill`] give it without an
-//! event and without effects, or give `None`: then the event decides, as for every fault. In tests
-//! [`Core::handle`] begins with them, so that whatever tests events tests this.
+//! Nothing is copied, asked for or waited for: the answer is one translation, perhaps with neighbours
+//! beside it. [`Core::fault_now`] gives it without an event and without effects, or gives `None`: then the
+//! event decides, as for every fault. In tests [`Core::handle`] begins with it, so that whatever tests
+//! events tests this.
+//!
+//! Who writes much fresh memory page after page gets several at a time ([`Core::fill_ahead`]). They count
+//! as written: so only where an entry is large, after a good run, and while memory is plenty.
 
-use ipc_abi::translation;
-use ipc_abi::types::Prot;
+use ipc_abi::fault::{BESIDE_MAX, READ_ONLY};
+use ipc_abi::translation::{self, SKIPPED};
+use ipc_abi::types::{Behavior, Prot};
 
-use crate::effect::ENTER_MAX;
-use crate::event::MapId;
+use crate::effect::{Beside, ENTER_MAX};
+use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
 use crate::machine::Machine;
 use crate::object::Kind;
-use crate::object::page::{Flags, State};
-use crate::object::pages::Slot;
+use crate::object::page::{Flags, Pages, State};
+use crate::object::pages::{Node, Slot};
 use crate::object::places::Added;
-use crate::range::{page_of, trunc_page};
+use crate::range::{PAGE_SIZE, bytes_of, page_of, trunc_page};
 use crate::{Core, Turn};
 
 /// Bits of a page's number inside the window of its neighbours.
 const WINDOW: u64 = ENTER_MAX as u64 - 1;
+/// Bytes that one page table maps: what is entered beside a page is in the same.
+const TABLE: u64 = 512 * PAGE_SIZE;
+/// Writes to page after page before pages are filled ahead.
+const FILL_AFTER: u8 = 16;
+
+/// A fault whose entry has been found.
+#[derive(Clone, Copy)]
+struct Found {
+    map: MapId,
+    /// Address of the page.
+    address: u64,
+    object: ObjectId,
+    /// Number of the page in the object.
+    index: u64,
+    rights: Prot,
+    /// The part of the entry that is in the same page table.
+    span: (u64, u64),
+    needs_copy: bool,
+    behavior: Behavior,
+    /// The entry is as large as what a page table maps.
+    large: bool,
+}
+
+/// The neighbours of a page that may be entered with it.
+struct Neighbours {
+    /// Which of the leaf's pages.
+    mask: u64,
+    /// The page's place in the leaf.
+    middle: u64,
+    /// Map, and the page number at which it shows place 0 of the leaf.
+    at: (u32, u64),
+    /// A dirty one may be entered as it may be written.
+    own: bool,
+    /// The page had been entered before, so its neighbours may have gone too.
+    again: bool,
+}
 
 impl Core {
-    /// What the common fault is answered with; `None`: it is none.
+    /// What the common fault is answered with, and in the effects what is entered beside it; `None`: it
+    /// is none, or there is not enough memory for it.
     #[inline]
-    pub fn fault_quick(
-        &mut self,
-        map: MapId,
-        address: u64,
-        access: Prot,
-    ) -> Option<translation::Enter> {
-        let link = self.map_lookup(map, address)?.0;
-        let entry = self.entries.at(link)?;
-        let (rights, span) = (entry.protection, (entry.start, entry.end));
-        let address = trunc_page(address);
-        let index = page_of(entry.offset_of(address));
-        let object = self.objects.get(entry.object?)?;
-        let shown_as_it_is = !entry.needs_copy && !object.is_copied();
-        let plain = matches!(object.kind, Kind::Internal | Kind::External);
-        if !plain || !rights.contains(access) {
-            return None;
-        }
-        let leaf = object.pages.leaf_at(&self.nodes, index)?;
-        let Slot::Page(frame) = leaf.slot(index & 63) else {
-            return None;
-        };
-        let epoch = self.maps.get(map)?.epoch;
-        let page = self.pages.get_mut(frame)?;
-        if page.state != State::Resident || !page.lock.is_empty() {
-            return None;
-        }
-        let protection = if access.contains(Prot::WRITE) {
-            if !shown_as_it_is || page.flags.contains(Flags::REUSABLE) {
-                return None;
-            }
-            page.flags.insert(Flags::DIRTY);
-            rights
-        } else {
-            let window = leaf.pages() >> (index & 63 & !WINDOW) & ((1 << ENTER_MAX) - 1);
-            let neighbours = window & !(1 << (index & WINDOW));
-            if neighbours & shown_beside(span, address, index & WINDOW) != 0 {
-                return None;
-            }
-            if shown_as_it_is && page.flags.contains(Flags::DIRTY) {
-                rights
-            } else {
-                rights.difference(Prot::WRITE)
-            }
-        };
-        if self.pages.place_add(frame, (map.index(), page_of(address))) == Added::Full {
-            return None;
-        }
-        self.stats.faults = self.stats.faults.saturating_add(1);
-        self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
-        Some(translation::Enter {
-            address,
-            frame: frame.0,
-            protection,
-            uncached: false,
-            epoch,
-        })
-    }
-
-    /// What the first write to anonymous memory is answered with; `None`: it is no such write, or
-    /// there is not enough memory for it.
-    #[inline]
-    pub fn fault_fill<M: Machine>(
+    pub fn fault_now<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         (map, address): (MapId, u64),
         access: Prot,
     ) -> Option<translation::Enter> {
+        turn.effects.beside.count = 0;
         let link = self.map_lookup(map, address)?.0;
         let entry = self.entries.at(link)?;
-        let protection = entry.protection;
-        let plain = !entry.needs_copy && entry.submap.is_none();
-        if !plain || !access.contains(Prot::WRITE) || !protection.contains(access) {
+        let write = access.contains(Prot::WRITE);
+        if !entry.protection.contains(access) {
             return None;
         }
-        if entry.object.is_none() {
-            self.entry_own_object(link).ok()?;
-        }
+        let object = match entry.object {
+            Some(object) => object,
+            None if write && entry.submap.is_none() => self.entry_own_object(link).ok()?,
+            None => return None,
+        };
         let entry = self.entries.at(link)?;
-        let (top, address) = (entry.object?, trunc_page(address));
-        let index = page_of(entry.offset_of(address));
-        let object = self.objects.get(top)?;
+        let address = trunc_page(address);
+        let table = address & !TABLE.wrapping_sub(1);
+        let found = Found {
+            map,
+            address,
+            object,
+            index: page_of(entry.offset_of(address)),
+            rights: entry.protection,
+            span: (
+                entry.start.max(table),
+                entry.end.min(table.wrapping_add(TABLE)),
+            ),
+            needs_copy: entry.needs_copy,
+            behavior: entry.behavior,
+            large: entry.size() >= TABLE,
+        };
+        let leaf = {
+            let object = self.objects.get(object)?;
+            object.pages.leaf_at(&self.nodes, found.index)
+        };
+        match leaf.map_or(Slot::Empty, |leaf| leaf.slot(found.index)) {
+            Slot::Page(_) => self.now_resident(turn, &found, write),
+            Slot::Empty if write => self.now_filled(turn, &found),
+            _ => None,
+        }
+    }
+
+    /// The page is there.
+    #[inline(always)]
+    fn now_resident<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        found: &Found,
+        write: bool,
+    ) -> Option<translation::Enter> {
+        let object = self.objects.get(found.object)?;
+        let own = !found.needs_copy && !object.is_copied();
+        let leaf = object.pages.leaf_at(&self.nodes, found.index)?;
+        let middle = found.index & 63;
+        let Slot::Page(frame) = leaf.slot(middle) else {
+            return None;
+        };
+        let page = self.pages.get(frame)?;
+        let plain = matches!(object.kind, Kind::Internal | Kind::External);
+        if !plain || page.state != State::Resident || !page.lock.is_empty() {
+            return None;
+        }
+        let (map, number) = (found.map.index(), page_of(found.address));
+        let mut protection = found.rights;
+        if write {
+            if !own || page.flags.contains(Flags::REUSABLE) {
+                return None;
+            }
+        } else if !own || !page.flags.contains(Flags::DIRTY) {
+            protection = protection.difference(Prot::WRITE);
+        }
+        let added = self.pages.place_add(frame, (map, number));
+        if added == Added::Full {
+            return None;
+        }
+        if write {
+            self.pages.get_mut(frame)?.flags.insert(Flags::DIRTY);
+        } else {
+            let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
+            let mask = leaf.pages() & window & !(1 << middle);
+            let mask = mask & shown_beside(found.span, found.address, middle);
+            if mask != 0 {
+                let neighbours = Neighbours {
+                    mask,
+                    middle,
+                    at: (map, number.wrapping_sub(middle)),
+                    own,
+                    again: added == Added::Known,
+                };
+                show_beside(&mut self.pages, leaf, &neighbours, &mut turn.effects.beside);
+            }
+        }
+        self.stats.faults = self.stats.faults.saturating_add(1);
+        self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
+        Some(translation::Enter {
+            address: found.address,
+            frame: frame.0,
+            protection,
+            uncached: false,
+            epoch: self.maps.get(found.map)?.epoch,
+        })
+    }
+
+    /// The first write to anonymous memory.
+    #[inline(always)]
+    fn now_filled<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        found: &Found,
+    ) -> Option<translation::Enter> {
+        let object = self.objects.get(found.object)?;
         let bare = object.pager.is_none() && object.shadow.is_none() && !object.is_copied();
-        let empty = object.pages.get(&self.nodes, index) == Slot::Empty;
-        if !bare || !empty || !matches!(object.kind, Kind::Internal) {
+        if !bare || found.needs_copy || !matches!(object.kind, Kind::Internal) {
             return None;
         }
         let frame = self.frame_zeroed(turn, Class::Client)?;
+        let (index, object) = (found.index, found.object);
         if self
-            .object_add_page(top, index, frame, Flags::DIRTY)
+            .object_add_page(object, index, frame, Flags::DIRTY)
             .is_err()
         {
             self.frame_free(frame);
             return None;
         }
         // It is nowhere yet.
-        let _ = self.pages.place_add(frame, (map.index(), page_of(address)));
+        let _ = self
+            .pages
+            .place_add(frame, (found.map.index(), page_of(found.address)));
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
+        let record = self.objects.get_mut(object)?;
+        let next = (index as u32).wrapping_add(1);
+        let follows = core::mem::replace(&mut record.fill_next, next) == index as u32;
+        record.fill_run = match found.behavior {
+            Behavior::Default if follows => record.fill_run.saturating_add(1),
+            Behavior::Sequential => u8::MAX,
+            _ => 0,
+        };
+        if record.fill_run >= FILL_AFTER && found.large {
+            let wanted = 1usize
+                << record
+                    .fill_run
+                    .saturating_sub(FILL_AFTER)
+                    .min(5)
+                    .saturating_add(2);
+            self.fill_ahead(turn, found, wanted.min(BESIDE_MAX));
+        }
         Some(translation::Enter {
-            address,
+            address: found.address,
             frame: frame.0,
-            protection,
+            protection: found.rights,
             uncached: false,
-            epoch: self.maps.get(map)?.epoch,
+            epoch: self.maps.get(found.map)?.epoch,
         })
+    }
+
+    /// Fills the pages after one that has just been filled, up to `wanted`, as if each had been written:
+    /// all in the same leaf, as far as they are empty, the payer may have them and memory is plenty.
+    #[inline(never)]
+    fn fill_ahead<M: Machine>(&mut self, turn: &mut Turn<'_, M>, found: &Found, wanted: usize) {
+        let least = self.floor(Class::Client).saturating_add(self.config.ahead);
+        let plenty = self.pages.free().saturating_sub(least) as usize;
+        let Some(record) = self.objects.get_mut(found.object) else {
+            return;
+        };
+        let first = found.index.wrapping_add(1);
+        let empty = record.pages.empty_from(&self.nodes, first) as usize;
+        let end = found.span.1.saturating_sub(found.address) / PAGE_SIZE;
+        let mut count = wanted.min(plenty).min(empty);
+        count = count.min((end as usize).saturating_sub(1));
+        let payer = record.payer.and_then(|id| self.maps.get_mut(id));
+        if let Some(map) = &payer {
+            let left = map.account.limits.pages.saturating_sub(map.pages);
+            count = count.min(left as usize);
+        }
+        let (map, number) = (found.map.index(), page_of(found.address).wrapping_add(1));
+        let mut frames = heapless::Vec::<u32, BESIDE_MAX>::new();
+        for (place, index) in (0..count as u64).zip(first..) {
+            let at = (map, number.wrapping_add(place));
+            let Some((frame, clean)) = self.pages.take_filled((found.object, index), at) else {
+                break;
+            };
+            if !clean {
+                turn.machine.zero(frame);
+            }
+            // There are no more than fit.
+            let _ = frames.push(frame.0);
+        }
+        let count = frames.len();
+        if let Some(map) = payer {
+            map.count_pages(count as u32, record.purgeable.state);
+        }
+        record.fill_next = (first as u32).wrapping_add(count as u32);
+        record.pages.fill(&mut self.nodes, first, &frames);
+        let beside = &mut turn.effects.beside;
+        if let Some(words) = beside.words.get_mut(..count) {
+            words.copy_from_slice(&frames);
+        }
+        beside.address = bytes_of(number);
+        beside.count = count as u32;
+        self.stats.zero_fills = self.stats.zero_fills.saturating_add(count as u64);
     }
 }
 
-/// The places of a window that an entry from `start` to `end` shows, if it shows place `middle` at
-/// `address`.
+/// The places of a leaf that an entry from `start` to `end` shows, if it shows place `middle` at `address`.
 fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
     let below = page_of(address.saturating_sub(start)).min(middle);
-    let above = page_of(end.saturating_sub(address)).min(WINDOW.saturating_add(1));
+    let above = page_of(end.saturating_sub(address)).min(64u64.wrapping_sub(middle));
     let first = middle.saturating_sub(below);
-    let last = middle.saturating_add(above).min(WINDOW.saturating_add(1));
-    let up_to = |place: u64| (1u64 << (place & 63)).wrapping_sub(1);
-    up_to(last) & !up_to(first)
+    // Places from `first` to one before `middle + above`, which is at most 64.
+    let count = below.saturating_add(above);
+    (u64::MAX >> (64u64.wrapping_sub(count) & 63)) << (first & 63)
+}
+
+/// Finds what may be entered beside a page. All of a window are entered together, so the nearest on both
+/// sides tell for the rest.
+#[inline(never)]
+fn show_beside(pages: &mut Pages, leaf: &Node, around: &Neighbours, beside: &mut Beside) {
+    let Neighbours { mask, middle, .. } = *around;
+    let (map, first) = around.at;
+    let below = (mask & (1u64 << middle).wrapping_sub(1)).checked_ilog2();
+    let above = mask >> middle;
+    let above = (above != 0).then(|| above.trailing_zeros().wrapping_add(middle as u32));
+    let entered = |place: u32| {
+        let place = u64::from(place);
+        let Slot::Page(frame) = leaf.slot(place) else {
+            return false;
+        };
+        pages.place_holds(frame, (map, first.wrapping_add(place)))
+    };
+    if !around.again && below.is_none_or(entered) && above.is_none_or(entered) {
+        return;
+    }
+    let low = u64::from(mask.trailing_zeros());
+    let high = 64u64.wrapping_sub(u64::from(mask.leading_zeros()));
+    for (place, word) in (low..high).zip(&mut beside.words) {
+        *word = SKIPPED;
+        let Slot::Page(frame) = leaf.slot(place) else {
+            continue;
+        };
+        let Some(page) = pages.get(frame).filter(|_| mask >> place & 1 != 0) else {
+            continue;
+        };
+        if page.state != State::Resident || !page.lock.is_empty() {
+            continue;
+        }
+        let writable = around.own && page.flags.contains(Flags::DIRTY);
+        match pages.place_add(frame, (map, first.wrapping_add(place))) {
+            Added::New => {}
+            Added::Known if around.again => {}
+            // A page with too many places waits for a fault of its own.
+            Added::Known | Added::Full => continue,
+        }
+        *word = if writable {
+            frame.0
+        } else {
+            frame.0 | READ_ONLY
+        };
+    }
+    beside.address = bytes_of(first.wrapping_add(low));
+    beside.count = high.saturating_sub(low) as u32;
 }

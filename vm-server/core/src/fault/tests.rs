@@ -253,6 +253,56 @@ fn resident_neighbours_are_entered_with_the_page() {
 }
 
 #[test]
+fn a_long_run_of_first_writes_is_filled_ahead() {
+    let mut world = World::new(2048);
+    world.check_every = 64;
+    let (map, bystander) = (world.map(), world.map());
+    let at = world.allocate(map, 700 * PAGE);
+    for page in 0..650 {
+        world.write(map, at + page * PAGE, &[page as u8]).unwrap();
+    }
+    let faults = world.core.stats.faults;
+    assert!(faults < 80, "{faults} faults for 650 pages");
+    assert!(world.core.stats.zero_fills < 690);
+    for page in 0..700 {
+        let mut bytes = [9; 2];
+        world.read(map, at + page * PAGE, &mut bytes).unwrap();
+        assert_eq!(bytes, [if page < 650 { page as u8 } else { 0 }, 0]);
+    }
+    // One after the other, but not in a row; and in an entry that is small.
+    let before = world.core.stats.zero_fills;
+    let at = world.allocate(bystander, 700 * PAGE);
+    for page in 0..100 {
+        world.write(bystander, at + page * 2 * PAGE, &[1]).unwrap();
+    }
+    let small = world.allocate(bystander, 100 * PAGE);
+    world.inherit(bystander, small, 100 * PAGE, Inherit::None as u32);
+    for page in 0..90 {
+        world.write(bystander, small + page * PAGE, &[1]).unwrap();
+    }
+    assert_eq!(world.core.stats.zero_fills, before + 190);
+    world.end(map);
+    world.end(bystander);
+    world.settle();
+    assert!(world.core.census().is_empty(), "{:?}", world.core.census());
+}
+
+#[test]
+fn what_is_filled_ahead_stays_within_the_limit_and_leaves_memory_to_others() {
+    for (frames, limit) in [(2048, 400), (600, u32::MAX)] {
+        let mut world = World::new(frames);
+        world.check_every = 64;
+        let map = world.map();
+        world.core.maps.get_mut(map).unwrap().account.limits.pages = limit;
+        let at = world.allocate(map, 600 * PAGE);
+        let written = (0..600).take_while(|page| world.write(map, at + page * PAGE, &[1]).is_ok());
+        let written = written.count() as u32;
+        let least = limit.min(frames - world.core.config.reserve - 1);
+        assert_eq!(written, least, "all of it may be used");
+    }
+}
+
+#[test]
 fn a_cancelled_fault_is_forgotten() {
     let mut world = World::new(201);
     let map = world.map();

@@ -64,6 +64,10 @@ pub struct Object {
     pub pages: Tree,
     /// Bytes, a multiple of the page.
     pub size: u64,
+    /// The page after the last that was filled with zeros for a write, by the low bits of its number.
+    pub fill_next: u32,
+    /// Writes to fresh memory that went from page to page.
+    pub fill_run: u8,
     /// What shows through where it has no page.
     pub shadow: Option<ObjectId>,
     /// Offset in the shadow of this object's first byte.
@@ -112,6 +116,8 @@ impl Object {
             true_share: false,
             pages: Tree::EMPTY,
             size,
+            fill_next: u32::MAX,
+            fill_run: 0,
             shadow: None,
             shadow_offset: 0,
             copy: None,

@@ -225,6 +225,24 @@ impl Pages {
         Some(frame)
     }
 
+    /// Takes a frame out of a list and makes it a dirty page of an object, mapped at one place. Says
+    /// whether it is zeroed already.
+    pub(crate) fn take_filled(
+        &mut self,
+        (object, index): (ObjectId, u64),
+        at: (u32, u64),
+    ) -> Option<(Frame, bool)> {
+        let clean = self.clean.head != NIL;
+        let frame = self.take(if clean { State::Clean } else { State::Free })?;
+        let page = self.records.get_mut(frame.0 as usize)?;
+        page.object = Some(object);
+        page.index = index;
+        page.state = State::Resident;
+        page.flags = Flags::DIRTY;
+        page.places = Places::one(at);
+        Some((frame, clean))
+    }
+
     /// Takes this free frame out of its list; says whether it was free.
     #[inline]
     pub fn take_this(&mut self, frame: Frame) -> bool {

@@ -217,6 +217,37 @@ impl Tree {
         Ok(())
     }
 
+    /// Empty slots side by side from `index` on, in one leaf that there is.
+    pub(crate) fn empty_from(&self, nodes: &Nodes, index: u64) -> u32 {
+        let Some(node) = nodes.at(self.leaf(nodes, index)) else {
+            return 0;
+        };
+        let place = (index & MASK) as u32;
+        let room = 64u32.wrapping_sub(place);
+        (node.used >> place).trailing_zeros().min(room)
+    }
+
+    /// Puts pages into slots that [`Tree::empty_from`] has counted.
+    pub(crate) fn fill(&mut self, nodes: &mut Nodes, index: u64, frames: &[u32]) {
+        let Some(node) = nodes.at_mut(self.leaf(nodes, index)) else {
+            return;
+        };
+        let place = (index & MASK) as usize;
+        let end = place.saturating_add(frames.len());
+        let Some(words) = node.words.get_mut(place..end).filter(|w| !w.is_empty()) else {
+            return;
+        };
+        for (word, frame) in words.iter_mut().zip(frames) {
+            *word = Slot::Page(Frame(*frame)).to_raw();
+        }
+        let count = frames.len() as u32;
+        let bits = (u64::MAX >> (64u32.wrapping_sub(count) & 63)) << place;
+        node.used |= bits;
+        node.pages |= bits;
+        self.used = self.used.wrapping_add(count);
+        self.came = self.came.wrapping_add(count);
+    }
+
     /// Takes something out of a slot: cannot fail.
     pub fn clear(&mut self, nodes: &mut Nodes, index: u64) {
         // Emptying never needs a node.
@@ -224,6 +255,11 @@ impl Tree {
     }
 
     fn make_leaf(&mut self, nodes: &mut Nodes, index: u64) -> Result<u32, Kern> {
+        if self.root == NIL && index <= MASK {
+            self.root = insert(nodes)?;
+            self.levels = 1;
+            return Ok(self.root);
+        }
         let mut levels = self.levels.max(1);
         while levels < LEVELS && index >> bits(levels) != 0 {
             levels = levels.saturating_add(1);

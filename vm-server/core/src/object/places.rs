@@ -80,6 +80,13 @@ impl Places {
     /// Nowhere.
     pub const NEVER: Places = Places([0; PLACES]);
 
+    /// One place.
+    #[inline]
+    #[must_use]
+    pub const fn one(at: (u32, u64)) -> Places {
+        Places([word(at), 0])
+    }
+
     /// Remembers a place, map index and page number, in the page itself. `Full`: it has a block, or needs
     /// one.
     #[inline]

@@ -5,8 +5,9 @@ extern crate std;
 use std::vec;
 
 use ipc_abi::Kern;
+use ipc_abi::fault::READ_ONLY;
 use ipc_abi::layout::{PAGE_SIZE, USER_MAX, USER_MIN};
-use ipc_abi::translation::{DIRTY, FRAME_LIMIT, Op, REFERENCED, Run};
+use ipc_abi::translation::{DIRTY, FRAME_LIMIT, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
 use ipc_abi::types::Prot;
 
 use super::{Body, SERVER, World, a_run};
@@ -187,6 +188,33 @@ fn large_ranges_are_removed_in_slices_and_give_their_tables_back() {
     // The three lowest tables were covered; those above them were not.
     assert_eq!(world.space.tables(), 3);
     assert_eq!((0..8).map(|frame| world.count(frame)).sum::<u32>(), 0);
+}
+
+#[test]
+fn what_lies_beside_an_answer_fills_only_what_is_vacant() {
+    let mut world = World::new(8);
+    world.enter(BASE, 1, Prot::DEFAULT).unwrap();
+    world.enter(BASE + 2 * PAGE_SIZE, 2, Prot::READ).unwrap();
+    let frame = Frame::new(9).unwrap();
+    world.owners().place(frame, OwnerId::KERNEL);
+    let words = [3, 4, 5 | READ_ONLY, SKIPPED, 9, FRAME_LIMIT, 6];
+    let (body, ..) = Body::of(&[(a_run(Op::Enter, BASE, 7, Prot::READ), words.to_vec())]);
+    let body = Body(body.0[RUN_HEADER..].to_vec());
+    // Not inside one table; not at a page; where there is no table; of an older epoch: nothing.
+    world.beside(&body, (BASE + 511 * PAGE_SIZE, 2), 0);
+    world.beside(&body, (BASE + PAGE_SIZE + 8, 1), 0);
+    world.beside(&body, (BASE + (1 << 30), 1), 0);
+    world.space.revoke(5);
+    world.beside(&body, (BASE, 7), 4);
+    assert_eq!((3..7).map(|frame| world.count(frame)).sum::<u32>(), 0);
+    world.beside(&body, (BASE, 7), 5);
+    let rights = |page| world.rights(BASE + page * PAGE_SIZE);
+    assert_eq!(rights(0), Some((1, Prot::DEFAULT)));
+    assert_eq!(rights(1), Some((4, Prot::DEFAULT)));
+    assert_eq!(rights(2), Some((2, Prot::READ)));
+    assert_eq!((rights(3), rights(4), rights(5)), (None, None, None));
+    assert_eq!(rights(6), Some((6, Prot::DEFAULT)));
+    assert_eq!((world.count(3), world.count(4), world.count(5)), (0, 1, 0));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::fault::Beside;
 use ipc_abi::translation::{Enter, Op, RUN_HEADER, Run};
 use ipc_abi::types::Prot;
 
@@ -215,6 +216,21 @@ impl World {
 
     fn owners(&self) -> Owners<'_> {
         Owners::new(&self.records)
+    }
+
+    /// Enters what lies beside a page of all rights, under `epoch`.
+    fn beside(&mut self, body: &Body, (address, count): (u64, u32), epoch: u64) {
+        let enter = Enter {
+            address,
+            frame: 1,
+            protection: Prot::DEFAULT,
+            uncached: false,
+            epoch,
+        };
+        let owners = Owners::new(&self.records);
+        let (space, store) = (&self.space, &mut self.store);
+        let beside = Beside { address, count };
+        super::enter_beside(space, store, &owners, body, (enter, beside));
     }
 
     fn settle(&mut self) {
