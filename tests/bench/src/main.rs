@@ -99,6 +99,9 @@ const OPERATIONS: &[Operation] = &[
     operation("proc.thread_create_terminate", 1, 1000, task::thread),
 ];
 
+/// Nanoseconds between two operations.
+const SETTLE: u64 = 100 * ipc::time::MILLISECOND;
+
 /// The time from reset to the first instruction of `main`.
 const BOOT: &str = "boot.reset_to_main";
 
@@ -131,6 +134,8 @@ fn bench(begin: u64, filter: &str) -> u32 {
     let chosen = |operation: &&Operation| operation.key.contains(filter);
     for operation in OPERATIONS.iter().filter(chosen) {
         let &Operation { key, per, n, run } = operation;
+        // What the operation before left unfinished is done in idle time, not in that of this one.
+        ipc::time::sleep(SETTLE);
         let mut bench = Bench::new(per, n);
         match run(&mut bench).and_then(|()| bench.row(key)) {
             Ok(row) => row.print(),
