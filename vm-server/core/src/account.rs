@@ -281,7 +281,7 @@ impl Core {
             map.pages = map.pages.saturating_sub(pages);
         }
         if let Some(map) = self.maps.get_mut(to) {
-            map.count_pages(pages);
+            map.count_pages(pages, crate::object::purgeable::State::Deny);
             map.account.objects = map.account.objects.saturating_add(1);
         }
         if let Some(record) = self.objects.get_mut(object) {

@@ -38,35 +38,20 @@ impl Map {
     /// One page more that it pays for, in an object of this state.
     #[inline]
     pub(crate) fn count_page(&mut self, state: State) {
-<<<<<<< HEAD
-        self.count_pages(1);
-        if state == State::Volatile {
-            self.counts.volatile = self.counts.volatile.saturating_add(1);
-        }
-    }
-
-    /// More pages that it pays for, in plain objects.
-    #[inline]
-    pub(crate) fn count_pages(&mut self, pages: u32) {
-=======
         self.count_pages(1, state);
     }
 
     /// More pages that it pays for, in an object of this state.
     #[inline]
     pub(crate) fn count_pages(&mut self, pages: u32, state: State) {
->>>>>>> 2d09950 (vm-core: long runs of first writes are filled ahead; kernel: an answer's neighbours ride with it)
         self.pages = self.pages.saturating_add(pages);
         if self.pages > self.counts.pages_peak {
             self.counts.pages_peak = self.pages;
             self.count_resident();
         }
-<<<<<<< HEAD
-=======
         if state == State::Volatile {
             self.counts.volatile = self.counts.volatile.saturating_add(pages);
         }
->>>>>>> 2d09950 (vm-core: long runs of first writes are filled ahead; kernel: an answer's neighbours ride with it)
     }
 
     /// More pages of pagers' objects.
