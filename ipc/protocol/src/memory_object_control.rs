@@ -181,4 +181,36 @@ protocol! {
         /// A send right to the new memory object; none with another `result` than 0.
         OBJECT,
     };
+
+    /// As `memory_object_data_supply`, from a copy: its pages move into the object where nobody else can
+    /// reach them, and are copied where somebody can. What of it is still to come from another pager is
+    /// waited for, as long as that may take. The copy is used up, and the answer comes when all is done;
+    /// a failure on the way ends it, with what was done until then in the answer.
+    ///
+    /// KERN_INVALID_ARGUMENT: `offset` not on a page, or the range overflows; `lock_value` outside read,
+    /// write, execute; the right is no copy, or one that is not of whole pages, or is empty: and the
+    /// copy stays. KERN_RESOURCE_SHORTAGE. KERN_TERMINATED: the object has ended. Source: R155-159, A1.
+    2312 memory_object_data_supply_copy MemoryObjectDataSupplyCopy in words {
+        /// Offset of the first page.
+        offset: u64,
+        /// Access that is forbidden until the pager unlocks it, `Prot` bits.
+        lock_value: u32,
+        /// Return the pages even if they are clean.
+        precious: bool,
+    }
+    rights {
+        /// A right to the copy.
+        COPY,
+    }
+    reply MemoryObjectDataSupplyCopyReply {
+        /// Pages taken.
+        used: u32,
+        /// Pages dropped because the object had them.
+        skipped_present: u32,
+        /// Offset of the first page dropped; with `skipped_present` 0 it means nothing.
+        first_present: u64,
+        /// 0, or why the rest was not taken: KERN_MEMORY_ERROR, KERN_RESOURCE_SHORTAGE,
+        /// KERN_TERMINATED.
+        result: u32,
+    };
 }

@@ -53,6 +53,11 @@ impl Core {
                 Err(code) => Some(Err(code)),
             };
         }
+        if let Request::MemoryObjectDataSupplyCopy(args) = request {
+            let [copy, ..] = rights;
+            let begun = self.supply_copy(turn, pager, (args, copy), reply);
+            return begun.err().map(Err);
+        }
         let said = self.control_now(turn, pager, request, rights);
         Some(said.map(Reply::control))
     }
@@ -100,9 +105,10 @@ impl Core {
                 self.synchronized(pager, args.request, args.result)?;
                 Ok(Said::MemoryObjectSynchronizeCompleted(()))
             }
-            Request::MemoryObjectLockRequest(_) | Request::MemoryObjectCopyMade(_) => {
-                Err(Kern::Failure)
-            }
+            // They were begun before.
+            Request::MemoryObjectLockRequest(_)
+            | Request::MemoryObjectDataSupplyCopy(_)
+            | Request::MemoryObjectCopyMade(_) => Err(Kern::Failure),
         }
     }
 

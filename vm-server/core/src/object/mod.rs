@@ -20,6 +20,7 @@ pub mod purgeable;
 mod shadow;
 pub(crate) mod strategy;
 pub(crate) mod supply;
+pub(crate) mod supply_copy;
 #[cfg(test)]
 mod tests;
 

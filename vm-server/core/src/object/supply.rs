@@ -123,7 +123,7 @@ impl Core {
     }
 
     /// Puts a supplied page where it belongs, unless there is something already. Says whether it did.
-    fn supply_one<M: Machine>(
+    pub(super) fn supply_one<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         (object, index): (ObjectId, u64),

@@ -36,6 +36,7 @@ use crate::map::submap::seal::Seal;
 use crate::map::unwire::Unwire;
 use crate::map::wire::Wire;
 use crate::object::lock::LockRequest;
+use crate::object::supply_copy::SupplyCopy;
 use crate::op::wait::{WaitOn, What};
 use crate::reclaim::Reclaim;
 use crate::slab::NIL;
@@ -71,6 +72,8 @@ pub enum Verb {
     Seal(Seal),
     /// A pager's lock request.
     Lock(LockRequest),
+    /// A pager's data from a copy.
+    SupplyCopy(SupplyCopy),
     /// Returning the pages of a range.
     Msync(Msync),
     /// Making a copy depend on no pager.
@@ -409,6 +412,7 @@ impl Core {
             Verb::Region(work) => self.region_step(work),
             Verb::Seal(work) => self.seal_step(turn, work),
             Verb::Lock(work) => self.lock_step(turn, work, waiter),
+            Verb::SupplyCopy(work) => self.supply_copy_step(turn, work, waiter),
             Verb::Msync(work) => self.msync_step(turn, work, waiter),
             Verb::Settle(work) => self.settle_step(turn, work, waiter),
             Verb::Advise(work) => self.advise_step(turn, work, waiter),
@@ -431,6 +435,7 @@ impl Core {
             Verb::Reclaim(work) => self.reclaim_over(work),
             Verb::Remove(work) => self.remove_end(work),
             Verb::CopyOut(work) => self.copyout_end(work),
+            Verb::SupplyCopy(work) => self.supply_copy_end(work),
             // These hold nothing, or see for themselves what a wait has come to.
             Verb::Call(_)
             | Verb::SetAttributes(_)
