@@ -479,6 +479,22 @@ pub unsafe fn device_port_write(
     .map(|_| ())
 }
 
+/// Attaches a device's function to this task. See [`Trap::DeviceAttach`].
+pub fn device_attach(device: Name, function: u16) -> Result<(), Kern> {
+    done(
+        Trap::DeviceAttach,
+        [device.into(), function.into(), 0, 0, 0, 0],
+    )
+}
+
+/// Shows memory to this task's devices. See [`Trap::DeviceShow`].
+///
+/// # Safety
+/// A device may write to the memory from now on, as its driver tells it.
+pub unsafe fn device_show(device: Name, address: u64, pages: u64) -> Result<(), Kern> {
+    done(Trap::DeviceShow, [device.into(), address, pages, 0, 0, 0])
+}
+
 /// Makes an interrupt a message. See [`Trap::InterruptCreate`].
 pub fn interrupt_create(device: Name, line: u64, notify: Name) -> Result<(Name, u64), Kern> {
     harmless(

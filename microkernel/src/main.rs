@@ -29,7 +29,7 @@ mod world;
 use core::fmt;
 
 use arch::ioapic::Lines;
-use arch::{apic, clock, cpu, entry, fast_entry, gdt, idt, percpu, pic, tables, vector};
+use arch::{apic, clock, cpu, entry, fast_entry, gdt, idt, percpu, pic, tables, vector, vtd};
 use boot::first_task::Program;
 use pmap::Memory;
 use world::World;
@@ -60,6 +60,10 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
         Lines::new(handover.topology.clone()),
         clock,
     ));
+    if let Some(iommu) = handover.topology.iommu.and_then(vtd::Iommu::new) {
+        log::info!("devices are confined by an IOMMU");
+        world.hardware.memory.confine(iommu);
+    }
     or_stop(program.start(&mut world, &handover, &memory));
     let first = schedule::next(&mut world);
     world::set(world);

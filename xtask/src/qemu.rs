@@ -99,7 +99,7 @@ pub struct Machine {
     pub trace: Option<PathBuf>,
     /// Whether to wait for a debugger on TCP port 1234.
     pub gdb: bool,
-    /// Whether it has the devices that the suite `devices` drives.
+    /// Whether it has the devices that the suite `devices` drives, and an IOMMU.
     pub test_devices: bool,
     /// Where each executed instruction is logged, once the monitor is told to.
     pub log: Option<Log>,
@@ -145,7 +145,8 @@ impl Machine {
         } else {
             ""
         };
-        args.add("-M", "pc")
+        let chipset = if self.test_devices { "q35" } else { "pc" };
+        args.add("-M", chipset)
             .add("-cpu", format!("max,la57=off{strings}"));
         args.add("-smp", self.cpus.to_string())
             .add("-m", format!("{}M", self.memory.0));
@@ -189,6 +190,10 @@ impl Machine {
             .flag("-no-user-config")
             .flag("-no-reboot");
         args.add("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        if self.test_devices {
+            // Before the devices that are to be behind it.
+            args.add("-device", "intel-iommu,aw-bits=48");
+        }
         if let Some(share) = &self.share {
             args.add(
                 "-fsdev",
@@ -197,14 +202,18 @@ impl Machine {
                     share,
                 ),
             );
-            args.add(
-                "-device",
-                "virtio-9p-pci,fsdev=share,mount_tag=share,disable-legacy=on",
-            );
+            let behind = if self.test_devices {
+                ",iommu_platform=on"
+            } else {
+                ""
+            };
+            let files = "virtio-9p-pci,fsdev=share,mount_tag=share,disable-legacy=on";
+            args.add("-device", format!("{files}{behind}"));
         }
         if self.test_devices {
             args.add("-device", "edu,dma_mask=0xffffffff");
-            args.add("-device", "virtio-rng-pci,disable-legacy=on");
+            let random = "virtio-rng-pci,disable-legacy=on,iommu_platform=on";
+            args.add("-device", random);
         }
         if let Some(trace) = &self.trace {
             args.add("-chardev", with_path("file,id=trace,path=", trace));

@@ -239,6 +239,20 @@ traps! {
     /// of a line that the device holds, which was masked meanwhile. Errors: KERN_INVALID_NAME: no
     /// interrupt.
     InterruptEnable = 66, interrupt_enable(interrupt);
+    /// Attaches a device's function (its bus, device and function number, 8, 5 and 3 bits) to the
+    /// caller's task: from now on it reaches what the task shows to its devices, and nothing else, until
+    /// the task ends. Errors: KERN_INVALID_HOST: not the device port; KERN_INVALID_ARGUMENT: no such
+    /// number; KERN_NOT_SUPPORTED: the machine has no IOMMU, and every device reaches all memory;
+    /// KERN_NO_ACCESS: another task has the function; KERN_RESOURCE_SHORTAGE.
+    DeviceAttach = 67, device_attach(device, function);
+    /// Shows the caller's memory (1 to 512 pages, which are resident and which it may write) to its
+    /// devices, for reading and writing, at its physical addresses. They lose a page when any
+    /// translation of it is taken back. Errors: KERN_INVALID_HOST: not the device port;
+    /// KERN_INVALID_ARGUMENT: address or number of pages; KERN_INVALID_ADDRESS: outside the user half,
+    /// or a page is not mapped; KERN_NOT_SUPPORTED: the machine has no IOMMU; KERN_FAILURE: no
+    /// function is attached; KERN_PROTECTION_FAILURE: a page is read-only; KERN_NO_ACCESS: it is no
+    /// memory of the task's server; KERN_RESOURCE_SHORTAGE.
+    DeviceShow = 68, device_show(device, address, pages);
 
     /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
     ClockGet = 80, clock_get() -> nanoseconds, frequency;

@@ -1,8 +1,8 @@
-//! What the firmware's tables say of the machine: its processors and its interrupt controllers.
+//! What the firmware's tables say of the machine: processors, interrupt controllers, IOMMU.
 //!
-//! Of ACPI's many tables only the MADT is read (ACPI 6.5, 5.2.12). Every length in them is checked
-//! against what there is, so that a table that lies is at worst a machine with one processor and no
-//! lines.
+//! Of ACPI's many tables two are read: the MADT (ACPI 6.5, 5.2.12) and the DMAR (VT-d 8.1). Every
+//! length in them is checked against what there is, so that a table that lies is at worst a machine
+//! with one processor, no lines and no IOMMU.
 
 use heapless::Vec;
 
@@ -20,6 +20,10 @@ const HEADER: usize = 36;
 const MADT: &[u8; 4] = b"APIC";
 /// Where the MADT's entries begin.
 const MADT_ENTRIES: usize = 44;
+
+const DMAR: &[u8; 4] = b"DMAR";
+/// Where the DMAR's entries begin.
+const DMAR_ENTRIES: usize = 48;
 
 /// Lines of the first PCs, which pulse unless the tables say otherwise.
 const LEGACY_LINES: u32 = 16;
@@ -116,14 +120,19 @@ pub struct Topology {
     pub processors: Vec<u32, PROCESSORS_MAX>,
     /// The interrupt controllers.
     pub controllers: Vec<Controller, CONTROLLERS_MAX>,
+    /// Physical address of the registers of the IOMMU that all devices are behind.
+    pub iommu: Option<u64>,
     overrides: Vec<(u32, Wiring), OVERRIDES_MAX>,
 }
 
 impl Topology {
-    /// Reads the MADT. What does not fit is left out.
+    /// Reads the tables. What does not fit is left out.
     #[must_use]
     pub fn read(memory: &impl Physical, root: Root) -> Topology {
-        let mut topology = Topology::default();
+        let mut topology = Topology {
+            iommu: root.find(memory, DMAR).and_then(iommu),
+            ..Topology::default()
+        };
         let madt = root.find(memory, MADT);
         let mut entries = madt
             .and_then(|madt| madt.get(MADT_ENTRIES..))
@@ -192,6 +201,25 @@ impl Topology {
             active_low: !legacy,
         }
     }
+}
+
+/// The registers of the only remapping unit. Where there are several, a device may be behind any, which
+/// takes the bus to find out: such a machine is taken for one without.
+fn iommu(dmar: &[u8]) -> Option<u64> {
+    let mut entries = dmar.get(DMAR_ENTRIES..)?;
+    let mut found = None;
+    while let [kind, _, low, high, ..] = entries {
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let (entry, rest) = entries.split_at_checked(length)?;
+        if *kind == 0 {
+            let registers = word64(entry, 8)?;
+            if found.replace(registers).is_some() {
+                return None;
+            }
+        }
+        entries = if entry.is_empty() { &[] } else { rest };
+    }
+    found
 }
 
 fn word32(bytes: &[u8], at: usize) -> Option<u32> {
@@ -292,6 +320,28 @@ mod tests {
         assert_eq!(topology.wiring(9), wiring(9, Trigger::Level, false));
         assert_eq!(topology.wiring(11), wiring(20, Trigger::Level, true));
         assert_eq!(topology.wiring(16), wiring(16, Trigger::Level, true));
+    }
+
+    #[test]
+    fn an_iommu_counts_if_it_is_the_only_one() {
+        let unit = [
+            &[0, 0, 16, 0, 1, 0, 0, 0][..],
+            &0xFED9_0000_u64.to_le_bytes(),
+        ]
+        .concat();
+        let reserved = [1, 0, 8, 0, 0, 0, 0, 0];
+        let found = |entries: &[&[u8]]| {
+            let mut firmware = Firmware(Vec::new());
+            let table = firmware.add(DMAR, &[&[0; 12], &entries.concat()[..]].concat());
+            let rsdt = firmware.add(b"RSDT", &(table as u32).to_le_bytes());
+            Topology::read(&firmware, Root::Rsdt(rsdt)).iommu
+        };
+        assert_eq!(found(&[&reserved, &unit]), Some(0xFED9_0000));
+        assert_eq!(found(&[&unit, &reserved, &unit]), None);
+        assert_eq!(found(&[&unit[..15]]), None);
+        assert_eq!(found(&[&[0, 0, 0, 0]]), None);
+        assert_eq!(found(&[&reserved]), None);
+        assert_eq!(found(&[]), None);
     }
 
     #[test]

@@ -23,3 +23,4 @@ pub(crate) mod tables;
 pub(crate) mod tlb;
 mod unwind;
 pub(crate) mod vector;
+pub(crate) mod vtd;

@@ -5,6 +5,7 @@
 //! gives it the store, discharges what it says has to be flushed, and finds spaces by number. The
 //! kernel half of every root is the one that `arch::tables` built.
 
+pub(crate) mod devices;
 pub(crate) mod direct_map;
 
 use alloc::vec::Vec;
@@ -13,16 +14,19 @@ use ipc_abi::fault::{Beside, FaultReply};
 use ipc_abi::translation::Enter;
 use ipc_abi::types::Prot;
 use ipc_abi::{Kern, layout};
-use kernel_core::addr::{Frame, LARGE_FRAMES, PhysAddr, UserAddr};
+use kernel_core::addr::{Frame, LARGE_FRAMES, PageRange, PhysAddr, UserAddr};
 use kernel_core::owner::OwnerId;
+use kernel_core::paging::domain::Function;
 use kernel_core::paging::range;
 use kernel_core::paging::{Outcome, Shootdown, Space, Spaces, State, batch, window};
 use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId};
 
 use crate::arch::context::Saved;
+use crate::arch::vtd::Iommu;
 use crate::arch::{cpu, tlb};
 use crate::frames::buffer::Buffer;
 use crate::frames::{self, Depth};
+use devices::Devices;
 use direct_map::DirectMap;
 
 /// The one memory server that the kernel knows: the first.
@@ -35,6 +39,8 @@ pub(crate) struct Memory {
     kernel_root: Frame,
     /// The space with the VM server's physical window.
     window: Option<SpaceId>,
+    /// The IOMMU, where there is one.
+    devices: Option<Devices>,
     /// Empty between two calls.
     account: Shootdown,
 }
@@ -52,8 +58,35 @@ impl Memory {
             store: DirectMap::new(no_execute),
             kernel_root: kernel_root.frame(),
             window: None,
+            devices: None,
             account: Shootdown::new(),
         }
+    }
+
+    /// Confines devices by an IOMMU from now on.
+    pub(crate) fn confine(&mut self, iommu: Iommu) {
+        self.devices = Some(Devices::new(iommu));
+    }
+
+    /// Attaches a function of a device to a space: it reaches what [`Memory::show_device`] shows it.
+    ///
+    /// # Errors
+    /// KERN_NOT_SUPPORTED: there is no IOMMU. KERN_NO_ACCESS: it is attached to another space.
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn attach_device(&mut self, id: SpaceId, function: Function) -> Result<(), Kern> {
+        let devices = self.devices.as_mut().ok_or(Kern::NotSupported)?;
+        let space = self.spaces.find(id).ok_or(Kern::InvalidName)?;
+        devices.attach(&mut self.store, (id, space), function)
+    }
+
+    /// Shows the frames of pages of a space to its devices.
+    ///
+    /// # Errors
+    /// KERN_NOT_SUPPORTED: there is no IOMMU. Then those of `Domains::show`.
+    pub(crate) fn show_device(&mut self, id: SpaceId, pages: PageRange) -> Result<(), Kern> {
+        let devices = self.devices.as_mut().ok_or(Kern::NotSupported)?;
+        let space = self.spaces.find(id).ok_or(Kern::InvalidName)?;
+        devices.show(&mut self.store, (id, space), pages)
     }
 
     /// Makes an empty space of the VM server's.
@@ -80,6 +113,9 @@ impl Memory {
 
     /// Frees a space, which is loaded nowhere.
     pub(crate) fn space_free(&mut self, id: SpaceId) {
+        if let Some(devices) = &mut self.devices {
+            devices.end(&mut self.store, id);
+        }
         while self.space_clear(id) == Progress::More {}
         if let Some(space) = self.spaces.take(id) {
             frames::free(space.root());
@@ -294,6 +330,9 @@ impl Memory {
             for (_, page) in self.account.pages().filter(|(root, _)| is_loaded(*root)) {
                 tlb::flush_page(page.raw());
             }
+        }
+        if let Some(devices) = &mut self.devices {
+            devices.withdraw(&mut self.store, self.account.frames());
         }
         self.account.settle(&mut self.store, frames::owners());
     }

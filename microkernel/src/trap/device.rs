@@ -3,6 +3,8 @@
 use ipc_abi::Kern;
 use ipc_abi::device::{InterruptMessage, LINE_NONE};
 
+use kernel_core::addr::PageRange;
+
 use super::{Answer, Arguments, NOTHING};
 use crate::arch::port_io::{read8, read16, read32, write8, write16, write32};
 use crate::arch::{apic, clock, exit, pic, serial};
@@ -63,6 +65,24 @@ pub(super) fn interrupt_create(world: &mut World, [device, line, notify, ..]: Ar
 pub(super) fn interrupt_enable(world: &mut World, [interrupt, ..]: Arguments) -> Answer {
     let World { kernel, hardware } = world;
     kernel.interrupt_enable(hardware, interrupt)?;
+    Ok(NOTHING)
+}
+
+/// `device_attach(device, function)`
+pub(super) fn attach(world: &mut World, [device, function, ..]: Arguments) -> Answer {
+    world.kernel.check_device(device)?;
+    let function = u16::try_from(function).map_err(|_| Kern::InvalidArgument)?;
+    let space = world.kernel.running().ok_or(Kern::Failure)?.space;
+    world.hardware.memory.attach_device(space, function)?;
+    Ok(NOTHING)
+}
+
+/// `device_show(device, address, pages)`
+pub(super) fn show(world: &mut World, [device, address, pages, ..]: Arguments) -> Answer {
+    world.kernel.check_device(device)?;
+    let pages = PageRange::new(address, pages)?;
+    let space = world.kernel.running().ok_or(Kern::Failure)?.space;
+    world.hardware.memory.show_device(space, pages)?;
     Ok(NOTHING)
 }
 

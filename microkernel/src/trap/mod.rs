@@ -98,6 +98,8 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::DevicePortIo => device::port_io,
         Trap::InterruptCreate => device::interrupt_create,
         Trap::InterruptEnable => device::interrupt_enable,
+        Trap::DeviceAttach => device::attach,
+        Trap::DeviceShow => device::show,
         Trap::ClockGet => time::clock_get,
         Trap::ConsoleWrite => debug::console_write,
         Trap::HostShutdown => debug::shutdown,

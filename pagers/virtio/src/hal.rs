@@ -15,21 +15,27 @@ use heapless::Vec;
 use ipc::abi::right::{Name, SpecialPort};
 use ipc::sync::Lock;
 use ipc::{Kern, SendRight, Untyped, trap, vm};
+use virtio_drivers::transport::pci::bus::DeviceFunction;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use crate::Error;
 
 /// Ranges of one kind that can be in use.
 const RANGES_MAX: usize = 32;
+/// Pages that are shown to devices at once.
+const SHOWN_MAX: usize = 512;
 
 static STATE: Lock<State> = Lock::new(State {
     device: None,
+    confined: false,
     memory: Vec::new(),
     registers: Vec::new(),
 });
 
 struct State {
     device: Option<DevicePort>,
+    /// Whether devices reach only what they are shown.
+    confined: bool,
     memory: Vec<Range, RANGES_MAX>,
     registers: Vec<Range, RANGES_MAX>,
 }
@@ -212,13 +218,55 @@ fn remember(
         .map_err(|_| Error::Kern(Kern::ResourceShortage))
 }
 
+/// Makes this task the one that a function of a device works for. From then on the device reaches the
+/// task's DMA memory and nothing else, if the machine can confine it; if not, it reaches everything,
+/// and its driver is trusted.
+///
+/// # Errors
+/// KERN_NO_ACCESS: another task drives it. KERN_RESOURCE_SHORTAGE.
+pub fn attach(function: DeviceFunction) -> Result<(), Kern> {
+    let number = u16::from(function.bus) << 8
+        | u16::from(function.device) << 3
+        | u16::from(function.function);
+    match trap::device_attach(device()?.0, number) {
+        Err(Kern::NotSupported) => return Ok(()),
+        attached => attached?,
+    }
+    STATE.lock().confined = true;
+    let held: Vec<Range, RANGES_MAX> = STATE.lock().memory.clone();
+    held.into_iter().try_for_each(show)
+}
+
+/// Lets confined devices reach DMA memory.
+fn show(range: Range) -> Result<(), Kern> {
+    let device = device()?;
+    if !STATE.lock().confined {
+        return Ok(());
+    }
+    let end = range.virt + range.bytes;
+    for start in (range.virt..end).step_by(SHOWN_MAX * PAGE_SIZE) {
+        let pages = (end - start).div_ceil(PAGE_SIZE).min(SHOWN_MAX);
+        // SAFETY: the range is DMA memory, which is there for devices to write to.
+        unsafe { trap::device_show(device.0, start as u64, pages as u64)? };
+    }
+    Ok(())
+}
+
 /// Allocates zeroed DMA memory and lists it.
 fn allocate(bytes: usize) -> Result<Range, Error> {
     let device = device()?;
     let (virt, phys) = vm::own().device_memory_allocate(&device.right(), bytes as u64)?;
     let virt = virt as usize;
     let range = Range { virt, phys, bytes };
-    let listed = remember(|state| &mut state.memory, range);
+    // A page is there once it was touched.
+    let touched = (virt..virt + bytes).step_by(PAGE_SIZE);
+    for page in touched {
+        // SAFETY: the memory was just mapped, and nobody else has it.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u8>(page).write_volatile(0) };
+    }
+    let listed = show(range)
+        .map_err(Error::Kern)
+        .and_then(|()| remember(|state| &mut state.memory, range));
     if listed.is_err() {
         let _ = deallocate(range);
     }

@@ -24,6 +24,8 @@ bitflags::bitflags! {
         const MOUNT_TAG = 1;
         /// The device keeps to version 1 of the standard.
         const VERSION_1 = 1 << 32;
+        /// The device goes through the platform's IOMMU.
+        const ACCESS_PLATFORM = 1 << 33;
     }
 }
 

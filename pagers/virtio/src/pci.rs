@@ -88,13 +88,14 @@ pub fn find(root: &Root, kind: DeviceType) -> Vec<DeviceFunction, DEVICES_MAX> {
         .collect()
 }
 
-/// Gives the device's register ranges addresses where they have none, maps them, and lets the
+/// Takes the device over, gives its register ranges addresses where they have none, maps them, and lets the
 /// device answer and reach memory.
 ///
 /// # Errors
 /// [`Error::NoAddress`]: no room in the window. [`Error::Pci`]: the device contradicts itself.
 /// [`Error::Kern`]: the registers cannot be mapped.
 pub fn prepare(root: &mut Root, function: DeviceFunction) -> Result<(), Error> {
+    hal::attach(function)?;
     let mut bar: u8 = 0;
     while bar < 6 {
         let info = root.bar_info(function, bar)?;

@@ -152,7 +152,7 @@ pub(crate) fn a_queue_of_a_device_interrupts_by_its_table_of_messages() -> Outco
     let (interrupt, message) = Interrupt::signalled(&device.right())?;
     let mut transport =
         PciTransport::new::<TaskHal, _>(&mut root, function).map_err(|_| "no transport")?;
-    transport.begin_init(Version::all());
+    transport.begin_init(Feature::all());
     msi::enable_msix(device, function, message).map_err(missing)?;
     msi::signal_queue(device, function, QUEUE).map_err(missing)?;
     let queue = VirtQueue::<TaskHal, 4>::new(&mut transport, QUEUE, false, false);
@@ -178,9 +178,12 @@ pub(crate) fn a_queue_of_a_device_interrupts_by_its_table_of_messages() -> Outco
 }
 
 bitflags::bitflags! {
-    /// What this driver understands of what a device can offer: version 1 of the standard.
+    /// What this driver understands of what a device can offer.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    struct Version: u64 {
-        const ONE = 1 << 32;
+    struct Feature: u64 {
+        /// The device keeps to version 1 of the standard.
+        const VERSION_1 = 1 << 32;
+        /// The device goes through the platform's IOMMU.
+        const ACCESS_PLATFORM = 1 << 33;
     }
 }

@@ -34,6 +34,8 @@ guest_test::suite! {
         dma: [
             a_device_reads_and_writes_memory_that_was_allocated_for_it,
             memory_for_devices_is_contiguous_and_zero,
+            a_device_does_not_reach_memory_that_it_was_not_shown,
+            what_is_not_the_tasks_to_show_is_refused,
         ],
         ports: [
             ports_are_read_and_written_in_every_width,

@@ -24,6 +24,7 @@
 
 pub mod batch;
 mod beside;
+pub mod domain;
 pub mod entry;
 mod harvest;
 pub mod range;

@@ -70,6 +70,11 @@ impl Shootdown {
         self.everything || self.spaces.contains(&root)
     }
 
+    /// The frames whose count waits to be lowered.
+    pub fn frames(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.frames.iter().copied()
+    }
+
     /// Frames whose count waits to be lowered can be noted this many times more.
     #[must_use]
     pub fn room(&self) -> usize {

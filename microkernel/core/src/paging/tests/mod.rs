@@ -6,6 +6,7 @@
 extern crate std;
 
 mod cases;
+mod domain;
 mod model;
 
 use std::collections::BTreeSet;
