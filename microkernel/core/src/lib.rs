@@ -76,6 +76,7 @@ mod task_traps;
 mod teardown;
 mod thread;
 mod timer_queue;
+pub mod turn;
 
 pub use fast::Handed;
 pub use fast_rights::Slot;
