@@ -14,8 +14,11 @@ use crate::world::{self, World};
 
 /// The running thread made an exception other than a page fault.
 pub(crate) fn exception(thread: Saved) -> Option<Saved> {
-    let (vector, lost) = thread.with(|registers| (registers.kind, registers.is_lost()));
     world::with(|world| {
+        if !world.runs(thread) {
+            return schedule::next(world);
+        }
+        let (vector, lost) = thread.with(|registers| (registers.kind, registers.is_lost()));
         if !lost && let Some(next) = fast::exception(world, thread, kind(vector), vector) {
             return Some(next);
         }

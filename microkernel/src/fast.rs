@@ -16,6 +16,7 @@ use kernel_core::{Handed, Machine, Position, Slot};
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
 use crate::fault;
+use crate::schedule::Processor;
 use crate::trace;
 use crate::world::{self, World};
 
@@ -126,7 +127,7 @@ pub(crate) extern "C" fn fault_answer(
             true
         });
         match to {
-            Some(to) => load(world, Saved::of(to), 0),
+            Some(to) => load(Saved::of(to), 0),
             None => declined(),
         }
     })
@@ -135,6 +136,7 @@ pub(crate) extern "C" fn fault_answer(
 /// A page fault. The entry code puts address, instruction and two zeros into words 0, 2, 4 and 5.
 pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next {
     let faulting = Saved::containing(context);
+    // It exists until another processor may have the lock.
     let (error, ip) = faulting.with(|registers| (registers.error, registers.rip));
     let Some(access) = fault::access(error).filter(|_| address < USER_HALF_END) else {
         return declined();
@@ -178,14 +180,14 @@ pub(crate) fn exception(
         info,
     );
     let to = Saved::of(handed.to);
-    hardware.processor.load(to);
+    Processor::here().load(to);
     Some(to)
 }
 
 /// CALL with one right.
 #[inline(never)]
 fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> Next {
-    let handed = first_right(world).and_then(|right| {
+    let handed = first_right().and_then(|right| {
         let kernel = &mut world.kernel;
         kernel.fast_call_right(destination, info, deadline, right)
     });
@@ -195,7 +197,7 @@ fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> 
 /// REPLY and RECEIVE with one right.
 #[inline(never)]
 fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) -> Next {
-    let handed = first_right(world).and_then(|right| {
+    let handed = first_right().and_then(|right| {
         let kernel = &mut world.kernel;
         kernel.fast_answer_right(token, source, info, right)
     });
@@ -204,8 +206,8 @@ fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) ->
 
 /// The right in the first slot of the running thread's buffer.
 #[inline(always)]
-fn first_right(world: &World) -> Option<Slot> {
-    let from = world.hardware.processor.thread()?;
+fn first_right() -> Option<Slot> {
+    let from = Processor::here().thread()?;
     Some(from.buffer().right(0))
 }
 
@@ -221,7 +223,7 @@ fn hand_over_right(world: &mut World, handed: Option<(Handed, Slot)>, info: u64)
 #[inline(always)]
 fn hand_over(world: &mut World, handed: Handed, info: u64) -> Next {
     if info >> 32 != 0 {
-        copy_body(world, &handed, Info(info));
+        copy_body(&handed, Info(info));
     }
     give(world, handed, info)
 }
@@ -229,8 +231,8 @@ fn hand_over(world: &mut World, handed: Handed, info: u64) -> Next {
 /// Copies a body from the buffer of the thread that is loaded.
 #[cold]
 #[inline(never)]
-fn copy_body(world: &World, handed: &Handed, info: Info) {
-    if let Some(from) = world.hardware.processor.thread() {
+fn copy_body(handed: &Handed, info: Info) {
+    if let Some(from) = Processor::here().thread() {
         let to = Saved::of(handed.to).buffer();
         from.buffer().copy_body(to, info.body());
     }
@@ -246,12 +248,12 @@ fn give(world: &mut World, handed: Handed, info: u64) -> Next {
         registers.rdi = handed.payload;
     });
     world.hardware.counters.messages += 1;
-    load(world, to, handed.token)
+    load(to, handed.token)
 }
 
 #[inline(always)]
-fn load(world: &mut World, thread: Saved, token: u64) -> Next {
-    world.hardware.processor.load(thread);
+fn load(thread: Saved, token: u64) -> Next {
+    Processor::here().load(thread);
     Next {
         context: thread.context(),
         token,

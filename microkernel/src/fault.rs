@@ -12,7 +12,7 @@ use crate::arch::layout::USER_HALF_END;
 use crate::exception;
 use crate::schedule;
 use crate::trace;
-use crate::world;
+use crate::world::{self, World};
 
 /// Bits of the processor's error code.
 const WRITE: u64 = 1 << 1;
@@ -43,6 +43,16 @@ const fn wanted(error: u64) -> Prot {
 
 /// The running thread touched `address`.
 pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
+    world::with(|world| {
+        if !world.runs(thread) {
+            return schedule::next(world);
+        }
+        raise(world, thread, address);
+        schedule::next(world)
+    })
+}
+
+fn raise(world: &mut World, thread: Saved, address: u64) {
     let error = thread.with(|registers| registers.error);
     if error & RESERVED != 0 {
         crate::panic::stop(format_args!(
@@ -50,24 +60,21 @@ pub(crate) fn page_fault(thread: Saved, address: u64) -> Option<Saved> {
         ));
     }
     let access = wanted(error);
-    world::with(|world| {
-        world.hardware.counters.faults += 1;
-        trace::fault(world, thread, address, access);
-        let kernel = &mut world.kernel;
-        let mut refuse = |code: Kern| {
-            let code = u64::from(code.raw());
-            kernel.raise_exception(&mut world.hardware, Kind::BadAccess, code, address)
-        };
-        let raised = if address >= USER_HALF_END {
-            refuse(Kern::InvalidAddress)
-        } else if error & USER == 0 {
-            // The processor's own access for an instruction (a descriptor; with some emulators a
-            // far return). SMAP forbids it whatever is entered, so nobody could resolve it.
-            refuse(Kern::ProtectionFailure)
-        } else {
-            kernel.raise_fault(&mut world.hardware, address, access)
-        };
-        exception::check(raised, thread, address);
-        schedule::next(world)
-    })
+    world.hardware.counters.faults += 1;
+    trace::fault(world, thread, address, access);
+    let kernel = &mut world.kernel;
+    let mut refuse = |code: Kern| {
+        let code = u64::from(code.raw());
+        kernel.raise_exception(&mut world.hardware, Kind::BadAccess, code, address)
+    };
+    let raised = if address >= USER_HALF_END {
+        refuse(Kern::InvalidAddress)
+    } else if error & USER == 0 {
+        // The processor's own access for an instruction (a descriptor; with some emulators a
+        // far return). SMAP forbids it whatever is entered, so nobody could resolve it.
+        refuse(Kern::ProtectionFailure)
+    } else {
+        kernel.raise_fault(&mut world.hardware, address, access)
+    };
+    exception::check(raised, thread, address);
 }

@@ -1,22 +1,127 @@
-//! The lock of the kernel: there is one, around everything.
+//! The kernel's locks: the world's, which knows whose turn it is, and those below it.
 //!
-//! Interrupts are off in the kernel, so that its holder is never interrupted; on one processor it
-//! is free whenever an entry point asks. It exists so that the compiler, and later a second
-//! processor, cannot see the world half changed.
+//! Interrupts are off in the kernel, so that a holder is never interrupted. Locks are taken in the
+//! order of their [`Rank`]; debug builds check that. The world's lock is a [`Turn`]: a processor that
+//! had it last takes it again without looking further; any other is told that somebody was there.
 
-use spin::{Mutex, MutexGuard};
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+
+use kernel_core::rank::Rank;
+use kernel_core::turn::Turn;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+use crate::arch::percpu;
+use crate::processors;
 
 /// A value behind a spin lock.
-pub(crate) struct Lock<T>(Mutex<T>);
+pub(crate) struct Lock<T> {
+    rank: Rank,
+    mutex: SpinMutex<T>,
+}
+
+/// The value of a [`Lock`] that is held.
+pub(crate) struct Guard<'a, T> {
+    value: SpinMutexGuard<'a, T>,
+    rank: Rank,
+}
 
 impl<T> Lock<T> {
     /// Unlocked.
-    pub(crate) const fn new(value: T) -> Lock<T> {
-        Lock(Mutex::new(value))
+    pub(crate) const fn new(rank: Rank, value: T) -> Lock<T> {
+        Lock {
+            rank,
+            mutex: SpinMutex::new(value),
+        }
     }
 
     /// Waits for the lock and takes it.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock()
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        percpu::lock_taken(self.rank);
+        Guard {
+            value: self.mutex.lock(),
+            rank: self.rank,
+        }
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        percpu::lock_given(self.rank);
+    }
+}
+
+/// A value that one processor at a time works on.
+pub(crate) struct TurnLock<T> {
+    turn: Turn,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `with` lends the value to one processor at a time.
+unsafe impl<T: Send> Sync for TurnLock<T> {}
+
+/// Ends a turn, also if the work does not return.
+struct End<'a>(&'a Turn);
+
+impl Drop for End<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        percpu::lock_given(Rank::World);
+        self.0.end();
+    }
+}
+
+impl<T> TurnLock<T> {
+    /// Unlocked.
+    pub(crate) const fn new(value: T) -> TurnLock<T> {
+        TurnLock {
+            turn: Turn::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Waits for the lock and works on the value; before that, if another processor had the lock
+    /// last, `take_over` does. The work does not ask for the lock again.
+    #[inline(always)]
+    pub(crate) fn with<R>(
+        &self,
+        take_over: impl FnOnce(&mut T),
+        work: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        percpu::lock_taken(Rank::World);
+        let again = self.turn.take_again(percpu::here().mine);
+        if !again {
+            self.wait(take_over);
+        }
+        let _end = End(&self.turn);
+        // SAFETY: this processor has the turn until `_end` is dropped, and asks once for the value.
+        work(unsafe { &mut *self.value.get() })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self, take_over: impl FnOnce(&mut T)) {
+        let here = percpu::here();
+        here.inbox.enter_line();
+        let last = self.turn.wait(here.mine, || processors::serve(here));
+        here.inbox.leave_line();
+        if last != here.mine {
+            // SAFETY: this processor has the turn, and the reference ends here.
+            take_over(unsafe { &mut *self.value.get() });
+        }
     }
 }

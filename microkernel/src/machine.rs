@@ -17,6 +17,7 @@ use crate::arch::context::{self, Saved};
 use crate::arch::ioapic::Lines;
 use crate::frames::buffer::Buffer;
 use crate::pmap::Memory;
+use crate::processors;
 use crate::report;
 use crate::schedule::Processor;
 use crate::trace;
@@ -40,8 +41,6 @@ pub(crate) struct Hardware {
     pub(crate) lines: Lines,
     /// Time.
     pub(crate) clock: Clock,
-    /// Which thread and space are loaded, and when the timer comes.
-    pub(crate) processor: Processor,
     /// What happened so far.
     pub(crate) counters: Counters,
 }
@@ -128,7 +127,10 @@ impl Machine for Hardware {
 
     fn thread_free(&mut self, thread: Context, space: SpaceId, slot: u64) {
         let saved = Saved::of(thread);
-        self.processor.forget_thread(saved);
+        processors::recall(|other| other.has(saved));
+        if Processor::here().has(saved) {
+            Processor::here().forget_thread();
+        }
         self.memory.buffer_free(space, slot, saved.buffer().frame());
         saved.free();
     }
@@ -143,7 +145,10 @@ impl Machine for Hardware {
 
     fn space_free(&mut self, space: SpaceId) {
         let root = self.memory.root(space).start().raw();
-        self.processor.forget_root(root, self.memory.kernel_root());
+        processors::recall(|other| other.root() == root);
+        if Processor::here().root() == root {
+            Processor::here().load_root(self.memory.kernel_root());
+        }
         self.memory.space_free(space);
     }
 

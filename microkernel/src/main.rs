@@ -20,6 +20,7 @@ mod lock;
 mod machine;
 mod panic;
 mod pmap;
+mod processors;
 mod report;
 mod schedule;
 mod trace;
@@ -29,8 +30,9 @@ mod world;
 use core::fmt;
 
 use arch::ioapic::Lines;
-use arch::{apic, clock, cpu, entry, fast_entry, gdt, idt, percpu, pic, tables, vector, vtd};
+use arch::{apic, clock, cpu, entry, fast_entry, idt, percpu, pic, tables, vector, vtd};
 use boot::first_task::Program;
+use boot::smp;
 use pmap::Memory;
 use world::World;
 
@@ -38,7 +40,7 @@ use world::World;
 /// `loader` and `info` are what EAX and EBX were at a Multiboot2 entry; PVH has no `loader`.
 extern "C" fn start(loader: u32, info: u32) -> ! {
     console::init();
-    gdt::init();
+    percpu::init();
     idt::init();
     pic::mask_all();
     let handover = or_stop(boot::read(loader, info));
@@ -47,7 +49,7 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
     let features = cpu::Features::detect();
     features.switch_on();
     let mode = vector::Mode::of(features);
-    percpu::init(mode);
+    percpu::set_vector_mode(mode);
     cpu::set_system_call_entry(fast_entry::system_call_address(mode));
     idt::shorten_page_faults(mode);
     let half = or_stop(tables::build(&handover, features.no_execute));
@@ -65,8 +67,11 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
         world.hardware.memory.confine(iommu);
     }
     or_stop(program.start(&mut world, &handover, &memory));
+    smp::start(&handover, &clock);
+    or_stop(world.kernel.set_processors(percpu::count()));
     let first = schedule::next(&mut world);
     world::set(world);
+    smp::release();
     entry::leave(first)
 }
 

@@ -4,11 +4,16 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arch::context::Context;
+use crate::arch::cpu;
 use crate::arch::exit::{End, exit};
 use crate::console::say;
+use crate::processors;
 
 /// Set while last words are printed: a fault in them must not start them again.
 static DYING: AtomicBool = AtomicBool::new(false);
+
+/// The vector that stops a processor.
+const NON_MASKABLE: u64 = 2;
 
 /// Names of the processor's vectors.
 const VECTORS: [&str; 22] = [
@@ -53,6 +58,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// Ends the machine because the kernel itself was interrupted by a trap that it never causes.
 pub(crate) fn kernel_fault(context: &Context, address: u64) -> ! {
+    // Another processor's last words stop this one.
+    if context.kind == NON_MASKABLE && DYING.load(Ordering::Relaxed) {
+        cpu::halt();
+    }
     once();
     say!(
         "kernel fault: {} (vector {}, error {:#x}) at {:#x}, address {address:#x}",
@@ -111,4 +120,5 @@ fn once() {
     if DYING.swap(true, Ordering::Relaxed) {
         exit(End::Failure(1));
     }
+    processors::stop_others();
 }

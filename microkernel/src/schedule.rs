@@ -1,6 +1,9 @@
 //! Applies what kernel-core decided about the processor: goes on with a thread, idles, sets the
 //! timer, takes interrupts.
 
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
 use ipc_abi::message::FOREVER;
 use kernel_core::Running;
 
@@ -8,78 +11,133 @@ use crate::arch::context::Saved;
 use crate::arch::{apic, cpu, percpu};
 use crate::exception;
 use crate::frames;
+use crate::processors;
 use crate::trace;
 use crate::world::{self, World};
 
-/// What is loaded in this processor.
+/// What is loaded in a processor, which alone changes it, with the kernel's lock; but for what
+/// [`processors::recall`] does to it.
 pub(crate) struct Processor {
     /// The thread, as kernel-core names it; 0: none.
-    thread: u64,
+    thread: AtomicU64,
     /// Physical address of the root table; 0: the one that start-up loaded.
-    root: u64,
-    fs_base: u64,
-    alarm: u64,
+    root: AtomicU64,
+    fs_base: AtomicU64,
+    /// When its timer comes.
+    alarm: AtomicU64,
     /// Loads of CR3.
-    pub(crate) space_switches: u64,
+    space_switches: AtomicU64,
 }
 
 impl Processor {
     /// A processor that has run no thread.
     pub(crate) const fn new() -> Processor {
         Processor {
-            thread: 0,
-            root: 0,
-            fs_base: 0,
-            alarm: FOREVER,
-            space_switches: 0,
+            thread: AtomicU64::new(0),
+            root: AtomicU64::new(0),
+            fs_base: AtomicU64::new(0),
+            alarm: AtomicU64::new(FOREVER),
+            space_switches: AtomicU64::new(0),
         }
+    }
+
+    /// This processor.
+    #[inline(always)]
+    pub(crate) fn here() -> &'static Processor {
+        &percpu::here().processor
     }
 
     /// The thread that is loaded.
     #[inline]
     pub(crate) fn thread(&self) -> Option<Saved> {
-        (self.thread != 0).then(|| Saved::of(kernel_core::Context(self.thread)))
+        let word = self.thread.load(Relaxed);
+        (word != 0).then(|| Saved::of(kernel_core::Context(word)))
     }
 
-    /// The block of this thread is about to go.
-    pub(crate) fn forget_thread(&mut self, thread: Saved) {
-        if self.thread == thread.word().0 {
-            self.thread = 0;
-        }
+    /// Whether this thread is loaded.
+    #[inline(always)]
+    pub(crate) fn has(&self, thread: Saved) -> bool {
+        self.thread.load(Relaxed) == thread.word().0
     }
 
-    /// The tables under this root are about to go: if they are loaded, `kernel_root` takes their
-    /// place.
-    pub(crate) fn forget_root(&mut self, root: u64, kernel_root: u64) {
-        if self.root == root {
-            self.root = kernel_root;
-            cpu::load_root(kernel_root);
-        }
+    /// The root table that is loaded.
+    pub(crate) fn root(&self) -> u64 {
+        self.root.load(Relaxed)
+    }
+
+    /// When the timer comes, in nanoseconds since boot; `FOREVER`: not.
+    pub(crate) fn alarm(&self) -> u64 {
+        self.alarm.load(Relaxed)
+    }
+
+    /// Loads of CR3 so far.
+    pub(crate) fn space_switches(&self) -> u64 {
+        self.space_switches.load(Relaxed)
+    }
+
+    /// Notes that no thread is loaded.
+    pub(crate) fn forget_thread(&self) {
+        self.thread.store(0, Relaxed);
+    }
+
+    /// Notes that this root is loaded.
+    pub(crate) fn note_root(&self, root: u64) {
+        self.root.store(root, Relaxed);
     }
 
     /// Loads a thread, and its space if that is another.
     #[inline(always)]
-    pub(crate) fn load(&mut self, thread: Saved) {
-        self.thread = thread.word().0;
+    pub(crate) fn load(&self, thread: Saved) {
+        self.thread.store(thread.word().0, Relaxed);
         percpu::set_running(thread);
         let (root, base) = (thread.root(), thread.fs_base());
         // Ring 3 can zero its FS base by loading a selector, so another task's is never trusted.
-        if self.root != root {
-            self.root = root;
-            self.space_switches += 1;
-            cpu::load_root(root);
-        } else if self.fs_base == base {
+        if self.root.load(Relaxed) != root {
+            self.load_root(root);
+        } else if self.fs_base.load(Relaxed) == base {
             return;
         }
-        self.fs_base = base;
+        self.fs_base.store(base, Relaxed);
         cpu::set_fs_base(base);
     }
 
+    /// Loads a root table.
+    #[inline(always)]
+    pub(crate) fn load_root(&self, root: u64) {
+        self.root.store(root, Relaxed);
+        percpu::add_to(&self.space_switches);
+        cpu::load_root(root);
+    }
+
     /// Sets the FS base of the running thread.
-    pub(crate) fn set_fs_base(&mut self, thread: Saved, base: u64) {
+    pub(crate) fn set_fs_base(&self, thread: Saved, base: u64) {
         thread.set_fs_base(base);
-        self.fs_base = base;
+        self.fs_base.store(base, Relaxed);
         cpu::set_fs_base(base);
+    }
+
+    /// Another processor decided since this one was here: loads what is to be loaded now.
+    pub(crate) fn restore(&self, running: Option<&Running>) {
+        match running {
+            Some(running) => {
+                let root = Saved::of(running.context).root();
+                if self.root() != root {
+                    self.load_root(root);
+                }
+            }
+            None => {
+                self.forget_thread();
+                percpu::run_nowhere();
+            }
+        }
+    }
+
+    /// Leaves thread and space: there is nothing to run.
+    fn unload(&self, kernel_root: u64) {
+        self.forget_thread();
+        if self.root() != kernel_root {
+            self.load_root(kernel_root);
+        }
     }
 }
 
@@ -89,11 +147,18 @@ pub(crate) fn next(world: &mut World) -> Option<Saved> {
     if frames::is_short() || world.kernel.has_work() {
         work(world);
     }
+    if world.kernel.asks_to_look() {
+        world.kernel.look();
+    }
+    let pokes = world.kernel.take_pokes();
+    if pokes != 0 {
+        processors::poke(pokes);
+    }
     set_alarm(world);
     world.kernel.allow_fast(!trace::on());
     match world.kernel.running() {
         Some(running) => {
-            let saved = switch(world, &running);
+            let saved = switch(&running);
             if saved.with(|registers| registers.is_lost()) {
                 return go_on(world);
             }
@@ -125,21 +190,38 @@ fn find_next(world: &mut World) -> Option<Saved> {
     loop {
         match world.kernel.running() {
             Some(running) => {
-                let saved = switch(world, &running);
+                let saved = switch(&running);
                 if !saved.with(|registers| registers.is_lost()) {
                     set_alarm(world);
                     return Some(saved);
                 }
                 exception::lost(world, saved);
             }
-            None if world.kernel.has_work() => {
-                work(world);
-                expire_if_due(world);
-            }
             None => {
                 set_alarm(world);
+                if percpu::count() > 1 {
+                    Processor::here().unload(world.hardware.memory.kernel_root());
+                }
                 return None;
             }
+        }
+    }
+}
+
+/// What a processor does that has nothing to run: steps of work, each with the lock for itself, until
+/// there is something; `None`: idle.
+#[cold]
+pub(crate) fn rest() -> Option<Saved> {
+    loop {
+        let (next, more) = world::with(|world| {
+            if world.kernel.running().is_none() && world.kernel.has_work() {
+                expire_if_due(world);
+            }
+            let next = next(world);
+            (next, world.kernel.has_work())
+        });
+        if next.is_some() || !more {
+            return next;
         }
     }
 }
@@ -151,9 +233,13 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
         match vector {
             apic::TIMER => {
                 apic::end_of_interrupt();
-                world.hardware.processor.alarm = FOREVER;
+                Processor::here().alarm.store(FOREVER, Relaxed);
                 let now = world.hardware.clock.now();
                 world.kernel.expire(&mut world.hardware, now);
+            }
+            apic::POKE => {
+                apic::end_of_interrupt();
+                world.kernel.look();
             }
             apic::SPURIOUS => {}
             vector if let Some(number) = apic::device_number(vector) => {
@@ -169,10 +255,10 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
 
 /// Loads thread and space, as far as they are not loaded.
 #[inline(always)]
-fn switch(world: &mut World, running: &Running) -> Saved {
+fn switch(running: &Running) -> Saved {
     let saved = Saved::of(running.context);
-    let processor = &mut world.hardware.processor;
-    if processor.thread == saved.word().0 {
+    let processor = Processor::here();
+    if processor.has(saved) {
         return saved;
     }
     processor.load(saved);
@@ -180,21 +266,30 @@ fn switch(world: &mut World, running: &Running) -> Saved {
     saved
 }
 
-/// Programs the timer if kernel-core wants it earlier than it is set.
+/// Programs the timer if kernel-core wants it earlier than it is set. One processor sees to each
+/// deadline: the one that came by first.
 #[inline(always)]
 fn set_alarm(world: &mut World) {
     let clock = &world.hardware.clock;
-    let alarm = world.kernel.alarm(|| clock.now());
-    if alarm < world.hardware.processor.alarm {
-        world.hardware.processor.alarm = alarm;
+    let turn_end = world.kernel.turn_end(|| clock.now());
+    let deadline = world.kernel.deadline();
+    let alarm = turn_end.min(deadline);
+    let processor = Processor::here();
+    if alarm < processor.alarm() && (alarm == turn_end || !is_seen_to(alarm)) {
+        processor.alarm.store(alarm, Relaxed);
         clock.set_alarm(alarm);
     }
+}
+
+/// Whether another processor's timer comes by then.
+fn is_seen_to(deadline: u64) -> bool {
+    percpu::others().any(|other| other.processor.alarm() <= deadline)
 }
 
 /// Looks at the clock between two steps of work that is done instead of idling.
 fn expire_if_due(world: &mut World) {
     let now = world.hardware.clock.now();
-    if world.hardware.processor.alarm <= now {
+    if Processor::here().alarm() <= now {
         world.kernel.expire(&mut world.hardware, now);
     }
 }

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use ipc_abi::exception::Exception;
 use ipc_abi::trace::{Kind, Record};
 use ipc_abi::types::Prot;
+use kernel_core::rank::Rank;
 use kernel_core::{Event, Running};
 
 use crate::arch::clock::now_tsc;
@@ -28,10 +29,13 @@ struct Ring {
     next: usize,
 }
 
-static RING: Lock<Ring> = Lock::new(Ring {
-    records: [None; LAST],
-    next: 0,
-});
+static RING: Lock<Ring> = Lock::new(
+    Rank::Trace,
+    Ring {
+        records: [None; LAST],
+        next: 0,
+    },
+);
 
 /// Switches the trace on if the command line's `trace=` word is 1.
 pub(crate) fn set(word: Option<&str>) {

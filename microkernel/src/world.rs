@@ -4,11 +4,12 @@ use ipc_abi::Kern;
 use kernel_core::Kernel;
 
 use crate::arch::clock::Clock;
+use crate::arch::context::Saved;
 use crate::arch::ioapic::Lines;
-use crate::lock::Lock;
+use crate::arch::percpu;
+use crate::lock::TurnLock;
 use crate::machine::{Counters, Hardware};
 use crate::pmap::Memory;
-use crate::schedule::Processor;
 
 /// Everything that changes after start-up.
 pub(crate) struct World {
@@ -30,24 +31,42 @@ impl World {
                 memory,
                 lines,
                 clock,
-                processor: Processor::new(),
                 counters: Counters::default(),
             },
         })
     }
 }
 
-static WORLD: Lock<Option<World>> = Lock::new(None);
+impl World {
+    /// Whether the processor runs this thread: not if another one ended it while it came in.
+    #[inline]
+    pub(crate) fn runs(&self, thread: Saved) -> bool {
+        let running = self.kernel.running();
+        running.is_some_and(|running| running.context == thread.word())
+    }
+}
+
+static WORLD: TurnLock<Option<World>> = TurnLock::new(None);
 
 /// Runs `work` on the world. An entry point calls this once.
 pub(crate) fn with<R>(work: impl FnOnce(&mut World) -> R) -> R {
-    match WORLD.lock().as_mut() {
+    WORLD.with(take_over, |world| match world {
         Some(world) => work(world),
         None => crate::panic::stop(format_args!("a trap before the world is made")),
+    })
+}
+
+/// Another processor was here: from now on decisions are made for this one, which may have been taken
+/// its thread or its space.
+fn take_over(world: &mut Option<World>) {
+    let here = percpu::here();
+    if let Some(World { kernel, .. }) = world {
+        kernel.take_over(here.number());
+        here.processor.restore(kernel.running().as_ref());
     }
 }
 
 /// Puts the finished world in its place, at the end of start-up.
 pub(crate) fn set(world: World) {
-    *WORLD.lock() = Some(world);
+    WORLD.with(|_| (), |place| *place = Some(world));
 }

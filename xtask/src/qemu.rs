@@ -89,7 +89,7 @@ pub struct Machine {
     pub cpus: u32,
     /// What executes the guest.
     pub accel: Accel,
-    /// Whether one tick of the time stamp counter is one instruction (TCG only).
+    /// Whether one tick of the time stamp counter is one instruction (TCG and one processor only).
     pub count_instructions: bool,
     /// Whether the processor hides its fast string instructions, as the measurements ask for.
     pub plain_strings: bool,
@@ -154,7 +154,11 @@ impl Machine {
             Accel::Kvm => {
                 args.add("-accel", "kvm");
             }
-            // Several processors on one host thread: slower, but every run takes the same course.
+            // Several processors have a host thread each, so that they really run at once; then
+            // instructions cannot be counted.
+            Accel::Tcg if self.cpus > 1 => {
+                args.add("-accel", "tcg,thread=multi");
+            }
             Accel::Tcg => {
                 args.add("-accel", "tcg,thread=single");
                 if self.count_instructions {

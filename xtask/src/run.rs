@@ -54,7 +54,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub memory: Memory,
     /// Number of processors
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
     /// Wait for gdb on port 1234 before the first instruction, and say how to connect
     #[arg(long)]

@@ -39,6 +39,9 @@ pub struct Options {
     /// Leave out the suites that run in QEMU
     #[arg(long, conflicts_with = "guest")]
     pub host: bool,
+    /// Number of processors that the guest suites run on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
 }
 
 /// How many cases did what.
@@ -172,7 +175,7 @@ fn guest(name: &str, options: &Options) -> Result<Count> {
         Event::Ended(Verdict::Failed(why)) => println!("FAILED: {why}"),
         Event::Ended(_) => println!("ok"),
     };
-    let (suite, end) = run_suite(name, args, &mut show)?;
+    let (suite, end) = run_suite(name, args, options.cpus, &mut show)?;
     if options.list {
         return Ok(Count {
             passed: 0,
@@ -258,6 +261,7 @@ pub fn own_filter(name: &str, filter: &str) -> String {
 pub fn run_suite(
     name: &str,
     args: Vec<String>,
+    cpus: u32,
     show: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Suite, boot::End)> {
     let built = image::make(
@@ -272,6 +276,7 @@ pub fn run_suite(
     let mut machine = Machine::new(&built.kernel, &built.path);
     machine.command_line = "log=warn".to_owned();
     machine.memory = Memory(512);
+    machine.cpus = cpus;
     machine.share = Some(build::root().join("tests"));
     // The devices' own time is the host's: counted, a machine that waits would be far ahead of it.
     machine.test_devices = name == DEVICES;

@@ -61,6 +61,7 @@ mod port_status;
 mod port_traps;
 mod priority_list;
 mod processors;
+pub mod rank;
 mod receive;
 mod reply;
 mod right_traps;

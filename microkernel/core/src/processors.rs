@@ -140,6 +140,13 @@ impl Kernel {
         core::mem::take(&mut self.processors.pokes)
     }
 
+    /// Whether the running thread was asked to leave, so that somebody has to [`Kernel::look`].
+    #[inline]
+    #[must_use]
+    pub fn asks_to_look(&self) -> bool {
+        self.processors.evict
+    }
+
     /// Decides who runs here: for a processor that was poked, or that idles.
     pub fn look(&mut self) {
         self.dispatch();
@@ -351,7 +358,18 @@ impl Kernel {
         record.rank = record.true_rank();
         if ready {
             self.make_ready(thread, Turn::Last);
-        } else if thread == me.thread {
+        } else {
+            self.ask_away(thread);
+        }
+        self.dispatch();
+        Ok(())
+    }
+
+    /// Has a thread that runs leave its processor, if it is suspended or is to run elsewhere: at the
+    /// next decision, if it does so here; elsewhere once it comes into the kernel, where it may be
+    /// already: then what it asked for is done first.
+    pub(crate) fn ask_away(&mut self, thread: ThreadId) {
+        if self.current.is_some_and(|running| running.thread == thread) {
             self.processors.evict = true;
         } else if let Some(number) = self.elsewhere(thread)
             && let Some(other) = self.processors.all.get_mut(number)
@@ -359,22 +377,24 @@ impl Kernel {
             other.evict = true;
             self.processors.poke(number);
         }
-        self.dispatch();
-        Ok(())
     }
 
-    /// Sends the running thread away if it is to run elsewhere.
+    /// Sends the running thread away if it was asked to go, and still is.
     #[inline]
     pub(crate) fn send_away(&mut self) {
         if core::mem::take(&mut self.processors.evict)
             && let Some(running) = self.current
-            && let record = self.threads.at(running.thread)
-            && let Some(pin) = record.pin
-            && usize::from(pin) != self.processors.here
         {
-            record.state.set(State::Ready);
-            self.current = None;
-            self.make_ready(running.thread, Turn::Last);
+            let here = self.processors.here;
+            let record = self.threads.at(running.thread);
+            if record.is_suspended() {
+                record.state.set(State::Stopped);
+                self.current = None;
+            } else if record.pin.is_some_and(|pin| usize::from(pin) != here) {
+                record.state.set(State::Ready);
+                self.current = None;
+                self.make_ready(running.thread, Turn::Last);
+            }
         }
     }
 }

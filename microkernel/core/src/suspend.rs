@@ -117,10 +117,8 @@ impl Kernel {
                 self.unready(thread);
                 self.wait(thread, State::Stopped);
             }
-            (true, State::Running) => {
-                self.vacate(thread);
-                self.wait(thread, State::Stopped);
-            }
+            // Elsewhere it ends what it does in the kernel first.
+            (true, State::Running) => self.ask_away(thread),
             (false, State::Stopped) => self.wake(thread),
             _ => {}
         }

@@ -6,6 +6,8 @@ use super::layout::MMIO;
 
 /// Vector of the timer.
 pub(crate) const TIMER: u8 = 0x40;
+/// Vector by which one processor has another look.
+pub(crate) const POKE: u8 = 0x41;
 /// Vector of interrupts that went away before they were delivered.
 pub(crate) const SPURIOUS: u8 = 0xFF;
 
@@ -28,9 +30,12 @@ pub(crate) fn device_number(vector: u8) -> Option<u32> {
         .then(|| u32::from(vector - DEVICES.start))
 }
 
+const IDENTIFIER: u64 = 0x20;
 const TASK_PRIORITY: u64 = 0x80;
 const END_OF_INTERRUPT: u64 = 0xB0;
 const SPURIOUS_VECTOR: u64 = 0xF0;
+const COMMAND: u64 = 0x300;
+const COMMAND_TARGET: u64 = 0x310;
 const LVT_TIMER: u64 = 0x320;
 const LVT_LINT0: u64 = 0x350;
 const LVT_LINT1: u64 = 0x360;
@@ -39,6 +44,14 @@ const TIMER_INITIAL: u64 = 0x380;
 const TIMER_CURRENT: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3E0;
 const MASKED: u32 = 1 << 16;
+
+/// Kinds of interrupts between processors, and the mark of one that is not sent yet.
+const NON_MASKABLE: u32 = 4 << 8;
+const INIT: u32 = 5 << 8;
+const STARTUP: u32 = 6 << 8;
+const ASSERT: u32 = 1 << 14;
+const TO_ALL_OTHERS: u32 = 3 << 18;
+const PENDING: u32 = 1 << 12;
 
 /// Enables the APIC with every source masked but the timer, which is stopped.
 pub(crate) fn init() {
@@ -65,6 +78,39 @@ pub(crate) fn timer_left() -> u32 {
 /// Says that the interrupt is dealt with.
 pub(crate) fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
+}
+
+/// What this processor is called here.
+pub(crate) fn identifier() -> u32 {
+    read(IDENTIFIER) >> 24
+}
+
+/// Interrupts the processor of this identifier.
+pub(crate) fn send(to: u32, vector: u8) {
+    command(to, u32::from(vector) | ASSERT);
+}
+
+/// Resets a processor, which then waits for [`send_startup`].
+pub(crate) fn send_init(to: u32) {
+    command(to, INIT | ASSERT);
+}
+
+/// Lets a processor that was reset begin at the start of a page below 1 MiB.
+pub(crate) fn send_startup(to: u32, page: u8) {
+    command(to, STARTUP | ASSERT | u32::from(page));
+}
+
+/// Sends every other processor a non-maskable interrupt.
+pub(crate) fn stop_others() {
+    command(0, NON_MASKABLE | ASSERT | TO_ALL_OTHERS);
+}
+
+fn command(to: u32, what: u32) {
+    while read(COMMAND) & PENDING != 0 {
+        core::hint::spin_loop();
+    }
+    write(COMMAND_TARGET, to << 24);
+    write(COMMAND, what);
 }
 
 fn write(register: u64, value: u32) {

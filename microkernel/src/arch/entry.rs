@@ -22,7 +22,8 @@
 //! idle; nothing else survives on the stack. A thread that came by SYSCALL goes back by SYSRET
 //! with cleared vector registers; any other by IRETQ with all of its own. An interrupt finds ring 0
 //! only in the idle loop, whose place on the stack is simply dropped; any other trap in ring 0 is a
-//! kernel bug. NMI, double fault and machine check have stacks of their own and never look at GS;
+//! kernel bug. If another processor ended the running thread meanwhile, frame_end leads nowhere
+//! (`percpu::run_nowhere`), and whoever handles the trap sees that its thread does not run. NMI, double fault and machine check have stacks of their own and never look at GS;
 //! the debug exception has one too, from which a user's is moved to the thread's block.
 
 use core::arch::global_asm;
@@ -30,7 +31,7 @@ use core::mem::offset_of;
 use core::ptr;
 
 use super::context::{Block, Context, SYSTEM_CALL, Saved};
-use super::percpu::PerCpu;
+use super::percpu::{FRAME_END, PerCpu};
 use super::vector::Mode;
 
 unsafe extern "C" {
@@ -52,6 +53,7 @@ pub(crate) fn leave(next: Option<Saved>) -> ! {
 }
 
 fn pointer(next: Option<Saved>) -> *mut Context {
+    let next = next.or_else(crate::schedule::rest);
     next.map_or(ptr::null_mut(), Saved::context)
 }
 
@@ -289,7 +291,7 @@ vector_stubs:
     .popsection
     "#,
     scratch = const offset_of!(PerCpu, scratch),
-    frame_end = const offset_of!(PerCpu, frame_end),
+    frame_end = const FRAME_END,
     stack_top = const offset_of!(PerCpu, stack_top),
     vector_mode = const offset_of!(PerCpu, vector_mode),
     entries = const offset_of!(PerCpu, entries),

@@ -12,7 +12,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::context::{Block, Context};
-use super::percpu::PerCpu;
+use super::percpu::{FRAME_END, PerCpu};
 use super::vector::Mode;
 use crate::fast;
 use ipc_abi::exception::EXCEPTION_REPLY;
@@ -183,7 +183,6 @@ page_fault_in_use:
     mov rbx, cr2
     mov rsi, rbx
     mov r12, [rdi + {rip}]
-    mov r14, rdi
     call {handle_page_fault}
     test rax, rax
     jz page_fault_declined
@@ -192,8 +191,9 @@ page_fault_in_use:
     xor r14d, r14d
     xor r15d, r15d
     jmp enter_waiting_in_use
-page_fault_declined:
-    mov rdi, r14
+page_fault_declined:                    // the thread may be gone: see `percpu::run_nowhere`
+    mov rdi, gs:[{frame_end}]
+    sub rdi, {size}
     jmp stored_trap
 
     // The words of the answer are arguments.
@@ -238,7 +238,7 @@ declined_send:
     .popsection
     "#,
     scratch = const offset_of!(PerCpu, scratch),
-    frame_end = const offset_of!(PerCpu, frame_end),
+    frame_end = const FRAME_END,
     stack_top = const offset_of!(PerCpu, stack_top),
     vector_mode = const offset_of!(PerCpu, vector_mode),
     entries = const offset_of!(PerCpu, entries),

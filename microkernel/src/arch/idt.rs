@@ -35,16 +35,21 @@ pub(crate) fn shorten_page_faults(mode: Mode) {
     }
 }
 
-/// Fills the table and loads it.
+/// Fills the table and loads it in the boot processor.
 pub(crate) fn init() {
     let table = TABLE.0.get();
     for vector in 0..=255u8 {
         // SAFETY: nobody else uses the table yet (see `Table`).
         unsafe { (*table)[usize::from(vector)] = gate(vector, entry::stub_address(vector)) };
     }
+    load();
+}
+
+/// Loads the table, which is filled.
+pub(crate) fn load() {
     let pointer = DescriptorTablePointer {
         limit: (size_of::<Table>() - 1) as u16,
-        base: VirtAddr::new_truncate(table as u64),
+        base: VirtAddr::new_truncate(TABLE.0.get() as u64),
     };
     // SAFETY: the table is static and every gate leads to its stub.
     unsafe { tables::lidt(&pointer) };

@@ -11,9 +11,12 @@ use ipc_abi::boot::FrameRange;
 use kernel_core::addr::PhysAddr;
 use kernel_core::memory_map::MemoryRange;
 
+use super::gdt::IST_STACK;
 use super::layout::{
-    CONTROLLERS, CONTROLLERS_BLOCK, DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO,
+    CONTROLLERS, CONTROLLERS_BLOCK, DIRECT_MAP, KERNEL_BASE, KERNEL_ROOT_INDEX, MMIO, PROCESSORS,
 };
+use super::percpu::PerCpu;
+use crate::boot::entry::STACK_SIZE;
 use crate::boot::{EARLY_LIMIT, Handover};
 
 const PAGE: u64 = 4096;
@@ -81,13 +84,62 @@ pub(crate) fn build(handover: &Handover, no_execute: bool) -> Result<KernelHalf,
     builder.direct_map(handover)?;
     let uncached = PRESENT | WRITE | GLOBAL | UNCACHED | builder.no_execute;
     builder.map_large(MMIO, LOCAL_APIC, uncached)?;
+    builder.stacks(processors(handover))?;
     builder.map_large(CONTROLLERS, CONTROLLERS_BLOCK.start, uncached)?;
     super::cpu::load_root(builder.root);
+    crate::processors::set_kernel_root(builder.root);
     Ok(KernelHalf {
         root: PhysAddr::new(builder.root).ok_or("the kernel lies beyond 4 TiB")?,
         tables: MemoryRange::taken(next, builder.next),
     })
 }
+
+/// How many processors there is memory for: those that the firmware names.
+pub(crate) fn processors(handover: &Handover) -> usize {
+    handover.topology.processors.len().max(1)
+}
+
+/// Where the memory of a processor other than the first lies:
+///
+/// ```text
+/// nothing, stack of 64 KiB, nothing, the four stacks of `gdt::Ist`, its block
+/// ```
+pub(crate) struct Place {
+    /// End of its stack.
+    pub(crate) stack_top: u64,
+    /// Start of the four stacks.
+    pub(crate) stacks: u64,
+    /// Its block.
+    pub(crate) block: u64,
+}
+
+impl Place {
+    const SIZE: u64 = 32 * PAGE;
+    const STACK: u64 = STACK_SIZE as u64;
+    const STACKS: u64 = 4 * IST_STACK as u64;
+
+    /// That of processor `number`.
+    pub(crate) const fn of(number: usize) -> Place {
+        let start = PROCESSORS + number as u64 * Place::SIZE;
+        let stack_top = start + PAGE + Place::STACK;
+        let stacks = stack_top + PAGE;
+        Place {
+            stack_top,
+            stacks,
+            block: stacks + Place::STACKS,
+        }
+    }
+
+    fn pages(self) -> impl Iterator<Item = u64> {
+        let stack = self.stack_top - Place::STACK..self.stack_top;
+        let rest = self.stacks..self.block + PAGE;
+        let page = PAGE as usize;
+        stack.step_by(page).chain(rest.step_by(page))
+    }
+}
+
+const _: () = assert!(Place::of(0).block + PAGE <= PROCESSORS + Place::SIZE);
+const _: () = assert!(size_of::<PerCpu>() as u64 <= PAGE);
 
 const NO_ROOM: &str = "no memory below 4 GiB for the kernel's page tables";
 
@@ -98,8 +150,10 @@ fn room(handover: &Handover) -> Option<(u64, u64)> {
     let top = ends
         .map(|range| range.start.saturating_add(range.size))
         .max()?;
-    // The root and what it names, a directory for each GiB, and tables for the kernel's image.
-    let needed = (257 + 64 + 2 * top.div_ceil(GIANT)) * PAGE;
+    // The root and what it names, a directory for each GiB, tables for the kernel's image, and what
+    // the other processors have.
+    let stacks = processors(handover) as u64 * (Place::SIZE / PAGE);
+    let needed = (257 + 64 + stacks + 2 * top.div_ceil(GIANT)) * PAGE;
     let free = handover.free(None);
     let bytes = |range: &FrameRange| {
         let first = u64::from(range.first) * PAGE;
@@ -177,6 +231,15 @@ impl Builder {
                 WRITE | self.no_execute
             };
             self.map_page(KERNEL_BASE + page, page, PRESENT | GLOBAL | rights)?;
+        }
+        Ok(())
+    }
+
+    fn stacks(&mut self, processors: usize) -> Result<(), &'static str> {
+        for page in (1..processors).flat_map(|number| Place::of(number).pages()) {
+            let frame = self.frame()?;
+            let bits = PRESENT | GLOBAL | WRITE | self.no_execute;
+            self.map_page(page, frame, bits)?;
         }
         Ok(())
     }

@@ -5,11 +5,14 @@
 //!   early tables: 0..4 GiB by 2 MiB pages at 0 and DIRECT_MAP, 0..1 GiB at KERNEL_BASE
 //!   CR4: PAE, SSE     EFER: LME, NXE     CR0: paging, write protect, FPU on
 //!   far jump to 64-bit code, then to the higher half, stack, `start(loader, info)`
+//! first_instructions (16-bit, another processor)   from there on the same way, to `smp::start_other`
 //! ```
 //! The early tables are writable and executable throughout; `tables` replaces them before any
 //! task exists. SSE is on before the first Rust function, since the precompiled `core` uses it.
 
 use core::arch::global_asm;
+
+use core::slice;
 
 use crate::arch::layout::KERNEL_BASE;
 
@@ -21,6 +24,19 @@ pub(crate) const PVH: u32 = 0;
 
 /// Bytes of the kernel stack. There is one, because a thread that blocks leaves nothing on it.
 pub(crate) const STACK_SIZE: usize = 64 * 1024;
+
+unsafe extern "C" {
+    static first_instructions: u8;
+    static first_instructions_end: u8;
+}
+
+/// What another processor begins with, wherever it lies below 1 MiB.
+pub(super) fn start_page() -> &'static [u8] {
+    let start = &raw const first_instructions;
+    let length = &raw const first_instructions_end as usize - start as usize;
+    // SAFETY: the symbols enclose a part of the image, which is constant.
+    unsafe { slice::from_raw_parts(start, length) }
+}
 
 global_asm!(
     r#"
@@ -103,6 +119,7 @@ multiboot2_entry:                       // EAX = multiboot2::MAGIC
     mov eax, offset early_high - {base} + 3
     mov dword ptr [early_root - {base} + 511 * 8], eax
 
+early_enable:                           // ESI: what CPUID 0x80000001 said in EDX
     mov eax, cr4
     or eax, 0x620                       // PAE, OSFXSR, OSXMMEXCPT
     mov cr4, eax
@@ -139,23 +156,76 @@ early_long:
     mov ss, eax
     mov fs, eax
     mov gs, eax
-    movabs rax, offset early_higher_half
+    mov rax, [early_target - {base}]
     jmp rax
 early_higher_half:
     lea rsp, [rip + boot_stack_top]
     mov edi, [rip + early_loader]
     mov esi, ebp
     xor ebp, ebp
+    lea rcx, [rip + early_other]        // whoever comes next
+    mov [rip + early_target], rcx
     call {start}
     ud2
+
+    // Another processor.
+early_other:
+    mov rax, [rip + START_ROOT]         // the early tables do not show its stack
+    mov cr3, rax
+    mov rsp, [rip + START_STACK]
+    mov rdi, [rip + START_BLOCK]
+    xor ebp, ebp
+    call {start_other}
+    ud2
+
+    // Its first instructions, in real mode, copied to the start of a page below 1 MiB.
+    .code16
+    .global first_instructions
+first_instructions:
+    cli
+    cld
+    mov ax, cs
+    mov ds, ax
+    .byte 0x66, 0x0F, 0x01, 0x16        // lgdt, 32 bits
+    .word first_gdt_pointer - first_instructions
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    .byte 0x66, 0xEA                    // far jump to 32-bit code
+    .long first_protected - {base}
+    .word 0x10
+first_gdt_pointer:
+    .word 31
+    .long early_gdt - {base}
+    .global first_instructions_end
+first_instructions_end:
+
+    .code32
+first_protected:
+    mov eax, 0x18
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov eax, 0x80000001
+    cpuid
+    mov esi, edx
+    jmp early_enable
+    .code64
 
     .balign 8
 early_gdt:
     .quad 0
     .quad 0x00AF9B000000FFFF            // 64-bit code
+    .quad 0x00CF9B000000FFFF            // 32-bit code
+    .quad 0x00CF93000000FFFF            // data
 early_gdt_pointer:
     .word 15
     .long early_gdt - {base}
+    .popsection
+
+    .pushsection .data.boot, "aw"
+    .balign 8
+early_target:      .quad early_higher_half
     .popsection
 
     .pushsection .bss.boot, "aw", @nobits
@@ -178,4 +248,5 @@ boot_stack_top:
     pvh = const PVH,
     stack = const STACK_SIZE,
     start = sym crate::start,
+    start_other = sym super::smp::start_other,
 );

@@ -8,6 +8,7 @@ pub(crate) mod entry;
 pub(crate) mod first_task;
 mod multiboot;
 mod pvh;
+pub(crate) mod smp;
 
 use kernel_core::acpi::Topology;
 use kernel_core::memory_map::{self, FrameRanges, MemoryRange};

@@ -8,6 +8,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
 use ipc_abi::layout::PAGE_SIZE;
+use kernel_core::rank::Rank;
 use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
@@ -24,7 +25,7 @@ const OVERHEAD: usize = 256;
 struct Heap(Lock<Talc<FromPool, DefaultBinning>>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Lock::new(Talc::new(FromPool)));
+static HEAP: Heap = Heap(Lock::new(Rank::Heap, Talc::new(FromPool)));
 
 /// Where the heap's memory comes from.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use ipc_abi::layout::{KERNEL_DEVICES, PAGE_SIZE};
 use kernel_core::addr::{Frame, LARGE_FRAMES};
 use kernel_core::memory_map::{self, FrameRanges};
 use kernel_core::owner::{FrameRecord, OwnerId, Owners};
+use kernel_core::rank::Rank;
 use spin::Once;
 
 use crate::lock::Lock;
@@ -57,12 +58,15 @@ struct Pool {
 /// Ends the chain: no frame has this number.
 const END: u64 = u64::MAX;
 
-static POOL: Lock<Pool> = Lock::new(Pool {
-    chain: None,
-    fresh: Vec::new(),
-    total: 0,
-    free: 0,
-});
+static POOL: Lock<Pool> = Lock::new(
+    Rank::Pool,
+    Pool {
+        chain: None,
+        fresh: Vec::new(),
+        total: 0,
+        free: 0,
+    },
+);
 static OWNERS: Once<Owners<'static>> = Once::new();
 static NO_OWNERS: Owners<'static> = Owners::new(&[]);
 static SHORT: AtomicBool = AtomicBool::new(false);

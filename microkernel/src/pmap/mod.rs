@@ -26,6 +26,7 @@ use crate::arch::vtd::Iommu;
 use crate::arch::{cpu, tlb};
 use crate::frames::buffer::Buffer;
 use crate::frames::{self, Depth};
+use crate::processors;
 use devices::Devices;
 use direct_map::DirectMap;
 
@@ -321,6 +322,10 @@ impl Memory {
         if self.account.is_empty() {
             return;
         }
+        let frame = |root| PhysAddr::new(root).map(PhysAddr::frame);
+        processors::recall(|other| {
+            frame(other.root()).is_some_and(|root| self.account.concerns(root))
+        });
         let loaded = cpu::loaded_root();
         let is_loaded = |root: Frame| root.start().raw() == loaded;
         let user = PhysAddr::new(loaded).is_some_and(|root| self.account.covers(root.frame()));

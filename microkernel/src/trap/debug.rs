@@ -43,14 +43,15 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
     let (frames, free) = hardware.memory.kernel_frames();
     let mut words = [0u64; counter::COUNT];
     words[counter::KERNEL_ENTRIES] = percpu::entries();
-    words[counter::SPACE_SWITCHES] = hardware.processor.space_switches;
+    words[counter::SPACE_SWITCHES] = percpu::space_switches();
     words[counter::TLB_FLUSHES] = percpu::flushes();
     words[counter::MESSAGES] = hardware.counters.messages;
     words[counter::FAULTS] = hardware.counters.faults;
     words[counter::EXCEPTIONS] = hardware.counters.exceptions;
     words[counter::KERNEL_FRAMES] = frames;
     words[counter::KERNEL_FRAMES_FREE] = free;
-    words[counter::PROCESSORS] = world.kernel.processors() as u64;
+    words[counter::PROCESSORS] = percpu::count() as u64;
+    words[counter::PROCESSOR] = percpu::here().number() as u64;
     let mut bytes = [0; 8 * counter::COUNT];
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());

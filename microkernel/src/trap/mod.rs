@@ -122,6 +122,9 @@ static HANDLERS: [Option<Handler>; 256] = {
 /// A system call of the running thread, whose registers are in `caller`.
 pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
     world::with(|world| {
+        if !world.runs(caller) {
+            return schedule::next(world);
+        }
         trace::trap(world, caller);
         let raw = caller.with(|registers| registers.rax);
         let number = (raw & 0xFF) as u8;

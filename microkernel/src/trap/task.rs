@@ -5,6 +5,7 @@ use kernel_core::Progress;
 
 use super::{Answer, Arguments, NOTHING, Stop};
 use crate::arch::context::Saved;
+use crate::processors;
 use crate::world::World;
 
 /// `task_create(host_control, space, map) -> task`
@@ -45,6 +46,9 @@ pub(super) fn set_band(world: &mut World, [host_control, task, band, ..]: Argume
 pub(super) fn suspend(world: &mut World, [task, more, ..]: Arguments) -> Answer {
     let running = world.kernel.running().ok_or(Kern::Failure)?;
     let progress = world.kernel.task_suspend(task, more != 0)?;
+    if progress == Progress::Done {
+        processors::recall_all();
+    }
     go_on(Saved::of(running.context), progress)
 }
 

@@ -6,6 +6,8 @@ use kernel_core::ThreadStart;
 use super::{Answer, Arguments, NOTHING};
 use crate::arch::context::Saved;
 use crate::arch::layout::USER_HALF_END;
+use crate::processors;
+use crate::schedule::Processor;
 use crate::world::World;
 
 /// `thread_create(task, ip, sp, argument, priority, suspended) -> thread`
@@ -41,6 +43,7 @@ pub(super) fn abort(world: &mut World, [thread, ..]: Arguments) -> Answer {
 /// `thread_suspend(thread)`
 pub(super) fn suspend(world: &mut World, [thread, ..]: Arguments) -> Answer {
     world.kernel.thread_suspend(thread)?;
+    processors::recall_all();
     Ok(NOTHING)
 }
 
@@ -70,10 +73,7 @@ pub(super) fn set_tls(world: &mut World, [base, ..]: Arguments) -> Answer {
         return Err(Kern::InvalidAddress.into());
     }
     if let Some(running) = world.kernel.running() {
-        world
-            .hardware
-            .processor
-            .set_fs_base(Saved::of(running.context), base);
+        Processor::here().set_fs_base(Saved::of(running.context), base);
     }
     Ok(NOTHING)
 }

@@ -23,7 +23,7 @@ fn carry_out() -> anyhow::Result<ExitCode> {
     for name in test::SUITES {
         if arguments.list {
             let mut listed = Vec::new();
-            test::run_suite(name, vec!["--list".to_owned()], &mut |event| {
+            test::run_suite(name, vec!["--list".to_owned()], 1, &mut |event| {
                 if let Event::Listed(case) = event {
                     listed.push(format!("{name}::{case}"));
                 }
@@ -36,7 +36,7 @@ fn carry_out() -> anyhow::Result<ExitCode> {
             .iter()
             .map(|text| test::own_filter(name, text))
             .collect();
-        let (suite, end) = test::run_suite(name, filter, &mut |_| {})?;
+        let (suite, end) = test::run_suite(name, filter, 1, &mut |_| {})?;
         trials.extend(
             harness::outcomes(name, &suite, &end)
                 .into_iter()

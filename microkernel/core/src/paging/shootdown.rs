@@ -75,6 +75,12 @@ impl Shootdown {
         self.frames.iter().copied()
     }
 
+    /// Whether anything of the space of this root is to be flushed.
+    #[must_use]
+    pub fn concerns(&self, root: Frame) -> bool {
+        self.covers(root) || self.pages.iter().any(|(of, _)| *of == root)
+    }
+
     /// Frames whose count waits to be lowered can be noted this many times more.
     #[must_use]
     pub fn room(&self) -> usize {
