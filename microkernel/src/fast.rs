@@ -119,7 +119,7 @@ pub(crate) extern "C" fn fault_answer(
                 return false;
             }
             if let Some(beside) = reply.beside
-                && let Some(replier) = hardware.processor.thread()
+                && let Some(replier) = Processor::here().thread()
             {
                 let memory = &mut hardware.memory;
                 memory.enter_beside(space, replier.buffer(), (enter, beside));
