@@ -90,7 +90,7 @@ impl<P> SendRight<P> {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn watch<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
-        trap::port_request_notification(self.name, Request::DeadName, notify.name)
+        trap::port_request_notification(self.name, Request::DeadName, notify.name, 1).map(drop)
     }
 }
 
@@ -239,7 +239,7 @@ impl<P> ReceiveRight<P> {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn watch_senders<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
-        trap::port_request_notification(self.name, Request::NoSenders, notify.name)
+        trap::port_request_notification(self.name, Request::NoSenders, notify.name, 1).map(drop)
     }
 }
 

@@ -196,15 +196,17 @@ pub fn port_move_member(name: Name, set: Name) -> Result<(), Kern> {
     done(Trap::PortMoveMember, [name.into(), set.into(), 0, 0, 0, 0])
 }
 
-/// Asks for a notification. See [`Trap::PortRequestNotification`].
+/// Asks for a notification: the right of the request that it replaces, or 0. See
+/// [`Trap::PortRequestNotification`].
 pub fn port_request_notification(
     name: Name,
     request: ipc_abi::notify::Request,
     notify: Name,
-) -> Result<(), Kern> {
-    done(
+    sync: u64,
+) -> Result<Name, Kern> {
+    named(
         Trap::PortRequestNotification,
-        [name.into(), request as u64, notify.into(), 0, 0, 0],
+        [name.into(), request as u64, notify.into(), sync, 0, 0],
     )
 }
 

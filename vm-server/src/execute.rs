@@ -409,7 +409,7 @@ impl Server {
 
     /// Asks for notice of a port's death; one that is dead already is told at once.
     fn watch_dead(&mut self, right: RightId) {
-        if trap::port_request_notification(right.0, Request::DeadName, self.notices).is_err() {
+        if trap::port_request_notification(right.0, Request::DeadName, self.notices, 1).is_err() {
             // Without memory for the notice, an unwatched pager is treated as a dead one.
             self.later.push(Event::DeadName(right));
         }

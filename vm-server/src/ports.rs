@@ -99,7 +99,7 @@ impl Ports {
             && held.payload == port.to_payload()
         {
             // Without memory for it the port stays until its record ends otherwise.
-            let _ = trap::port_request_notification(held.name, Request::NoSenders, held.name);
+            let _ = trap::port_request_notification(held.name, Request::NoSenders, held.name, 1);
         }
     }
 
@@ -131,7 +131,9 @@ fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
     };
     let ready = limited
         .and_then(|()| trap::port_move_member(name, set))
-        .and_then(|()| trap::port_request_notification(name, Request::NoSenders, name));
+        .and_then(|()| {
+            trap::port_request_notification(name, Request::NoSenders, name, 1).map(drop)
+        });
     if let Err(code) = ready {
         let _ = trap::port_destroy(name);
         return Err(code);

@@ -34,7 +34,8 @@ pub mod option {
     /// Receive from the port or port set named in RSI.
     pub const RECEIVE: u64 = 0x800;
     /// If the queue is full, fail with KERN_WOULD_BLOCK and send one *send possible* message to
-    /// the port named in R10 (a receive right of the sender) when it is not.
+    /// the port named in R10 (a receive right of the sender) when it is not. R10 0: by the request
+    /// about this name that was made before (notify::Request::SendPossible).
     pub const NOTIFY: u64 = 0x1000;
     /// Every option.
     pub const ALL: u64 = SEND | CALL | REPLY | RECEIVE | NOTIFY;

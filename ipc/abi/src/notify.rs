@@ -18,7 +18,8 @@ pub const TASK_ENDED: u32 = 114;
 /// The kernel is short of memory. Word 0: frames it would like. Sent to the port that the holder
 /// of the host memory port registered; once per shortage, armed again by a donation.
 pub const KERNEL_MEMORY_LOW: u32 = 115;
-/// The receive right was destroyed elsewhere and comes back. Right 0: the receive right.
+/// A receive right was destroyed by its holder, or with it, and goes to who asked for that. Right 0:
+/// the receive right; what is queued there stays.
 pub const PORT_DESTROYED: u32 = 116;
 
 /// A device interrupted. Word 0: how often since the last message. Sent to the port that the
@@ -33,6 +34,10 @@ pub enum Request {
     DeadName = 0,
     /// [`NO_SENDERS`], for a receive right.
     NoSenders = 1,
+    /// [`PORT_DESTROYED`], for a receive right.
+    PortDestroyed = 2,
+    /// [`SEND_POSSIBLE`], for a name with a send right.
+    SendPossible = 3,
 }
 
 impl Request {
@@ -42,6 +47,8 @@ impl Request {
         Some(match raw {
             0 => Request::DeadName,
             1 => Request::NoSenders,
+            2 => Request::PortDestroyed,
+            3 => Request::SendPossible,
             _ => return None,
         })
     }

@@ -84,12 +84,16 @@ traps! {
     /// that a thread waits on directly wakes it with MACH_RCV_PORT_CHANGED. Errors:
     /// KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right, or no set.
     PortMoveMember = 6, port_move_member(name, set);
-    /// Asks to be told once (`request`: see notify::Request) by a message to `notify`, a receive
-    /// right of the caller; `notify` 0 takes an earlier request back. A dead name, or a port that
-    /// has had senders and has none, is told at once. Errors: KERN_INVALID_VALUE: unknown request;
-    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_CAPABILITY: `notify` is no receive right;
+    /// Asks to be told once (`request`: see notify::Request) by a message to `notify`: a receive right
+    /// of the caller, or a send-once right, which is used up. `notify` 0 only takes an earlier request
+    /// of this kind back. `previous` is that one's right: the port's own name if it is the caller's,
+    /// else the name of a send-once right; 0: there was none. A dead name is told at once. *No
+    /// senders*: told at once if there are none and the make-send count is `sync` or more. *Send
+    /// possible*: with a `sync` told as soon as there is room, perhaps at once; with 0 not before a send
+    /// with option NOTIFY and without a notify port has found none. Errors: KERN_INVALID_VALUE: unknown
+    /// request; KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_CAPABILITY: `notify` is neither;
     /// KERN_RESOURCE_SHORTAGE.
-    PortRequestNotification = 7, port_request_notification(name, request, notify);
+    PortRequestNotification = 7, port_request_notification(name, request, notify, sync) -> previous;
     /// Sets payload and queue limit (1 to 1024; 0 leaves it) of a receive right. Errors:
     /// KERN_INVALID_NAME; KERN_INVALID_RIGHT; KERN_INVALID_VALUE: limit too large.
     PortSetAttributes = 8, port_set_attributes(name, payload, limit);

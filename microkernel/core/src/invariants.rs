@@ -179,8 +179,8 @@ impl Kernel {
                 for request in [entry.dead_name, entry.possible].into_iter().flatten() {
                     tally.message(request.index());
                     ensure!(
-                        matches!(self.messages.at(request).role, Role::Request(request)
-                            if request.task == id && request.name == name),
+                        (self.messages.at(request).role.request())
+                            .is_some_and(|request| request.task == id && request.name == name),
                         "task {id:?}: name {name} has another's request"
                     );
                 }
@@ -260,8 +260,15 @@ impl Kernel {
                     "thread {thread:?} does not receive from {id:?}"
                 );
             }
-            if let Some(request) = port.no_senders {
+            for request in [port.no_senders, port.destroyed].into_iter().flatten() {
                 tally.message(request.index());
+            }
+            for request in port.possibles.iter(&self.messages) {
+                let role = self.messages.at(request).role;
+                ensure!(
+                    matches!(role, Role::Request(_)),
+                    "port {id:?} would tell {role:?}"
+                );
             }
         }
         for (id, set) in self.sets.iter() {
@@ -412,7 +419,7 @@ impl Kernel {
         }
         let mut armed: BTreeMap<u32, u32> = BTreeMap::new();
         for (_, message) in self.messages.iter() {
-            if let Role::Request(request) = message.role {
+            if let Some(request) = message.role.request() {
                 let count = armed.entry(request.to.index()).or_default();
                 *count = count.saturating_add(1);
             }
@@ -464,7 +471,8 @@ impl Kernel {
                 && port.receivers.is_empty()
                 && port.dead_names.is_empty()
                 && port.possibles.is_empty()
-                && port.no_senders.is_none();
+                && port.no_senders.is_none()
+                && port.destroyed.is_none();
             ensure!(empty, "something still hangs on dead port {id:?}");
             ensure!(
                 port.sends > 0 || port.onces > 0,
@@ -611,7 +619,7 @@ impl Kernel {
             }
         }
         for (_, message) in self.messages.iter() {
-            if let Role::Request(request) = message.role {
+            if let Some(request) = message.role.request() {
                 charge(request.task, message.cost);
             }
         }

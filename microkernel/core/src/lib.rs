@@ -64,6 +64,7 @@ mod processors;
 pub mod rank;
 mod receive;
 mod reply;
+mod requests;
 mod right_traps;
 mod rights;
 mod run_queue;

@@ -43,6 +43,8 @@ pub(crate) enum Role {
     Message,
     /// Asked for by a task; `to` is owed a send-once right until it is due.
     Request(Request),
+    /// The same, of *send possible*, before a send found no room: it is on no list of its port.
+    Dormant(Request),
     /// Tells of a void token. Goes back to its thread when received.
     Cancelled(ThreadId),
     /// Tells of an interrupt. Goes back to it when received.
@@ -51,6 +53,16 @@ pub(crate) enum Role {
     MemoryLow,
     /// A notice that is due and will not be needed again.
     Spent,
+}
+
+impl Role {
+    /// The request that it is, due or not.
+    pub(crate) const fn request(self) -> Option<Request> {
+        match self {
+            Role::Request(request) | Role::Dormant(request) => Some(request),
+            _ => None,
+        }
+    }
 }
 
 /// What a task asked to be told of.

@@ -1,15 +1,15 @@
 //! Notices: the kernel's one-way messages. Each was allocated when it was asked for; telling only
 //! moves it to a queue.
 //!
-//! A notice whose port is dead is dropped. Nothing is told twice: a request is spent when it is due,
-//! and leaves with the name that it is about.
+//! A notice whose port is dead is dropped. Nothing is told twice: a request (`requests`) is spent when
+//! it is due.
 
 use crate::{
     account,
-    kernel::{Kernel, TaskId, ThreadId},
+    kernel::{Kernel, ThreadId},
     machine::Machine,
-    message::{Message, MessageId, Request, Role},
-    port::{Object, PortId},
+    message::{Carried, EMPTY, Message, MessageId, Request, Role},
+    port::{Object, Place, PortId},
     space::{Entry, Holds},
     thread::State,
 };
@@ -17,7 +17,6 @@ use ipc_abi::{
     Kern,
     message::{Info, WORDS},
     notify,
-    right::Name,
 };
 
 /// A notice's id and words.
@@ -35,162 +34,7 @@ impl Text {
     }
 }
 
-/// Which list of requests of a port.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watch {
-    DeadName,
-    Possible,
-}
-
 impl Kernel {
-    /// Trap `port_request_notification`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_request_notification(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        request: u64,
-        notify: u64,
-    ) -> Result<(), Kern> {
-        let task = self.caller()?.task;
-        let request = notify::Request::from_raw(request).ok_or(Kern::InvalidValue)?;
-        let entry = self.tasks.at(task).names.get(name);
-        let holds = entry.ok_or(Kern::InvalidName)?.holds;
-        let port = match (request, holds) {
-            (notify::Request::DeadName, Holds::Port { port, refs, .. }) if refs > 0 => port,
-            (notify::Request::DeadName, Holds::Once { port, .. }) => port,
-            (
-                notify::Request::NoSenders,
-                Holds::Port {
-                    port,
-                    receive: true,
-                    ..
-                },
-            ) => port,
-            _ => return Err(Kern::InvalidRight),
-        };
-        let to = if notify == 0 {
-            None
-        } else {
-            let to = self.receive_right(task, notify);
-            Some(to.ok_or(Kern::InvalidCapability)?)
-        };
-        let armed = match to {
-            None => None,
-            Some(to) => {
-                let name = name as Name;
-                Some(self.new_request(Request { to, task, name })?)
-            }
-        };
-        match request {
-            notify::Request::DeadName => self.watch(Watch::DeadName, task, name, port, armed),
-            notify::Request::NoSenders => {
-                let earlier = self.ports.at_mut(port).no_senders.take();
-                self.ports.at_mut(port).no_senders = armed;
-                if let Some(earlier) = earlier {
-                    self.forget_request(earlier);
-                }
-                let record = self.ports.at(port);
-                if armed.is_some() && record.make_send > 0 && record.sends == 0 {
-                    self.tell_no_senders(port);
-                }
-            }
-        }
-        self.settle(machine);
-        Ok(())
-    }
-
-    /// Makes a request, at the cost of the task that asks.
-    ///
-    /// # Errors
-    /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn new_request(&mut self, request: Request) -> Result<MessageId, Kern> {
-        let mut notice = Message::notice(Role::Request(request));
-        notice.cost = account::MESSAGE;
-        self.account(request.task).check(account::MESSAGE)?;
-        let message = self.messages.insert(notice)?;
-        self.account(request.task).add(account::MESSAGE);
-        let onces = &mut self.ports.at_mut(request.to).onces;
-        *onces = onces.saturating_add(1);
-        Ok(message)
-    }
-
-    /// Puts a request in the place of an earlier one for the same name, or takes that one back.
-    pub(crate) fn watch(
-        &mut self,
-        watch: Watch,
-        task: TaskId,
-        name: u64,
-        port: PortId,
-        armed: Option<MessageId>,
-    ) {
-        let Some(entry) = self
-            .tasks
-            .at_mut(task)
-            .names
-            .get_mut(name, &mut self.names_stamp)
-        else {
-            return;
-        };
-        let place = match watch {
-            Watch::DeadName => &mut entry.dead_name,
-            Watch::Possible => &mut entry.possible,
-        };
-        if let Some(earlier) = core::mem::replace(place, armed) {
-            self.unlink_request(watch, port, earlier);
-            self.forget_request(earlier);
-        }
-        if let Some(message) = armed {
-            let record = self.ports.at_mut(port);
-            let list = match watch {
-                Watch::DeadName => &mut record.dead_names,
-                Watch::Possible => &mut record.possibles,
-            };
-            list.push_back(&mut self.messages, message);
-            if record.is_dead() {
-                self.add_work(port);
-            }
-        }
-    }
-
-    /// Takes back what was asked about a name's send right.
-    pub(crate) fn cancel_requests(&mut self, task: TaskId, name: u64) {
-        let Some(entry) = self.tasks.at(task).names.get(name) else {
-            return;
-        };
-        if entry.dead_name.is_none() && entry.possible.is_none() {
-            return;
-        }
-        if let Holds::Port { port, .. } | Holds::Once { port, .. } = entry.holds {
-            self.watch(Watch::DeadName, task, name, port, None);
-            self.watch(Watch::Possible, task, name, port, None);
-        }
-    }
-
-    fn unlink_request(&mut self, watch: Watch, port: PortId, message: MessageId) {
-        let record = self.ports.at_mut(port);
-        let list = match watch {
-            Watch::DeadName => &mut record.dead_names,
-            Watch::Possible => &mut record.possibles,
-        };
-        list.remove(&mut self.messages, message);
-    }
-
-    /// Frees a request that is on no list.
-    pub(crate) fn forget_request(&mut self, message: MessageId) {
-        let Some(record) = self.messages.get(message) else {
-            return;
-        };
-        let (role, cost) = (record.role, record.cost);
-        self.messages.remove(message);
-        if let Role::Request(request) = role {
-            self.refund(request.task, cost);
-            self.drop_once(request.to);
-        }
-    }
-
     /// Tells the first who asked of the death of a port. `false`: nobody is left.
     pub(crate) fn tell_dead_name(&mut self, port: PortId) -> bool {
         let record = self.ports.at_mut(port);
@@ -254,6 +98,29 @@ impl Kernel {
         if let Role::Request(request) = self.messages.at(message).role {
             self.tell_request(message, request, Text::new(notify::NO_SENDERS, made, 0));
         }
+    }
+
+    /// Sends the receive right of a port that is being destroyed to who asked for it. `false`: nobody
+    /// did, or that port cannot take it; then it is to die.
+    pub(crate) fn tell_destroyed(&mut self, port: PortId) -> bool {
+        let Some(message) = self.ports.at_mut(port).destroyed.take() else {
+            return false;
+        };
+        let Role::Request(request) = self.messages.at(message).role else {
+            return false;
+        };
+        let to = request.to;
+        if !self.ports.at(to).takes_messages() || self.check_no_cycle(port, to).is_err() {
+            self.forget_request(message);
+            return false;
+        }
+        self.move_receive(port, Place::Transit(to));
+        if let Some(slot) = self.messages.at_mut(message).cargo.first_mut() {
+            *slot = Carried::Receive(port);
+        }
+        let text = Text::new(notify::PORT_DESTROYED, 0, 0);
+        self.tell_request(message, request, text);
+        true
     }
 
     fn tell_request(&mut self, message: MessageId, request: Request, text: Text) {
@@ -324,7 +191,9 @@ impl Kernel {
     pub(crate) fn tell(&mut self, message: MessageId, to: PortId, text: Text) {
         let port = self.ports.at_mut(to);
         let record = self.messages.at_mut(message);
-        record.info = Info::short(text.id).from_kernel();
+        let rights = usize::from(record.cargo != EMPTY);
+        let info = Info::new(text.id, 0, rights).unwrap_or(Info::short(text.id));
+        record.info = info.from_kernel();
         record.words = text.words;
         if !port.takes_messages() {
             self.retire(message);
@@ -347,7 +216,7 @@ impl Kernel {
         let record = self.messages.at_mut(message);
         record.queue = None;
         match record.role {
-            Role::Message | Role::Spent | Role::Request(_) => {
+            Role::Message | Role::Spent | Role::Request(_) | Role::Dormant(_) => {
                 self.messages.remove(message);
             }
             Role::MemoryLow | Role::Interrupt(_) => {}

@@ -11,6 +11,7 @@ use crate::{
     machine::SpaceId,
     message::{Message, MessageId},
     priority_list::PriorityList,
+    requests::Watch,
     slab::{Id, Record},
     thread::{QUEUE, Thread},
 };
@@ -98,6 +99,8 @@ pub(crate) struct Port {
     /// Armed send-possible requests.
     pub(crate) possibles: List<Message, 0>,
     pub(crate) no_senders: Option<MessageId>,
+    /// Who gets the receive right instead of its being destroyed.
+    pub(crate) destroyed: Option<MessageId>,
     pub(crate) set: Option<SetId>,
     /// On the set's list of members that have something to receive.
     pub(crate) ready: bool,
@@ -139,6 +142,7 @@ impl Port {
             dead_names: List::NEW,
             possibles: List::NEW,
             no_senders: None,
+            destroyed: None,
             set: None,
             ready: false,
             busy: false,
@@ -169,6 +173,14 @@ impl Port {
     #[inline]
     pub(crate) const fn has_room(&self) -> bool {
         self.queued < self.limit
+    }
+
+    /// The armed requests of a kind.
+    pub(crate) const fn watchers(&mut self, watch: Watch) -> &mut List<Message, 0> {
+        match watch {
+            Watch::DeadName => &mut self.dead_names,
+            Watch::Possible => &mut self.possibles,
+        }
     }
 
     /// Whether this task holds the receive right.

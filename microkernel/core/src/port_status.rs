@@ -7,6 +7,7 @@
 use crate::{
     kernel::{Kernel, TaskId},
     machine::Machine,
+    message::Role,
     port::{PortId, SetId},
     space::{Entry, Holds},
 };
@@ -153,7 +154,12 @@ impl Kernel {
             }
         };
         kinds.set(PortType::DEAD_NAME_REQUEST, entry.dead_name.is_some());
-        kinds.set(PortType::SEND_POSSIBLE_REQUEST, entry.possible.is_some());
+        if let Some(possible) = entry.possible {
+            kinds |= match self.messages.at(possible).role {
+                Role::Dormant(_) => PortType::SEND_POSSIBLE_DELAYED,
+                _ => PortType::SEND_POSSIBLE_REQUEST,
+            };
+        }
         kinds
     }
 
@@ -174,6 +180,8 @@ impl Kernel {
         flags.set(PortFlags::SENDERS, record.sends > 0);
         flags.set(PortFlags::CALLERS, !record.callers.is_empty());
         flags.set(PortFlags::NO_SENDERS_REQUEST, record.no_senders.is_some());
+        let destroyed = record.destroyed.is_some();
+        flags.set(PortFlags::PORT_DESTROYED_REQUEST, destroyed);
         PortStatus {
             payload: record.payload,
             make_send: record.make_send,

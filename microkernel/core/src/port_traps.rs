@@ -53,7 +53,9 @@ impl Kernel {
         let task = self.caller()?.task;
         let entry = self.tasks.at(task).names.get(name);
         match entry.ok_or(Kern::InvalidName)?.holds {
-            Holds::Set(_) | Holds::Port { receive: true, .. } => self.destroy_name(task, name),
+            Holds::Set(_) | Holds::Port { receive: true, .. } => {
+                self.destroy_name(machine, task, name)
+            }
             _ => return Err(Kern::InvalidRight),
         }
         self.settle(machine);
@@ -61,7 +63,7 @@ impl Kernel {
     }
 
     /// Destroys the receive right or set that a name denotes.
-    pub(crate) fn destroy_name(&mut self, task: TaskId, name: u64) {
+    pub(crate) fn destroy_name(&mut self, machine: &mut impl Machine, task: TaskId, name: u64) {
         let names = &mut self.tasks.at_mut(task).names;
         let Some(entry) = names.get_mut(name, &mut self.names_stamp) else {
             return;
@@ -77,6 +79,9 @@ impl Kernel {
                 let port = *port;
                 *receive = false;
                 self.kill_port(port);
+                if !self.ports.at(port).is_dead() {
+                    self.evict(machine, port);
+                }
                 self.free_if_drained(task, name);
             }
             Holds::Nothing | Holds::Once { .. } => {}

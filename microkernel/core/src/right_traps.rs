@@ -48,7 +48,7 @@ impl Kernel {
             ) => self.change_refs(task, name, refs, delta)?,
             _ => match delta {
                 0 => {}
-                -1 => self.give_up(task, name, entry.holds),
+                -1 => self.give_up(machine, task, name, entry.holds),
                 _ => return Err(Kern::InvalidValue),
             },
         }
@@ -80,12 +80,12 @@ impl Kernel {
     }
 
     /// Gives up the one reference of a right that has no count.
-    fn give_up(&mut self, task: TaskId, name: u64, holds: Holds) {
+    fn give_up(&mut self, machine: &mut impl Machine, task: TaskId, name: u64, holds: Holds) {
         match holds {
             Holds::Once { .. } => {
                 self.drop_refs(task, name, 1);
             }
-            Holds::Set(_) | Holds::Port { .. } => self.destroy_name(task, name),
+            Holds::Set(_) | Holds::Port { .. } => self.destroy_name(machine, task, name),
             Holds::Nothing => {}
         }
     }

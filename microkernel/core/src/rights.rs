@@ -146,7 +146,7 @@ impl Kernel {
     }
 
     /// A receive right must not end up in a queue that only it could empty.
-    fn check_no_cycle(&self, port: PortId, to: PortId) -> Result<(), Kern> {
+    pub(crate) fn check_no_cycle(&self, port: PortId, to: PortId) -> Result<(), Kern> {
         let mut at = to;
         for _ in 0..NESTING_MAX {
             if at == port {
@@ -373,6 +373,8 @@ impl Kernel {
         match name {
             Ok(name) => {
                 self.move_receive(port, Place::Held(task, name));
+                // Counts what its present holder has made.
+                self.ports.at_mut(port).make_send = 0;
                 (u64::from(name), ArrivedKind::Receive)
             }
             Err(_) => {

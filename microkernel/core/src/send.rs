@@ -9,9 +9,9 @@ use crate::{
     kernel::{Flow, Kernel, Msg, Running, TaskId, ThreadId},
     machine::{Event, Machine},
     message::{Cargo, EMPTY, Message, Request, Role},
-    notices::Watch,
     port::PortId,
     receive::NO_TOKEN,
+    requests::Watch,
     rights::{Route, Slots},
     schedule::{NOT_SENT, SENT},
     space::Holds,
@@ -63,6 +63,17 @@ pub(crate) enum Half {
     Sent,
     /// The queue of this port is full, and the sender is willing to wait.
     Full(PortId),
+}
+
+/// What the sender wants if there is no room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Possible {
+    /// To wait.
+    No,
+    /// To be told as it has asked before.
+    AsAsked,
+    /// To be told by a message to this port.
+    To(PortId),
 }
 
 const SEND_NOTIFY: u64 = option::SEND | option::NOTIFY;
@@ -176,7 +187,7 @@ impl Kernel {
         let my_turn = turn == Turn::First || port.senders.is_empty();
         let result = if to.once || port.has_room() && my_turn {
             self.buffer(machine, me, to.port, info)
-        } else if let Some(notify) = notify {
+        } else if notify != Possible::No {
             Err(self.ask_possible(me.task, msg.destination, to.port, notify))
         } else if msg.send_deadline == POLL {
             Err(Kern::WouldBlock)
@@ -213,12 +224,17 @@ impl Kernel {
         }
     }
 
-    fn notify_port(&self, task: TaskId, msg: &Msg) -> Result<Option<PortId>, Kern> {
+    fn notify_port(&self, task: TaskId, msg: &Msg) -> Result<Possible, Kern> {
         if msg.options & option::NOTIFY == 0 {
-            return Ok(None);
+            return Ok(Possible::No);
+        }
+        if msg.notify == 0 {
+            let entry = self.tasks.at(task).names.get(msg.destination);
+            let asked = entry.and_then(|entry| entry.possible);
+            return asked.map_or(Err(Kern::SendInvalidNotify), |_| Ok(Possible::AsAsked));
         }
         let port = self.receive_right(task, msg.notify);
-        Ok(Some(port.ok_or(Kern::SendInvalidNotify)?))
+        port.map_or(Err(Kern::SendInvalidNotify), |port| Ok(Possible::To(port)))
     }
 
     /// Captures the rights that a message sends. A message without any does not come here: the
@@ -348,16 +364,23 @@ impl Kernel {
     }
 
     /// Arms a send-possible request, and gives the code that the send fails with.
-    fn ask_possible(&mut self, task: TaskId, name: u64, port: PortId, to: PortId) -> Kern {
+    fn ask_possible(&mut self, task: TaskId, name: u64, port: PortId, how: Possible) -> Kern {
+        let Possible::To(to) = how else {
+            self.arm_possible(task, name, port);
+            return Kern::WouldBlock;
+        };
         let request = Request {
             to,
             task,
             name: name as Name,
         };
-        let Ok(request) = self.new_request(request) else {
+        let Ok(request) = self.new_request(Role::Request(request)) else {
             return Kern::SendNoBuffer;
         };
-        self.watch(Watch::Possible, task, name, port, Some(request));
+        self.own_once(to);
+        if let Some(earlier) = self.watch(Watch::Possible, task, name, port, Some(request)) {
+            self.forget_request(earlier);
+        }
         Kern::WouldBlock
     }
 

@@ -197,12 +197,16 @@ impl Kernel {
         }
     }
 
-    /// Ends a port: from now on it is dead to everybody. The receive right is the caller's to forget.
+    /// Ends a port, unless somebody wants its receive right: from now on it is dead to everybody. The
+    /// receive right is the caller's to forget.
     pub(crate) fn kill_port(&mut self, port: PortId) {
         if self.ports.at(port).is_dead() {
             return;
         }
         self.leave_set(port);
+        if self.tell_destroyed(port) {
+            return;
+        }
         self.move_receive(port, Place::Dead);
         self.add_work(port);
     }

@@ -43,15 +43,14 @@ pub(super) fn move_member(world: &mut World, [name, set, ..]: Arguments) -> Answ
     Ok(NOTHING)
 }
 
-/// `port_request_notification(name, request, notify)`
+/// `port_request_notification(name, request, notify, sync) -> previous`
 pub(super) fn request_notification(
     world: &mut World,
-    [name, request, notify, ..]: Arguments,
+    [name, request, notify, sync, ..]: Arguments,
 ) -> Answer {
-    world
-        .kernel
-        .port_request_notification(&mut world.hardware, name, request, notify)?;
-    Ok(NOTHING)
+    let World { kernel, hardware } = world;
+    let previous = kernel.port_request_notification(hardware, name, request, notify, sync)?;
+    Ok([u64::from(previous), 0])
 }
 
 /// `port_set_attributes(name, payload, limit)`

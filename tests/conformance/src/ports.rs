@@ -93,7 +93,7 @@ pub(crate) fn a_request_that_is_taken_back_is_not_told() -> Outcome {
     let (dies, told) = (port(0)?, port(0)?);
     let right = dies.make_send()?;
     right.watch(&told)?;
-    trap::port_request_notification(right.name(), Request::DeadName, 0)?;
+    trap::port_request_notification(right.name(), Request::DeadName, 0, 1)?;
     drop(dies);
     check!(is_empty(&told));
     Ok(())

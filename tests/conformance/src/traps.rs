@@ -52,8 +52,8 @@ pub(crate) fn traps_on_ports_want_names() -> Outcome {
     check_eq!(trap::port_make_send(NOTHING), invalid);
     check_eq!(trap::port_move_member(NOTHING, 0), invalid);
     check_eq!(trap::port_set_attributes(NOTHING, 0, 1), invalid);
-    let asked = trap::port_request_notification(NOTHING, Request::DeadName, 0);
-    check_eq!(asked, invalid);
+    let asked = trap::port_request_notification(NOTHING, Request::DeadName, 0, 1);
+    check_eq!(asked, Err(Kern::InvalidName));
     Ok(())
 }
 
@@ -82,26 +82,26 @@ pub(crate) fn notifications_want_a_port_of_ones_own() -> Outcome {
     let map = SendRight::<Untyped>::special(SpecialPort::Map)?;
     let ask = trap::port_request_notification;
     check_eq!(
-        ask(right.name(), Request::DeadName, map.name()),
+        ask(right.name(), Request::DeadName, map.name(), 1),
         Err(Kern::InvalidCapability)
     );
     check_eq!(
-        ask(port.name(), Request::NoSenders, NOTHING),
+        ask(port.name(), Request::NoSenders, NOTHING, 1),
         Err(Kern::InvalidCapability)
     );
     check_eq!(
-        ask(map.name(), Request::NoSenders, port.name()),
+        ask(map.name(), Request::NoSenders, port.name(), 1),
         Err(Kern::InvalidRight)
     );
     let set = PortSet::new()?;
     let name = ipc::right::Source::source_name(&set);
     check_eq!(
-        ask(name, Request::DeadName, port.name()),
+        ask(name, Request::DeadName, port.name(), 1),
         Err(Kern::InvalidRight)
     );
     let unknown = guest_test::touch::trap_with(
         Trap::PortRequestNotification,
-        [right.name().into(), 2, port.name().into(), 0, 0, 0],
+        [right.name().into(), 4, port.name().into(), 0, 0, 0],
     );
     check_eq!(unknown, Err(Kern::InvalidValue));
     Ok(())

@@ -213,8 +213,8 @@ fn notifications() -> Result<Option<Kern>, Kern> {
     Ok(many(|_| {
         let port = trap::port_allocate(0)?;
         trap::port_make_send(port)?;
-        trap::port_request_notification(port, Request::DeadName, notify)?;
-        trap::port_request_notification(port, Request::NoSenders, notify)?;
+        trap::port_request_notification(port, Request::DeadName, notify, 1)?;
+        trap::port_request_notification(port, Request::NoSenders, notify, 1)?;
         ports.push(port);
         // All at once, to one port that nobody receives from.
         if ports.len() == 1000 {

@@ -6,6 +6,7 @@
 
 use ipc_abi::{
     Kern, notify,
+    port::{PortType, RightKind},
     right::{ArrivedKind, Disposition},
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,33 @@ pub struct Held {
     pub once: bool,
     /// Who is to be told of the port's death.
     pub watch: Option<PortNumber>,
+    /// Who is to be told of room at the port, and whether that is due.
+    pub possible: Option<(PortNumber, bool)>,
+}
+
+impl Held {
+    /// What a name holds when it is made.
+    pub fn new(port: PortNumber, right: Right) -> Held {
+        Held {
+            port,
+            receive: matches!(right, Right::Receive(_)),
+            refs: u64::from(!matches!(right, Right::Receive(_))),
+            once: matches!(right, Right::Once(_)),
+            watch: None,
+            possible: None,
+        }
+    }
+}
+
+/// What a sender wants if there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To fail.
+    Nothing,
+    /// To be told as it has asked before.
+    AsAsked,
+    /// To be told at the port of this name.
+    At(u64),
 }
 
 /// Something to receive.
@@ -65,10 +93,12 @@ pub struct Port {
     pub make_send: u64,
     /// What lies in its queue, in the order in which it came.
     pub items: VecDeque<Item>,
-    /// Notices that lie there too: id and first word.
-    pub notices: Vec<(u32, u64)>,
+    /// Notices that lie there too: id and first word, and the right that one may carry.
+    pub notices: Vec<(u32, u64, Option<Right>)>,
     /// Who is to be told that it has no senders.
     pub watch: Option<PortNumber>,
+    /// Who is to get it instead of its end.
+    pub destroyed: Option<PortNumber>,
 }
 
 /// What a thread does.
@@ -120,13 +150,7 @@ impl Naive {
             payload,
             ..Port::default()
         });
-        let held = Held {
-            port,
-            receive: true,
-            refs: 0,
-            once: false,
-            watch: None,
-        };
+        let held = Held::new(port, Right::Receive(port));
         self.tasks[task].insert(name, held);
     }
 
@@ -172,44 +196,177 @@ impl Naive {
         Ok(())
     }
 
-    /// Trap `port_request_notification`.
+    /// Trap `port_mod_refs`.
+    pub fn mod_refs(
+        &mut self,
+        task: TaskNumber,
+        name: u64,
+        kind: RightKind,
+        delta: i64,
+    ) -> Result<(), Kern> {
+        let held = *self.tasks[task].get(&name).ok_or(Kern::InvalidName)?;
+        let dead = self.ports[held.port].dead;
+        match kind {
+            RightKind::Receive if held.receive => match delta {
+                0 => Ok(()),
+                -1 => self.destroy(task, name),
+                _ => Err(Kern::InvalidValue),
+            },
+            RightKind::SendOnce if held.once && !dead => match delta {
+                0 => Ok(()),
+                -1 => self.deallocate(task, name, 1),
+                _ => Err(Kern::InvalidValue),
+            },
+            RightKind::Send if held.refs > 0 && !held.once && !dead => {
+                self.count(task, name, delta)
+            }
+            RightKind::DeadName if held.refs > 0 && dead => self.count(task, name, delta),
+            _ => Err(Kern::InvalidRight),
+        }
+    }
+
+    fn count(&mut self, task: TaskNumber, name: u64, delta: i64) -> Result<(), Kern> {
+        match delta {
+            0 => Ok(()),
+            i64::MIN..0 => self.deallocate(task, name, delta.unsigned_abs()),
+            _ => {
+                if let Some(held) = self.tasks[task].get_mut(&name) {
+                    held.refs += delta.unsigned_abs();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The type of a name, as `port_type` gives it.
+    pub fn kinds(&self, task: TaskNumber, name: u64) -> Result<PortType, Kern> {
+        let held = *self.tasks[task].get(&name).ok_or(Kern::InvalidName)?;
+        let mut kinds = PortType::empty();
+        if self.ports[held.port].dead {
+            kinds |= PortType::DEAD_NAME;
+        } else if held.once {
+            kinds |= PortType::SEND_ONCE;
+        } else {
+            kinds.set(PortType::RECEIVE, held.receive);
+            kinds.set(PortType::SEND, held.refs > 0);
+        }
+        kinds.set(PortType::DEAD_NAME_REQUEST, held.watch.is_some());
+        match held.possible {
+            Some((_, true)) => kinds |= PortType::SEND_POSSIBLE_REQUEST,
+            Some((_, false)) => kinds |= PortType::SEND_POSSIBLE_DELAYED,
+            None => {}
+        }
+        Ok(kinds)
+    }
+
+    /// Trap `port_insert_right` of a task for itself: the right that was put down, and where.
+    pub fn insert(
+        &mut self,
+        task: TaskNumber,
+        name: u64,
+        disposition: Disposition,
+    ) -> Result<Right, Kern> {
+        let names = &self.tasks[task];
+        names.get(&name).ok_or(Kern::InvalidName)?;
+        if disposition == Disposition::None {
+            return Err(Kern::InvalidValue);
+        }
+        let before = names.clone();
+        let right = self.take(task, name, disposition, None);
+        let right = right.ok_or(Kern::InvalidRight)?;
+        if !matches!(right, Right::Once(_)) {
+            // It goes where it was, or where the port has its name.
+            let Some(mut held) = before.get(&name).copied() else {
+                return Err(Kern::InvalidName);
+            };
+            held.refs += u64::from(matches!(
+                disposition,
+                Disposition::MakeSend | Disposition::CopySend
+            ));
+            if held.receive && disposition == Disposition::MoveReceive {
+                self.ports[held.port].make_send = 0;
+            }
+            self.tasks[task].insert(name, held);
+        }
+        Ok(right)
+    }
+
+    /// Trap `port_request_notification`: the port that the request before went to.
     pub fn request(
         &mut self,
         task: TaskNumber,
         name: u64,
         request: notify::Request,
         to: u64,
-    ) -> Result<(), Kern> {
+        sync: u64,
+    ) -> Result<Option<PortNumber>, Kern> {
         let held = *self.tasks[task].get(&name).ok_or(Kern::InvalidName)?;
         let fits = match request {
             notify::Request::DeadName => held.refs > 0,
-            notify::Request::NoSenders => held.receive,
+            notify::Request::SendPossible => held.refs > 0 && !held.once,
+            notify::Request::NoSenders | notify::Request::PortDestroyed => held.receive,
         };
         if !fits {
             return Err(Kern::InvalidRight);
         }
         let mut watch = None;
         if to != 0 {
-            let to = self.tasks[task].get(&to).filter(|held| held.receive);
-            watch = Some(to.ok_or(Kern::InvalidCapability)?.port);
+            let told = self.tasks[task].get(&to).copied();
+            let told = told.filter(|told| {
+                told.receive || told.once && to != name && !self.ports[told.port].dead
+            });
+            let told = told.ok_or(Kern::InvalidCapability)?;
+            if told.once {
+                self.tasks[task].remove(&to);
+            }
+            watch = Some(told.port);
         }
-        match request {
-            notify::Request::DeadName => {
-                if let Some(held) = self.tasks[task].get_mut(&name) {
-                    held.watch = watch;
-                }
-                if self.ports[held.port].dead {
-                    self.tell_dead_names(held.port);
+        let record = &mut self.ports[held.port];
+        let mut kept = held;
+        let earlier = match request {
+            notify::Request::DeadName => core::mem::replace(&mut kept.watch, watch),
+            notify::Request::SendPossible => {
+                let possible = watch.map(|watch| (watch, sync != 0));
+                let earlier = core::mem::replace(&mut kept.possible, possible);
+                earlier.map(|(port, _)| port)
+            }
+            notify::Request::NoSenders => core::mem::replace(&mut record.watch, watch),
+            notify::Request::PortDestroyed => core::mem::replace(&mut record.destroyed, watch),
+        };
+        self.tasks[task].insert(name, kept);
+        if self.ports[held.port].dead {
+            self.tell_dead_names(held.port);
+        }
+        if request == notify::Request::NoSenders && self.ports[held.port].make_send >= sync {
+            self.look_at_senders(held.port);
+        }
+        Ok(earlier)
+    }
+
+    /// Whether a one-way message fits.
+    fn has_room(&self, port: PortNumber) -> bool {
+        let items = self.ports[port].items.iter();
+        items.filter(|item| item.caller.is_none()).count() < LIMIT
+    }
+
+    /// Tells all who wait for room that has come. To be called after each operation.
+    pub fn tell_possible(&mut self) {
+        let mut due = Vec::new();
+        for task in 0..self.tasks.len() {
+            for (name, held) in &self.tasks[task] {
+                if let Some((to, true)) = held.possible
+                    && (self.ports[held.port].dead || self.has_room(held.port))
+                {
+                    due.push((task, *name, to));
                 }
             }
-            notify::Request::NoSenders => {
-                self.ports[held.port].watch = watch;
-                if self.ports[held.port].make_send > 0 {
-                    self.look_at_senders(held.port);
-                }
-            }
         }
-        Ok(())
+        for (task, name, to) in due {
+            if let Some(held) = self.tasks[task].get_mut(&name) {
+                held.possible = None;
+            }
+            self.tell(to, notify::SEND_POSSIBLE, name);
+        }
     }
 
     /// The send half of a send or call: the item is queued.
@@ -220,11 +377,23 @@ impl Naive {
         word: u64,
         rights: &[(u64, Disposition)],
         caller: Option<ThreadNumber>,
+        wanted: Wanted,
     ) -> Result<(), Kern> {
         let to = self.tasks[task].get(&name).filter(|held| held.refs > 0);
         let to = *to.ok_or(Kern::SendInvalidDest)?;
         if self.ports[to.port].dead {
             return Err(Kern::SendInvalidDest);
+        }
+        let told = match wanted {
+            Wanted::Nothing => None,
+            Wanted::AsAsked => to.possible.map(|(port, _)| port),
+            Wanted::At(name) => {
+                let told = self.tasks[task].get(&name).filter(|held| held.receive);
+                told.map(|held| held.port)
+            }
+        };
+        if wanted != Wanted::Nothing && told.is_none() {
+            return Err(Kern::SendInvalidNotify);
         }
         let before = self.clone();
         let spent = to.once.then_some(name);
@@ -235,10 +404,11 @@ impl Naive {
                 return Err(code);
             }
         };
-        let queued = self.ports[to.port].items.iter();
-        let queued = queued.filter(|item| item.caller.is_none()).count();
-        if caller.is_none() && !to.once && queued >= LIMIT {
+        if caller.is_none() && !to.once && !self.has_room(to.port) {
             *self = before;
+            if let (Some(told), Some(held)) = (told, self.tasks[task].get_mut(&name)) {
+                held.possible = Some((told, true));
+            }
             return Err(Kern::WouldBlock);
         }
         if to.once {
@@ -323,7 +493,9 @@ impl Naive {
                 return false;
             }
             at = self.ports.iter().position(|outer| {
-                let mut rights = outer.items.iter().flat_map(|item| &item.rights);
+                let rights = outer.items.iter().flat_map(|item| &item.rights);
+                let noticed = outer.notices.iter().map(|(.., right)| right);
+                let mut rights = rights.chain(noticed);
                 rights.any(|right| *right == Some(Right::Receive(here)))
             });
         }
@@ -372,18 +544,15 @@ impl Naive {
             }
             None => {
                 assert_ne!(value, 0);
-                let held = Held {
-                    port,
-                    receive,
-                    refs: u64::from(!receive),
-                    once,
-                    watch: None,
-                };
+                let held = Held::new(port, right);
                 assert_eq!(names.insert(value, held), None, "the name was taken");
             }
         }
         match right {
-            Right::Receive(_) => ArrivedKind::Receive,
+            Right::Receive(_) => {
+                self.ports[port].make_send = 0;
+                ArrivedKind::Receive
+            }
             _ if dead => ArrivedKind::Dead,
             Right::Send(_) => ArrivedKind::Send,
             Right::Once(_) => ArrivedKind::SendOnce,
@@ -433,15 +602,27 @@ impl Naive {
 
     fn tell(&mut self, port: PortNumber, id: u32, word: u64) {
         if !self.ports[port].dead {
-            self.ports[port].notices.push((id, word));
+            self.ports[port].notices.push((id, word, None));
         }
     }
 
     fn kill(&mut self, port: PortNumber) {
+        if let Some(to) = self.ports[port].destroyed.take()
+            && !self.ports[to].dead
+            && self.is_no_cycle(port, Some(to))
+        {
+            let carried = Some(Right::Receive(port));
+            self.ports[to]
+                .notices
+                .push((notify::PORT_DESTROYED, 0, carried));
+            return;
+        }
         let record = &mut self.ports[port];
         record.dead = true;
         record.watch = None;
-        record.notices.clear();
+        let notices = core::mem::take(&mut record.notices);
+        self.discard(notices.into_iter().map(|(.., right)| right).collect());
+        let record = &mut self.ports[port];
         for item in core::mem::take(&mut record.items) {
             if let Some(caller) = item.caller {
                 self.threads[caller].doing = Doing::Free;
@@ -504,6 +685,7 @@ impl Naive {
             && held.refs == 0
         {
             held.watch = None;
+            held.possible = None;
             if !held.receive {
                 self.tasks[task].remove(&name);
             }

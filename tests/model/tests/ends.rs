@@ -120,7 +120,9 @@ fn the_end_of_a_task_is_told_with_its_status_and_leaves_nothing_behind() {
     assert_eq!(take_fault(&mut w).info.id(), fault::FAULT);
     let bell = w.port(root, 0);
     w.trap(root, |kernel, toy| {
-        kernel.port_request_notification(toy, child.name, 0, bell)
+        kernel
+            .port_request_notification(toy, child.name, 0, bell, 1)
+            .map(drop)
     })
     .unwrap();
     let task = word(

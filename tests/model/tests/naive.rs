@@ -6,10 +6,17 @@
     reason = "what fails here is a failing test"
 )]
 
-use ipc_abi::{Kern, message::POLL, notify::Request, right::Disposition};
+use ipc_abi::{
+    Kern,
+    message::{POLL, option},
+    notify::Request,
+    port::RightKind,
+    right::Disposition,
+};
+use kernel_core::Msg;
 use model::{
     Actor, Child, Letter, Random, World,
-    naive::{Doing, Item, Naive, PortNumber},
+    naive::{Doing, Held, Item, Naive, PortNumber, Right, Wanted},
     word,
 };
 
@@ -59,13 +66,7 @@ impl Match {
             let port = game.naive.tasks[task][&name].port;
             for user in (0..4).filter(|user| *user != task) {
                 let key = game.w.share(owner, name, game.actors[2 * user]);
-                let held = model::naive::Held {
-                    port,
-                    receive: false,
-                    refs: 1,
-                    once: false,
-                    watch: None,
-                };
+                let held = model::naive::Held::new(port, model::naive::Right::Send(port));
                 game.naive.tasks[user].insert(key, held);
             }
         }
@@ -131,7 +132,7 @@ impl Match {
         }
         assert!(self.w.try_run(actor), "it should be ready");
         let name = self.name(task);
-        match self.random.below(40) {
+        match self.random.below(43) {
             0..=2 => {
                 let payload = self.random.word();
                 let made = self
@@ -157,6 +158,13 @@ impl Match {
                     .trap(actor, |kernel, toy| kernel.port_destroy(toy, name));
                 assert_eq!(real, self.naive.destroy(task, name));
             }
+            40 => self.mod_refs(actor, task, name),
+            41 => self.insert(actor, task, name),
+            42 => {
+                let real = self.w.trap(actor, |kernel, _| kernel.port_type(0, name));
+                let expected = self.naive.kinds(task, name);
+                assert_eq!(real, expected.map(|kinds| u64::from(kinds.bits())));
+            }
             10..=13 => self.request(actor, task, name),
             14..=20 => self.send(actor, task, name),
             21..=25 => self.call(thread, name),
@@ -178,36 +186,110 @@ impl Match {
         self.w.kernel.freeze(short);
     }
 
+    fn mod_refs(&mut self, actor: Actor, task: usize, name: u64) {
+        let kind = self.random.pick(&RightKind::ALL).unwrap();
+        if kind == RightKind::PortSet {
+            return;
+        }
+        let delta = self.random.below(6).cast_signed() - 3;
+        let real = self.w.trap(actor, |kernel, toy| {
+            kernel.port_mod_refs(toy, 0, name, kind as u64, delta.cast_unsigned())
+        });
+        assert_eq!(real, self.naive.mod_refs(task, name, kind, delta));
+    }
+
+    fn insert(&mut self, actor: Actor, task: usize, name: u64) {
+        let (_, disposition) = self
+            .rights(task)
+            .pop()
+            .unwrap_or((0, Disposition::CopySend));
+        let real = self.w.trap(actor, |kernel, toy| {
+            kernel.port_insert_right(toy, 0, name, disposition as u64)
+        });
+        let before = self.naive.clone();
+        let expected = if disposition == Disposition::None {
+            Err(Kern::InvalidValue)
+        } else {
+            self.naive.insert(task, name, disposition)
+        };
+        match (real, expected) {
+            (Ok(given), Ok(right @ Right::Once(port))) => {
+                let held = Held::new(port, right);
+                let earlier = self.naive.tasks[task].insert(word(given), held);
+                assert_eq!(earlier, None, "the name was taken");
+            }
+            (Ok(given), Ok(_)) => assert_eq!(word(given), name),
+            (Err(code), Ok(_)) if self.ran_out(Some(code)) => self.naive = before,
+            (real, expected) => assert_eq!(real.err(), expected.err()),
+        }
+    }
+
     fn request(&mut self, actor: Actor, task: usize, name: u64) {
         let to = if self.random.once_in(5) {
             0
         } else {
             self.name(task)
         };
-        let request = if self.random.once_in(2) {
-            Request::DeadName
-        } else {
-            Request::NoSenders
-        };
+        let requests = [
+            Request::DeadName,
+            Request::NoSenders,
+            Request::PortDestroyed,
+            Request::SendPossible,
+        ];
+        let request = self.random.pick(&requests).unwrap();
+        let sync = self.random.below(3);
         let real = self.w.trap(actor, |kernel, toy| {
-            kernel.port_request_notification(toy, name, request as u64, to)
+            kernel.port_request_notification(toy, name, request as u64, to, sync)
         });
         let before = self.naive.clone();
-        let expected = self.naive.request(task, name, request, to);
-        if real != expected && expected.is_ok() && self.ran_out(real.err()) {
-            self.naive = before;
-            return;
+        let expected = self.naive.request(task, name, request, to, sync);
+        match (real, expected) {
+            (Ok(previous), Ok(None)) => assert_eq!(previous, 0),
+            (Ok(previous), Ok(Some(port))) => {
+                let own = self.naive.tasks[task].iter();
+                let mut own = own.filter(|(_, held)| held.port == port && held.receive);
+                match own.next() {
+                    Some((name, _)) => assert_eq!(word(previous), *name),
+                    None => {
+                        let held = Held::new(port, Right::Once(port));
+                        let earlier = self.naive.tasks[task].insert(word(previous), held);
+                        assert_eq!(earlier, None, "the name was taken");
+                    }
+                }
+            }
+            (Err(code), Ok(_)) if self.ran_out(Some(code)) => self.naive = before,
+            (real, expected) => assert_eq!(real.err(), expected.err()),
         }
-        assert_eq!(real, expected);
     }
 
     fn send(&mut self, actor: Actor, task: usize, name: u64) {
         let (rights, value) = (self.rights(task), self.random.word());
         let letter = Match::letter(value, &rights);
-        let real = self.w.send(actor, name, &letter, POLL).unwrap();
+        let wanted = match self.random.below(4) {
+            0 => Wanted::AsAsked,
+            1 => Wanted::At(self.name(task)),
+            _ => Wanted::Nothing,
+        };
+        let (options, notify) = match wanted {
+            Wanted::Nothing => (option::SEND, 0),
+            Wanted::AsAsked | Wanted::At(0) => (option::SEND | option::NOTIFY, 0),
+            Wanted::At(name) => (option::SEND | option::NOTIFY, name),
+        };
+        let wanted = if wanted == Wanted::At(0) {
+            Wanted::AsAsked
+        } else {
+            wanted
+        };
+        let msg = Msg {
+            options,
+            destination: name,
+            notify,
+            ..Msg::default()
+        };
+        let real = self.w.msg(actor, &letter, msg).unwrap();
         let before = self.naive.clone();
-        let expected = self.naive.send(task, name, value, &rights, None);
-        if real.code != expected && expected.is_ok() && self.ran_out(real.code.err()) {
+        let expected = self.naive.send(task, name, value, &rights, None, wanted);
+        if real.code != expected && self.ran_out(real.code.err()) {
             self.naive = before;
             return;
         }
@@ -220,7 +302,9 @@ impl Match {
         let letter = Match::letter(value, &rights);
         let real = self.w.call(self.actors[thread], name, &letter);
         let before = self.naive.clone();
-        let expected = self.naive.send(task, name, value, &rights, Some(thread));
+        let expected = self
+            .naive
+            .send(task, name, value, &rights, Some(thread), Wanted::Nothing);
         let code = real.as_ref().and_then(|real| real.code.err());
         if self.ran_out(code) {
             self.naive = before;
@@ -247,17 +331,22 @@ impl Match {
             return;
         }
         if self.short && real.code == Err(Kern::ReceiveNoSpace) {
-            let first = record.items.front().expect("nothing was sent");
-            assert!(first.rights.iter().any(Option::is_some));
+            let first = record.items.front();
+            let carries = first.is_some_and(|first| first.rights.iter().any(Option::is_some));
+            assert!(carries || record.notices.iter().any(|(.., right)| right.is_some()));
             return;
         }
         assert_eq!((real.code, real.payload), (Ok(()), record.payload));
         if real.info.is_kernel() {
             let told = (real.info.id(), real.words[0]);
-            let place = record.notices.iter().position(|notice| *notice == told);
-            record
-                .notices
-                .remove(place.expect("nobody was to be told that"));
+            let place = record.notices.iter().position(|(id, word, right)| {
+                (*id, *word) == told && usize::from(right.is_some()) == real.info.rights()
+            });
+            let place = place.expect("nobody was to be told that");
+            let (.., right) = record.notices.remove(place);
+            if right.is_some() {
+                self.naive.arrive(task, &[right], &real.rights);
+            }
             return;
         }
         let item = record.items.pop_front().expect("nothing was sent");
@@ -330,6 +419,7 @@ impl Match {
 
     /// Threads whose traps ended while others acted have the codes that the model says, and no others.
     fn compare_codes(&mut self) {
+        self.naive.tell_possible();
         for (thread, actor) in self.naive.threads.iter_mut().zip(&self.actors) {
             let expected = thread.code.take();
             if thread.doing != Doing::Gone {
@@ -354,6 +444,7 @@ impl Match {
                     };
                     assert!(self.w.try_run(self.actors[thread]));
                     self.receive(self.actors[thread], task, name);
+                    self.naive.tell_possible();
                 }
             }
         }

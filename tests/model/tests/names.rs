@@ -149,7 +149,9 @@ fn the_last_send_reference_is_the_end_of_the_senders() {
     let (send, _) = w.pass(a, port, Disposition::MakeSend, b);
     let request = Request::NoSenders as u64;
     w.trap(a, |kernel, toy| {
-        kernel.port_request_notification(toy, port, request, bell)
+        kernel
+            .port_request_notification(toy, port, request, bell, 1)
+            .map(drop)
     })
     .unwrap();
     assert_eq!(mod_refs(&mut w, b, send, RightKind::Send, -1), Ok(()));
@@ -173,7 +175,9 @@ fn a_type_says_all_that_a_name_denotes() {
     assert_eq!(kinds(&mut w, b, send), Ok(PortType::SEND));
     assert_eq!(kinds(&mut w, b, once), Ok(PortType::SEND_ONCE));
     w.trap(b, |kernel, toy| {
-        kernel.port_request_notification(toy, send, Request::DeadName as u64, bell)
+        kernel
+            .port_request_notification(toy, send, Request::DeadName as u64, bell, 1)
+            .map(drop)
     })
     .unwrap();
     assert_eq!(
@@ -245,7 +249,9 @@ fn the_status_of_a_receive_right_says_how_it_is() {
         kernel.port_move_member(toy, port, group)?;
         kernel.port_set_attributes(toy, port, 7, 3)?;
         kernel.port_set_make_send(0, port, 40)?;
-        kernel.port_request_notification(toy, port, Request::NoSenders as u64, bell)
+        kernel
+            .port_request_notification(toy, port, Request::NoSenders as u64, bell, 1)
+            .map(drop)
     })
     .unwrap();
     assert_eq!(

@@ -326,10 +326,12 @@ fn a_dead_name_is_told_once_with_one_reference_more() {
     let bell = w.port(b, 0xBE11);
     let ask = |w: &mut World, name, kind, to| {
         w.trap(b, |kernel, toy| {
-            kernel.port_request_notification(toy, name, kind, to)
+            kernel
+                .port_request_notification(toy, name, kind, to, 1)
+                .map(drop)
         })
     };
-    assert_eq!(ask(&mut w, send, 2, bell), Err(Kern::InvalidValue));
+    assert_eq!(ask(&mut w, send, 4, bell), Err(Kern::InvalidValue));
     assert_eq!(ask(&mut w, 99, 0, bell), Err(Kern::InvalidName));
     assert_eq!(ask(&mut w, bell, 0, bell), Err(Kern::InvalidRight));
     assert_eq!(ask(&mut w, send, 1, bell), Err(Kern::InvalidRight));
@@ -362,7 +364,9 @@ fn a_request_about_a_name_ends_with_the_name_or_when_taken_back() {
         let (send, _) = w.pass(a, port, Disposition::MakeSend, b);
         let ask = |w: &mut World, to| {
             w.trap(b, |kernel, toy| {
-                kernel.port_request_notification(toy, send, 0, to)
+                kernel
+                    .port_request_notification(toy, send, 0, to, 1)
+                    .map(drop)
             })
         };
         assert_eq!(ask(&mut w, bell), Ok(()));
@@ -392,7 +396,9 @@ fn no_senders_is_told_when_the_last_send_right_goes_wherever_it_was() {
     let bell = w.port(a, 0);
     let ask = |w: &mut World| {
         w.trap(a, |kernel, toy| {
-            kernel.port_request_notification(toy, port, 1, bell)
+            kernel
+                .port_request_notification(toy, port, 1, bell, 1)
+                .map(drop)
         })
         .unwrap();
     };

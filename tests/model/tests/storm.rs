@@ -192,7 +192,7 @@ impl Storm {
         let name = self.name(actor);
         let other = self.name(actor);
         let number = self.random.below(4);
-        match self.random.below(30) {
+        match self.random.below(34) {
             0..=11 => self.message(actor, name, other),
             12 => {
                 let made = self.w.trap(actor, |kernel, _| kernel.port_allocate(number));
@@ -221,9 +221,11 @@ impl Storm {
             }
             20..=22 => {
                 let to = if number == 0 { 0 } else { other };
-                let request = self.random.below(2);
+                let request = self.random.below(4);
                 let _ = self.w.trap(actor, |kernel, toy| {
-                    kernel.port_request_notification(toy, name, request, to)
+                    kernel
+                        .port_request_notification(toy, name, request, to, number & 1)
+                        .map(drop)
                 });
             }
             23 => {
@@ -231,6 +233,26 @@ impl Storm {
                 let _ = self.w.trap(actor, |kernel, toy| {
                     kernel.port_set_attributes(toy, name, number, limit)
                 });
+            }
+            30 => {
+                let delta = self.random.below(5).cast_signed() - 2;
+                let _ = self.w.trap(actor, |kernel, toy| {
+                    kernel.port_mod_refs(toy, 0, name, number % 6, delta.cast_unsigned())
+                });
+            }
+            31 => {
+                let disposition = 16 + self.random.below(6);
+                let task = self.random.pick(&[0, other, actor.child]).unwrap_or(0);
+                let made = self.w.trap(actor, |kernel, toy| {
+                    if number & 1 == 0 {
+                        kernel.port_extract_right(toy, task, name, disposition)
+                    } else {
+                        kernel.port_insert_right(toy, task, name, disposition)
+                    }
+                });
+                if let Ok(made) = made {
+                    self.learn(actor, word(made));
+                }
             }
             24 | 25 if actor.task != self.w.root.task => self.w.fault(actor, number << 12),
             26 => self.w.kernel.thread_yield(),
@@ -291,7 +313,7 @@ impl Storm {
             source: other,
             send_deadline: self.deadline(),
             receive_deadline: self.deadline(),
-            notify: other,
+            notify: if self.random.once_in(3) { 0 } else { other },
             ..Msg::default()
         };
         let letter = self.letter(actor);
