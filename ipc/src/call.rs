@@ -18,7 +18,7 @@ use ipc_protocol::define::{Form, get_reply};
 
 /// Writes a request into words and buffer.
 #[inline(always)]
-fn compose<M: Message>(
+pub(crate) fn compose<M: Message>(
     message: &M,
     rights: &[Passed<'_>],
     words: &mut Words,

@@ -46,6 +46,7 @@ mod call;
 pub mod console;
 pub mod control;
 mod copy;
+mod forward;
 pub mod heap;
 pub mod interrupt;
 pub mod mapping;

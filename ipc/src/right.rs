@@ -92,6 +92,15 @@ impl<P> SendRight<P> {
     pub fn watch<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
         trap::port_request_notification(self.name, Request::DeadName, notify.name, 1).map(drop)
     }
+
+    /// Asks to be told by a message to `notify` when there is room at the port, after a send with
+    /// option NOTIFY and without a notify port has found none.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub fn watch_room<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
+        trap::port_request_notification(self.name, Request::SendPossible, notify.name, 0).map(drop)
+    }
 }
 
 impl<P> Drop for SendRight<P> {
@@ -240,6 +249,15 @@ impl<P> ReceiveRight<P> {
     /// KERN_RESOURCE_SHORTAGE.
     pub fn watch_senders<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
         trap::port_request_notification(self.name, Request::NoSenders, notify.name, 1).map(drop)
+    }
+
+    /// Asks that this right, with what is queued at its port, comes by a message to `notify` when it
+    /// is destroyed, by whoever holds it then. If `notify` cannot take it the port dies.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE.
+    pub fn watch_destroyed<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
+        trap::port_request_notification(self.name, Request::PortDestroyed, notify.name, 0).map(drop)
     }
 }
 

@@ -8,7 +8,8 @@
 //!  RDX       info of the message to send            info of the message received
 //!  R8        send deadline                          0
 //!  R9        receive (or call) deadline             0
-//!  R10       port for `send possible`               0
+//!  R10       port for `send possible`, or to        0
+//!            forward to
 //!  RBX RBP R12 R13 R14 R15      the six words, both ways
 //! ```
 //! RCX and R11 are lost, as with every SYSCALL. Deadlines are absolute nanoseconds of the kernel's
@@ -22,8 +23,8 @@ pub const POLL: u64 = 0;
 /// Words of a message that travel in registers.
 pub const WORDS: usize = 6;
 
-/// Option bits in RAX of the `msg` trap. Allowed: SEND, CALL, RECEIVE, REPLY, SEND + RECEIVE,
-/// REPLY + RECEIVE; with NOTIFY only beside SEND.
+/// Option bits in RAX of the `msg` trap. Allowed: SEND, CALL, RECEIVE, REPLY, FORWARD, and RECEIVE
+/// beside SEND, REPLY or FORWARD; NOTIFY only beside SEND.
 pub mod option {
     /// Send one way to the port named in RDI.
     pub const SEND: u64 = 0x100;
@@ -37,8 +38,13 @@ pub mod option {
     /// the port named in R10 (a receive right of the sender) when it is not. R10 0: by the request
     /// about this name that was made before (notify::Request::SendPossible).
     pub const NOTIFY: u64 = 0x1000;
+    /// Pass the call whose token is in RDI on, with this message, to the port named in R10. The token
+    /// is used up; who receives the message gets another, and answers the caller itself. Faults and
+    /// exceptions are not passed on: MACH_SEND_INVALID_REPLY. If nobody waits for the message and
+    /// there is no memory to keep it: MACH_SEND_NO_BUFFER.
+    pub const FORWARD: u64 = 0x2000;
     /// Every option.
-    pub const ALL: u64 = SEND | CALL | REPLY | RECEIVE | NOTIFY;
+    pub const ALL: u64 = SEND | CALL | REPLY | RECEIVE | NOTIFY | FORWARD;
 }
 
 /// What the `msg` trap leaves in RAX: a code, and how far it came.

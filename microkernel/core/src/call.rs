@@ -69,7 +69,7 @@ impl Kernel {
     }
 
     /// Queues a thread, which is in no queue, at a port.
-    fn queue_caller(
+    pub(crate) fn queue_caller(
         &mut self,
         machine: &mut impl Machine,
         caller: ThreadId,
@@ -353,6 +353,7 @@ impl Kernel {
                 let callers = &mut self.ports.at_mut(port).callers;
                 callers.remove(&mut self.threads, thread);
                 self.item_gone(port);
+                self.drop_forwarded(thread);
                 let cargo = core::mem::replace(&mut self.threads.at_mut(thread).cargo, EMPTY);
                 self.discard(&cargo);
             }

@@ -26,7 +26,7 @@ use crate::{
     slab::Slab,
     space::Holds,
     task::Life,
-    thread::{Source, State, Thread},
+    thread::{Call, Source, State, Thread},
 };
 use alloc::{
     collections::BTreeMap,
@@ -353,6 +353,13 @@ impl Kernel {
             if let Some(port) = thread.exception_port {
                 tally.send(port);
             }
+            if let Some(message) = thread.forwarded {
+                tally.message(message.index());
+                ensure!(
+                    matches!(thread.state.get(), State::Calling(_, Call::Message)),
+                    "thread {id:?} keeps a message that was forwarded"
+                );
+            }
         }
         for running in self.each_processor().filter_map(|(_, current, _)| current) {
             ensure!(
@@ -576,7 +583,11 @@ impl Kernel {
                 carry(&record.cargo);
             }
             for thread in port.callers.iter(&self.threads) {
-                carry(&self.threads.at(thread).cargo);
+                let thread = self.threads.at(thread);
+                carry(&thread.cargo);
+                if let Some(message) = thread.forwarded {
+                    queued = queued.saturating_add(self.messages.at(message).cost);
+                }
             }
             let load = load.saturating_add(queued);
             ensure!(

@@ -44,6 +44,7 @@ pub mod acpi;
 pub mod addr;
 mod call;
 mod fast;
+mod forward;
 mod fast_rights;
 mod inspect;
 mod interrupt;

@@ -45,6 +45,8 @@ pub(crate) enum Role {
     Request(Request),
     /// The same, of *send possible*, before a send found no room: it is on no list of its port.
     Dormant(Request),
+    /// Words and body of a call that was forwarded and is queued; the thread of the call has it.
+    Forwarded,
     /// Tells of a void token. Goes back to its thread when received.
     Cancelled(ThreadId),
     /// Tells of an interrupt. Goes back to it when received.

@@ -216,7 +216,7 @@ impl Kernel {
         let record = self.messages.at_mut(message);
         record.queue = None;
         match record.role {
-            Role::Message | Role::Spent | Role::Request(_) | Role::Dormant(_) => {
+            Role::Message | Role::Forwarded | Role::Spent | Role::Request(_) | Role::Dormant(_) => {
                 self.messages.remove(message);
             }
             Role::MemoryLow | Role::Interrupt(_) => {}

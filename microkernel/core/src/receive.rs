@@ -102,14 +102,19 @@ impl Kernel {
         }
         self.unqueue_message(port, message);
         self.item_taken(port);
-        let record = self.messages.at(message);
-        machine.set_words(me.context, record.words);
-        if !record.body.is_empty() {
-            machine.write_body(me.context, &record.body);
-        }
+        self.write_message(machine, me.context, message);
         self.retire(message);
         self.hand_in(machine, me, port, info, &cargo, NO_TOKEN, sent);
         Ok(())
+    }
+
+    /// Writes words and body of a message that the kernel keeps to who receives it.
+    fn write_message(&self, machine: &mut impl Machine, to: Context, message: MessageId) {
+        let record = self.messages.at(message);
+        machine.set_words(to, record.words);
+        if !record.body.is_empty() {
+            machine.write_body(to, &record.body);
+        }
     }
 
     fn receive_caller(
@@ -124,7 +129,7 @@ impl Kernel {
         let State::Calling(_, call) = record.state.get() else {
             return Err(Kern::Failure);
         };
-        let (info, context) = (record.info, record.context);
+        let (info, context, forwarded) = (record.info, record.context, record.forwarded);
         let mut cargo = EMPTY;
         if info.rights() > 0 {
             cargo = record.cargo;
@@ -134,9 +139,13 @@ impl Kernel {
         let callers = &mut self.ports.at_mut(port).callers;
         callers.remove(&mut self.threads, caller);
         self.item_taken(port);
-        match self.kernel_words(caller, call) {
-            Some(words) => machine.set_words(me.context, words),
-            None => Self::copy_message(machine, context, me.context, info),
+        match (self.kernel_words(caller, call), forwarded) {
+            (Some(words), _) => machine.set_words(me.context, words),
+            (None, None) => Self::copy_message(machine, context, me.context, info),
+            (None, Some(message)) => {
+                self.write_message(machine, me.context, message);
+                self.drop_forwarded(caller);
+            }
         }
         let token = self.issue(caller, me, port, call);
         self.hand_in(machine, me, port, info, &cargo, token, sent);

@@ -79,6 +79,7 @@ enum Possible {
 const SEND_NOTIFY: u64 = option::SEND | option::NOTIFY;
 const SEND_RECEIVE: u64 = option::SEND | option::RECEIVE;
 const SEND_NOTIFY_RECEIVE: u64 = option::SEND | option::NOTIFY | option::RECEIVE;
+const FORWARD_RECEIVE: u64 = option::FORWARD | option::RECEIVE;
 const REPLY_RECEIVE: u64 = option::REPLY | option::RECEIVE;
 
 impl Kernel {
@@ -90,6 +91,7 @@ impl Kernel {
         let flow = match msg.options & !0xFF {
             REPLY_RECEIVE | option::REPLY => self.reply(machine, me, msg),
             option::CALL => self.call(machine, me, msg),
+            FORWARD_RECEIVE | option::FORWARD => self.forward(machine, me, msg),
             option::RECEIVE => self.receive_trap(machine, me, msg),
             option::SEND | SEND_NOTIFY | SEND_RECEIVE | SEND_NOTIFY_RECEIVE => {
                 self.send(machine, me, msg)
@@ -311,7 +313,7 @@ impl Kernel {
         }
     }
 
-    fn buffer(
+    pub(crate) fn buffer(
         &mut self,
         machine: &mut impl Machine,
         me: Running,

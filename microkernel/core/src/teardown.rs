@@ -254,6 +254,7 @@ impl Kernel {
     }
 
     fn fail_queued(&mut self, machine: &mut impl Machine, caller: ThreadId) {
+        self.drop_forwarded(caller);
         let thread = self.threads.at_mut(caller);
         let cargo = core::mem::replace(&mut thread.cargo, EMPTY);
         if let State::Calling(_, call) = thread.state.get() {

@@ -115,6 +115,8 @@ pub struct Thread {
     /// What it sends, if it is queued as a caller.
     pub(crate) info: Info,
     pub(crate) cargo: Cargo,
+    /// Words and body, if its call was forwarded and is queued again: then they are not its own.
+    pub(crate) forwarded: Option<MessageId>,
     pub(crate) stamp: u64,
     /// Its fault, while its call is one.
     pub(crate) fault: Cell<Fault>,
@@ -247,6 +249,7 @@ impl Thread {
             call: Cell::new(0),
             info: Info(0),
             cargo: EMPTY,
+            forwarded: None,
             stamp: 0,
             fault: Cell::new(Fault {
                 address: 0,

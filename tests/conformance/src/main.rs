@@ -17,6 +17,7 @@ mod inheritance;
 mod maps;
 mod messages;
 mod names;
+mod notices;
 mod pager;
 mod pagers;
 mod ports;
@@ -90,6 +91,14 @@ guest_test::suite! {
             rights_are_handed_to_and_taken_from_a_task,
             handing_over_has_its_codes,
         ],
+        notices: [
+            a_destroyed_port_goes_to_who_asked_with_its_queue,
+            a_port_survives_the_task_that_held_it,
+            a_port_that_nobody_can_take_dies,
+            a_request_gives_back_what_it_replaces,
+            no_senders_is_told_from_a_count_on,
+            room_is_told_of_after_a_send_that_found_none,
+        ],
         messages: [
             six_words_and_the_payload_arrive,
             words_go_straight_to_a_waiting_receiver,
@@ -132,6 +141,12 @@ guest_test::suite! {
             callers_of_a_task_that_ends_hear_of_it,
             the_call_of_a_task_that_ends_is_cancelled,
             a_call_between_tasks_gets_its_answer,
+            a_call_is_passed_on_and_answered_by_another,
+            a_call_is_passed_on_with_body_and_rights,
+            a_call_that_cannot_be_passed_on_can_still_be_answered,
+            one_trap_passes_on_and_receives,
+            a_call_passed_on_ends_with_its_new_server,
+            a_call_passed_on_keeps_its_deadline,
         ],
         suspend: [
             a_suspended_thread_stands_still_until_it_is_resumed_as_often,

@@ -247,3 +247,141 @@ pub(crate) fn a_call_between_tasks_gets_its_answer() -> Outcome {
     }
     Ok(())
 }
+
+/// An assistant, and a port of its that one can send to: its name for it, and the right.
+fn second() -> Outcome<(Assistant, u64, SendRight<Untyped>)> {
+    let assistant = Assistant::start()?;
+    let made = assistant.ask(Command::MakePort, [0x2D, 0])?.said()?;
+    let right = SendRight::from_name(made.right.0 as u32);
+    Ok((assistant, made.result?, right))
+}
+
+pub(crate) fn a_call_is_passed_on_and_answered_by_another() -> Outcome {
+    let (port, (assistant, theirs, right)) = (port(0)?, second()?);
+    let (caller, received) = called(&port, 17)?;
+    Msg::forward(received.token, &right, 5).word(18).go()?;
+    // Who has passed it on has nothing more to say.
+    for again in [
+        Msg::reply(received.token),
+        Msg::forward(received.token, &right, 5),
+    ] {
+        check_eq!(again.code(), Some(Kern::SendInvalidReply));
+    }
+    let token = assistant.tell(Command::Receive, [theirs, 0])?;
+    check!(token != 0 && token != received.token);
+    // The new token is the other task's.
+    check_eq!(Msg::reply(token).code(), Some(Kern::SendInvalidReply));
+    assistant.tell(Command::Answer, [token, 99])?;
+    check_eq!(caller.join()?.words[0], 99);
+    Ok(())
+}
+
+pub(crate) fn a_call_is_passed_on_with_body_and_rights() -> Outcome {
+    let (first, last, given) = (port(0)?, port(0x1A57)?, port(0x617)?);
+    let to = last.make_send()?;
+    for waits in [false, true] {
+        let (caller, received) = called(&first, 3)?;
+        let forward = |token| {
+            Msg::forward(token, &to, 6)
+                .word(4)
+                .body(b"onward")
+                .rights(&[(given.name(), Disposition::MakeSend)])
+                .go()
+        };
+        let name = last.name();
+        let receive = move || {
+            let last = Msg::receive_from(name).forever().go()?;
+            let mut body = [0; 6];
+            let same = guest_test::message::take_body(&last, &mut body) && body == *b"onward";
+            Ok::<_, Kern>((last, same, arrived::<1>()))
+        };
+        let (got, same, rights) = if waits {
+            let receiver = spawn_waiting(receive)?;
+            forward(received.token)?;
+            receiver.join()?
+        } else {
+            forward(received.token)?;
+            receive()?
+        };
+        check_eq!((got.payload, got.words[0], got.info.id()), (0x1A57, 4, 6));
+        check!(same && !got.info.is_kernel());
+        check_eq!(rights, [(0x617, ArrivedKind::Own)]);
+        Msg::reply(got.token).word(5).go()?;
+        check_eq!(caller.join()?.words[0], 5);
+    }
+    Ok(())
+}
+
+pub(crate) fn a_call_that_cannot_be_passed_on_can_still_be_answered() -> Outcome {
+    let (first, dead) = (port(0)?, port(0)?);
+    let nobody = dead.make_send()?;
+    drop(dead);
+    let to = first.make_send()?;
+    let (caller, received) = called(&first, 3)?;
+    let token = received.token;
+    check_eq!(
+        Msg::forward(token, &nobody, 1).code(),
+        Some(Kern::SendInvalidDest)
+    );
+    let wrong = Msg::forward(token, &to, 1).rights(&[(nobody.name(), Disposition::MakeSend)]);
+    check_eq!(wrong.code(), Some(Kern::SendInvalidRight));
+    check!(is_empty(&first));
+    Msg::reply(token).word(8).go()?;
+    check_eq!(caller.join()?.words[0], 8);
+    Ok(())
+}
+
+pub(crate) fn one_trap_passes_on_and_receives() -> Outcome {
+    let (first, last) = (port(1)?, port(2)?);
+    let (to_first, to_last) = (first.make_send()?, last.make_send()?);
+    let (caller, received) = called(&first, 3)?;
+    Msg::send(&to_first, 44).go()?;
+    let next = Msg::forward(received.token, &to_last, 7)
+        .and_receive(&first)
+        .go()?;
+    check_eq!((next.payload, next.info.id()), (1, 44));
+    let asked = Msg::receive(&last).go()?;
+    Msg::reply(asked.token).word(9).go()?;
+    check_eq!(caller.join()?.words[0], 9);
+    Ok(())
+}
+
+pub(crate) fn a_call_passed_on_ends_with_its_new_server() -> Outcome {
+    let first = port(0)?;
+    for received in [false, true] {
+        let (assistant, theirs, right) = second()?;
+        let (caller, asked) = called(&first, 3)?;
+        Msg::forward(asked.token, &right, 7).go()?;
+        if received {
+            assistant.tell(Command::Receive, [theirs, 0])?;
+        }
+        assistant.exit(0)?;
+        check_eq!(caller.join().err(), Some(Kern::ReceivePortDied));
+    }
+    Ok(())
+}
+
+pub(crate) fn a_call_passed_on_keeps_its_deadline() -> Outcome {
+    let (first, last) = (port(0)?, port(0)?);
+    let (to_first, to_last) = (first.make_send()?, last.make_send()?);
+    for received in [false, true] {
+        let deadline = after(20 * MILLISECOND);
+        let right = trap::port_make_send(first.name())
+            .map(|()| SendRight::<Untyped>::from_name(to_first.name()))?;
+        let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).go())?;
+        let asked = Msg::receive(&first).go()?;
+        Msg::forward(asked.token, &to_last, 7).go()?;
+        let token = match received {
+            true => Msg::receive(&last).go()?.token,
+            false => 0,
+        };
+        check_eq!(caller.join().err(), Some(Kern::ReceiveTimedOut));
+        if received {
+            // The one that has the token is told that it is void.
+            let (_, [void, ..]) = notice(&last, notify::CANCELLED)?;
+            check_eq!(void, token);
+        }
+        check!(is_empty(&last) && is_empty(&first));
+    }
+    Ok(())
+}

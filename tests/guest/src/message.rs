@@ -135,6 +135,19 @@ impl Msg {
         self
     }
 
+    /// If the queue is full, fails, and what was asked for about the name is told when it is not.
+    pub const fn notify_as_asked(mut self) -> Msg {
+        self.0.options |= option::NOTIFY;
+        self
+    }
+
+    /// Passes the call of a token on.
+    pub fn forward<P>(token: u64, to: &SendRight<P>, id: u32) -> Msg {
+        let mut msg = Msg::new(option::FORWARD).to(token).info(Info::short(id));
+        msg.0.notify = to.name();
+        msg
+    }
+
     /// Makes the trap. The outcome says how it went.
     #[must_use]
     pub fn trap(&self) -> Received {

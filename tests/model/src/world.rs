@@ -376,6 +376,23 @@ impl World {
         self.msg(actor, letter, msg)
     }
 
+    /// Passes the call of a token on.
+    pub fn forward(
+        &mut self,
+        actor: Actor,
+        token: u64,
+        to: u64,
+        letter: &Letter,
+    ) -> Option<Received> {
+        let msg = Msg {
+            options: option::FORWARD,
+            destination: token,
+            notify: to,
+            ..Msg::default()
+        };
+        self.msg(actor, letter, msg)
+    }
+
     /// Answers a token and receives.
     pub fn reply_receive(
         &mut self,

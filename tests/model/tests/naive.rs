@@ -169,7 +169,8 @@ impl Match {
             14..=20 => self.send(actor, task, name),
             21..=25 => self.call(thread, name),
             26..=33 => self.receive(actor, task, name),
-            34..=38 => self.reply(actor, task),
+            34..=37 => self.reply(actor, task),
+            38 => self.forward(actor, task, name),
             _ if self.random.once_in(12) => self.terminate(task),
             _ if self.random.once_in(3) => self.run_out(!self.short),
             _ => {}
@@ -400,6 +401,31 @@ impl Match {
                 self.naive.arrive(home, &moved, &answer.rights);
             }
         }
+    }
+
+    fn forward(&mut self, actor: Actor, task: usize, name: u64) {
+        let newest = self.tokens.len().saturating_sub(8);
+        let token = self.random.pick(&self.tokens[newest..]).unwrap();
+        let (rights, value) = (self.rights(task), self.random.word());
+        let letter = Match::letter(value, &rights);
+        let real = self.w.forward(actor, token, name, &letter).unwrap();
+        let waits = |thread: &model::naive::Thread| {
+            matches!(thread.doing, Doing::Awaiting(server, _, number)
+                if server == task && number == token)
+        };
+        let Some(caller) = self.naive.threads.iter().position(waits) else {
+            assert_eq!(real.code, Err(Kern::SendInvalidReply));
+            return;
+        };
+        let before = self.naive.clone();
+        let sent = self
+            .naive
+            .send(task, name, value, &rights, Some(caller), Wanted::Nothing);
+        if real.code != sent && self.ran_out(real.code.err()) {
+            self.naive = before;
+            return;
+        }
+        assert_eq!(real.code, sent);
     }
 
     fn abort(&mut self, thread: usize) {

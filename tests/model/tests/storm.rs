@@ -299,13 +299,15 @@ impl Storm {
             option::RECEIVE,
             option::RECEIVE,
             option::REPLY,
+            option::FORWARD,
+            option::FORWARD | option::RECEIVE,
             option::REPLY | option::RECEIVE,
             option::REPLY | option::RECEIVE,
         ];
         let options = self.random.pick(&options).unwrap();
         let msg = Msg {
             options,
-            destination: if options & option::REPLY != 0 {
+            destination: if options & (option::REPLY | option::FORWARD) != 0 {
                 self.token()
             } else {
                 name
