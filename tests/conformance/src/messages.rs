@@ -170,7 +170,9 @@ pub(crate) fn options_that_make_no_sense_are_refused() -> Outcome {
         option::CALL | option::NOTIFY,
         option::RECEIVE | option::NOTIFY,
         option::REPLY | option::NOTIFY,
-        option::SEND | 0x2000,
+        option::FORWARD | option::SEND,
+        option::FORWARD | option::REPLY,
+        option::SEND | 0x4000,
         option::SEND | 1 << 63,
     ];
     for options in bad {

@@ -63,7 +63,9 @@ fn everything_that_a_task_makes_is_charged_to_it_and_given_back() {
     w.make_send(a, port);
     let dead_name = Request::DeadName as u64;
     w.trap(a, |kernel, toy| {
-        kernel.port_request_notification(toy, port, dead_name, port)
+        kernel
+            .port_request_notification(toy, port, dead_name, port, 1)
+            .map(drop)
     })
     .unwrap();
     let with_request = used(&mut w, a);
@@ -74,7 +76,9 @@ fn everything_that_a_task_makes_is_charged_to_it_and_given_back() {
     assert_eq!(w.receive(a, port, POLL).unwrap().code, Ok(()));
     assert_eq!(used(&mut w, a), with_request);
     w.trap(a, |kernel, toy| {
-        kernel.port_request_notification(toy, port, dead_name, 0)
+        kernel
+            .port_request_notification(toy, port, dead_name, 0, 1)
+            .map(drop)
     })
     .unwrap();
     w.destroy(a, set);
@@ -95,7 +99,9 @@ fn over_its_quota_a_task_makes_nothing_and_nothing_has_changed() {
     assert_eq!(made, short);
     assert_eq!(w.trap(a, |kernel, _| kernel.port_set_allocate()), short);
     let asked = w.trap(a, |kernel, toy| {
-        kernel.port_request_notification(toy, port, Request::DeadName as u64, port)
+        kernel
+            .port_request_notification(toy, port, Request::DeadName as u64, port, 1)
+            .map(drop)
     });
     assert_eq!(asked, Err(Kern::ResourceShortage));
     let sent = w.send(a, port, &Letter::new(1, 0), FOREVER);

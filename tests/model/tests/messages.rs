@@ -162,8 +162,11 @@ fn undefined_options_and_info_are_refused() {
         option::NOTIFY,
         option::SEND | option::CALL,
         option::CALL | option::RECEIVE,
-        0x2000,
+        0x4000,
         option::REPLY | option::SEND,
+        option::FORWARD | option::REPLY,
+        option::FORWARD | option::NOTIFY,
+        option::FORWARD | option::SEND,
     ] {
         let msg = Msg {
             options,
