@@ -196,8 +196,9 @@ fn a_notice_with_a_right_waits_for_a_name() {
     );
     w.checking = false;
     let mut names = Vec::new();
+    let once = Disposition::MakeSendOnce as u64;
     w.run(server);
-    while let Ok(name) = w.kernel.port_set_allocate() {
+    while let Ok(name) = w.kernel.port_insert_right(&mut w.toy, 0, home, once) {
         names.push(word(name));
     }
     w.destroy(root, port);
@@ -205,7 +206,7 @@ fn a_notice_with_a_right_waits_for_a_name() {
         w.receive(server, home, POLL).unwrap().code,
         Err(Kern::ReceiveNoSpace)
     );
-    w.destroy(server, names[0]);
+    assert_eq!(w.deallocate(server, names[0], 1), Ok(()));
     assert_eq!(
         told(&mut w, server, home),
         Some((notify::PORT_DESTROYED, 0))
