@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod arch;
+mod audit;
 mod boot;
 mod console;
 mod exception;
@@ -46,6 +47,7 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
     let handover = or_stop(boot::read(loader, info));
     console::set_level(handover.option("log"));
     trace::set(handover.option("trace"));
+    audit::set(handover.option("check"));
     let features = cpu::Features::detect();
     features.switch_on();
     let mode = vector::Mode::of(features);

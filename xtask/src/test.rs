@@ -274,7 +274,8 @@ pub fn run_suite(
         },
     )?;
     let mut machine = Machine::new(&built.kernel, &built.path);
-    machine.command_line = "log=warn".to_owned();
+    // The kernel compares its whole state with its rules now and then.
+    machine.command_line = "log=warn check=16384".to_owned();
     machine.memory = Memory(512);
     machine.cpus = cpus;
     machine.share = Some(build::root().join("tests"));

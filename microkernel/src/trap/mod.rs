@@ -9,6 +9,7 @@ use ipc_abi::kern_return;
 use ipc_abi::trap::Trap;
 
 use crate::arch::context::Saved;
+use crate::audit;
 use crate::schedule;
 use crate::trace;
 use crate::world::{self, World};
@@ -136,6 +137,7 @@ pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
                 None => finish(caller, Err(Kern::InvalidTrap)),
             }
         }
+        audit::count(world);
         schedule::next(world)
     })
 }
