@@ -63,7 +63,8 @@ impl Args {
     /// # Safety
     /// A block as the module's text says must lie there, and stay unchanged as long as the task
     /// lives.
-    pub(crate) unsafe fn at(address: u64) -> Args {
+    #[must_use]
+    pub unsafe fn at(address: u64) -> Args {
         let block = address as *const u64;
         // SAFETY: the caller's duty.
         unsafe {

@@ -6,9 +6,11 @@ use ipc_abi::message::FOREVER;
 use ipc_abi::notify::ExitStatus;
 use ipc_abi::right::SpecialPort;
 use ipc_protocol::bootstrap::{
-    Bootstrap, BootstrapList, BootstrapListReply, BootstrapLookUp, BootstrapLookUpReply,
-    BootstrapRegister, BootstrapStart, BootstrapStartReply, BootstrapWait, Name,
+    Bootstrap, BootstrapImage, BootstrapImageReply, BootstrapList, BootstrapListReply,
+    BootstrapLookUp, BootstrapLookUpReply, BootstrapRegister, BootstrapStart, BootstrapStartReply,
+    BootstrapWait, Name,
 };
+use ipc_protocol::memory_entry::MemoryEntry;
 use ipc_protocol::vm_map::Map;
 
 /// A task that bootstrap started.
@@ -88,6 +90,15 @@ pub fn start(name: &str, arguments: &str) -> Result<Started, Kern> {
 pub fn wait(instance: u32) -> Result<ExitStatus, Kern> {
     let reply = service()?.call(&BootstrapWait { instance })?;
     Ok(ExitStatus::from_word(reply.status))
+}
+
+/// The boot image, to be mapped and read.
+///
+/// # Errors
+/// Those of [`BootstrapImage`].
+pub fn image() -> Result<SendRight<MemoryEntry>, Kern> {
+    let (_, mut rights) = service()?.call_with(&BootstrapImage {}, [], FOREVER)?;
+    rights.take_send(BootstrapImageReply::IMAGE)
 }
 
 /// The next registered names: those after `cursor`, which is 0 at first.

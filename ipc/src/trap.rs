@@ -446,6 +446,66 @@ pub fn host_set_memory_low(host_memory: Name, notify: Name) -> Result<(), Kern> 
     )
 }
 
+/// Makes an owner of frames. See [`Trap::OwnerCreate`].
+pub fn owner_create(host_memory: Name, space: Name) -> Result<Name, Kern> {
+    named(
+        Trap::OwnerCreate,
+        [host_memory.into(), space.into(), 0, 0, 0, 0],
+    )
+}
+
+/// Gives frames to an owner right below. See [`Trap::FrameGive`].
+///
+/// # Safety
+/// Nothing may use the frames through the physical window any more.
+pub unsafe fn frame_give(
+    host_memory: Name,
+    owner: Name,
+    first: u32,
+    count: u32,
+) -> Result<(), Kern> {
+    let arguments = [
+        host_memory.into(),
+        owner.into(),
+        first.into(),
+        count.into(),
+        0,
+        0,
+    ];
+    // SAFETY: the caller's duty.
+    unsafe { trap(Trap::FrameGive, arguments) }.map(|_| ())
+}
+
+/// Ends an owner right below. See [`Trap::OwnerDestroy`].
+pub fn owner_destroy(host_memory: Name, owner: Name) -> Result<(), Kern> {
+    done(
+        Trap::OwnerDestroy,
+        [host_memory.into(), owner.into(), 0, 0, 0, 0],
+    )
+}
+
+/// Takes back frames of owners that have ended: how many ranges there are in the buffer's body, and
+/// whether there may be more. See [`Trap::OwnerCollect`].
+///
+/// # Safety
+/// The body of this thread's IPC buffer must not be borrowed.
+pub unsafe fn owner_collect(host_memory: Name) -> Result<(u64, bool), Kern> {
+    // SAFETY: the caller's duty.
+    unsafe { trap(Trap::OwnerCollect, [host_memory.into(), 0, 0, 0, 0, 0]) }
+        .map(|[ranges, more]| (ranges, more != 0))
+}
+
+/// Takes back frames that were given to the kernel: how many ranges there are in the buffer's body. See
+/// [`Trap::FrameReclaim`].
+///
+/// # Safety
+/// The body of this thread's IPC buffer must not be borrowed.
+pub unsafe fn frame_reclaim(host_memory: Name, count: u32) -> Result<u64, Kern> {
+    let arguments = [host_memory.into(), count.into(), 0, 0, 0, 0];
+    // SAFETY: the caller's duty.
+    unsafe { trap(Trap::FrameReclaim, arguments) }.map(|[ranges, _]| ranges)
+}
+
 /// Reads an I/O port of `width` 1, 2 or 4 bytes. See [`Trap::DevicePortIo`].
 ///
 /// # Safety

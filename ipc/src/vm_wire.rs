@@ -6,10 +6,13 @@
 
 use crate::right::{SendRight, Untyped};
 use ipc_abi::Kern;
+use ipc_abi::boot::FrameRange;
 use ipc_abi::message::FOREVER;
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::Map;
-use ipc_protocol::vm_wire::{VmLimits, VmLimitsReply, VmSetLimits, VmWire, VmWireAll};
+use ipc_protocol::vm_wire::{
+    VmGiveFrames, VmGiveFramesReply, VmLimits, VmLimitsReply, VmSetLimits, VmWire, VmWireAll,
+};
 
 impl SendRight<Map> {
     /// [`VmWire`]: makes `size` bytes at `address` resident for `access`, and keeps them so. Nests.
@@ -61,6 +64,23 @@ impl SendRight<Map> {
     #[doc(alias = "vm_set_limits")]
     pub fn set_limits(&self, host: &SendRight<Untyped>, limits: &VmSetLimits) -> Result<(), Kern> {
         self.call_with(limits, [host.copy()], FOREVER).map(drop)
+    }
+
+    /// [`VmGiveFrames`]: gives frames to the task, which is a memory server from then on. Gives the
+    /// first frame and the count, and the task's host memory port.
+    ///
+    /// Errors: KERN_INVALID_HOST, KERN_INVALID_ARGUMENT, KERN_RESOURCE_SHORTAGE.
+    #[doc(alias = "vm_give_frames")]
+    pub fn give_frames(
+        &self,
+        host: &SendRight<Untyped>,
+        count: u32,
+    ) -> Result<(FrameRange, SendRight<Untyped>), Kern> {
+        let (reply, mut rights) =
+            self.call_with(&VmGiveFrames { count }, [host.copy()], FOREVER)?;
+        let VmGiveFramesReply { first, count } = reply;
+        let memory = rights.take_send(VmGiveFramesReply::MEMORY)?;
+        Ok((FrameRange { first, count }, memory))
     }
 
     /// [`VmLimits`]: what the map may hold, and what it holds.

@@ -6,6 +6,7 @@
 
 use ipc_abi::message::{Info, Outcome, WORDS};
 use ipc_abi::{Kern, buffer::RIGHTS_MAX, layout};
+use kernel_core::owner::OwnerId;
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
     StartState, Trigger,
@@ -135,8 +136,8 @@ impl Machine for Hardware {
         saved.free();
     }
 
-    fn space_new(&mut self) -> Result<SpaceId, Kern> {
-        self.memory.space_new()
+    fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern> {
+        self.memory.space_new(owner)
     }
 
     fn space_clear(&mut self, space: SpaceId) -> Progress {

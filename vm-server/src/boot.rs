@@ -20,6 +20,7 @@ use vm_core::object::page::Frame;
 use vm_core::{Config, Core, Supplies, Turn};
 
 use crate::heap;
+use crate::nested;
 use crate::pmap::Spaces;
 use crate::ports::Ports;
 use crate::receive::NOTICES;
@@ -51,23 +52,32 @@ fn because<E: fmt::Display>(what: &str) -> impl FnOnce(E) -> Problem + '_ {
 }
 
 /// The hand-over, copied out of the IPC buffer.
-struct Given {
-    image: (u64, u64),
-    frame_limit: u32,
-    host_memory: Name,
-    host_control: Name,
-    device: Name,
-    free: heapless::Vec<FrameRange, RANGES_MAX>,
+pub(crate) struct Given {
+    /// Physical address and bytes of the boot image.
+    pub(crate) image: (u64, u64),
+    pub(crate) frame_limit: u32,
+    pub(crate) host_memory: Name,
+    pub(crate) host_control: Name,
+    pub(crate) device: Name,
+    pub(crate) free: heapless::Vec<FrameRange, RANGES_MAX>,
 }
 
-/// Makes a server, and the first client task.
+/// Makes a server, and the first client task. `argument` is what the first thread began with: the length
+/// of the hand-over, or the address of the arguments of a server below another.
 ///
 /// # Errors
 /// What is wrong with the hand-over or the image, or that memory does not suffice.
-pub(crate) fn start(length: u64) -> Result<Server, Problem> {
-    let mut given =
-        read(length).ok_or_else(|| Problem("the boot information is malformed".into()))?;
+pub(crate) fn start(argument: u64) -> Result<Server, Problem> {
+    let nested = argument > BODY_SIZE as u64;
+    let mut given = if nested {
+        nested::take_memory(argument).map_err(because("cannot get memory"))?
+    } else {
+        read(argument).ok_or_else(|| Problem("the boot information is malformed".into()))?
+    };
     take_heap(&mut given)?;
+    if nested {
+        nested::take_image(&mut given, argument).map_err(because("cannot get the boot image"))?;
+    }
     let mut server = make_server(&given).map_err(because("cannot set up"))?;
     let free: Vec<FrameRange> = given.free.iter().copied().collect();
     for FrameRange { first, count } in free {
@@ -96,20 +106,28 @@ fn read(length: u64) -> Option<Given> {
     })
 }
 
+impl Given {
+    /// Takes frames side by side out of the largest free range, and leaves some of it.
+    pub(crate) fn take_run(&mut self, count: u32) -> Option<FrameRange> {
+        let largest = self.free.iter_mut().max_by_key(|range| range.count);
+        let range = largest.filter(|range| range.count > count)?;
+        range.count -= count;
+        Some(FrameRange {
+            first: range.first + range.count,
+            count,
+        })
+    }
+}
+
 /// Takes the frames of the heap out of the largest free range.
 fn take_heap(given: &mut Given) -> Result<(), Problem> {
     let frames: u32 = given.free.iter().map(|range| range.count).sum();
-    let wanted = frames / HEAP_SHARE + HEAP_LEAST;
-    let largest = given.free.iter_mut().max_by_key(|range| range.count);
-    let Some(range) = largest.filter(|range| range.count > wanted) else {
+    // There are records for all frames up to the highest.
+    let wanted = frames.max(given.frame_limit) / HEAP_SHARE + HEAP_LEAST;
+    let Some(heap) = given.take_run(wanted) else {
         return Err(Problem(
             "there is not enough memory for the server's heap".into(),
         ));
-    };
-    range.count -= wanted;
-    let heap = FrameRange {
-        first: range.first + range.count,
-        count: wanted,
     };
     // SAFETY: the kernel says that the frames are the server's, and the range above no longer
     // holds them.
@@ -142,6 +160,8 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         notices,
         clock: Clock::set(),
         wake: Time::NEVER,
+        below: Vec::new(),
+        collecting: false,
         later: Vec::new(),
         refused: 0,
         stepper: None,

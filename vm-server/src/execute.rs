@@ -11,6 +11,7 @@ use ipc_abi::right::{Disposition, NULL, Name};
 use ipc_abi::translation::Enter;
 use ipc_protocol::define::reply_id;
 use ipc_protocol::vm_map;
+use ipc_protocol::vm_wire::{Reply as Wired, VmGiveFramesReply};
 use vm_core::call::{Message, Reply};
 use vm_core::effect::{Answer, Beside, Effect, FaultResult};
 use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
@@ -261,6 +262,7 @@ impl Server {
                 if space != NULL {
                     let _ = trap::port_deallocate(space, 1);
                 }
+                self.forget_below(map);
             }
             Effect::Talk(right) => return self.talk(right),
             Effect::WakeAt(time) => self.wake = time,
@@ -375,6 +377,13 @@ impl Server {
             buffer::set_right(vm_map::TaskCreateReply::TASK, task, Disposition::MoveSend);
             buffer::set_right(vm_map::TaskCreateReply::MAP, name, Disposition::MakeSend);
             return Ok((2, Some(Made { port, task })));
+        }
+        if let (Message::Map(vm_map::Reply::Wire(Wired::VmGiveFrames(given))), PortOf::Map(map)) =
+            (&reply.message, port)
+        {
+            let memory = self.give_frames(map, given.first, given.count)?;
+            buffer::set_right(VmGiveFramesReply::MEMORY, memory, Disposition::CopySend);
+            return Ok((1, None));
         }
         let made = Some(Made { port, task: NULL });
         let name = self

@@ -1,6 +1,7 @@
 //! The VM server task: the message shell around `vm-core`.
 //!
-//! The kernel starts it with all memory; it makes the core, then the first client task, then serves
+//! The kernel starts it with all memory (or another VM server's client starts it again, with some of that
+//! server's: [`nested`]); it makes the core, then the first client task, then serves
 //! for ever. One message becomes one event ([`receive`]), its effects become traps ([`execute`]);
 //! what the core leaves unfinished is done in steps between messages. No `if` here is about policy.
 #![no_std]
@@ -8,9 +9,11 @@
 
 extern crate alloc;
 
+mod below;
 mod boot;
 mod execute;
 mod heap;
+mod nested;
 mod pmap;
 mod ports;
 mod receive;
@@ -20,8 +23,8 @@ mod window;
 
 ipc::bare_main!(main);
 
-fn main(length: u64) -> ! {
-    match boot::start(length) {
+fn main(argument: u64) -> ! {
+    match boot::start(argument) {
         Ok(mut server) => server.serve(),
         Err(problem) => stop(format_args!("cannot start: {problem}")),
     }

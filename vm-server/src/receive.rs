@@ -28,6 +28,8 @@ pub(crate) enum Arrived {
     Refused(ReplyTo, Kern),
     /// The stepper: nobody else wants the processor.
     Stepper(Token),
+    /// A memory server below has ended: its frames can be taken back.
+    OwnerEnded,
     /// Nothing that anybody waits for.
     Nothing,
 }
@@ -116,6 +118,7 @@ fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
             None => return Arrived::Nothing,
         },
         (notify::TASK_ENDED, Some(PortOf::Map(map)), _) => Event::TaskEnded(map),
+        (notify::OWNER_ENDED, ..) => return Arrived::OwnerEnded,
         (notify::KERNEL_MEMORY_LOW, ..) => Event::KernelShort(first as u32),
         (_, _, Some(token)) => return Arrived::Refused(Some(token), Kern::MigBadId),
         _ => return Arrived::Nothing,

@@ -8,7 +8,7 @@ use ipc_abi::boot::FrameRange;
 use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::effect::{Effect, Effects};
-use vm_core::event::{Event, Time, Token};
+use vm_core::event::{Event, MapId, Time, Token};
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
@@ -86,6 +86,10 @@ pub(crate) struct Server {
     pub(crate) wake: Time,
     /// When the next step of unfinished work is due, however many messages come until then.
     pub(crate) step: Time,
+    /// The memory servers below: their maps, and their host memory ports.
+    pub(crate) below: Vec<(MapId, Name)>,
+    /// Whether one has ended whose frames are to be taken back.
+    pub(crate) collecting: bool,
     /// Events that carrying out effects made, to be handled before the next message.
     pub(crate) later: Vec<Event>,
     /// Free frames there were when the heap could not be given more; more of them are worth a try.
@@ -101,6 +105,7 @@ impl Server {
         let mut unfinished = self.core.wants_step();
         'serving: loop {
             self.feed_heap();
+            self.collect();
             let deadline = self.deadline(unfinished);
             let mut received = exchange(pending, self.ports.set(), deadline.0, self.notices);
             if let Some(To::Pager(right)) = pending.map(|message| message.to)
@@ -230,6 +235,9 @@ impl Server {
         } else if self.step == Time::NEVER {
             self.step = Time(self.clock.now()).after(PAUSE);
         }
+        if self.collecting {
+            return Time(0);
+        }
         self.step.min(self.wake)
     }
 
@@ -277,6 +285,10 @@ impl Server {
                 None
             }
             Arrived::Stepper(token) => self.idle(token),
+            Arrived::OwnerEnded => {
+                self.collecting = true;
+                None
+            }
             Arrived::Refused(None, _) | Arrived::Nothing => None,
         }
     }

@@ -64,6 +64,7 @@ impl Programs {
             bail!("nothing to run: --no-demo needs a --module PATH to run instead");
         }
         Ok(Contents {
+            second_server: false,
             file_pager: true,
             clients: if self.no_demo {
                 Vec::new()
@@ -131,6 +132,8 @@ pub fn image(options: &Options) -> Result<u8> {
 pub struct Contents<'a> {
     /// Whether the file pager is needed.
     pub file_pager: bool,
+    /// Whether the VM server is there once more, as the module `nested-server`.
+    pub second_server: bool,
     /// Clients of this workspace, each with its arguments.
     pub clients: Vec<(&'a str, Vec<String>)>,
     /// Crates from elsewhere.
@@ -192,10 +195,10 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 }
 
 /// Clients of our own that wire memory and set limits.
-const HOSTS: [&str; 3] = ["bench", "conformance", "mach-cases"];
+const HOSTS: [&str; 4] = ["bench", "conformance", "mach-cases", "nested"];
 
 /// Clients of our own that drive devices.
-const DRIVERS: [&str; 1] = ["devices"];
+const DRIVERS: [&str; 2] = ["devices", "nested"];
 
 fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     let mut names = vec!["vm-server", "bootstrap"];
@@ -228,12 +231,17 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
     }
     for (name, args) in &contents.clients {
         let mut entry = Entry::new(program(name)?, Level::Client).with_args(args);
-        if HOSTS.contains(name) {
-            entry = entry.with_rights(host);
-        } else if DRIVERS.contains(name) {
-            entry = entry.with_rights(device);
-        }
+        entry = entry.with_rights(Rights {
+            host: HOSTS.contains(name),
+            device: DRIVERS.contains(name),
+        });
         entries.push(entry);
+    }
+    if contents.second_server {
+        let mut server = Entry::new(program("vm-server")?, Level::Module).with_rights(host);
+        server.spec.name = "nested-server".to_owned();
+        server.spec.file = "nested-server.elf".to_owned();
+        entries.push(server);
     }
     Ok(entries)
 }

@@ -18,9 +18,11 @@ use crate::suite::{Case, Event, Suite, Verdict};
 use crate::{install, run};
 
 /// Guest programs that are suites.
-pub const SUITES: [&str; 4] = ["conformance", "hostile", "mach-cases", DEVICES];
+pub const SUITES: [&str; 5] = ["conformance", "hostile", "mach-cases", NESTED, DEVICES];
 /// The suite whose machine has devices for it.
 const DEVICES: &str = "devices";
+/// The suite whose image holds the VM server once more, to be started below the first.
+const NESTED: &str = "nested";
 
 /// Time after which a suite is stopped, in seconds.
 const SUITE_LIMIT: u64 = 300;
@@ -267,8 +269,9 @@ pub fn run_suite(
     let built = image::make(
         name,
         &Contents {
-            file_pager: true,
+            file_pager: name != NESTED,
             clients: vec![(name, args)],
+            second_server: name == NESTED,
             ends: Ends::LastClient,
             ..Contents::default()
         },

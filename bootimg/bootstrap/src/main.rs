@@ -39,7 +39,7 @@ fn main(_: ipc::Args) -> Result<(), String> {
 }
 
 fn run() -> Result<(), String> {
-    let mapping =
+    let (entry, mapping) =
         map_image().map_err(|code| alloc::format!("cannot map the boot image: {code}"))?;
     // SAFETY: the image is mapped read-only from an entry that nobody may write, and stays mapped.
     let bytes = unsafe { mapping.bytes() };
@@ -47,7 +47,7 @@ fn run() -> Result<(), String> {
     let manifest = image
         .manifest()
         .map_err(|error| alloc::format!("the boot image: {error}"))?;
-    let mut service = Service::new(image, manifest)
+    let mut service = Service::new(image, manifest, entry)
         .map_err(|code| alloc::format!("cannot begin to serve: {code}"))?;
     for task in manifest
         .tasks()
@@ -67,10 +67,14 @@ fn run() -> Result<(), String> {
 }
 
 /// Maps the boot image, for good.
-fn map_image() -> Result<Mapping, Kern> {
+fn map_image() -> Result<(SendRight<MemoryEntry>, Mapping), Kern> {
     let entry = SendRight::<MemoryEntry>::special(SpecialPort::Bootstrap)?;
     let size = entry.call(&MemoryEntryDescribe {})?.size;
-    mapping::Options::new(size).entry(&entry).read_only().map()
+    let mapping = mapping::Options::new(size)
+        .entry(&entry)
+        .read_only()
+        .map()?;
+    Ok((entry, mapping))
 }
 
 /// Ends the machine.

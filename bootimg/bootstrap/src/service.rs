@@ -5,8 +5,9 @@ use core::fmt;
 
 use bootimg::{Image, Level, Manifest, Task};
 use ipc::protocol::bootstrap::{
-    Bootstrap, BootstrapLookUpReply, BootstrapStartReply, Name, Reply, Request,
+    Bootstrap, BootstrapImageReply, BootstrapLookUpReply, BootstrapStartReply, Name, Reply, Request,
 };
+use ipc::protocol::memory_entry::MemoryEntry;
 use ipc::protocol::vm_map::Map;
 use ipc::right::{Arrived, Passed, PortSet, ReceiveRight, SendRight};
 use ipc::server::{Answer, Context, Notice, Outgoing, Server, serve};
@@ -75,6 +76,8 @@ const fn copy_of(port: Port) -> Passed<'static> {
 pub(crate) struct Service<'a> {
     image: Image<'a>,
     manifest: Manifest<'a>,
+    /// The named entry of the image.
+    entry: SendRight<MemoryEntry>,
     host: SendRight<Untyped>,
     ports: Rc<PortSet>,
     /// Where the kernel's notices go.
@@ -84,13 +87,18 @@ pub(crate) struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    pub(crate) fn new(image: Image<'a>, manifest: Manifest<'a>) -> Result<Service<'a>, Kern> {
+    pub(crate) fn new(
+        image: Image<'a>,
+        manifest: Manifest<'a>,
+        entry: SendRight<MemoryEntry>,
+    ) -> Result<Service<'a>, Kern> {
         let ports = Rc::new(PortSet::new()?);
         let notices = ReceiveRight::new(u64::MAX)?;
         ports.insert(&notices)?;
         Ok(Service {
             image,
             manifest,
+            entry,
             host: SendRight::special(SpecialPort::HostControl)?,
             ports,
             notices,
@@ -240,6 +248,10 @@ impl Server for Service<'_> {
                     self.tasks.wait(wait.instance, caller);
                 }
                 Answer::Later
+            }
+            Request::BootstrapImage(_) => {
+                let reply = Reply::BootstrapImage(BootstrapImageReply {});
+                Answer::with(reply, [copy_of(self.entry.name())])
             }
             Request::BootstrapList(list) => {
                 Answer::Reply(Reply::BootstrapList(self.names.list(list.cursor)))

@@ -18,6 +18,10 @@ pub const TASK_ENDED: u32 = 114;
 /// The kernel is short of memory. Word 0: frames it would like. Sent to the port that the holder
 /// of the host memory port registered; once per shortage, armed again by a donation.
 pub const KERNEL_MEMORY_LOW: u32 = 115;
+/// An owner of frames below the receiver's has ended, and nothing maps a frame any more that was its,
+/// or belonged to those below it: `owner_collect` takes them back. Word 0: its number. Sent to the port
+/// that the holder of the host memory port registered.
+pub const OWNER_ENDED: u32 = 119;
 /// A receive right was destroyed by its holder, or with it, and goes to who asked for that. Right 0:
 /// the receive right; what is queued there stays.
 pub const PORT_DESTROYED: u32 = 116;

@@ -158,8 +158,8 @@ traps! {
     /// Gives their number. Errors: KERN_INVALID_TASK.
     TaskInfo = 23, task_info(task) -> count;
     /// Bytes of the kernel's memory that are charged to a task, and how many may be (its quota;
-    /// 2^64 - 1: all there is). A new task is given 16 MiB, or half of what its maker has left if that
-    /// is less; what a task may have counts as used by its maker. Errors: KERN_INVALID_TASK.
+    /// 2^64 - 1: all there is). A new task is given 16 MiB, or an eighth of what its maker has left if
+    /// that is less; what a task may have counts as used by its maker. Errors: KERN_INVALID_TASK.
     TaskGetQuota = 26, task_get_quota(task) -> used, limit;
     /// Sets the quota of a task, in bytes. Errors: KERN_INVALID_HOST: not the host control port;
     /// KERN_INVALID_TASK; KERN_INVALID_VALUE: less than it uses; KERN_RESOURCE_SHORTAGE: its maker
@@ -225,6 +225,32 @@ traps! {
     /// Names the port (a receive right of the caller) that KERNEL_MEMORY_LOW goes to. Errors:
     /// KERN_INVALID_HOST; KERN_INVALID_CAPABILITY.
     HostSetMemoryLow = 51, host_set_memory_low(host_memory, notify);
+    /// Makes an owner of frames below that of `host_memory`, without any frames yet. `space`, a space of
+    /// the caller's owner, is the one in which it will see them: the space of the task that it is for.
+    /// Gives its host memory port. It ends, and all below it, when it is destroyed, when nobody has a
+    /// right to that port, and with the task in `space`: then the tasks in its spaces end, the spaces go,
+    /// and OWNER_ENDED is sent. Errors: KERN_INVALID_HOST: not a host memory port; KERN_INVALID_ARGUMENT:
+    /// `space` is no space of this owner's, or has a physical window; KERN_RESOURCE_SHORTAGE.
+    OwnerCreate = 52, owner_create(host_memory, space) -> owner;
+    /// Gives `count` frames to an owner right below. They leave the physical window for the other's, and
+    /// are zeroed. Errors: KERN_INVALID_HOST; KERN_INVALID_ARGUMENT: `owner` is no host memory port of an
+    /// owner right below, count 0, or no such frames; KERN_NO_ACCESS: a frame is not the caller's;
+    /// KERN_FAILURE: a frame is still mapped; KERN_RESOURCE_SHORTAGE: no frame for page tables; those
+    /// before may have been given.
+    FrameGive = 53, frame_give(host_memory, owner, first, count);
+    /// Ends an owner right below, and all below that. Errors: KERN_INVALID_HOST; KERN_INVALID_ARGUMENT:
+    /// `owner` is no host memory port of an owner right below.
+    OwnerDestroy = 54, owner_destroy(host_memory, owner);
+    /// Takes back frames of owners right below that have ended, and of all below those. Writes ranges of
+    /// frames to the IPC buffer's body, as pairs of 32-bit words, first frame and count: they are in the
+    /// physical window again, their contents unknown. Gives the number of ranges (0 is possible), and
+    /// whether there may be `more`. Errors: KERN_INVALID_HOST; KERN_RESOURCE_SHORTAGE: no frame for page
+    /// tables.
+    OwnerCollect = 55, owner_collect(host_memory) -> ranges, more;
+    /// Takes back up to `count` of the frames that were given to the kernel, and that it can do without:
+    /// not the same ones. Writes ranges as `owner_collect` does, at most 64. Errors: KERN_INVALID_HOST;
+    /// KERN_RESOURCE_SHORTAGE: there are none.
+    FrameReclaim = 56, frame_reclaim(host_memory, count) -> ranges;
 
     /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. Errors: KERN_INVALID_HOST:
     /// not the device port; KERN_INVALID_ARGUMENT: width, or port over 0xFFFF; KERN_NO_ACCESS: a port
@@ -303,8 +329,14 @@ pub mod counter {
     pub const PROCESSORS: usize = 8;
     /// The number of the one that the caller runs on.
     pub const PROCESSOR: usize = 9;
+    /// Tasks.
+    pub const TASKS: usize = 10;
+    /// Threads.
+    pub const THREADS: usize = 11;
+    /// Ports, dead ones that there are still names of included.
+    pub const PORTS: usize = 12;
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 13;
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Client to VM server, on a map port: memory that stays resident, and what a map may hold.
+//! Client to VM server, on a map port: memory that stays resident, what a map may hold, and
+//! frames for a memory server below.
 
 use crate::define::protocol;
 
@@ -9,6 +10,9 @@ pub const VM_WIRE_FUTURE: u32 = 2;
 
 /// Value of a field of [`VmSetLimits`]: the limit stays as it is.
 pub const UNCHANGED: u64 = u64::MAX - 1;
+
+/// Most frames that one [`VmGiveFrames`] gives.
+pub const GIVE_MAX: u32 = 2048;
 
 protocol! {
     /// Client to VM server: wiring and limits.
@@ -127,5 +131,32 @@ protocol! {
         objects: u64,
         /// Calls.
         ops: u64,
+    };
+
+    /// Gives free frames to the task of this map, which is a memory server, or becomes one by the first
+    /// of these calls: it sees its frames in a physical window, and has a host memory port, by which it
+    /// makes address spaces and enters its frames in them. They come back when the task has ended, and
+    /// all tasks that it served.
+    ///
+    /// In order: KERN_INVALID_HOST: no host control port in the slot. KERN_INVALID_ARGUMENT: no frames, or
+    /// more than [`GIVE_MAX`]. KERN_RESOURCE_SHORTAGE: there are not as many free ones side by side, or
+    /// the kernel is out of memory.
+    4405 vm_give_frames VmGiveFrames in words {
+        /// How many.
+        count: u32,
+    }
+    rights {
+        /// A send right to the host control port.
+        HOST,
+    }
+    reply VmGiveFramesReply {
+        /// Number of the first frame.
+        first: u32,
+        /// Frames, side by side.
+        count: u32,
+    }
+    reply rights {
+        /// A send right to the host memory port of the task.
+        MEMORY,
     };
 }

@@ -165,10 +165,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// What a task that `maker` makes is given to begin with: the usual, or half of what there is.
+    /// What a task that `maker` makes is given to begin with: the usual, or an eighth of what there is.
     pub(crate) fn first_quota(&self, maker: TaskId) -> u64 {
         let left = self.tasks.at(maker).names.account.left();
-        DEFAULT.min(left.saturating_sub(TASK) >> 1)
+        DEFAULT.min(left.saturating_sub(TASK) >> 3)
     }
 
     /// The account of a task.

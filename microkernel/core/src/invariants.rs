@@ -18,11 +18,10 @@
 //! - *The dead*: a dead port stays only for rights that point to it or because a step is due.
 
 use crate::{
-    account,
-    kernel::{Kernel, TaskId, ThreadId},
+    kernel::{Kernel, ThreadId},
     list::List,
     message::{Carried, Role},
-    port::{Object, Place, Port, PortId, READY},
+    port::{Place, Port, PortId, READY},
     slab::Slab,
     space::Holds,
     task::Life,
@@ -104,6 +103,8 @@ macro_rules! ensure {
     };
 }
 
+mod accounts;
+
 impl Kernel {
     /// Checks every rule. For tests: it takes time in proportion to the whole state.
     ///
@@ -121,6 +122,7 @@ impl Kernel {
         self.check_hints()?;
         self.check_loads()?;
         self.check_accounts()?;
+        self.check_servers()?;
         Ok(())
     }
 
@@ -294,6 +296,14 @@ impl Kernel {
             tally.once(port);
         }
         tally.message(self.memory_low.message.index());
+        for (_, server) in self.servers.iter() {
+            if let Some(notify) = server.notify {
+                tally.once(notify);
+            }
+            if let Some(notice) = server.notice {
+                tally.message(notice.index());
+            }
+        }
         for (id, interrupt) in self.interrupts.iter() {
             tally.once(interrupt.to);
             tally.message(interrupt.message.index());
@@ -561,90 +571,6 @@ impl Kernel {
         Ok(())
     }
 
-    fn check_loads(&self) -> Result<(), String> {
-        for (id, port) in self.ports.iter() {
-            if port.is_dead() || port.object != Object::User {
-                continue;
-            }
-            let mut load = account::PORT;
-            let mut carry = |cargo: &[Carried]| {
-                for carried in cargo {
-                    if let Carried::Receive(port) = *carried
-                        && self.ports.at(port).place == Place::Transit(id)
-                    {
-                        load = load.saturating_add(self.ports.at(port).load);
-                    }
-                }
-            };
-            let mut queued: u64 = 0;
-            for message in port.messages.iter(&self.messages) {
-                let record = self.messages.at(message);
-                queued = queued.saturating_add(record.cost);
-                carry(&record.cargo);
-            }
-            for thread in port.callers.iter(&self.threads) {
-                let thread = self.threads.at(thread);
-                carry(&thread.cargo);
-                if let Some(message) = thread.forwarded {
-                    queued = queued.saturating_add(self.messages.at(message).cost);
-                }
-            }
-            let load = load.saturating_add(queued);
-            ensure!(
-                port.load == load,
-                "port {id:?} has a load of {} and not of {load}",
-                port.load
-            );
-        }
-        Ok(())
-    }
-
-    fn check_accounts(&self) -> Result<(), String> {
-        let mut owed: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut charge = |task: TaskId, bytes: u64| {
-            if self.tasks.get(task).is_some() {
-                let sum = owed.entry(task.index()).or_default();
-                *sum = sum.saturating_add(bytes);
-            }
-        };
-        for (id, task) in self.tasks.iter() {
-            charge(id, task.names.bytes());
-            for index in 0..task.names.slots() {
-                if let Some((_, entry)) = task.names.at_index(index)
-                    && let Holds::Set(_) = entry.holds
-                {
-                    charge(id, account::SET);
-                }
-            }
-            if let Some(maker) = task.maker {
-                let quota = account::set_aside(task.names.account.limit());
-                charge(maker, account::TASK.saturating_add(quota));
-            }
-        }
-        for (_, thread) in self.threads.iter() {
-            charge(thread.task, account::THREAD);
-        }
-        for (_, port) in self.ports.iter() {
-            if let Place::Held(task, _) = port.place {
-                charge(task, port.load);
-            }
-        }
-        for (_, message) in self.messages.iter() {
-            if let Some(request) = message.role.request() {
-                charge(request.task, message.cost);
-            }
-        }
-        for (id, task) in self.tasks.iter() {
-            let owed = owed.get(&id.index()).copied().unwrap_or(0);
-            let used = task.names.account.used();
-            ensure!(
-                used == owed,
-                "task {id:?} is charged with {used} bytes and has {owed}"
-            );
-        }
-        Ok(())
-    }
-
     fn check_timers(&self) -> Result<(), String> {
         let mut count: u32 = 0;
         let threads: &Slab<Thread> = &self.threads;
@@ -697,7 +623,7 @@ impl Kernel {
         }
     }
 
-    /// How much there is of everything: tasks, threads, ports, sets, messages. For tests.
+    /// How much there is of everything: tasks, threads, ports, sets, messages.
     #[must_use]
     pub fn population(&self) -> [u32; 5] {
         [

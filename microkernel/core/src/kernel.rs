@@ -11,9 +11,11 @@ use crate::{
     list::List,
     machine::{Context, SpaceId},
     message::{Message, MessageId, Role},
+    owner::OwnerId,
     port::{Object, Place, Port, PortId, PortSet, WORK},
     processors::Processors,
     run_queue::RunQueue,
+    servers::Servers,
     slab::{Id, Slab},
     space::{Holds, Names, Stamp, UREFS_MAX},
     task::Task,
@@ -178,6 +180,7 @@ pub struct Kernel {
     pub(crate) dead_sets: List<PortSet, 0>,
     pub(crate) ending: List<Task, 0>,
     pub(crate) memory_low: MemoryLow,
+    pub(crate) servers: Servers,
 }
 
 impl Kernel {
@@ -212,6 +215,7 @@ impl Kernel {
                 notify: None,
                 armed: true,
             },
+            servers: Servers::default(),
         })
     }
 
@@ -222,6 +226,7 @@ impl Kernel {
     pub fn boot(&mut self, space: SpaceId) -> Result<Boot, Kern> {
         let space_port = self.ports.insert(Port::new(Object::Space {
             space,
+            owner: OwnerId::FIRST_SERVER,
             occupant: None,
         }))?;
         let task = self.new_task(space_port, None, FIRST_BAND)?;
@@ -236,12 +241,17 @@ impl Kernel {
                 refs: 1,
             })
         };
-        Ok(Boot {
-            host_memory: give(Object::HostMemory, SpecialPort::HostMemory)?,
+        let host_memory = Object::HostMemory(OwnerId::FIRST_SERVER);
+        let boot = Boot {
+            host_memory: give(host_memory, SpecialPort::HostMemory)?,
             host_control: give(Object::HostControl, SpecialPort::HostControl)?,
             device: give(Object::Device, SpecialPort::Device)?,
             task,
-        })
+        };
+        let port = self.tasks.at(task).special(SpecialPort::HostMemory);
+        self.boot_server(port.ok_or(Kern::Failure)?, space)?;
+        self.count_space(OwnerId::FIRST_SERVER);
+        Ok(boot)
     }
 
     /// Makes a task with its control port in the space of a port, at the cost of its maker; that of
@@ -254,6 +264,7 @@ impl Kernel {
     ) -> Result<TaskId, Kern> {
         let Object::Space {
             space,
+            owner,
             occupant: None,
         } = self.ports.at(space_port).object
         else {
@@ -281,6 +292,7 @@ impl Kernel {
         control.sends = 1;
         self.ports.at_mut(space_port).object = Object::Space {
             space,
+            owner,
             occupant: Some(task),
         };
         Ok(task)
@@ -368,14 +380,6 @@ impl Kernel {
             Some(Object::Space { space, .. }) => Ok(space),
             _ => Err(Kern::InvalidName),
         }
-    }
-
-    /// Checks that the running task's `name` is the host memory port.
-    ///
-    /// # Errors
-    /// KERN_INVALID_HOST.
-    pub fn check_host_memory(&self, name: u64) -> Result<(), Kern> {
-        self.check_host(name, Object::HostMemory)
     }
 
     /// Checks that the running task's `name` is the host control port.

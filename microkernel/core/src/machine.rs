@@ -3,7 +3,7 @@
 //! A thread is known here by its [`Context`], a word that the shell chose when it made the thread
 //! (say, where the saved registers lie), so that no call needs a look-up.
 
-use crate::{Kernel, TaskId, ThreadId};
+use crate::{Kernel, TaskId, ThreadId, owner::OwnerId};
 use ipc_abi::{
     Kern,
     buffer::RIGHTS_MAX,
@@ -196,11 +196,11 @@ pub trait Machine {
     /// Frees registers and IPC buffer of a thread that will not run again. It may be the thread
     /// that made the trap.
     fn thread_free(&mut self, thread: Context, space: SpaceId, slot: u64);
-    /// Makes an empty address space.
+    /// Makes an empty address space of an owner.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    fn space_new(&mut self) -> Result<SpaceId, Kern>;
+    fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern>;
     /// Removes a bounded number of a space's translations, because its task ended.
     fn space_clear(&mut self, space: SpaceId) -> Progress;
     /// Frees a space that no task is in and no name denotes. It may be the one that is loaded.

@@ -9,6 +9,7 @@ use crate::{
     kernel::{Kernel, ThreadId},
     machine::Machine,
     message::{Carried, EMPTY, Message, MessageId, Request, Role},
+    owner::OwnerId,
     port::{Object, Place, PortId},
     space::{Entry, Holds},
     thread::State,
@@ -173,14 +174,20 @@ impl Kernel {
         host_memory: u64,
         notify: u64,
     ) -> Result<(), Kern> {
-        self.check_host_memory(host_memory)?;
+        let owner = self.host_memory(host_memory)?;
         let task = self.caller()?.task;
         let port = self.receive_right(task, notify);
         let port = port.ok_or(Kern::InvalidCapability)?;
         let onces = &mut self.ports.at_mut(port).onces;
         *onces = onces.saturating_add(1);
-        self.memory_low.armed = true;
-        if let Some(earlier) = self.memory_low.notify.replace(port) {
+        if owner == OwnerId::FIRST_SERVER {
+            *onces = onces.saturating_add(1);
+            self.memory_low.armed = true;
+            if let Some(earlier) = self.memory_low.notify.replace(port) {
+                self.drop_once(earlier);
+            }
+        }
+        if let Some(earlier) = self.set_owner_notify(owner, port) {
             self.drop_once(earlier);
         }
         self.settle(machine);

@@ -35,6 +35,17 @@ impl OwnerId {
     /// The VM server that the kernel starts.
     pub const FIRST_SERVER: OwnerId = OwnerId(3);
 
+    /// The memory server of this index; `None`: there are not as many.
+    pub(crate) fn server(index: usize) -> Option<OwnerId> {
+        let raw = u8::try_from(index).ok()?;
+        raw.checked_add(Self::FIRST_SERVER.0).map(OwnerId)
+    }
+
+    /// The index of a memory server.
+    pub(crate) fn server_index(self) -> Option<usize> {
+        self.0.checked_sub(Self::FIRST_SERVER.0).map(usize::from)
+    }
+
     /// As a number: 0 nobody, 1 kernel, 2 device, 3 and more the memory servers.
     #[must_use]
     pub const fn raw(self) -> u8 {

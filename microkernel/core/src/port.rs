@@ -10,6 +10,7 @@ use crate::{
     list::{Linked, Links, List},
     machine::SpaceId,
     message::{Message, MessageId},
+    owner::OwnerId,
     priority_list::PriorityList,
     requests::Watch,
     slab::{Id, Record},
@@ -33,7 +34,7 @@ pub(crate) enum Object {
     /// A task receives from it, or once did.
     User,
     /// Frames, page tables, donation.
-    HostMemory,
+    HostMemory(OwnerId),
     /// Tasks, special ports, shutdown.
     HostControl,
     /// I/O ports and device frames.
@@ -48,6 +49,8 @@ pub(crate) enum Object {
     Space {
         /// The shell's word for it.
         space: SpaceId,
+        /// Whose frames are entered in it.
+        owner: OwnerId,
         /// Who lives in it; it is not destroyed before that task's end.
         occupant: Option<TaskId>,
     },

@@ -28,15 +28,17 @@ impl Kernel {
         machine: &mut impl Machine,
         host_memory: u64,
     ) -> Result<Name, Kern> {
-        self.check_host_memory(host_memory)?;
+        let owner = self.host_memory(host_memory)?;
         let task = self.caller()?.task;
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
-        let space = machine.space_new()?;
+        let space = machine.space_new(owner)?;
         let port = self.ports.insert(Port::new(Object::Space {
             space,
+            owner,
             occupant: None,
         }))?;
+        self.count_space(owner);
         self.give_send(task, port)
     }
 
@@ -49,13 +51,8 @@ impl Kernel {
         let maker = self.caller()?.task;
         let space_port = self.send_right(maker, space);
         let space_port = space_port.ok_or(Kern::InvalidArgument)?;
-        let vacant = Object::Space {
-            space: self
-                .resolve_space(maker, space)
-                .map_err(|_| Kern::InvalidArgument)?,
-            occupant: None,
-        };
-        if self.ports.at(space_port).object != vacant {
+        let vacant = self.object(maker, space);
+        if !matches!(vacant, Some(Object::Space { occupant: None, .. })) {
             return Err(Kern::InvalidArgument);
         }
         let map = self.send_right(maker, map).ok_or(Kern::InvalidRight)?;

@@ -115,19 +115,29 @@ impl Kernel {
     ) -> Progress {
         let record = self.ports.at(port);
         match (record.place, record.object) {
+            (Place::Dead, Object::HostMemory(owner)) => match self.sweep(owner) {
+                Progress::More => Progress::More,
+                Progress::Done => self.step_dead_port(machine, port, budget),
+            },
+            (Place::Kernel, Object::HostMemory(owner)) if record.sends == 0 => {
+                self.end_server(owner);
+                Progress::Done
+            }
             (Place::Dead, _) => self.step_dead_port(machine, port, budget),
             (
                 Place::Kernel,
                 Object::Space {
                     space,
+                    owner,
                     occupant: None,
                 },
-            ) if record.sends == 0 => {
+            ) if record.sends == 0 || self.is_ending(owner) => {
                 if machine.space_clear(space) == Progress::More {
                     return Progress::More;
                 }
                 machine.space_free(space);
                 self.kill_port(port);
+                self.forget_space(space, owner);
                 Progress::Done
             }
             (Place::Kernel, Object::Interrupt(interrupt)) if record.sends == 0 => {
@@ -360,7 +370,9 @@ impl Kernel {
         if record.life == Life::Alive {
             record.life = Life::Threads;
             record.status = status;
+            let space = record.space;
             self.ending.push_front(&mut self.tasks, task);
+            self.end_server_in(space);
         }
     }
 
@@ -458,7 +470,7 @@ impl Kernel {
     fn bury_task(&mut self, machine: &mut impl Machine, task: TaskId) {
         let record = self.tasks.at_mut(task);
         let (port, status, notice) = (record.port, record.status, record.notice);
-        let (space_port, space) = (record.space_port.take(), record.space);
+        let space_port = record.space_port.take();
         let map = record.special(SpecialPort::Map);
         let (maker, quota) = (
             record.maker,
@@ -479,12 +491,16 @@ impl Kernel {
             self.drop_send(port);
         }
         if let Some(space_port) = space_port {
-            self.ports.at_mut(space_port).object = Object::Space {
-                space,
-                occupant: None,
-            };
-            if self.ports.at(space_port).sends == 0 {
-                self.add_work(space_port);
+            let record = self.ports.at_mut(space_port);
+            if let Object::Space {
+                owner, occupant, ..
+            } = &mut record.object
+            {
+                *occupant = None;
+                let (owner, forsaken) = (*owner, record.sends == 0);
+                if forsaken || self.is_ending(owner) {
+                    self.add_work(space_port);
+                }
             }
         }
         self.ports.at_mut(port).payload = status;

@@ -24,6 +24,7 @@ use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW, USER_MIN};
 use ipc_abi::types::Prot;
 use kernel_core::addr::{Frame, PhysAddr, UserAddr};
 use kernel_core::memory_map::{self, FrameRanges};
+use kernel_core::owner::OwnerId;
 use kernel_core::{Boot, SpaceId, ThreadStart};
 
 use super::{Handover, LOW_MEMORY};
@@ -158,7 +159,9 @@ impl Program {
         own: &ServerMemory,
     ) -> Result<(), BootError> {
         let memory = &mut world.hardware.memory;
-        let space = memory.space_new().map_err(step("make a space for"))?;
+        let space = memory
+            .space_new(OwnerId::FIRST_SERVER)
+            .map_err(step("make a space for"))?;
         for segment in self.plan.segments() {
             load_segment(memory, space, segment).map_err(step("load"))?;
         }

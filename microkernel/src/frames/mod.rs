@@ -101,6 +101,17 @@ pub(crate) fn add(frame: Frame) {
     pool.put(frame);
 }
 
+/// A free frame that the pool can do without; it is not the pool's any more.
+pub(crate) fn spare() -> Option<Frame> {
+    let mut pool = POOL.lock();
+    if pool.free <= 2 * pool.mark() {
+        return None;
+    }
+    let frame = pool.take(Depth::Normal)?;
+    pool.total -= 1;
+    Some(frame)
+}
+
 /// Frames that the pool has in all, and those that are free.
 pub(crate) fn counts() -> (u32, u32) {
     let pool = POOL.lock();

@@ -7,6 +7,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod direct_map;
+pub(crate) mod transfer;
 
 use alloc::vec::Vec;
 
@@ -14,7 +15,7 @@ use ipc_abi::fault::{Beside, FaultReply};
 use ipc_abi::translation::Enter;
 use ipc_abi::types::Prot;
 use ipc_abi::{Kern, layout};
-use kernel_core::addr::{Frame, LARGE_FRAMES, PageRange, PhysAddr, UserAddr};
+use kernel_core::addr::{Frame, PageRange, PhysAddr, UserAddr};
 use kernel_core::owner::OwnerId;
 use kernel_core::paging::domain::Function;
 use kernel_core::paging::range;
@@ -30,16 +31,11 @@ use crate::processors;
 use devices::Devices;
 use direct_map::DirectMap;
 
-/// The one memory server that the kernel knows: the first.
-const SERVER: OwnerId = OwnerId::FIRST_SERVER;
-
 /// Spaces, and the tables that they are made of.
 pub(crate) struct Memory {
     spaces: Table,
     store: DirectMap,
     kernel_root: Frame,
-    /// The space with the VM server's physical window.
-    window: Option<SpaceId>,
     /// The IOMMU, where there is one.
     devices: Option<Devices>,
     /// Empty between two calls.
@@ -58,7 +54,6 @@ impl Memory {
             spaces: Table { slots: Vec::new() },
             store: DirectMap::new(no_execute),
             kernel_root: kernel_root.frame(),
-            window: None,
             devices: None,
             account: Shootdown::new(),
         }
@@ -90,15 +85,15 @@ impl Memory {
         devices.show(&mut self.store, (id, space), pages)
     }
 
-    /// Makes an empty space of the VM server's.
+    /// Makes an empty space of a memory server's.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn space_new(&mut self) -> Result<SpaceId, Kern> {
+    pub(crate) fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern> {
         let id = self.spaces.reserve()?;
         let root = frames::allocate(Depth::Normal).ok_or(Kern::ResourceShortage)?;
         self.store.share_kernel_half(self.kernel_root, root);
-        self.spaces.put(id, Space::new(root, SERVER, u32::MAX));
+        self.spaces.put(id, Space::new(root, owner, u32::MAX));
         Ok(id)
     }
 
@@ -184,12 +179,11 @@ impl Memory {
         result
     }
 
-    /// Shows frames in the physical window, which is in this space.
+    /// Shows frames in the physical window that is in this space.
     ///
     /// # Errors
     /// KERN_INVALID_NAME: no space. KERN_INVALID_ADDRESS: shown already. KERN_RESOURCE_SHORTAGE.
     pub(crate) fn show(&mut self, id: SpaceId, first: Frame, count: u32) -> Result<(), Kern> {
-        self.window = Some(id);
         window::show(self.spaces.get(id)?, &mut self.store, first, count)
     }
 
@@ -279,42 +273,6 @@ impl Memory {
             State::More => Resolved::Again,
             State::Failed(code) => Resolved::Refused(code),
         }
-    }
-
-    /// Takes frames from the VM server into the pool, up to the end of the 2 MiB block that they
-    /// start in. Gives how many.
-    ///
-    /// # Errors
-    /// KERN_INVALID_ARGUMENT: no frames, or no such frames. KERN_NO_ACCESS: one is not the server's.
-    /// KERN_FAILURE: one is mapped. KERN_RESOURCE_SHORTAGE: no frame for the table that splits a
-    /// large page.
-    pub(crate) fn donate(&mut self, first: u32, count: u32) -> Result<u32, Kern> {
-        let owners = frames::owners();
-        owners.check_transfer(first, count, SERVER)?;
-        let start = Frame::new(first).ok_or(Kern::InvalidArgument)?;
-        let count = count.min(LARGE_FRAMES - first % LARGE_FRAMES);
-        let space = self.spaces.get(self.window.ok_or(Kern::NoAccess)?)?;
-        let (store, account) = (&mut self.store, &mut self.account);
-        let whole = count == LARGE_FRAMES && window::withdraw_large(space, store, account, start);
-        if !whole {
-            store.set_depth(Depth::Reserve);
-            let split = window::split(space, store, account, start);
-            store.set_depth(Depth::Normal);
-            split?;
-        }
-        let all = (0..count).filter_map(|index| start.after(index));
-        for frame in all.clone() {
-            if !whole {
-                window::withdraw(space, store, account, frame);
-            }
-        }
-        self.discharge();
-        for frame in all {
-            owners.transfer(frame, SERVER, OwnerId::KERNEL)?;
-            frames::add(frame);
-        }
-        frames::check_shortage();
-        Ok(count)
     }
 
     /// Flushes what has to be, then lets go of what nobody can reach any more.

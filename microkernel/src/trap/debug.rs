@@ -52,6 +52,10 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
     words[counter::KERNEL_FRAMES_FREE] = free;
     words[counter::PROCESSORS] = percpu::count() as u64;
     words[counter::PROCESSOR] = percpu::here().number() as u64;
+    let [tasks, threads, ports, ..] = world.kernel.population().map(u64::from);
+    words[counter::TASKS] = tasks;
+    words[counter::THREADS] = threads;
+    words[counter::PORTS] = ports;
     let mut bytes = [0; 8 * counter::COUNT];
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());

@@ -10,6 +10,7 @@
     reason = "what fails here is a failing test"
 )]
 
+pub mod failing;
 pub mod naive;
 pub mod toy;
 pub mod world;

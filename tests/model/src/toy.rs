@@ -1,10 +1,12 @@
 //! A machine of plain memory: registers and buffers are vectors, page tables are only counted.
 
+use crate::failing;
 use ipc_abi::{
     Kern,
     buffer::{BODY_SIZE, RIGHTS_MAX},
     message::{Info, Outcome, WORDS},
 };
+use kernel_core::owner::OwnerId;
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
     StartState, Trigger,
@@ -115,7 +117,7 @@ impl Machine for Toy {
             "a trap ended twice: {thread:?}, {:?}",
             registers.result
         );
-        registers.result = Some(Received {
+        registers.result = Some(failing::aside(|| Received {
             code: ipc_abi::kern_return::from_raw(outcome.code()),
             sent: outcome.was_sent(),
             payload,
@@ -124,7 +126,7 @@ impl Machine for Toy {
             words: registers.words,
             body: registers.body[..info.body()].to_vec(),
             rights: registers.rights[..info.rights()].to_vec(),
-        });
+        }));
     }
 
     fn read_rights(&self, thread: Context, count: usize) -> [(u64, u8); RIGHTS_MAX] {
@@ -138,7 +140,7 @@ impl Machine for Toy {
     }
 
     fn copy_body(&mut self, from: Context, to: Context, length: usize) {
-        let body = self.get(from).body[..length].to_vec();
+        let body = failing::aside(|| self.get(from).body[..length].to_vec());
         self.get_mut(to).body[..length].copy_from_slice(&body);
     }
 
@@ -160,21 +162,23 @@ impl Machine for Toy {
     fn resolve_fault(&mut self, _kernel: &Kernel, answer: &FaultAnswer) -> Resolved {
         let resolved = self.resolve.pop().unwrap_or(Resolved::Done);
         if resolved == Resolved::Done {
-            self.answers.push(*answer);
+            failing::aside(|| self.answers.push(*answer));
         }
         resolved
     }
 
     fn thread_new(&mut self, _start: &StartState) -> Result<Context, Kern> {
-        if self.exhausted {
+        if self.exhausted || failing::is_due() {
             return Err(Kern::ResourceShortage);
         }
-        self.threads.push(Registers {
-            words: [0; WORDS],
-            body: vec![0; BODY_SIZE],
-            rights: [(0, 0); RIGHTS_MAX],
-            result: None,
-            freed: false,
+        failing::aside(|| {
+            self.threads.push(Registers {
+                words: [0; WORDS],
+                body: vec![0; BODY_SIZE],
+                rights: [(0, 0); RIGHTS_MAX],
+                result: None,
+                freed: false,
+            })
         });
         Ok(Context(self.threads.len() as u64 - 1))
     }
@@ -183,8 +187,8 @@ impl Machine for Toy {
         self.get_mut(thread).freed = true;
     }
 
-    fn space_new(&mut self) -> Result<SpaceId, Kern> {
-        if self.exhausted {
+    fn space_new(&mut self, _owner: OwnerId) -> Result<SpaceId, Kern> {
+        if self.exhausted || failing::is_due() {
             return Err(Kern::ResourceShortage);
         }
         self.spaces += 1;
@@ -202,7 +206,7 @@ impl Machine for Toy {
 
     fn space_free(&mut self, space: SpaceId) {
         assert!(!self.freed_spaces.contains(&space), "freed twice");
-        self.freed_spaces.push(space);
+        failing::aside(|| self.freed_spaces.push(space));
     }
 
     fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern> {
@@ -227,7 +231,7 @@ impl Machine for Toy {
     }
 
     fn report(&mut self, report: Report) {
-        self.reports.push(report);
+        failing::aside(|| self.reports.push(report));
     }
 
     fn trace(&mut self, event: Event) {

@@ -1,5 +1,6 @@
 //! A kernel, a toy machine, and the ways in which tests act on them.
 
+use crate::failing;
 use crate::toy::{Received, Toy};
 use ipc_abi::{
     Kern,
@@ -100,6 +101,10 @@ pub struct World {
     pub mail: u64,
     /// Whether each step is followed by a check of the whole state.
     pub checking: bool,
+    /// Whether each operation is tried with each of its allocations failing, before it succeeds.
+    pub sweeping: bool,
+    /// Operations that failed for want of memory in that way.
+    pub failures: u64,
 }
 
 impl World {
@@ -133,6 +138,8 @@ impl World {
             map: 0,
             mail: 0,
             checking: true,
+            sweeping: false,
+            failures: 0,
         };
         world.map = world.port(root, 0x3A9);
         world.make_send(root, world.map);
@@ -200,12 +207,47 @@ impl World {
     pub fn trap<T>(
         &mut self,
         actor: Actor,
-        trap: impl FnOnce(&mut Kernel, &mut Toy) -> Result<T, Kern>,
+        mut trap: impl FnMut(&mut Kernel, &mut Toy) -> Result<T, Kern>,
     ) -> Result<T, Kern> {
-        self.run(actor);
-        let result = trap(&mut self.kernel, &mut self.toy);
-        self.settle();
-        result
+        let mut left = 0;
+        loop {
+            self.run(actor);
+            let before = self.sweep_begins(left);
+            let result = trap(&mut self.kernel, &mut self.toy);
+            let failed = failing::disarm();
+            if failed && matches!(result, Err(Kern::ResourceShortage)) {
+                self.sweep_failed(&before);
+                left += 1;
+                continue;
+            }
+            self.settle();
+            return result;
+        }
+    }
+
+    /// Lets the allocation after `left` others fail, if tests want it; gives the state before.
+    fn sweep_begins(&mut self, left: u64) -> String {
+        if !self.sweeping {
+            return String::new();
+        }
+        let before = self.kernel.digest();
+        failing::arm(left);
+        before
+    }
+
+    /// What failed for want of memory has changed nothing.
+    fn sweep_failed(&mut self, before: &str) {
+        self.check();
+        let after = self.kernel.digest();
+        for (before, after) in before.lines().zip(after.lines()) {
+            let same = before == after;
+            assert!(
+                same,
+                "an operation that failed has changed:\n{before}\n{after}"
+            );
+        }
+        assert_eq!(before.len(), after.len());
+        self.failures += 1;
     }
 
     /// A task in a space of its own, whose faults go to `self.map`.
@@ -317,9 +359,25 @@ impl World {
             info: letter.info(),
             ..msg
         };
-        while self.kernel.msg(&mut self.toy, &msg) == Flow::Again {}
-        self.settle();
-        self.result(actor)
+        let mut left = 0;
+        loop {
+            let before = self.sweep_begins(left);
+            while self.kernel.msg(&mut self.toy, &msg) == Flow::Again {}
+            let short = |result: &Received| {
+                let code = result.code;
+                let none = Err(Kern::SendNoBuffer);
+                !result.sent && (code == none || code == Err(Kern::ResourceShortage))
+            };
+            let result = &mut self.toy.at(actor.context).result;
+            if failing::disarm() && result.as_ref().is_some_and(short) {
+                *result = None;
+                self.sweep_failed(&before);
+                left += 1;
+                continue;
+            }
+            self.settle();
+            return self.result(actor);
+        }
     }
 
     /// What an actor's last trap left, once.

@@ -26,6 +26,9 @@ const DISPOSITIONS: [Disposition; 7] = [
     Disposition::MakeSendOnce,
 ];
 
+#[global_allocator]
+static ALLOCATOR: model::failing::Failing = model::failing::Failing;
+
 struct Storm {
     w: World,
     random: Random,
@@ -499,4 +502,21 @@ fn whatever_tasks_do_to_each_other_the_rules_hold_and_nothing_is_left() {
         }
         storm.end();
     }
+}
+
+#[test]
+fn whichever_allocation_fails_nothing_has_changed_and_nothing_is_lost() {
+    let mut failures = 0;
+    for seed in 1000..1006 {
+        let mut storm = Storm::new(seed);
+        storm.w.sweeping = true;
+        for _ in 0..300 {
+            storm.step();
+        }
+        storm.w.sweeping = false;
+        failures += storm.w.failures;
+        storm.end();
+    }
+    // Each time that a table grows, a message is queued, or something is made.
+    assert!(failures > 30, "only {failures} operations failed");
 }

@@ -276,6 +276,9 @@ fn put<S: TableStore>(
     let index = page.address.slot(1);
     let new = page.like.with_frame(page.frame);
     let old = store.read(table, index);
+    if old.is_present() && old.is_window() {
+        return Err(Kern::InvalidAddress);
+    }
     if old.is_present() && old.frame() == page.frame {
         owners.check_enter(page.frame, page.owner, page.uncached)?;
         put_again(root, store, account, (table, page));

@@ -26,6 +26,8 @@ impl Entry {
     const ACCESSED: u64 = 1 << 5;
     const DIRTY: u64 = 1 << 6;
     const LARGE: u64 = 1 << 7;
+    /// One of the bits that the processor leaves to us: see [`Entry::in_window`].
+    const WINDOW: u64 = 1 << 9;
     const NO_EXECUTE: u64 = 1 << 63;
     const FRAME: u64 = 0x000F_FFFF_FFFF_F000;
     const UNCACHED: u64 = Self::WRITE_THROUGH | Self::CACHE_DISABLE;
@@ -83,10 +85,23 @@ impl Entry {
         Entry(Self::PRESENT | Self::USER | address | write | execute | cache)
     }
 
-    /// An entry of level 2 that maps the 2 MiB from `frame`, readable and writable, for a task.
+    /// An entry of level 2 that maps the 2 MiB from `frame`, readable and writable, in a physical window.
     #[must_use]
     pub const fn large(frame: Frame) -> Entry {
-        Entry(Self::page(frame.large(), Prot::DEFAULT, false).0 | Self::LARGE)
+        Entry(Self::page(frame.large(), Prot::DEFAULT, false).0 | Self::LARGE | Self::WINDOW)
+    }
+
+    /// The entry as part of a physical window, which is the kernel's to change: no batch touches it, and
+    /// it is not counted.
+    #[must_use]
+    pub const fn in_window(self) -> Entry {
+        Entry(self.0 | Self::WINDOW)
+    }
+
+    /// Whether it is part of a physical window.
+    #[must_use]
+    pub const fn is_window(self) -> bool {
+        self.0 & Self::WINDOW != 0
     }
 
     /// Whether it maps or points to anything.

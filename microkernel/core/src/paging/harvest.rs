@@ -72,7 +72,7 @@ pub(super) fn harvest(store: &mut impl TableStore, target: Target) -> u32 {
 
 impl Target {
     fn is_mapped_by(&self, entry: Entry) -> bool {
-        entry.is_present() && entry.frame() == self.frame
+        entry.is_present() && entry.frame() == self.frame && !entry.is_window()
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) fn remove(
         account,
         budget,
         all: part.all,
+        windows: false,
+        kept: false,
     };
     let from = part.rest();
     let end = removal.clear(root, ROOT_LEVEL, from);
@@ -42,7 +44,18 @@ pub fn clear(space: &mut Space, store: &mut impl TableStore, account: &mut Shoot
         all,
         done: space.cleared,
     };
-    let done = remove(space, store, account, part, &mut Budget::small());
+    let root = space.root();
+    let mut removal = Removal {
+        space,
+        store,
+        account,
+        budget: &mut Budget::small(),
+        all,
+        windows: true,
+        kept: false,
+    };
+    let end = removal.clear(root, ROOT_LEVEL, part.rest());
+    let done = part.done_at(end);
     if done < all.pages() {
         space.cleared = done;
         return Progress::More;
@@ -147,6 +160,10 @@ struct Removal<'a, S> {
     account: &'a mut Shootdown,
     budget: &'a mut Budget,
     all: PageRange,
+    /// Whether a physical window goes, too: the space ends.
+    windows: bool,
+    /// Whether something was left that is part of one.
+    kept: bool,
 }
 
 impl<S: TableStore> Removal<'_, S> {
@@ -185,13 +202,27 @@ impl<S: TableStore> Removal<'_, S> {
             let Some(page) = UserAddr::new(address) else {
                 break;
             };
-            if self.store.read(table, page.slot(1)).is_present() {
+            let entry = self.store.read(table, page.slot(1));
+            if entry.is_present() && entry.is_window() {
+                self.clear_window(table, page);
+            } else if entry.is_present() {
                 let old = self.store.exchange(table, page.slot(1), Entry::EMPTY);
                 self.account.note_removed(root, page, old.frame());
             }
             address = address.saturating_add(PAGE_SIZE);
         }
         address
+    }
+
+    /// Removes a page of a physical window, which is not counted, if windows are to go.
+    #[cold]
+    fn clear_window(&mut self, table: Frame, page: UserAddr) {
+        if self.windows {
+            self.store.exchange(table, page.slot(1), Entry::EMPTY);
+            self.account.note_space(self.space.root());
+        } else {
+            self.kept = true;
+        }
     }
 
     fn clear_entry(&mut self, table: Frame, level: u8, span: Span, entry: Entry) -> u64 {
@@ -201,14 +232,18 @@ impl<S: TableStore> Removal<'_, S> {
         let index = address.slot(level);
         let root = self.space.root();
         if level == 2 && entry.is_large() {
-            self.store.exchange(table, index, Entry::EMPTY);
-            self.account.note_space(root);
+            if self.windows {
+                self.store.exchange(table, index, Entry::EMPTY);
+                self.account.note_space(root);
+            } else {
+                self.kept = true;
+            }
             return span.to;
         }
         let lower = entry.frame();
         let end = self.clear(lower, level.saturating_sub(1), span);
         // A table that was cleared from its first entry on in one go need not be looked at again.
-        let whole = span.from == Span::of_entry(span.from, level).from;
+        let whole = span.from == Span::of_entry(span.from, level).from && !self.kept;
         if end == span.to && self.covers(span, level) && (whole || self.is_empty(lower)) {
             self.store.exchange(table, index, Entry::EMPTY);
             self.space.tables = self.space.tables.saturating_sub(1);
@@ -250,7 +285,9 @@ impl<S: TableStore> Lowering<'_, S> {
             let entry = self.store.read(table, address.slot(level));
             let leaf = level == 1 || level == 2 && entry.is_large();
             let whole = level == 2 && here.contains(Span::of_entry(here.from, level));
-            if leaf || whole {
+            if leaf && entry.is_window() {
+                // The kernel's.
+            } else if leaf || whole {
                 self.lower_entry(table, level, address);
             } else {
                 let end = self.lower(entry.frame(), level.saturating_sub(1), here);

@@ -76,7 +76,8 @@ pub fn split(
     let table = space.allocate_table(store)?;
     for (index, number) in (0..TABLE_ENTRIES).zip(0..) {
         if let Some(frame) = old.frame().after(number) {
-            store.write(table, index, Entry::page(frame, Prot::DEFAULT, false));
+            let page = Entry::page(frame, Prot::DEFAULT, false);
+            store.write(table, index, page.in_window());
         }
     }
     if let Some(directory) = directory(store, space.root(), address) {
@@ -92,7 +93,9 @@ pub fn withdraw(space: &Space, store: &mut impl TableStore, account: &mut Shootd
     let Ok(address) = address_of(frame) else {
         return;
     };
-    if let Leaf::Table(table) = walk::find(store, space.root(), address) {
+    if let Leaf::Table(table) = walk::find(store, space.root(), address)
+        && store.read(table, address.slot(1)).is_window()
+    {
         store.exchange(table, address.slot(1), Entry::EMPTY);
         account.note_page(space.root(), address);
     }
@@ -129,11 +132,11 @@ fn show_page(space: &mut Space, store: &mut impl TableStore, frame: Frame) -> Re
         &mut Budget::one_page(),
     )? {
         Made::Table(table) => {
-            store.write(
-                table,
-                address.slot(1),
-                Entry::page(frame, Prot::DEFAULT, false),
-            );
+            let page = Entry::page(frame, Prot::DEFAULT, false).in_window();
+            if store.read(table, address.slot(1)).is_present() {
+                return Err(Kern::InvalidAddress);
+            }
+            store.write(table, address.slot(1), page);
             Ok(())
         }
         Made::More => Err(Kern::Failure),

@@ -348,7 +348,11 @@ const fn changes_entries(request: &Request) -> bool {
         Request::VmRegion(_)
             | Request::VmStatistics(_)
             | Request::Inspect(_)
-            | Request::Wire(vm_wire::Request::VmLimits(_) | vm_wire::Request::VmSetLimits(_))
+            | Request::Wire(
+                vm_wire::Request::VmLimits(_)
+                    | vm_wire::Request::VmSetLimits(_)
+                    | vm_wire::Request::VmGiveFrames(_)
+            )
     )
 }
 

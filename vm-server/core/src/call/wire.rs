@@ -5,13 +5,13 @@ use ipc_abi::Kern;
 use ipc_abi::types::MapFlags;
 use ipc_protocol::vm_map::{self, Request as MapRequest};
 use ipc_protocol::vm_share;
+use ipc_protocol::vm_wire::{GIVE_MAX, VmGiveFrames, VmGiveFramesReply, VmWire, VmWireAll};
 use ipc_protocol::vm_wire::{Reply as Wired, Request, VM_WIRE_CURRENT, VM_WIRE_FUTURE};
-use ipc_protocol::vm_wire::{VmWire, VmWireAll};
 
 use crate::call::vm_map::{MapCall, Outcome, done, prot};
 use crate::call::{Message, Reply};
 use crate::effect::Answer;
-use crate::event::{MapId, PortRef};
+use crate::event::{MapId, PortOf, PortRef};
 use crate::machine::Machine;
 use crate::map::unwire::Unwire;
 use crate::map::wire::{Subject, Wire};
@@ -49,9 +49,27 @@ impl Core {
                 self.set_limits(call.map, &args)?;
                 done(vm_map::Reply::Wire(Wired::VmSetLimits(())))
             }
+            Request::VmGiveFrames(args) => self.vm_give_frames(call, args),
             Request::VmWire(args) => self.vm_wire(turn, call, args),
             Request::VmWireAll(args) => self.vm_wire_all(turn, call, args),
         }
+    }
+
+    /// The shell does what the answer promises, and gives the frames back to the core if it cannot.
+    fn vm_give_frames(&mut self, call: &MapCall, args: VmGiveFrames) -> Outcome {
+        if args.count == 0 || args.count > GIVE_MAX {
+            return Err(Kern::InvalidArgument);
+        }
+        let first = self.take_frames(args.count);
+        let first = first.ok_or(Kern::ResourceShortage)?;
+        let reply = Wired::VmGiveFrames(VmGiveFramesReply {
+            first: first.0,
+            count: args.count,
+        });
+        Ok(Progress::Done(Some(Ok(Reply {
+            message: Message::Map(vm_map::Reply::Wire(reply)),
+            right: Some(PortOf::Map(call.map)),
+        }))))
     }
 
     /// # Errors
