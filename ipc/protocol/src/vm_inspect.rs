@@ -79,7 +79,8 @@ protocol! {
     /// `count` are written.
     ///
     /// In order: KERN_INVALID_ARGUMENT: no map in the slot; `4 * count`, or its sum with
-    /// `dispositions`, overflows; range. Size 0, or count 0, succeeds and writes nothing. Then as a
+    /// `dispositions`, overflows. Size 0 succeeds at any address. KERN_INVALID_ARGUMENT: range. Count 0
+    /// succeeds; neither writes anything. Then as a
     /// write to `dispositions` fails, with a prefix written: KERN_INVALID_ADDRESS, KERN_PROTECTION_FAILURE,
     /// KERN_MEMORY_ERROR. KERN_TERMINATED: a map has ended.
     /// Source: C0070, C0085, R204.

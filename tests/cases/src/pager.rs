@@ -107,7 +107,11 @@ impl<'v, V: Vm> Pager<'v, V> {
         self.say_with(message, &[])
     }
 
-    fn say_with<M: Message>(&self, message: &M, rights: &[Option<&V::Port>]) -> Said<M::Reply> {
+    /// Says something that carries rights.
+    ///
+    /// # Errors
+    /// What it is answered.
+    pub fn say_with<M: Message>(&self, message: &M, rights: &[Option<&V::Port>]) -> Said<M::Reply> {
         let said = self.task.vm.call(&self.control, message, rights)?;
         Ok(said.0)
     }

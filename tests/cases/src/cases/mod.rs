@@ -7,6 +7,7 @@ mod entries;
 mod forks;
 mod ground;
 mod kinds;
+mod others;
 mod pagers;
 mod parameters;
 mod places;
@@ -33,6 +34,7 @@ pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
         .or_else(|| entries::body(row))
         .or_else(|| forks::body(row))
         .or_else(|| kinds::body(row))
+        .or_else(|| others::body(row))
         .or_else(|| pagers::body(row))
         .or_else(|| places::body(row))
         .or_else(|| reclaims::body(row))

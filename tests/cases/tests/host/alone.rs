@@ -253,14 +253,16 @@ impl Vm for Host {
     }
 
     fn read(&self, task: &Port, address: u64, bytes: &mut [u8]) -> Result<(), Kern> {
-        for (address, byte) in (address..).zip(bytes) {
+        for (place, byte) in (0..).zip(bytes) {
+            let address = address.wrapping_add(place);
             *byte = self.finish(self.begin(task, address, None))?;
         }
         Ok(())
     }
 
     fn write(&self, task: &Port, address: u64, bytes: &[u8]) -> Result<(), Kern> {
-        for (address, byte) in (address..).zip(bytes) {
+        for (place, byte) in (0..).zip(bytes) {
+            let address = address.wrapping_add(place);
             self.finish(self.begin(task, address, Some(*byte)))?;
         }
         Ok(())

@@ -74,9 +74,12 @@ impl Core {
         bytes
             .and_then(|bytes| args.dispositions.checked_add(bytes))
             .ok_or(Kern::InvalidArgument)?;
-        let range = Span::covering(args.address, args.size)?;
-        if args.size == 0 || args.count == 0 {
+        if args.size == 0 {
             return done(queried(args.count));
+        }
+        let range = Span::covering(args.address, args.size)?;
+        if args.count == 0 {
+            return done(queried(0));
         }
         if !args.dispositions.is_multiple_of(DISPOSITION) {
             return Err(Kern::InvalidArgument);
