@@ -21,6 +21,7 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "vm_read" => read_of_no_map,
         "vm_read_overwrite" => read_overwrite_of_no_map,
         "vm_allocate" | "vm_deallocate" | "vm_map" => one_call,
+        _ if row.id.starts_with('P') => one_call,
         _ => return None,
     };
     Some((Where::Both, body))
