@@ -271,6 +271,8 @@ impl Mapped {
 #[derive(Clone, Debug, Default)]
 pub struct Space {
     pages: BTreeMap<u64, Mapped>,
+    /// No page outside of this range shows of a sealed map.
+    shown: Option<(u64, u64)>,
 }
 
 impl Space {
@@ -293,6 +295,31 @@ impl Space {
         self.pages.iter().map(|(page, mapped)| (*page, mapped))
     }
 
+    /// The pages that show of sealed maps, by number.
+    pub fn shown(&mut self) -> Vec<u64> {
+        let Some((first, last)) = self.shown else {
+            return Vec::new();
+        };
+        let pages = self.pages.range(first..=last);
+        let pages = pages.filter(|(_, mapped)| mapped.shown.is_some());
+        let shown: Vec<u64> = pages.map(|(page, _)| *page).collect();
+        self.shown = shown.first().copied().zip(shown.last().copied());
+        shown
+    }
+
+    /// A page shows of a sealed map from now on.
+    pub fn show(&mut self, page: u64, shown: Shown) {
+        if let Some(mapped) = self.pages.get_mut(&page) {
+            mapped.shown = Some(shown);
+            self.note_shown(page, page);
+        }
+    }
+
+    fn note_shown(&mut self, first: u64, last: u64) {
+        let (low, high) = self.shown.unwrap_or((first, last));
+        self.shown = Some((low.min(first), high.max(last)));
+    }
+
     /// Whether no page of the range is mapped.
     #[must_use]
     pub fn is_free(&self, start: u64, count: u64) -> bool {
@@ -308,6 +335,9 @@ impl Space {
     /// Maps cells from `start` on, over whatever is there.
     pub fn map(&mut self, start: u64, cells: impl IntoIterator<Item = Cell>, like: &Mapped) {
         for (page, cell) in (start..).zip(cells) {
+            if like.shown.is_some() {
+                self.note_shown(page, page);
+            }
             self.pages.insert(
                 page,
                 Mapped {
@@ -458,7 +488,10 @@ impl Space {
                 )),
             })
             .collect();
-        Space { pages }
+        Space {
+            pages,
+            shown: self.shown,
+        }
     }
 
     /// Writes one byte, if the page is mapped writable.

@@ -205,13 +205,12 @@ impl Sim {
         self.map(plan, (place, address), cells);
         let space = &mut self.clients[plan.client].space;
         for (page, inner) in (address / BYTES..).zip(library.window(index, place.count)) {
-            if let Some(mapped) = space.get_mut(page) {
-                mapped.shown = Some(Shown {
-                    protection: inner.protection,
-                    max: inner.max,
-                    copies: place.copy,
-                });
-            }
+            let shown = Shown {
+                protection: inner.protection,
+                max: inner.max,
+                copies: place.copy,
+            };
+            space.show(page, shown);
         }
     }
 
@@ -219,13 +218,11 @@ impl Sim {
     pub(crate) fn see_what_was_taken_out(&mut self) {
         for place in 0..self.clients.len() {
             let client = &mut self.clients[place];
-            if !client.alive || !client.space.iter().any(|(_, m)| m.shown.is_some()) {
+            if !client.alive {
                 continue;
             }
-            let pages = client.space.iter().filter(|(_, m)| m.shown.is_some());
-            let pages: Vec<u64> = pages.map(|(page, _)| page).collect();
             let mut taken = 0;
-            for page in pages {
+            for page in client.space.shown() {
                 let entry = self.world.core.entry_at(client.map, page);
                 let Some(entry) = entry.filter(|entry| entry.submap.is_none()) else {
                     continue;
