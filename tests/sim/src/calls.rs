@@ -150,6 +150,8 @@ pub enum Call {
     MapCopy(u64, u64, Place),
     /// vm_write of a copy: address, size.
     Write(u64, u64, u64),
+    /// copy_settle of a copy, in so many nanoseconds.
+    Settle(u64, u64),
     /// mach_make_memory_entry of pages.
     MakeEntry(u64, u64, #[serde(with = "crate::numbers::prot")] Prot, Kind),
     /// mach_make_memory_entry of pages of a named entry.
@@ -479,7 +481,8 @@ impl Call {
             Call::Fork(inherit, _) => Request::TaskCreate(vm_map::TaskCreate { inherit }),
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion::basic(page * BYTES)),
             Call::RemapNew(_, source, place) => handles::remap_new(source, place),
-            Call::Swapout => handles::swapout(),
+            // What is said to a copy's port is no request to a map.
+            Call::Swapout | Call::Settle(..) => handles::swapout(),
             Call::Proxy(_, start, count, to) | Call::ProxyFile(_, start, count, to) => {
                 handles::proxy(start, count, to)
             }
@@ -590,9 +593,10 @@ impl Sim {
             Call::Remap(other, ..)
             | Call::RemapNew(other, ..)
             | Call::ReadOverwrite(_, other, ..) => self.is_alive(other),
-            Call::CopyOut(number, _) | Call::MapCopy(number, ..) | Call::Write(number, ..) => {
-                copy(number)
-            }
+            Call::CopyOut(number, _)
+            | Call::MapCopy(number, ..)
+            | Call::Settle(number, _)
+            | Call::Write(number, ..) => copy(number),
             Call::MapEntry(number, ..) | Call::MakeWindow(number, ..) | Call::Proxy(number, ..) => {
                 entry(number)
             }
@@ -617,10 +621,15 @@ impl Sim {
         if self.pending.values().any(|other| plan.conflicts(other)) || plan.eats_itself() {
             return;
         }
-        let request = call.request(self);
-        let right = call.right(self);
-        let map = self.clients[client].map;
-        let token = self.world.call(map, request, right);
+        let token = match call {
+            Call::Settle(number, timeout) => handles::settle(self, number, timeout),
+            call => {
+                let request = call.request(self);
+                let right = call.right(self);
+                let map = self.clients[client].map;
+                self.world.call(map, request, right)
+            }
+        };
         for other in self.pending.values_mut() {
             other.overtaken |= meet(&plan.changes, &other.looks);
         }

@@ -32,6 +32,8 @@ pub struct Kind {
     pub starved: bool,
     /// Many calls are about shared maps.
     pub sharing: bool,
+    /// Tasks may hold little of anything.
+    pub limited: bool,
 }
 
 impl Default for Kind {
@@ -53,6 +55,7 @@ impl Kind {
         paging: false,
         starved: false,
         sharing: false,
+        limited: false,
     };
     /// Few pages of pagers that take them back all the time.
     pub const PAGING: Kind = Kind {
@@ -99,6 +102,13 @@ impl Kind {
         operations: 600,
         ..Kind::PLAIN
     };
+    /// Tasks at their limits.
+    pub const LIMITED: Kind = Kind {
+        limited: true,
+        pressure: true,
+        operations: 600,
+        ..Kind::PLAIN
+    };
     /// More of everything, for longer.
     pub const LONG: Kind = Kind {
         operations: 6000,
@@ -108,7 +118,7 @@ impl Kind {
         ..Kind::PLAIN
     };
     /// The kinds by name.
-    pub const NAMED: [(&str, Kind); 9] = [
+    pub const NAMED: [(&str, Kind); 10] = [
         ("plain", Kind::PLAIN),
         ("anonymous", Kind::ANONYMOUS),
         ("paging", Kind::PAGING),
@@ -117,6 +127,7 @@ impl Kind {
         ("starved", Kind::STARVED),
         ("storm", Kind::STORM),
         ("sharing", Kind::SHARING),
+        ("limited", Kind::LIMITED),
         ("long", Kind::LONG),
     ];
 

@@ -13,6 +13,8 @@ mod threads;
 use std::collections::{BTreeMap, VecDeque};
 
 use ipc_abi::Kern;
+use ipc_protocol::vm_map;
+use ipc_protocol::vm_wire::{self, VmSetLimits};
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
 use vm_core::event::{Event, MapId, PortOf, RightId, Token};
@@ -142,10 +144,30 @@ impl Sim {
         };
         for client in 0..2 {
             let map = sim.world.core.boot_map().unwrap();
+            if kind.limited {
+                sim.limit(map);
+            }
             sim.add_client(client, map, Space::default());
             sim.furnish(client);
         }
         sim
+    }
+
+    /// Lets a task hold little of anything; its children inherit that.
+    fn limit(&mut self, map: MapId) {
+        let limits = VmSetLimits {
+            entries: 30,
+            pages: 40,
+            size: 80 * PAGE as u64,
+            wired: 12,
+            copies: 5,
+            objects: 25,
+            ops: 3,
+            system: false,
+        };
+        let request = vm_map::Request::Wire(vm_wire::Request::VmSetLimits(limits));
+        let host = self.world.right_to(HOST);
+        self.world.call_now(map, request, host).0.unwrap();
     }
 
     /// A task with threads.

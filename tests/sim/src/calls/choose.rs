@@ -221,6 +221,10 @@ impl Choice<'_> {
             return Call::CopyIn(address, BYTES, false);
         };
         let (number, size) = (held.number, held.size);
+        if self.random.once_in(8) {
+            let timeout = [0, 1000, u64::MAX][self.random.below(3) as usize];
+            return Call::Settle(number, timeout);
+        }
         match self.random.below(4) {
             0 => {
                 let start = address / BYTES;

@@ -4,8 +4,8 @@
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{self, Request};
-use ipc_protocol::{vm_advice, vm_share};
-use vm_core::event::{PortOf, PortRef};
+use ipc_protocol::{copy, vm_advice, vm_share};
+use vm_core::event::{NO_RIGHTS, PortOf, PortRef, Token};
 
 use super::choose::Choice;
 use super::{BYTES, Call, Entry, Pending, Place};
@@ -223,4 +223,14 @@ impl Choice<'_> {
             },
         }
     }
+}
+
+/// copy_settle, which goes to the port of the copy.
+pub(super) fn settle(sim: &mut Sim, number: u64, timeout: u64) -> Token {
+    let PortOf::Copy(of) = sim.held(number).port else {
+        panic!("copy {number} has another port");
+    };
+    let request = copy::Request::CopySettle(copy::CopySettle { timeout });
+    sim.world
+        .request(vm_core::call::Call::Copy(of, request), NO_RIGHTS)
 }

@@ -107,6 +107,11 @@ impl Sim {
                     plan.changes.push((client, start, count));
                 }
             }
+            Call::Settle(number, _) => {
+                plan.held = Some(number);
+                plan.asks = self.held(number).cells.clone();
+                plan.tolerate = Some(Kern::OperationTimedOut);
+            }
             Call::CopyOut(number, start) => {
                 let count = self.held(number).cells.len() as u64;
                 plan.held = Some(number);
