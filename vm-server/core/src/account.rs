@@ -298,21 +298,32 @@ impl Core {
         }
     }
 
+    /// Whether the map whose call is handled may begin an operation.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit.
+    pub(crate) fn op_allowed(&self) -> Result<(), Kern> {
+        let all = (self.ops.len(), self.config.whole.ops);
+        match self.caller.and_then(|id| self.maps.get(id)) {
+            Some(map) => {
+                let account = &map.account;
+                within(account.ops, account.limits.ops, all, account.system)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Charges the map whose call is handled with an operation; says whom.
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
     pub(crate) fn charge_op(&mut self) -> Result<Option<MapId>, Kern> {
-        let all = (self.ops.len(), self.config.whole.ops);
-        let Some(id) = self.caller else {
-            return Ok(None);
-        };
-        if let Some(map) = self.maps.get_mut(id) {
-            let account = &mut map.account;
-            within(account.ops, account.limits.ops, all, account.system)?;
-            account.ops = account.ops.saturating_add(1);
+        self.op_allowed()?;
+        let caller = self.caller;
+        if let Some(map) = caller.and_then(|id| self.maps.get_mut(id)) {
+            map.account.ops = map.account.ops.saturating_add(1);
         }
-        Ok(Some(id))
+        Ok(caller)
     }
 
     /// An operation has ended, or was not begun.

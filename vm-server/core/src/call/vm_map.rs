@@ -97,8 +97,9 @@ impl Core {
         }
     }
 
-    /// What is left over after the first step of a call must find a record.
+    /// What is left over after the first step of a call must find a record, and be allowed.
     pub(super) fn call_room(&mut self) -> Result<(), Kern> {
+        self.op_allowed()?;
         self.ops.reserve_one()?;
         self.waiters.reserve_one()
     }
