@@ -1,9 +1,10 @@
 //! The ordered entries of a map: an AVL tree, index-linked through the entries themselves.
 //!
-//! Each entry knows the hole below it (`gap`) and the largest hole in its subtree (`max_gap`), so
-//! that look-up by address, neighbours, and the first hole that fits are all O(log n). The tree
-//! allocates nothing: an entry is its own node, `prev` and `next` thread the nodes in order, and
-//! [`Link::NIL`] reads as an empty subtree. The hole above the last entry belongs to no node.
+//! Each entry knows the hole below it (`gap`), and how high its two subtrees are and the largest hole
+//! in each, so that look-up by address, neighbours, and the first hole that fits are all O(log n), and
+//! a change looks at the nodes above it and at no others. The tree allocates nothing: an entry is its
+//! own node, `prev` and `next` thread the nodes in order, and [`Link::NIL`] reads as an empty
+//! subtree. The hole above the last entry belongs to no node.
 //!
 //! An entry's `end` may be changed in place as long as the order stays; [`Tree::settle`] then renews
 //! the hole above it.
@@ -41,11 +42,12 @@ pub(crate) struct Hooks {
     pub(crate) parent: Link,
     pub(crate) prev: Link,
     pub(crate) next: Link,
-    pub(crate) height: u32,
+    /// Heights of the left and the right subtree.
+    heights: [u8; 2],
     /// Bytes between this entry and the one below it, or the tree's lower bound.
     pub(crate) gap: u64,
-    /// The largest `gap` in the subtree of this entry, as far as [`LARGE`].
-    pub(crate) max_gap: u64,
+    /// The largest `gap` in the left and in the right subtree, as far as [`LARGE`].
+    holes: [u64; 2],
 }
 
 impl Hooks {
@@ -54,10 +56,58 @@ impl Hooks {
         parent: Link::NIL,
         prev: Link::NIL,
         next: Link::NIL,
-        height: 0,
+        heights: [0; 2],
         gap: 0,
-        max_gap: 0,
+        holes: [0; 2],
     };
+
+    /// The subtree of this entry, as the node above knows it.
+    #[inline]
+    fn subtree(&self) -> Subtree {
+        let ([low, high], [left, right]) = (self.heights, self.holes);
+        Subtree {
+            height: low.max(high).wrapping_add(1),
+            hole: self.gap.min(LARGE).max(left).max(right),
+        }
+    }
+
+    /// One of the two subtrees.
+    #[inline]
+    const fn below(&self, side: Side) -> Subtree {
+        let ([low, high], [left, right]) = (self.heights, self.holes);
+        match side {
+            Side::Left => Subtree {
+                height: low,
+                hole: left,
+            },
+            Side::Right => Subtree {
+                height: high,
+                hole: right,
+            },
+        }
+    }
+
+    /// Notes what one of the two subtrees is now.
+    #[inline]
+    const fn note(&mut self, side: Side, now: Subtree) {
+        let ([low, high], [left, right]) = (&mut self.heights, &mut self.holes);
+        match side {
+            Side::Left => (*low, *left) = (now.height, now.hole),
+            Side::Right => (*high, *right) = (now.height, now.hole),
+        }
+    }
+}
+
+/// What is known of a subtree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Subtree {
+    height: u8,
+    /// The largest hole below one of its entries, as far as [`LARGE`].
+    hole: u64,
+}
+
+impl Subtree {
+    const NONE: Subtree = Subtree { height: 0, hole: 0 };
 }
 
 /// Holes of this size and more are as good as each other for what a node knows of its subtree. A space
@@ -105,6 +155,17 @@ impl Side {
         match self {
             Side::Left => Side::Right,
             Side::Right => Side::Left,
+        }
+    }
+}
+
+impl Entry {
+    /// On which side of this one a child hangs.
+    #[inline]
+    fn side_of(&self, child: Link) -> Side {
+        match self.left == child {
+            true => Side::Left,
+            false => Side::Right,
         }
     }
 }
@@ -231,8 +292,15 @@ impl Tree {
             self.near.set(hooks.prev);
         }
         let (lowest, heir) = if left.is_nil() || right.is_nil() {
-            let child = if left.is_nil() { right } else { left };
-            self.replace(store, old, child);
+            let (child, below) = if left.is_nil() {
+                (right, hooks.below(Side::Right))
+            } else {
+                (left, hooks.below(Side::Left))
+            };
+            let side = self.replace(store, old, child);
+            if let Some(parent) = store.at_mut(hooks.parent) {
+                parent.hooks.note(side, below);
+            }
             (hooks.parent, Link::NIL)
         } else {
             (self.put_successor(store, old), hooks.next)
@@ -249,7 +317,7 @@ impl Tree {
     /// Settles the hole below an entry, after the end of the one below it was changed in place.
     pub(crate) fn settle(&mut self, store: &mut impl Store, link: Link) {
         self.measure(store, link);
-        self.climb(store, link, Link::NIL);
+        widen(store, link);
     }
 
     /// The lowest address at or above the hint where the wanted range lies in a hole (rule 85).
@@ -293,10 +361,9 @@ impl Tree {
     /// [`LARGE`].
     fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
         let need = need.min(LARGE);
-        let fits = |link: Link| store.at(link).is_some_and(|e| e.hooks.max_gap >= need);
         let mut at = from;
-        let mut subtree = store.at(from).map_or(Link::NIL, |entry| entry.right);
-        while !fits(subtree) {
+        let [_, mut hole] = store.at(from).map_or([0; 2], |entry| entry.hooks.holes);
+        while hole < need {
             let child = at;
             at = store.at(at).map_or(Link::NIL, |entry| entry.hooks.parent);
             let Some(entry) = store.at(at) else {
@@ -306,12 +373,13 @@ impl Tree {
                 if entry.hooks.gap >= need {
                     return at;
                 }
-                subtree = entry.right;
+                [_, hole] = entry.hooks.holes;
             }
         }
-        let mut at = subtree;
+        let mut at = store.at(at).map_or(Link::NIL, |entry| entry.right);
         while let Some(entry) = store.at(at) {
-            if fits(entry.left) {
+            let [left, _] = entry.hooks.holes;
+            if left >= need {
                 at = entry.left;
             } else if entry.hooks.gap >= need {
                 return at;
@@ -357,14 +425,15 @@ impl Tree {
         }
     }
 
-    /// Puts `new` (or nothing) in the place of `old` below `old`'s parent.
-    fn replace(&mut self, store: &mut impl Store, old: Link, new: Link) {
+    /// Puts `new` (or nothing) in the place of `old` below `old`'s parent. Returns on which side.
+    fn replace(&mut self, store: &mut impl Store, old: Link, new: Link) -> Side {
         let parent = store.at(old).map_or(Link::NIL, |entry| entry.hooks.parent);
         let side = match store.at(parent) {
             Some(entry) if entry.left == old => Side::Left,
             _ => Side::Right,
         };
         self.set_child(store, parent, side, new);
+        side
     }
 
     /// Puts the successor of `old`, which has two children, in its place. Returns the lowest node
@@ -373,8 +442,7 @@ impl Tree {
         let Some(entry) = store.at(old) else {
             return Link::NIL;
         };
-        let (left, right) = (entry.left, entry.right);
-        let (height, max_gap) = (entry.hooks.height, entry.hooks.max_gap);
+        let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
         let mut heir = right;
         while let Some(entry) = store.at(heir).filter(|entry| !entry.left.is_nil()) {
             heir = entry.left;
@@ -383,72 +451,70 @@ impl Tree {
             return Link::NIL;
         };
         let (heir_parent, heir_right) = (entry.hooks.parent, entry.right);
+        let below = entry.hooks.below(Side::Right);
         let lowest = if heir_parent == old {
             heir
         } else {
             self.set_child(store, heir_parent, Side::Left, heir_right);
+            if let Some(entry) = store.at_mut(heir_parent) {
+                entry.hooks.note(Side::Left, below);
+            }
             self.set_child(store, heir, Side::Right, right);
+            if let Some(entry) = store.at_mut(heir) {
+                entry.hooks.note(Side::Right, hooks.below(Side::Right));
+            }
             heir_parent
         };
         self.set_child(store, heir, Side::Left, left);
-        self.replace(store, old, heir);
-        // What the node above knows of this place, so that the climb sees what changes.
         if let Some(entry) = store.at_mut(heir) {
-            entry.hooks.height = height;
-            entry.hooks.max_gap = max_gap;
+            entry.hooks.note(Side::Left, hooks.below(Side::Left));
         }
+        self.replace(store, old, heir);
         lowest
     }
 
-    /// Settles heights and largest holes from `link` upwards, rotating where heights differ by two: to
-    /// the first node that does not change. The hole below `last`, which is on the way, is new too:
-    /// from a node below it that does not change it goes on there.
+    /// Tells the nodes above `link` what its subtree is now, rotating where heights differ by two: to
+    /// the first that knew it. The hole below `last`, which is on the way, has changed as well: from a
+    /// node below it that knew, it goes on there.
     fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
         let mut at = link;
         let mut passed = last.is_nil();
-        // What the largest hole of the subtree below was and is, if nothing else has changed there.
-        let mut below = None;
-        while !at.is_nil() {
-            let is_last = at == last;
-            passed |= is_last;
-            let from = if is_last { None } else { below };
-            let node = match from.and_then(|hole| widen(store, at, hole)) {
-                Some(node) => node,
-                None => refresh(store, at),
+        while let Some(entry) = store.at(at) {
+            passed |= at == last;
+            let [low, high] = entry.hooks.heights;
+            let (mut now, mut parent) = (entry.hooks.subtree(), entry.hooks.parent);
+            if low.abs_diff(high) > 1 {
+                let heavy = if low > high { Side::Left } else { Side::Right };
+                at = self.lean(store, at, heavy);
+                let Some(top) = store.at(at) else { return };
+                (now, parent) = (top.hooks.subtree(), top.hooks.parent);
+            }
+            let Some(above) = store.at_mut(parent) else {
+                return;
             };
-            below = (!node.grew).then_some(node.hole);
-            at = match node.lean {
-                2.. => {
-                    below = None;
-                    self.lean_parent(store, at, Side::Left)
+            let side = above.side_of(at);
+            let knew = above.hooks.below(side);
+            if knew.height == now.height {
+                // From here on heights are as they were.
+                widen(store, at);
+                if !passed {
+                    widen(store, last);
                 }
-                ..=-2 => {
-                    below = None;
-                    self.lean_parent(store, at, Side::Right)
-                }
-                _ if node.grew || node.hole.0 != node.hole.1 => node.parent,
-                _ if passed => return,
-                _ => {
-                    below = None;
-                    last
-                }
-            };
+                return;
+            }
+            above.hooks.note(side, now);
+            at = parent;
         }
     }
 
-    /// Rebalances a node. Returns what is above it now.
-    fn lean_parent(&mut self, store: &mut impl Store, at: Link, heavy: Side) -> Link {
-        let top = self.lean(store, at, heavy);
-        store.at(top).map_or(Link::NIL, |entry| entry.hooks.parent)
-    }
-
-    /// Rebalances a node whose `heavy` side is two levels higher. Returns the new top.
+    /// Rebalances a node whose `heavy` side is two levels higher. Returns the new top, which the node
+    /// above does not know yet.
     fn lean(&mut self, store: &mut impl Store, at: Link, heavy: Side) -> Link {
         let child = child(store, at, heavy);
-        let inner = match heavy {
-            Side::Left => balance(store, child) < 0,
-            Side::Right => balance(store, child) > 0,
-        };
+        let inner = store.at(child).is_some_and(|entry| {
+            let of = |side| entry.hooks.below(side).height;
+            of(heavy.other()) > of(heavy)
+        });
         if inner {
             self.rotate(store, child, heavy.other());
         }
@@ -459,11 +525,20 @@ impl Tree {
     fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> Link {
         let up = child(store, at, side);
         let across = child(store, up, side.other());
+        let inner = store
+            .at(up)
+            .map_or(Subtree::NONE, |entry| entry.hooks.below(side.other()));
         self.replace(store, at, up);
         self.set_child(store, at, side, across);
         self.set_child(store, up, side.other(), at);
-        refresh(store, at);
-        refresh(store, up);
+        let mut lower = Subtree::NONE;
+        if let Some(entry) = store.at_mut(at) {
+            entry.hooks.note(side, inner);
+            lower = entry.hooks.subtree();
+        }
+        if let Some(entry) = store.at_mut(up) {
+            entry.hooks.note(side.other(), lower);
+        }
         up
     }
 
@@ -476,19 +551,20 @@ impl Tree {
         let mut near = self.near.get().is_nil();
         while let Some(entry) = store.at(at) {
             let (left, right) = (store.at(entry.left), store.at(entry.right));
-            let height = |e: Option<&Entry>| e.map_or(0, |e| e.hooks.height);
-            let hole = |e: Option<&Entry>| e.map_or(0, |e| e.hooks.max_gap);
+            let knows = |side, e: Option<&Entry>| {
+                entry.hooks.below(side) == e.map_or(Subtree::NONE, |e| e.hooks.subtree())
+            };
+            let [low_height, high_height] = entry.hooks.heights;
             let sound = entry.start < entry.end
                 && entry.start >= low
                 && entry.end <= self.max
                 && entry.hooks.prev == prev
                 && left.is_none_or(|e| e.hooks.parent == at && e.end <= entry.start)
                 && right.is_none_or(|e| e.hooks.parent == at && e.start >= entry.end)
-                && height(left).abs_diff(height(right)) <= 1
-                && entry.hooks.height == height(left).max(height(right)).saturating_add(1)
+                && low_height.abs_diff(high_height) <= 1
+                && knows(Side::Left, left)
+                && knows(Side::Right, right)
                 && entry.hooks.gap == entry.start.saturating_sub(low)
-                && entry.hooks.max_gap
-                    == entry.hooks.gap.min(LARGE).max(hole(left)).max(hole(right))
                 && count < self.len;
             if !sound {
                 return false;
@@ -511,83 +587,26 @@ fn child(store: &impl Store, at: Link, side: Side) -> Link {
     }
 }
 
-fn height(store: &impl Store, at: Link) -> u32 {
-    store.at(at).map_or(0, |entry| entry.hooks.height)
-}
-
-/// Height of the left subtree less that of the right.
-fn balance(store: &impl Store, at: Link) -> i64 {
-    let left = height(store, child(store, at, Side::Left));
-    let right = height(store, child(store, at, Side::Right));
-    i64::from(left).saturating_sub(i64::from(right))
-}
-
-/// What a climb learns of a node.
-struct Refreshed {
-    /// Its height is new.
-    grew: bool,
-    /// What its largest hole was, and is.
-    hole: (u64, u64),
-    /// Height of its left subtree less that of the right.
-    lean: i32,
-    parent: Link,
-}
-
-/// Computes a node's height and largest hole from its children.
-#[inline]
-fn refresh(store: &mut impl Store, at: Link) -> Refreshed {
-    let Some(entry) = store.at(at) else {
-        return Refreshed {
-            grew: false,
-            hole: (0, 0),
-            lean: 0,
-            parent: Link::NIL,
+/// Tells the nodes above `link` how large the largest hole of its subtree is now, to the first that
+/// knew it. Heights have not changed.
+fn widen(store: &mut impl Store, link: Link) {
+    let mut at = link;
+    let Some(entry) = store.at(at) else { return };
+    let (mut hole, mut parent) = (entry.hooks.subtree().hole, entry.hooks.parent);
+    while let Some(above) = store.at_mut(parent) {
+        let [left, right] = &mut above.hooks.holes;
+        let (known, other) = match above.left == at {
+            true => (left, *right),
+            false => (right, *left),
         };
-    };
-    let (parent, gap) = (entry.hooks.parent, entry.hooks.gap);
-    let (was_height, was_gap) = (entry.hooks.height, entry.hooks.max_gap);
-    let of = |child: Link| {
-        let child = store.at(child);
-        child.map_or((0, 0), |e| (e.hooks.height, e.hooks.max_gap))
-    };
-    let ((left_height, left_gap), (right_height, right_gap)) = (of(entry.left), of(entry.right));
-    let height = left_height.max(right_height).saturating_add(1);
-    let max_gap = gap.min(LARGE).max(left_gap).max(right_gap);
-    let grew = height != was_height;
-    if (grew || max_gap != was_gap)
-        && let Some(entry) = store.at_mut(at)
-    {
-        entry.hooks.height = height;
-        entry.hooks.max_gap = max_gap;
+        if *known == hole {
+            return;
+        }
+        *known = hole;
+        hole = above.hooks.gap.min(LARGE).max(hole).max(other);
+        at = parent;
+        parent = above.hooks.parent;
     }
-    let lean = left_height
-        .cast_signed()
-        .saturating_sub(right_height.cast_signed());
-    Refreshed {
-        grew,
-        hole: (was_gap, max_gap),
-        lean,
-        parent,
-    }
-}
-
-/// As [`refresh`], for a node of which only the largest hole of one child has changed, from the first
-/// to the second: without a look at the other child, where that does not matter.
-#[inline]
-fn widen(store: &mut impl Store, at: Link, (was, is): (u64, u64)) -> Option<Refreshed> {
-    let hooks = &mut store.at_mut(at)?.hooks;
-    let before = hooks.max_gap;
-    // A hole that was the largest of all here and has shrunk leaves open which is the largest now.
-    if is < was && before == was {
-        return None;
-    }
-    hooks.max_gap = before.max(is);
-    Some(Refreshed {
-        grew: false,
-        hole: (before, hooks.max_gap),
-        lean: 0,
-        parent: hooks.parent,
-    })
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ fn sixty_thousand_entries_stay_balanced_and_are_searched_by_depth() {
         tree.insert(&mut store, Link((n * 7919 % N) as u32));
     }
     assert!(tree.is_sound(&store));
-    assert!(store.at(tree.root).unwrap().hooks.height <= 20);
+    assert!(store.at(tree.root).unwrap().hooks.subtree().height <= 20);
     let want = Want {
         hint: 0,
         size: 2 * PAGE,
