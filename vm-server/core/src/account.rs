@@ -194,9 +194,14 @@ impl Core {
 
     /// An entry of a map has gone.
     pub(crate) fn uncharge_entry(&mut self, map: MapId) {
+        self.uncharge_entries(map, 1);
+    }
+
+    /// Entries of a map have gone.
+    pub(crate) fn uncharge_entries(&mut self, map: MapId, count: u32) {
         let payer = self.maps.get(map).and_then(|map| map.account.payer);
         if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
-            payer.account.hidden_entries = payer.account.hidden_entries.saturating_sub(1);
+            payer.account.hidden_entries = payer.account.hidden_entries.saturating_sub(count);
         }
     }
 

@@ -307,7 +307,26 @@ impl Core {
         walk: &mut Walk,
         (mut link, count): (Link, u32),
     ) -> (Link, bool) {
-        for _ in 0..count {
+        let mut left = count;
+        while left > 0 {
+            let (run, whole) = self.plain_run(link, left);
+            if run > 0 {
+                link = self.entries_drop(walk.map, link, run);
+                left = left.saturating_sub(run);
+                // What goes next begins where the run ended, or above.
+                walk.cursor = match self.walk_entry(walk, link) {
+                    Some(entry) => entry.start,
+                    None => walk.range.end(),
+                };
+                if !whole {
+                    return (link, false);
+                }
+                continue;
+            }
+            if !whole {
+                return (link, false);
+            }
+            left = left.saturating_sub(1);
             let Some(entry) = self.entries.at(link.0) else {
                 break;
             };
@@ -339,6 +358,56 @@ impl Core {
             walk.cursor = walk.range.end();
         }
         (link, true)
+    }
+
+    /// How many of `count` entries from a first one on are neither wired nor permanent, and have given up
+    /// the pages that only they reach. `false`: the next one's pages take more steps.
+    fn plain_run(&mut self, first: Link, count: u32) -> (u32, bool) {
+        let (mut link, mut run) = (first, 0u32);
+        while run < count
+            && let Some(entry) = self.entries.at(link.0)
+            && entry.wired == 0
+            && !entry.permanent
+        {
+            let next = entry.hooks.next;
+            if entry.object.is_some() && !self.entry_trim(link) {
+                return (run, false);
+            }
+            link = next;
+            run = run.saturating_add(1);
+        }
+        (run, true)
+    }
+
+    /// Takes `count` entries of a map, from a first one on, out of it for good. Returns the one above;
+    /// [`Core::map_settle`] is due for that, as after [`Core::entry_unhang`].
+    fn entries_drop(&mut self, map: MapId, first: Link, count: u32) -> Link {
+        let Some(record) = self.maps.get_mut(map) else {
+            return Link::NIL;
+        };
+        let above = record.tree.unhang_run(&mut self.entries, first, count);
+        let (mut link, mut size) = (first, 0u64);
+        for _ in 0..count {
+            let Some(entry) = self.entries.at(link.0) else {
+                break;
+            };
+            let (object, submap, next) = (entry.object, entry.submap, entry.hooks.next);
+            size = size.saturating_add(entry.size());
+            if object.is_some() || submap.is_some() {
+                self.entry_unlink(link.0);
+            }
+            self.entries.discard(link.0);
+            if let Some(object) = object {
+                self.object_deallocate(object);
+            }
+            self.submap_left(submap);
+            link = next;
+        }
+        if let Some(record) = self.maps.get_mut(map) {
+            record.size = record.size.saturating_sub(size);
+        }
+        self.uncharge_entries(map, count);
+        above
     }
 
     /// Takes all rights from up to [`BUDGET`] entries: from those that are permanent.
@@ -455,24 +524,28 @@ impl Core {
         turn: &mut Turn<'_, M>,
         map: MapId,
     ) -> bool {
-        for _ in 0..BUDGET {
-            let Some(record) = self.maps.get(map) else {
-                return true;
-            };
-            if !record.wires.is_empty() {
-                // They have been interrupted, and end by themselves.
-                return false;
-            }
-            let first = record.tree.first();
-            let Some(&Entry { end, wired, .. }) = self.entries.at(first.0) else {
-                return true;
-            };
-            let unwired = self.entry_unwire_all(turn, first);
+        let Some(record) = self.maps.get(map) else {
+            return true;
+        };
+        if !record.wires.is_empty() {
+            // They have been interrupted, and end by themselves.
+            return false;
+        }
+        let first = record.tree.first();
+        let (mut link, mut run) = (first, 0u32);
+        while run < BUDGET
+            && let Some(entry) = self.entries.at(link.0)
+            && entry.wired == 0
+        {
+            link = entry.hooks.next;
+            run = run.saturating_add(1);
+        }
+        if run > 0 {
+            self.entries_drop(map, first, run);
+        } else if self.entries.at(first.0).is_some() {
+            // That is work enough.
+            self.entry_unwire_all(turn, first);
             self.entry_drop(first);
-            if wired > 0 || unwired < end {
-                // That was work enough.
-                break;
-            }
         }
         let Some(record) = self.maps.get(map) else {
             return true;

@@ -116,6 +116,9 @@ impl Subtree {
 /// tests, so that they meet it.
 const LARGE: u64 = if cfg!(test) { 1 << 18 } else { 1 << 40 };
 
+/// Entries in a row that are taken out by parting the tree, not one by one.
+const RUN: u32 = 6;
+
 /// Candidates that a search with an alignment looks at before it settles for a hole that is large
 /// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
 const EXACT_TRIES: u32 = 256;
@@ -306,12 +309,110 @@ impl Tree {
             (self.put_successor(store, old), hooks.next)
         };
         self.len = self.len.saturating_sub(1);
-        if let Some(entry) = store.at_mut(old) {
-            entry.left = Link::NIL;
-            entry.right = Link::NIL;
-            entry.hooks = Hooks::FREE;
-        }
         self.climb(store, lowest, heir);
+    }
+
+    /// Takes out `count` entries from `first` on; each still knows the next. [`Tree::settle`] is due for
+    /// the one above the last, which is returned.
+    pub(crate) fn unhang_run(&mut self, store: &mut impl Store, first: Link, count: u32) -> Link {
+        if count < RUN {
+            let mut link = first;
+            for _ in 0..count {
+                let next = store.at(link).map_or(Link::NIL, |entry| entry.hooks.next);
+                self.unhang(store, link);
+                link = next;
+            }
+            return link;
+        }
+        let Some(prev) = store.at(first).map(|entry| entry.hooks.prev) else {
+            return Link::NIL;
+        };
+        let mut next = first;
+        for _ in 0..count {
+            next = store.at(next).map_or(Link::NIL, |entry| entry.hooks.next);
+        }
+        self.near.set(prev);
+        self.len = self.len.saturating_sub(count);
+        let (low, high) = self.part(store, first);
+        self.root = high;
+        if next.is_nil() {
+            self.root = low;
+        } else {
+            let (_, high) = self.part(store, next);
+            self.join(store, low, next, high);
+        }
+        self.thread(store, prev, next);
+        next
+    }
+
+    /// Takes the tree apart at a node: what is below it, and what is above it.
+    fn part(&mut self, store: &mut impl Store, at: Link) -> (Link, Link) {
+        let Some(entry) = store.at(at) else {
+            return (Link::NIL, Link::NIL);
+        };
+        let (mut low, mut high) = (entry.left, entry.right);
+        let (mut child, mut parent) = (at, entry.hooks.parent);
+        while let Some(entry) = store.at(parent) {
+            let (left, right, above) = (entry.left, entry.right, entry.hooks.parent);
+            let side = entry.side_of(child);
+            (child, parent) = (parent, above);
+            match side {
+                Side::Left => high = self.join(store, high, child, right),
+                Side::Right => low = self.join(store, left, child, low),
+            }
+        }
+        for root in [low, high] {
+            if let Some(entry) = store.at_mut(root) {
+                entry.hooks.parent = Link::NIL;
+            }
+        }
+        (low, high)
+    }
+
+    /// Makes one tree of two and a node between them; it is [`Tree::root`] then, and is returned.
+    fn join(&mut self, store: &mut impl Store, low: Link, middle: Link, high: Link) -> Link {
+        let (left, right) = (subtree(store, low), subtree(store, high));
+        // Down the inner side of the higher tree, to where the lower one fits beside.
+        let (mut low, mut high) = (low, high);
+        let (mut above, side) = (
+            Link::NIL,
+            match left.height > right.height {
+                true => Side::Right,
+                false => Side::Left,
+            },
+        );
+        self.root = match side {
+            Side::Right => low,
+            Side::Left => high,
+        };
+        for root in [low, high] {
+            if let Some(entry) = store.at_mut(root) {
+                entry.hooks.parent = Link::NIL;
+            }
+        }
+        let (mut left, mut right) = (left, right);
+        while left.height.abs_diff(right.height) > 1 {
+            let (at, tree) = match side {
+                Side::Right => (&mut low, &mut left),
+                Side::Left => (&mut high, &mut right),
+            };
+            let Some(entry) = store.at(*at) else { break };
+            above = *at;
+            *tree = entry.hooks.below(side);
+            *at = match side {
+                Side::Right => entry.right,
+                Side::Left => entry.left,
+            };
+        }
+        self.set_child(store, middle, Side::Left, low);
+        self.set_child(store, middle, Side::Right, high);
+        if let Some(entry) = store.at_mut(middle) {
+            entry.hooks.note(Side::Left, left);
+            entry.hooks.note(Side::Right, right);
+        }
+        self.set_child(store, above, side, middle);
+        self.climb(store, middle, Link::NIL);
+        self.root
     }
 
     /// Settles the hole below an entry, after the end of the one below it was changed in place.
@@ -577,6 +678,12 @@ impl Tree {
         }
         at.is_nil() && prev == self.last && count == self.len && near
     }
+}
+
+fn subtree(store: &impl Store, at: Link) -> Subtree {
+    store
+        .at(at)
+        .map_or(Subtree::NONE, |entry| entry.hooks.subtree())
 }
 
 fn child(store: &impl Store, at: Link, side: Side) -> Link {

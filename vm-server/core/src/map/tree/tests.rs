@@ -79,10 +79,12 @@ impl Pair {
     fn drop_some(&mut self, n: usize, count: usize) {
         let end = self.model.len().min(n + count);
         let above = self.model.get(end).map_or(Link::NIL, |m| m.2);
-        for (_, _, link) in self.model.drain(n..end) {
-            self.tree.unhang(&mut self.store, link);
-            self.free.push(link);
-        }
+        let first = self.model[n].2;
+        let next = self
+            .tree
+            .unhang_run(&mut self.store, first, (end - n) as u32);
+        assert_eq!(next, above);
+        self.free.extend(self.model.drain(n..end).map(|m| m.2));
         self.tree.settle(&mut self.store, above);
     }
 
@@ -137,7 +139,9 @@ fn random_changes_keep_the_tree_equal_to_a_sorted_list() {
                 }
                 4 | 5 if n > 0 => {
                     let at = pair.random(n as u64) as usize;
-                    let count = 1 + pair.random(4) as usize;
+                    // One by one, and at times so many that the tree is parted.
+                    let most = if step % 16 == 0 { 60 } else { 4 };
+                    let count = 1 + pair.random(most) as usize;
                     pair.drop_some(at, count);
                 }
                 6 if n > 0 => {
