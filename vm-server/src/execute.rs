@@ -229,7 +229,17 @@ impl Server {
             return resume(to, result);
         }
         let mut pending = None;
-        while let Some(effect) = self.effects.pop_front() {
+        loop {
+            if let Some(Effect::Enter(_)) = self.effects.as_slice().first() {
+                if let Some(answer) = pending.take() {
+                    self.send_now(answer);
+                }
+                self.enter_some();
+                continue;
+            }
+            let Some(effect) = self.effects.pop_front() else {
+                return pending;
+            };
             // What needs no trap does not come in the way of what is pending.
             if !matches!(effect, Effect::WakeAt(_))
                 && let Some(answer) = pending.take()
@@ -238,16 +248,28 @@ impl Server {
             }
             pending = self.carry_out_one(effect).or(pending);
         }
-        pending
+    }
+
+    /// Enters the translations of the first effects, as many as one trap takes. Without a frame for a
+    /// page table it is tried once more with one; what was entered then is entered again.
+    fn enter_some(&mut self) {
+        let spaces = &self.hardware.spaces;
+        let (count, mut result) = pmap::enter(spaces, self.effects.as_slice());
+        if result == Err(Kern::ResourceShortage) {
+            self.kernel_is_short();
+            (_, result) = pmap::enter(&self.hardware.spaces, self.effects.as_slice());
+        }
+        // Whoever misses a translation has a fault.
+        let _ = result;
+        for _ in 0..count {
+            self.effects.pop_front();
+        }
     }
 
     fn carry_out_one(&mut self, effect: Effect) -> Option<Pending> {
         match effect {
-            Effect::Enter(pages) => {
-                if pmap::enter(&self.hardware.spaces, &pages) == Err(Kern::ResourceShortage) {
-                    self.kernel_is_short();
-                }
-            }
+            // They go many at a time.
+            Effect::Enter(_) => {}
             Effect::Resume { to, result } => return resume(to, result),
             Effect::Reply { to, answer } => return self.compose(to?, answer),
             Effect::Release(RightId(name), count) => {

@@ -16,6 +16,9 @@ use talc::source::Manual;
 /// Bytes below which the heap wants more: what the steps of one event allocate, many times over.
 const LOW: usize = 512 * 1024;
 
+/// Bytes below which it is given more while nobody wants the processor, so that no call has to wait.
+const AHEAD: usize = 4 * LOW;
+
 /// Frames that the heap is given at a time.
 pub(crate) const PIECE: u32 = 256;
 
@@ -64,8 +67,19 @@ pub(crate) unsafe fn give(frames: FrameRange) {
 }
 
 /// Whether the heap should be given more soon.
+#[inline]
 pub(crate) fn is_low() -> bool {
+    has_less(LOW)
+}
+
+/// Whether the heap should be given more when there is time.
+pub(crate) fn wants_more() -> bool {
+    has_less(AHEAD)
+}
+
+#[inline]
+fn has_less(bytes: usize) -> bool {
     // Fragments and the allocator's own needs may take it below 0.
     let free = HEAP.free.load(Ordering::Relaxed);
-    free < LOW || free > isize::MAX as usize
+    free < bytes || free > isize::MAX as usize
 }

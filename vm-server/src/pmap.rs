@@ -12,7 +12,7 @@ use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::right::{NULL, Name};
 use ipc_abi::translation::{DIRTY, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
 use ipc_abi::types::Prot;
-use vm_core::effect::Enter;
+use vm_core::effect::{Effect, Enter};
 use vm_core::event::MapId;
 use vm_core::machine::{Revoke, Seen};
 use vm_core::object::page::Frame;
@@ -117,13 +117,27 @@ fn run(space: Name, op: Op, protection: Prot, address: u64, epoch: u64, count: u
     }
 }
 
-/// Enters pages. KERN_RESOURCE_SHORTAGE: the kernel has no frame for a page table.
-pub(crate) fn enter(spaces: &Spaces, pages: &Enter) -> Result<(), Kern> {
+/// Enters the pages of the first effects, up to one that enters none or finds no room. Says how many
+/// effects that were, and how it went: KERN_RESOURCE_SHORTAGE: the kernel has no frame for a page table.
+pub(crate) fn enter(spaces: &Spaces, effects: &[Effect]) -> (usize, Result<(), Kern>) {
+    let mut batch = Batch::new();
+    let mut count = 0;
+    for effect in effects {
+        let Effect::Enter(pages) = effect else { break };
+        if !push_enter(&mut batch, spaces, pages) {
+            break;
+        }
+        count += 1;
+    }
+    (count, batch.run())
+}
+
+fn push_enter(batch: &mut Batch, spaces: &Spaces, pages: &Enter) -> bool {
     let space = spaces.get(pages.map);
     if space == NULL {
-        return Ok(());
+        return true;
     }
-    let mut batch = Batch::new();
+    let before = batch.length;
     let (mut address, mut frames) = (pages.address, pages.frames());
     while !frames.is_empty() {
         // A run stays inside one page table.
@@ -139,11 +153,14 @@ pub(crate) fn enter(spaces: &Spaces, pages: &Enter) -> Result<(), Kern> {
             count,
         );
         element.uncached = pages.uncached;
-        batch.push(element, now);
+        if !batch.push(element, now) {
+            batch.length = before;
+            return false;
+        }
         address += u64::from(count) << 12;
         frames = later;
     }
-    batch.run()
+    true
 }
 
 /// Takes translations back, and says what they had seen.

@@ -225,7 +225,8 @@ impl Server {
     /// step, and the stepper is let go, in case that there is nobody else. Clients that keep asking
     /// do not put the step off.
     fn deadline(&mut self, unfinished: bool) -> Time {
-        if (unfinished || self.core.wants_idle())
+        let heap_grows = heap::wants_more() && self.core.free_frames() > self.refused;
+        if (unfinished || heap_grows || self.core.wants_idle())
             && let Some(token) = self.stepper.take()
         {
             self.resume_stepper(token);
@@ -245,10 +246,12 @@ impl Server {
     fn idle(&mut self, stepper: Token) -> Option<Pending> {
         self.stepper = Some(stepper);
         if self.core.wants_step() {
-            self.next_step()
-        } else {
-            self.handle(Event::Idle)
+            return self.next_step();
         }
+        if heap::wants_more() {
+            self.grow_heap();
+        }
+        self.handle(Event::Idle)
     }
 
     /// The next step of unfinished work; the one after it is due later.
@@ -257,9 +260,16 @@ impl Server {
         self.handle(Event::Step)
     }
 
-    /// Gives the heap more, if it has little and the core has a run of free frames.
+    /// Gives the heap more, if it has little.
     fn feed_heap(&mut self) {
-        if !heap::is_low() || self.core.free_frames() <= self.refused {
+        if heap::is_low() {
+            self.grow_heap();
+        }
+    }
+
+    /// Gives the heap more, if the core has a run of free frames.
+    fn grow_heap(&mut self) {
+        if self.core.free_frames() <= self.refused {
             return;
         }
         match self.core.take_frames(heap::PIECE) {

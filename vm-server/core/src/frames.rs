@@ -138,32 +138,35 @@ impl Core {
     }
 
     /// A run of `count` free frames side by side, taken out of the lists; `None` if there is none.
-    /// Looks at every frame: for drivers, when they start.
+    /// Looks first behind the last one, then at every frame: for drivers, when they start, and for
+    /// the server's heap.
     pub(crate) fn frames_contiguous(&mut self, count: u32, class: Class) -> Option<Frame> {
         if self.pages.free().saturating_sub(count) <= self.floor(class) {
             return None;
         }
-        let (mut first, mut length) = (0u32, 0u32);
-        for (frame, page) in self.pages.iter() {
-            if matches!(page.state, State::Free | State::Clean) {
-                if length == 0 {
-                    first = frame.0;
-                }
-                length = length.saturating_add(1);
-                if length == count {
-                    break;
-                }
-            } else {
-                length = 0;
-            }
-        }
-        if length < count {
-            return None;
-        }
-        for number in first..first.saturating_add(count) {
+        let first = self.free_run(self.run_end, count);
+        let first = first.or_else(|| self.free_run(0, count))?;
+        self.run_end = first.saturating_add(count);
+        for number in first..self.run_end {
             self.pages.take_this(Frame(number));
         }
         Some(Frame(first))
+    }
+
+    /// The first run of `count` free frames from a frame on.
+    fn free_run(&self, from: u32, count: u32) -> Option<u32> {
+        let mut length = 0u32;
+        for (frame, page) in self.pages.from(from) {
+            if !matches!(page.state, State::Free | State::Clean) {
+                length = 0;
+                continue;
+            }
+            length = length.saturating_add(1);
+            if length == count {
+                return Some(frame.0.saturating_add(1).saturating_sub(count));
+            }
+        }
+        None
     }
 }
 

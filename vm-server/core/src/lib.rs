@@ -211,6 +211,8 @@ pub struct Core {
     pub(crate) revoked: u32,
     /// Trays with empty slots, or that nobody uses any more.
     pub(crate) trays_to_fill: u32,
+    /// Frame behind the last run of free frames that was taken.
+    pub(crate) run_end: u32,
     /// Pages that are wired, in all maps.
     pub(crate) wired: u64,
     /// Hidden maps.
@@ -276,6 +278,7 @@ impl Core {
             collapsing: object::collapse::Candidates::NONE,
             revoked: 0,
             trays_to_fill: NIL,
+            run_end: 0,
             wired: 0,
             hidden_maps: 0,
             caller: None,

@@ -11,10 +11,11 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use crate::Core;
-use crate::event::ObjectId;
+use crate::event::{MapId, ObjectId};
 use crate::machine::{Machine, REVOKE_MAX, Revoke, Seen};
 use crate::object::Kind;
 use crate::object::page::Frame;
+use crate::object::pages::Slot;
 use crate::object::places::Added;
 use crate::range::{Span, bytes_of, page_of};
 
@@ -80,15 +81,36 @@ impl Core {
         batch.seen
     }
 
-    /// Whether a look-up that comes to a window of an object may find a page. If not, there is no
-    /// translation to take back where the window is mapped.
-    pub(crate) fn shows_pages(&self, object: ObjectId, window: Span) -> bool {
+    /// Reduces to `keep` what is translated in a piece of a map that shows a window of an object. Says
+    /// whether a look-up there may find a page at all: if not, there is no translation to take back.
+    pub(crate) fn window_revoke<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        (map, piece): (MapId, Span),
+        (object, window): (ObjectId, Span),
+        keep: Prot,
+    ) -> bool {
         let (from, to) = (page_of(window.start()), page_of(window.end()));
-        self.objects.get(object).is_none_or(|record| {
-            let has_records = matches!(record.kind, Kind::Internal | Kind::External);
-            let used = record.pages.next(&self.nodes, from);
-            !has_records || record.shadow.is_some() || used.is_some_and(|(index, _)| index < to)
-        })
+        let Some(record) = self.objects.get(object) else {
+            return false;
+        };
+        let has_records = matches!(record.kind, Kind::Internal | Kind::External);
+        let used = record.pages.next(&self.nodes, from);
+        let used = used.filter(|(index, _)| *index < to);
+        if has_records && record.shadow.is_none() && used.is_none() {
+            return false;
+        }
+        match used {
+            // The one page is the only one that can be translated there.
+            Some((_, Slot::Page(frame))) if has_records && page_of(window.size()) == 1 => {
+                let mut batch = self.batch();
+                let place = (map.index(), page_of(piece.start()));
+                self.revoke_at(machine, &mut batch, place, (frame, keep));
+                self.batch_end(batch, machine);
+            }
+            _ => self.map_revoke(machine, map, piece, keep),
+        }
+        true
     }
 
     /// Reduces every translation of a page to `keep`; none at all: removes them.

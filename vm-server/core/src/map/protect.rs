@@ -206,11 +206,8 @@ impl Core {
         let lowered = change.apply(entry);
         let (object, next) = (entry.object, entry.hooks.next);
         let (from, to) = (entry.offset, entry.offset_of(entry.end));
-        if lowered
-            && let (Some(object), Some(window)) = (object, Span::exact(from, to))
-            && self.shows_pages(object, window)
-        {
-            self.map_revoke(machine, map, range, change.keeps());
+        if lowered && let (Some(object), Some(window)) = (object, Span::exact(from, to)) {
+            self.window_revoke(machine, (map, range), (object, window), change.keeps());
         }
         self.entry_simplify(link);
         self.entry_simplify(next);

@@ -206,10 +206,7 @@ impl Core {
             if !record.is_internal() || !(small || goes) {
                 return false;
             }
-            shows = self.shows_pages(object, window);
-            if shows {
-                self.map_revoke(machine, map, piece, Prot::NONE);
-            }
+            shows = self.window_revoke(machine, (map, piece), (object, window), Prot::NONE);
         }
         if whole_low && whole_high {
             if shows {

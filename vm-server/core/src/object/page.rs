@@ -321,10 +321,14 @@ impl Pages {
 
     /// Every record with its frame.
     pub fn iter(&self) -> impl Iterator<Item = (Frame, &Page)> {
-        self.records
-            .iter()
-            .enumerate()
-            .map(|(number, page)| (Frame(number as u32), page))
+        self.from(0)
+    }
+
+    /// The records from a frame on.
+    pub(crate) fn from(&self, first: u32) -> impl Iterator<Item = (Frame, &Page)> {
+        let rest = self.records.get(first as usize..).unwrap_or(&[]);
+        let numbered = (first..).zip(rest);
+        numbered.map(|(number, page)| (Frame(number), page))
     }
 }
 
