@@ -393,6 +393,16 @@ pub fn thread_abort(thread: Name) -> Result<(), Kern> {
     done(Trap::ThreadAbort, [thread.into(), 0, 0, 0, 0, 0])
 }
 
+/// Has a thread (0: the caller) run on one processor only, or on any. See
+/// [`Trap::ThreadSetProcessor`].
+pub fn thread_set_processor(thread: Name, processor: Option<u64>) -> Result<(), Kern> {
+    let processor = processor.unwrap_or(ipc_abi::trap::ANY_PROCESSOR);
+    done(
+        Trap::ThreadSetProcessor,
+        [thread.into(), processor, 0, 0, 0, 0],
+    )
+}
+
 /// Lets another thread run. See [`Trap::ThreadYield`].
 pub fn thread_yield() {
     let _ = harmless(Trap::ThreadYield, [0; 6]);

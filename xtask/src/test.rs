@@ -24,6 +24,16 @@ const DEVICES: &str = "devices";
 /// The suite whose image holds the VM server once more, to be started below the first.
 const NESTED: &str = "nested";
 
+/// Cases that run on several processors as well, and on how many. Those that measure time are not among
+/// them: on several processors that is the time of a host, which may be busy.
+const SEVERAL: [(&str, &str, u32); 5] = [
+    ("conformance", "processors::", 2),
+    ("conformance", "copies::", 2),
+    ("conformance", "processors::", 4),
+    ("conformance", "maps::", 4),
+    ("conformance", "sharing::", 4),
+];
+
 /// Time after which a suite is stopped, in seconds.
 const SUITE_LIMIT: u64 = 300;
 
@@ -41,8 +51,8 @@ pub struct Options {
     /// Leave out the suites that run in QEMU
     #[arg(long, conflicts_with = "guest")]
     pub host: bool,
-    /// Number of processors that the guest suites run on
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Number of processors that the guest suites run on [default: 1, and some cases on 2 and 4]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cpus: u32,
 }
 
@@ -92,7 +102,11 @@ pub fn test(options: &Options) -> Result<u8> {
                 .is_none_or(|text| concerns(name, text))
         };
         for name in SUITES.into_iter().filter(concerned) {
-            count.add(guest(name, options).or_else(|error| not_run(name, &error))?);
+            let run = guest(name, options.filter.as_deref(), options);
+            count.add(run.or_else(|error| not_run(name, &error))?);
+        }
+        if options.cpus == 1 && !options.list {
+            count.add(several(options)?);
         }
         count.add(scenarios(options)?);
     }
@@ -157,17 +171,39 @@ fn libtest_result(line: &str) -> Option<Count> {
     })
 }
 
-fn guest(name: &str, options: &Options) -> Result<Count> {
-    let mut args: Vec<String> = options
-        .filter
-        .iter()
+/// What runs on several processors as well.
+fn several(options: &Options) -> Result<Count> {
+    let mut count = Count::default();
+    let filter = options.filter.as_deref().unwrap_or_default();
+    for (name, cases, cpus) in SEVERAL {
+        if format!("{name}::{cases}").contains(filter) {
+            let options = Options {
+                cpus,
+                ..options.clone()
+            };
+            let run = guest(name, Some(cases), &options);
+            count.add(run.or_else(|error| not_run(name, &error))?);
+        }
+    }
+    Ok(count)
+}
+
+fn guest(name: &str, filter: Option<&str>, options: &Options) -> Result<Count> {
+    let mut args: Vec<String> = filter
+        .into_iter()
         .map(|text| own_filter(name, text))
         .collect();
     if options.list {
         args.insert(0, "--list".to_owned());
     }
+    let on = match options.cpus {
+        1 => String::new(),
+        cpus => format!(" on {cpus} processors"),
+    };
     let mut show = |event: Event<'_>| match event {
-        Event::Header(cases) => println!("\nrunning {cases} tests of the guest suite `{name}`"),
+        Event::Header(cases) => {
+            println!("\nrunning {cases} tests of the guest suite `{name}`{on}");
+        }
         Event::Listed(case) => println!("{name}::{case}: test"),
         Event::Started(case) => {
             print!("test {name}::{case} ... ");

@@ -21,6 +21,7 @@ mod notices;
 mod pager;
 mod pagers;
 mod ports;
+mod processors;
 mod regions;
 mod sharing;
 mod support;
@@ -158,6 +159,16 @@ guest_test::suite! {
             a_suspended_task_answers_nothing_until_it_is_resumed,
             the_threads_of_a_task_can_be_named,
             only_control_ports_name_threads_and_tasks,
+        ],
+        processors: [
+            threads_run_at_once,
+            a_message_wakes_who_waits_while_its_sender_goes_on,
+            what_is_taken_back_is_gone_on_every_processor,
+            a_thread_that_runs_elsewhere_is_ended,
+            a_thread_that_runs_elsewhere_is_suspended,
+            a_thread_goes_where_it_is_pinned,
+            a_pinned_thread_stays_through_calls_and_sleep,
+            memory_is_made_and_given_back_on_all_processors_at_once,
         ],
         threads: [
             a_thread_gives_its_result,

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use guest_test::{Msg, Outcome, check, check_eq, patience};
+use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, patience};
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{POLL, WORDS};
 use ipc::abi::types::{Inherit, MapFlags, Prot};
@@ -37,7 +37,7 @@ pub(crate) fn notice(port: &Port, id: u32) -> Outcome<(Received, [u64; WORDS])> 
 /// Runs `work`, which begins to wait for something, in a thread of its own, and returns when it waits.
 ///
 /// Nobody can see whether another thread waits; but only this thread and that one are ready here, so
-/// that a yield lets it run until it does.
+/// that a yield lets it run until it does. Elsewhere it takes the time that it takes.
 pub(crate) fn spawn_waiting<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Outcome<JoinHandle<T>> {
@@ -51,6 +51,9 @@ pub(crate) fn spawn_waiting<T: Send + 'static>(
     // More than one, in case it has to wait for a page of its code first.
     for _ in 0..8 {
         trap::thread_yield();
+    }
+    if has_several_processors() {
+        time::sleep(2 * time::MILLISECOND);
     }
     Ok(handle)
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_test::touch::{self, Vectors};
-use guest_test::{Msg, Outcome, check, check_eq};
+use guest_test::{Msg, Outcome, check, check_eq, has_several_processors};
 use ipc::sync::{Condition, Mutex};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
@@ -36,18 +36,30 @@ pub(crate) fn many_threads_come_and_go() -> Outcome {
 
 pub(crate) fn a_more_important_thread_goes_first() -> Outcome {
     let order = Arc::new(Mutex::new(Vec::new()));
+    let came = Arc::new(AtomicU64::new(0));
     let mut threads = Vec::new();
+    trap::thread_set_processor(0, Some(0))?;
     for priority in [1, 5, 3] {
-        let order = Arc::clone(&order);
+        let (order, came) = (Arc::clone(&order), Arc::clone(&came));
         threads.push(thread::spawn_with(
             thread::STACK_SIZE,
             priority,
             move || {
+                came.fetch_add(1, Ordering::Relaxed);
+                let _ = trap::thread_set_processor(0, Some(0));
                 order.lock().push(priority);
             },
         )?);
     }
+    // Elsewhere each runs until it comes to this processor, which this thread keeps.
+    let mut settled = now();
+    while has_several_processors() && now() < settled + 5 * MILLISECOND {
+        if came.load(Ordering::Relaxed) < 3 {
+            settled = now();
+        }
+    }
     threads.into_iter().for_each(thread::JoinHandle::join);
+    trap::thread_set_processor(0, None)?;
     check_eq!(*order.lock(), [5, 3, 1]);
     Ok(())
 }
@@ -56,7 +68,9 @@ pub(crate) fn a_less_important_thread_takes_no_time() -> Outcome {
     let count = Arc::new(AtomicU64::new(0));
     let (theirs, stop) = (Arc::clone(&count), Arc::new(AtomicBool::new(false)));
     let stopped = Arc::clone(&stop);
+    trap::thread_set_processor(0, Some(0))?;
     let spinner = thread::spawn_with(thread::STACK_SIZE, 1, move || {
+        let _ = trap::thread_set_processor(0, Some(0));
         while !stopped.load(Ordering::Relaxed) {
             theirs.fetch_add(1, Ordering::Relaxed);
         }
@@ -73,6 +87,7 @@ pub(crate) fn a_less_important_thread_takes_no_time() -> Outcome {
     check_eq!(count.load(Ordering::Relaxed), seen);
     stop.store(true, Ordering::Relaxed);
     spinner.join();
+    trap::thread_set_processor(0, None)?;
     Ok(())
 }
 
@@ -169,6 +184,7 @@ pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines() -> Outcome {
     for milliseconds in [6, 2, 4] {
         let order = Arc::clone(&order);
         threads.push(thread::spawn(move || {
+            let _ = trap::thread_set_processor(0, Some(0));
             sleep(milliseconds * MILLISECOND);
             order.lock().push(milliseconds);
         })?);

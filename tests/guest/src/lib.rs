@@ -29,10 +29,22 @@ pub use failure::{Failure, Outcome};
 pub use message::Msg;
 pub use supervisor::Supervisor;
 
+use ipc::abi::trap::counter;
 use ipc::time::{SECOND, after};
 
-/// The deadline of whatever must come, if all is well, without anybody's delay.
+/// The deadline of whatever must come, if all is well, without anybody's delay. Several processors
+/// follow the host's clock, and the host may be busy.
 #[must_use]
 pub fn patience() -> u64 {
-    after(SECOND)
+    after(if has_several_processors() {
+        20 * SECOND
+    } else {
+        SECOND
+    })
+}
+
+/// Whether the machine has more than one processor.
+#[must_use]
+pub fn has_several_processors() -> bool {
+    ipc::trap::host_statistics().is_ok_and(|words| words[counter::PROCESSORS] > 1)
 }
