@@ -42,9 +42,11 @@ fn resident_entry(pages: u64) -> Result<SendRight<MemoryEntry>, Kern> {
 pub(crate) fn resident(bench: &mut Bench) -> Result<(), Kern> {
     let entry = resident_entry(1)?;
     bench.repeat(|probe| {
+        // Away from memory that it would become one entry with, whose pages would be entered as well.
         let view = Options::new(PAGE_SIZE)
             .entry(&entry)
             .max_protection(Prot::DEFAULT)
+            .near(0x4200_0000_0000)
             .map()?;
         probe.time(|| read(view.address()));
         Ok(())
