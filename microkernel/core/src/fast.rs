@@ -72,6 +72,13 @@ impl Kernel {
         self.fast = allowed && !self.has_work();
     }
 
+    /// Whether the next trap may try a fast path.
+    #[inline]
+    #[must_use]
+    pub fn is_fast(&self) -> bool {
+        self.fast
+    }
+
     /// The call of the running thread, if a thread waits for it: everything but words and body.
     #[inline(always)]
     pub fn fast_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {

@@ -53,15 +53,18 @@ enter_waiting_\vector:
     mov ecx, 1
     xgetbv
     test al, 1                          // x87 in use
-    jnz restore_\vector
-    vzeroall
+    jz zero_\vector
+    xrstor64 [rip + {cleared}]          // what is in use, EDX:EAX, gets its initial values
+cleared_\vector:
     ldmxcsr [rip + {cleared} + 24]
     .else
     cmp dword ptr gs:[{vector_mode}], {fxsave}
-    jne restore_\vector
-    fxrstor64 [rip + {cleared}]
-    .endif
+    je zero_\vector
+    mov eax, 7
+    xor edx, edx
+    xrstor64 [rip + {cleared}]
 cleared_\vector:
+    .endif
     mov rdi, [rsp + {rdi}]
     mov rdx, [rsp + {rdx}]
     mov rax, [rsp + {rax}]
@@ -73,10 +76,12 @@ cleared_\vector:
     mov rsp, [rsp + {rsp}]
     swapgs
     sysretq
-restore_\vector:
-    mov eax, 7
-    xor edx, edx
-    xrstor64 [rip + {cleared}]
+zero_\vector:
+    .ifc \vector, in_use
+    vzeroall
+    .else
+    fxrstor64 [rip + {cleared}]
+    .endif
     jmp cleared_\vector
     .endm
 

@@ -10,6 +10,7 @@ use ipc_abi::trap::Trap;
 
 use crate::arch::context::Saved;
 use crate::audit;
+use crate::frames;
 use crate::schedule;
 use crate::trace;
 use crate::world::{self, World};
@@ -125,15 +126,43 @@ static HANDLERS: [Option<Handler>; 256] = {
     table
 };
 
+/// Whether a trap wakes nobody, moves no deadline and leaves nothing to do, however it ends: then the
+/// thread that made it goes on.
+const fn is_quiet(trap: Trap) -> bool {
+    matches!(
+        trap,
+        Trap::PortAllocate
+            | Trap::PortSetAllocate
+            | Trap::PortMakeSend
+            | Trap::PmapBatch
+            | Trap::ClockGet
+    )
+}
+
+/// [`is_quiet`] by number.
+static QUIET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < Trap::ALL.len() {
+        let trap = Trap::ALL[index];
+        table[trap as usize] = is_quiet(trap);
+        index += 1;
+    }
+    table
+};
+
 /// A system call of the running thread, whose registers are in `caller`.
 pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
     world::with(|world| {
         if !world.runs(caller) {
             return schedule::next(world);
         }
-        trace::trap(world, caller);
         let raw = caller.with(|registers| registers.rax);
         let number = (raw & 0xFF) as u8;
+        if world.kernel.is_fast() && quiet(world, caller, raw) {
+            return Some(caller);
+        }
+        trace::trap(world, caller);
         if number == Trap::Msg as u8 {
             message::msg(world, caller);
         } else {
@@ -147,6 +176,33 @@ pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
     })
 }
 
+/// Carries a trap out after which the thread goes on, and there is nothing else to look at.
+#[inline(always)]
+fn quiet(world: &mut World, caller: Saved, raw: u64) -> bool {
+    let place = (raw & 0xFF) as usize;
+    if raw == Trap::PortDeallocate as u64 {
+        let [name, count, ..] = caller.with(|registers| registers.arguments());
+        let done = world.kernel.fast_deallocate(name, count);
+        if done {
+            finish(caller, Ok(NOTHING));
+        }
+        return done;
+    }
+    if raw > 0xFF || !QUIET[place] {
+        return false;
+    }
+    let Some(handler) = HANDLERS[place] else {
+        return false;
+    };
+    let arguments = caller.with(|registers| registers.arguments());
+    complete(caller, handler(world, arguments));
+    // Whoever is short of memory is to be told.
+    if frames::is_short() {
+        world.kernel.allow_fast(false);
+    }
+    true
+}
+
 fn dispatch(world: &mut World, caller: Saved, number: u8, handler: Handler) {
     let arguments = caller.with(|registers| registers.arguments());
     let ends = number == Trap::TaskTerminate as u8 || number == Trap::ThreadTerminate as u8;
@@ -156,13 +212,18 @@ fn dispatch(world: &mut World, caller: Saved, number: u8, handler: Handler) {
     if ends && running.is_none_or(|running| world.kernel.context(running.thread).is_none()) {
         return;
     }
+    complete(caller, answer);
+    if let Some(running) = running {
+        trace::trap_end(number, running.thread.index(), caller);
+    }
+}
+
+/// Puts what a handler answered in the registers.
+fn complete(caller: Saved, answer: Answer) {
     match answer {
         Ok(results) => finish(caller, Ok(results)),
         Err(Stop::Code(code)) => finish(caller, Err(code)),
         Err(Stop::Again) => repeat(caller),
-    }
-    if let Some(running) = running {
-        trace::trap_end(number, running.thread.index(), caller);
     }
 }
 

@@ -197,21 +197,25 @@ impl<S: TableStore> Removal<'_, S> {
             .budget
             .take_up_to(u32::try_from(pages).unwrap_or(u32::MAX));
         let root = self.space.root();
-        let mut address = span.from;
-        for _ in 0..slice {
-            let Some(page) = UserAddr::new(address) else {
-                break;
-            };
-            let entry = self.store.read(table, page.slot(1));
-            if entry.is_present() && entry.is_window() {
+        let slot = |index: usize| {
+            let place = u64::try_from(index).unwrap_or(0) << PAGE_SHIFT;
+            UserAddr::new(span.from.saturating_add(place))
+        };
+        let (first, count) = (slot(0).map_or(0, |page| page.slot(1)), slice as usize);
+        let end = first.saturating_add(count);
+        let mut index = self.store.next_present(table, first, end);
+        while index < end
+            && let Some(page) = slot(index.saturating_sub(first))
+        {
+            if self.store.read(table, index).is_window() {
                 self.clear_window(table, page);
-            } else if entry.is_present() {
-                let old = self.store.exchange(table, page.slot(1), Entry::EMPTY);
+            } else {
+                let old = self.store.exchange(table, index, Entry::EMPTY);
                 self.account.note_removed(root, page, old.frame());
             }
-            address = address.saturating_add(PAGE_SIZE);
+            index = self.store.next_present(table, index.saturating_add(1), end);
         }
-        address
+        span.from.saturating_add(u64::from(slice) << PAGE_SHIFT)
     }
 
     /// Removes a page of a physical window, which is not counted, if windows are to go.
@@ -262,7 +266,7 @@ impl<S: TableStore> Removal<'_, S> {
     }
 
     fn is_empty(&self, table: Frame) -> bool {
-        (0..TABLE_ENTRIES).all(|index| !self.store.read(table, index).is_present())
+        self.store.next_present(table, 0, TABLE_ENTRIES) == TABLE_ENTRIES
     }
 }
 
