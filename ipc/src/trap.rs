@@ -168,6 +168,13 @@ pub fn port_allocate(payload: u64) -> Result<Name, Kern> {
     named(Trap::PortAllocate, [payload, 0, 0, 0, 0, 0])
 }
 
+/// Makes a port in a set, with a queue limit (0: the usual one), that is told itself when it has no
+/// senders any more. See [`Trap::PortAllocate`].
+pub fn port_allocate_in(payload: u64, set: Name, limit: u32) -> Result<Name, Kern> {
+    let arguments = [payload, set.into(), limit.into(), 1, 0, 0];
+    named(Trap::PortAllocate, arguments)
+}
+
 /// Makes a port set. See [`Trap::PortSetAllocate`].
 pub fn port_set_allocate() -> Result<Name, Kern> {
     named(Trap::PortSetAllocate, [0; 6])

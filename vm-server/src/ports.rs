@@ -123,20 +123,6 @@ fn destroy(held: Held) {
 }
 
 fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
-    let payload = port.to_payload();
-    let name = trap::port_allocate(payload)?;
-    let limited = match is_busy(port) {
-        true => trap::port_set_attributes(name, payload, QUEUE_LIMIT),
-        false => Ok(()),
-    };
-    let ready = limited
-        .and_then(|()| trap::port_move_member(name, set))
-        .and_then(|()| {
-            trap::port_request_notification(name, Request::NoSenders, name, 1).map(drop)
-        });
-    if let Err(code) = ready {
-        let _ = trap::port_destroy(name);
-        return Err(code);
-    }
-    Ok(name)
+    let limit = if is_busy(port) { QUEUE_LIMIT } else { 0 };
+    trap::port_allocate_in(port.to_payload(), set, limit)
 }

@@ -63,8 +63,12 @@ traps! {
     Msg = 0, msg();
 
     /// Makes a port and its receive right. `payload`: the word that every message received through
-    /// the port carries. Errors: KERN_RESOURCE_SHORTAGE.
-    PortAllocate = 1, port_allocate(payload) -> name;
+    /// the port carries. `set`: a port set that it joins, or 0. `limit`: as for port_set_attributes.
+    /// `told`: 1 if the port itself is to be told when it has no senders any more, as by
+    /// port_request_notification, or 0. Errors, in order: KERN_INVALID_NAME, KERN_INVALID_RIGHT: the
+    /// set is none. KERN_INVALID_VALUE: `limit` above the highest, or `told` above 1.
+    /// KERN_RESOURCE_SHORTAGE.
+    PortAllocate = 1, port_allocate(payload, set, limit, told) -> name;
     /// Makes an empty port set. Errors: KERN_RESOURCE_SHORTAGE.
     PortSetAllocate = 2, port_set_allocate() -> name;
     /// Destroys the receive right (the port dies: senders find a dead name, queued messages are

@@ -4,6 +4,7 @@ use crate::{
     account,
     kernel::{Kernel, TaskId},
     machine::Machine,
+    message::{Request, Role},
     port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet, SetId},
     space::{Holds, UREFS_MAX},
 };
@@ -15,7 +16,73 @@ impl Kernel {
     /// # Errors
     /// As the trap's.
     pub fn port_allocate(&mut self, payload: u64) -> Result<Name, Kern> {
+        self.port_allocate_in(payload, 0, [0, 0])
+    }
+
+    /// Trap `port_allocate` with a set, a queue limit, and whether the port is to be told itself when
+    /// its last sender has gone.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn port_allocate_in(
+        &mut self,
+        payload: u64,
+        set: u64,
+        [limit, told]: [u64; 2],
+    ) -> Result<Name, Kern> {
         let task = self.caller()?.task;
+        let set = match set {
+            0 => None,
+            set => {
+                let entry = self.tasks.at(task).names.get(set);
+                match entry.ok_or(Kern::InvalidName)?.holds {
+                    Holds::Set(set) => Some(set),
+                    _ => return Err(Kern::InvalidRight),
+                }
+            }
+        };
+        let limit = u32::try_from(limit)
+            .ok()
+            .filter(|limit| *limit <= LIMIT_MAX);
+        let limit = limit.filter(|_| told <= 1).ok_or(Kern::InvalidValue)?;
+        let name = self.new_port(task, payload)?;
+        let port = self.receive_right(task, name.into());
+        let port = port.ok_or(Kern::Failure)?;
+        if told == 1 {
+            let request = Request {
+                to: port,
+                task,
+                name,
+            };
+            match self.new_request(Role::Request(request)) {
+                Ok(request) => {
+                    self.own_once(port);
+                    self.ports.at_mut(port).no_senders = Some(request);
+                }
+                Err(code) => {
+                    self.unmake_port(task, (name, port));
+                    return Err(code);
+                }
+            }
+        }
+        if limit > 0 {
+            self.ports.at_mut(port).limit = limit;
+        }
+        if let Some(set) = set {
+            self.join_set(port, set);
+        }
+        Ok(name)
+    }
+
+    /// Takes back a port that was just made, which nothing points to but its name.
+    fn unmake_port(&mut self, task: TaskId, (name, port): (Name, PortId)) {
+        let names = &mut self.tasks.at_mut(task).names;
+        names.remove(name, &mut self.names_stamp);
+        self.refund(task, account::PORT);
+        self.ports.remove(port);
+    }
+
+    fn new_port(&mut self, task: TaskId, payload: u64) -> Result<Name, Kern> {
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
         self.account(task).charge(account::PORT)?;

@@ -3,9 +3,10 @@
 use super::{Answer, Arguments, NOTHING};
 use crate::world::World;
 
-/// `port_allocate(payload) -> name`
-pub(super) fn allocate(world: &mut World, [payload, ..]: Arguments) -> Answer {
-    let name = world.kernel.port_allocate(payload)?;
+/// `port_allocate(payload, set, limit, told) -> name`
+pub(super) fn allocate(world: &mut World, [payload, set, limit, told, ..]: Arguments) -> Answer {
+    let kernel = &mut world.kernel;
+    let name = kernel.port_allocate_in(payload, set, [limit, told])?;
     Ok([u64::from(name), 0])
 }
 

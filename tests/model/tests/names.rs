@@ -9,7 +9,7 @@
 use ipc_abi::{
     Kern,
     message::{FOREVER, POLL},
-    notify::Request,
+    notify::{self, Request},
     port::{NameEntry, PortFlags, PortStatus, PortType, RightKind},
     right::{ArrivedKind, Disposition},
 };
@@ -371,4 +371,34 @@ fn a_receive_right_that_is_taken_away_ends_the_waits_for_it() {
     })
     .unwrap();
     assert_eq!(w.result(b).unwrap().code, Err(Kern::ReceivePortChanged));
+}
+
+#[test]
+fn a_port_is_made_with_its_set_its_limit_and_its_notice_or_not_at_all() {
+    let mut w = World::new();
+    let a = w.root;
+    let set = w.trap(a, |kernel, _| kernel.port_set_allocate());
+    let set = u64::from(set.unwrap());
+    let plain = w.port(a, 0);
+    let before = format!("{:?}", w.kernel);
+    for (set, limit, told, code) in [
+        (1 << 40, 0, 0, Kern::InvalidName),
+        (plain, 0, 0, Kern::InvalidRight),
+        (set, 1025, 0, Kern::InvalidValue),
+        (set, 0, 2, Kern::InvalidValue),
+    ] {
+        let made = w.trap(a, |kernel, _| {
+            kernel.port_allocate_in(7, set, [limit, told])
+        });
+        assert_eq!(made, Err(code));
+    }
+    assert_eq!(format!("{:?}", w.kernel), before);
+    let made = w.trap(a, |kernel, _| kernel.port_allocate_in(7, set, [2, 1]));
+    let made = u64::from(made.unwrap());
+    w.make_send(a, made);
+    assert_eq!(w.deallocate(a, made, 1), Ok(()));
+    let got = w.receive(a, set, POLL).unwrap();
+    assert_eq!((got.payload, got.info.id()), (7, notify::NO_SENDERS));
+    w.destroy(a, made);
+    w.settle();
 }
