@@ -66,6 +66,8 @@ impl Spaces {
 struct Batch {
     body: Body,
     length: usize,
+    /// The last run of single pages, and where its header lies.
+    last: Option<(Run, usize)>,
 }
 
 impl Batch {
@@ -73,7 +75,35 @@ impl Batch {
         Batch {
             body: Body::borrow(),
             length: 0,
+            last: None,
         }
+    }
+
+    /// Adds one page with its frame, to the last run if that ends before it.
+    fn push_page(&mut self, page: Run, frame: Frame) -> bool {
+        if let Some((run, at)) = &mut self.last {
+            let next = run.address + (u64::from(run.count) << 12);
+            let joins = (run.space, run.op, run.protection)
+                == (page.space, page.op, page.protection)
+                && next == page.address
+                && next & ((512 << 12) - 1) != 0;
+            let place = *at + RUN_HEADER + 4 * run.count as usize;
+            let end = (place + 4).next_multiple_of(8);
+            if joins && end <= BODY_SIZE {
+                run.count += 1;
+                run.epoch = run.epoch.max(page.epoch);
+                let words = *at + 16;
+                self.body[words..words + 8].copy_from_slice(&run.epoch.to_le_bytes());
+                self.body[words + 8..words + 12].copy_from_slice(&run.count.to_le_bytes());
+                self.body[place..place + 4].copy_from_slice(&frame.0.to_le_bytes());
+                self.length = end;
+                return true;
+            }
+        }
+        let at = self.length;
+        let pushed = self.push(page, &[frame]);
+        self.last = pushed.then_some((page, at));
+        pushed
     }
 
     /// Adds a run. `false`: it does not fit any more.
@@ -89,6 +119,7 @@ impl Batch {
             bytes.copy_from_slice(&frame.0.to_le_bytes());
         }
         self.length += size;
+        self.last = None;
         true
     }
 
@@ -204,7 +235,7 @@ fn push_revoke(batch: &mut Batch, spaces: &Spaces, element: &Revoke) -> bool {
             } else {
                 Op::Lower
             };
-            space == NULL || batch.push(run(space, op, keep, address, epoch, 1), &[frame])
+            space == NULL || batch.push_page(run(space, op, keep, address, epoch, 1), frame)
         }
         Revoke::Range {
             map,
@@ -243,7 +274,7 @@ fn push_range(batch: &mut Batch, first: Run, end: u64) -> bool {
     true
 }
 
-/// Reads what a batch of single pages and ranges found.
+/// Reads what a batch of pages and ranges found.
 fn collect(length: usize, seen: &mut Seen) {
     let body = Body::borrow();
     let mut at = 0;
@@ -255,14 +286,17 @@ fn collect(length: usize, seen: &mut Seen) {
         };
         at += RUN_HEADER;
         if run.op.has_frames() {
-            let mut word = [0; 4];
-            word.copy_from_slice(&body[at..at + 4]);
-            let word = u32::from_le_bytes(word);
-            if word != SKIPPED {
-                seen.referenced |= word & REFERENCED != 0;
-                seen.dirty |= word & DIRTY != 0;
+            let words = run.count as usize;
+            for bytes in body[at..length].chunks_exact(4).take(words) {
+                let mut word = [0; 4];
+                word.copy_from_slice(bytes);
+                let word = u32::from_le_bytes(word);
+                if word != SKIPPED {
+                    seen.referenced |= word & REFERENCED != 0;
+                    seen.dirty |= word & DIRTY != 0;
+                }
             }
-            at += 8;
+            at += 8 * words.div_ceil(2);
         }
     }
 }

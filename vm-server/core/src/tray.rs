@@ -301,39 +301,40 @@ impl Core {
         let Some(tray) = self.trays.get(id) else {
             return;
         };
-        let (first, slots) = (tray.hand, tray.slots);
+        let (first, slots, tray_object) = (tray.hand, tray.slots, tray.object);
         if tray.gone && tray.users == 0 {
             return self.tray_check_end(turn, id);
         }
         let dead = tray.gone || self.maps.get(tray.map).is_none_or(|map| map.dying);
-        let mut at = first;
-        let mut run = (first, 0u32);
+        let (mut at, mut looked) = (first, 0u32);
         let (mut short, mut starved) = (dead, false);
-        for _ in 0..BUDGET / 2 {
-            if at >= slots || short {
-                break;
+        while looked < BUDGET / 2 && at < slots && !short && !starved {
+            let most = slots
+                .wrapping_sub(at)
+                .min((BUDGET / 2).wrapping_sub(looked));
+            let pages = self.objects.get(tray_object).map(|object| &object.pages);
+            let empty = pages.map_or(0, |pages| pages.empty_from(&self.nodes, at.into(), most));
+            if empty == 0 {
+                at = at.saturating_add(1);
+                looked = looked.saturating_add(1);
+                continue;
             }
-            if self.tray_ready(id, at).is_none() {
+            let mut frames = heapless::Vec::<Frame, { BUDGET as usize / 2 }>::new();
+            while frames.len() < empty as usize {
                 let Some(frame) = self.frame_zeroed(turn, Class::Pager) else {
                     // It stays in the list: `wants_step` when there are frames.
                     starved = true;
                     break;
                 };
-                if self.tray_add(id, u64::from(at), frame).is_err() {
-                    short = true;
-                    break;
-                }
-                if run.1 == 0 {
-                    run.0 = at;
-                }
-                run.1 = run.1.saturating_add(1);
-            } else if run.1 > 0 {
-                self.tray_enter(turn, id, run, Prot::DEFAULT);
-                run.1 = 0;
+                // There are no more than that.
+                let _ = frames.push(frame);
             }
-            at = at.saturating_add(1);
+            let filled = self.tray_fill(id, at, &frames);
+            short = filled < frames.len() as u32;
+            self.tray_enter(turn, id, (at, filled), Prot::DEFAULT);
+            at = at.saturating_add(filled);
+            looked = looked.saturating_add(filled);
         }
-        self.tray_enter(turn, id, run, Prot::DEFAULT);
         let Some(tray) = self.trays.get_mut(id) else {
             return;
         };
@@ -343,6 +344,34 @@ impl Core {
             tray.refill_next = crate::object::life::NOT_LISTED;
         }
         self.wake_slots(id);
+    }
+
+    /// Puts zeroed frames into empty slots side by side; says into how many. The others are free again.
+    fn tray_fill(&mut self, tray: TrayId, slot: u32, frames: &[Frame]) -> u32 {
+        let Some(object) = self.trays.get(tray).map(|tray| tray.object) else {
+            return 0;
+        };
+        let what = (Flags::DIRTY, Prot::NONE);
+        if self
+            .object_add_pages(object, slot.into(), frames, what)
+            .is_ok()
+        {
+            return frames.len() as u32;
+        }
+        let mut filled = 0u32;
+        for (&frame, slot) in frames.iter().zip(u64::from(slot)..) {
+            if self
+                .object_add_page(object, slot, frame, Flags::DIRTY)
+                .is_err()
+            {
+                break;
+            }
+            filled = filled.saturating_add(1);
+        }
+        for &frame in frames.iter().skip(filled as usize) {
+            self.frame_free(frame);
+        }
+        filled
     }
 
     /// The tray's port has no senders, or its task has ended.

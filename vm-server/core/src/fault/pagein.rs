@@ -116,17 +116,19 @@ impl Core {
         let below = index.wrapping_sub(look.index);
         let (low, high) = (low.wrapping_add(below), high.wrapping_add(below));
         let (mut first, mut end) = (index, index.saturating_add(1));
-        while end.saturating_sub(first) < u64::from(wanted) {
-            let next = if backward { first.wrapping_sub(1) } else { end };
+        if !backward && wanted > 1 {
+            let inside = high.saturating_sub(index).min(u64::from(wanted)) as u32;
+            let pages = self.objects.get(at).map(|object| &object.pages);
+            let empty = pages.map_or(1, |p| p.empty_from(&self.nodes, index, inside));
+            end = index.saturating_add(u64::from(empty.max(1)));
+        }
+        while backward && end.saturating_sub(first) < u64::from(wanted) {
+            let next = first.wrapping_sub(1);
             let inside = low <= next && next < high;
             if !inside || self.slot(at, next) != Slot::Empty {
                 break;
             }
-            if backward {
-                first = next;
-            } else {
-                end = end.saturating_add(1);
-            }
+            first = next;
         }
         let count = end.saturating_sub(first) as u32;
         if let Some(pager) = self.pagers.get_mut(id) {
@@ -136,7 +138,7 @@ impl Core {
         (first, count)
     }
 
-    /// A request, with its slots marked. Pages for whose slots there is no node are left out.
+    /// A request, with its slots marked. Without nodes for all of them it is for the needed one alone.
     fn request_make(
         &mut self,
         pager: Id<Pager>,
@@ -166,18 +168,24 @@ impl Core {
         if let Some(pager) = self.pagers.get_mut(pager) {
             pager.requests = id.index();
         }
-        for page in first..first.saturating_add(u64::from(count)) {
-            let Some(record) = self.objects.get_mut(object) else {
-                break;
+        let made = self.objects.get_mut(object).map_or((first, 0), |record| {
+            let mut mark = |first, count| {
+                let mark = (count, id.index());
+                let marked = record.pages.put_pending(&mut self.nodes, first, mark);
+                if marked.is_err() {
+                    record.pages.clear_run(&mut self.nodes, first, count);
+                }
+                marked.map(|()| (first, count))
             };
-            let slot = Slot::Pending(id.index());
-            if record.pages.set(&mut self.nodes, page, slot).is_err() {
-                break;
-            }
-            if let Some(request) = self.requests.get_mut(id) {
-                request.count = request.count.saturating_add(1);
-                request.missing |= request.bit(page);
-            }
+            // Without nodes for all, at least the page that is needed.
+            let marked = mark(first, count).or_else(|_| mark(needed, 1));
+            marked.unwrap_or((first, 0))
+        });
+        if let Some(request) = self.requests.get_mut(id) {
+            (request.first, request.count) = made;
+            request.missing = u64::MAX
+                .checked_shr(64u32.wrapping_sub(made.1))
+                .unwrap_or(0);
         }
         let covers = self.requests.get(id).map_or(0, |r| r.bit(needed));
         if covers == 0 {
@@ -234,21 +242,30 @@ impl Core {
         let Some(id) = self.requests.id_at(index) else {
             return;
         };
+        let bit = self.requests.get(id).map_or(0, |request| request.bit(page));
+        self.request_settle_all(index, bit, how);
+    }
+
+    /// As [`Core::request_settle`], for all pages of these bits.
+    pub(crate) fn request_settle_all(&mut self, index: u32, bits: u64, how: Settled) {
+        let Some(id) = self.requests.id_at(index) else {
+            return;
+        };
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let bit = request.bit(page);
-        if request.missing & bit == 0 {
+        let bits = request.missing & bits;
+        if bits == 0 {
             return;
         }
-        request.missing &= !bit;
+        request.missing &= !bits;
         if how == Settled::Failed {
-            request.failed |= bit;
+            request.failed |= bits;
         }
         let (pager, over) = (request.pager, request.missing == 0);
         let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
         if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
-            tray.taken = tray.taken.saturating_sub(1);
+            tray.taken = tray.taken.saturating_sub(bits.count_ones());
         }
         self.wake_all(|core| core.requests.get_mut(id).map(|r| &mut r.waiting));
         if over {

@@ -18,7 +18,7 @@ use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
 use crate::machine::Machine;
 use crate::object::Kind;
-use crate::object::page::{Flags, Pages, State};
+use crate::object::page::{Flags, Frame, Pages, State};
 use crate::object::pages::{Node, Slot};
 use crate::object::places::Added;
 use crate::range::{PAGE_SIZE, bytes_of, page_of, trunc_page};
@@ -237,7 +237,10 @@ impl Core {
             return;
         };
         let first = found.index.wrapping_add(1);
-        let empty = record.pages.empty_from(&self.nodes, first) as usize;
+        // In the leaf of the page, which there is.
+        let most = 64u64.wrapping_sub(first & 63) as u32;
+        let most = if first & 63 == 0 { 0 } else { most };
+        let empty = record.pages.empty_from(&self.nodes, first, most) as usize;
         let end = found.span.1.saturating_sub(found.address) / PAGE_SIZE;
         let mut count = wanted.min(plenty).min(empty);
         count = count.min((end as usize).saturating_sub(1));
@@ -247,7 +250,7 @@ impl Core {
             count = count.min(left as usize);
         }
         let (map, number) = (found.map.index(), page_of(found.address).wrapping_add(1));
-        let mut frames = heapless::Vec::<u32, BESIDE_MAX>::new();
+        let mut frames = heapless::Vec::<Frame, BESIDE_MAX>::new();
         for (place, index) in (0..count as u64).zip(first..) {
             let at = (map, number.wrapping_add(place));
             let Some((frame, clean)) = self.pages.take_filled((found.object, index), at) else {
@@ -257,17 +260,18 @@ impl Core {
                 turn.machine.zero(frame);
             }
             // There are no more than fit.
-            let _ = frames.push(frame.0);
+            let _ = frames.push(frame);
         }
         let count = frames.len();
         if let Some(map) = payer {
             map.count_pages(count as u32, record.purgeable.state);
         }
         record.fill_next = (first as u32).wrapping_add(count as u32);
-        record.pages.fill(&mut self.nodes, first, &frames);
+        // There is the leaf.
+        let _ = record.pages.put_pages(&mut self.nodes, first, &frames);
         let beside = &mut turn.effects.beside;
-        if let Some(words) = beside.words.get_mut(..count) {
-            words.copy_from_slice(&frames);
+        for (word, frame) in beside.words.iter_mut().zip(&frames) {
+            *word = frame.0;
         }
         beside.address = bytes_of(number);
         beside.count = count as u32;

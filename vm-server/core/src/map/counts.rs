@@ -86,24 +86,28 @@ impl Core {
 
     /// An object has one page less, which had these flags.
     pub(crate) fn uncount_page(&mut self, object: ObjectId, flags: Flags) {
-        let Some(record) = self.objects.get(object) else {
-            return;
-        };
-        let (state, is_external) = (record.purgeable.state, record.pager.is_some());
-        let Some(map) = record.payer.and_then(|id| self.maps.get_mut(id)) else {
-            return;
-        };
-        if is_external {
-            map.counts.external = map.counts.external.saturating_sub(1);
-            return;
-        }
-        map.pages = map.pages.saturating_sub(1);
-        if state == State::Volatile {
-            map.counts.volatile = map.counts.volatile.saturating_sub(1);
-        }
-        if flags.contains(Flags::REUSABLE) {
+        let payer = self.uncount_pages(object, 1);
+        if flags.contains(Flags::REUSABLE)
+            && let Some(map) = payer
+        {
             map.counts.reusable = map.counts.reusable.saturating_sub(1);
         }
+    }
+
+    /// An object has some pages less. Gives who paid for them, if it is not a pager's.
+    pub(crate) fn uncount_pages(&mut self, object: ObjectId, pages: u32) -> Option<&mut Map> {
+        let record = self.objects.get(object)?;
+        let (state, is_external) = (record.purgeable.state, record.pager.is_some());
+        let map = self.maps.get_mut(record.payer?)?;
+        if is_external {
+            map.counts.external = map.counts.external.saturating_sub(pages);
+            return None;
+        }
+        map.pages = map.pages.saturating_sub(pages);
+        if state == State::Volatile {
+            map.counts.volatile = map.counts.volatile.saturating_sub(pages);
+        }
+        Some(map)
     }
 
     /// A map maps an object of a pager, which may not count for anybody yet.

@@ -1,6 +1,7 @@
 //! Pages into an object and out of it, with their records and what they count against.
 
 use ipc_abi::Kern;
+use ipc_abi::types::Prot;
 
 use crate::event::ObjectId;
 use crate::frames::Class;
@@ -60,6 +61,67 @@ impl Core {
             page.flags = flags;
         }
         Ok(())
+    }
+
+    /// Puts taken frames into slots side by side, as [`Core::object_add_page`] does each: all or none.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn object_add_pages(
+        &mut self,
+        object: ObjectId,
+        index: u64,
+        frames: &[Frame],
+        (flags, lock): (Flags, Prot),
+    ) -> Result<(), Kern> {
+        let count = frames.len() as u32;
+        let record = self.objects.get_mut(object).ok_or(Kern::MemoryError)?;
+        let payer = record.payer.and_then(|id| self.maps.get_mut(id));
+        let is_external = record.pager.is_some();
+        if let Some(map) = &payer
+            && map.pages.saturating_add(count) > map.account.limits.pages
+            && !is_external
+        {
+            return Err(Kern::ResourceShortage);
+        }
+        if let Err(code) = record.pages.put_pages(&mut self.nodes, index, frames) {
+            record.pages.clear_run(&mut self.nodes, index, count);
+            return Err(code);
+        }
+        if let Some(map) = payer {
+            if is_external {
+                map.count_external(count);
+            } else {
+                map.count_pages(count, record.purgeable.state);
+            }
+        }
+        for (&frame, index) in frames.iter().zip(index..) {
+            self.pages.places_forget(frame);
+            if let Some(page) = self.pages.get_mut(frame) {
+                page.object = Some(object);
+                page.index = index;
+                page.state = State::Resident;
+                page.flags = flags;
+                page.lock = lock;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes pages side by side out of their object, none of which is reusable, as
+    /// [`Core::object_take_page`] does each.
+    pub(crate) fn object_take_pages(&mut self, object: ObjectId, index: u64, frames: &[Frame]) {
+        for &frame in frames {
+            if let Some(page) = self.pages.get_mut(frame) {
+                page.state = State::Taken;
+                page.object = None;
+            }
+        }
+        let count = frames.len() as u32;
+        self.uncount_pages(object, count);
+        if let Some(record) = self.objects.get_mut(object) {
+            record.pages.clear_run(&mut self.nodes, index, count);
+        }
     }
 
     /// Whose limit an object's own pages count against: a pager's data is nobody's.

@@ -217,35 +217,146 @@ impl Tree {
         Ok(())
     }
 
-    /// Empty slots side by side from `index` on, in one leaf that there is.
-    pub(crate) fn empty_from(&self, nodes: &Nodes, index: u64) -> u32 {
-        let Some(node) = nodes.at(self.leaf(nodes, index)) else {
-            return 0;
-        };
-        let place = (index & MASK) as u32;
-        let room = 64u32.wrapping_sub(place);
-        (node.used >> place).trailing_zeros().min(room)
+    /// Empty slots side by side from `index` on, at most `most`.
+    pub(crate) fn empty_from(&self, nodes: &Nodes, index: u64, most: u32) -> u32 {
+        let mut count = 0u32;
+        while count < most {
+            let at = index.wrapping_add(count.into());
+            let place = (at & MASK) as u32;
+            let room = 64u32.wrapping_sub(place);
+            let used = nodes.at(self.leaf(nodes, at)).map_or(0, |node| node.used);
+            let empty = (used >> place).trailing_zeros().min(room);
+            count = count.saturating_add(empty);
+            if empty < room {
+                break;
+            }
+        }
+        count.min(most)
     }
 
-    /// Puts pages into slots that [`Tree::empty_from`] has counted.
-    pub(crate) fn fill(&mut self, nodes: &mut Nodes, index: u64, frames: &[u32]) {
-        let Some(node) = nodes.at_mut(self.leaf(nodes, index)) else {
-            return;
-        };
-        let place = (index & MASK) as usize;
-        let end = place.saturating_add(frames.len());
-        let Some(words) = node.words.get_mut(place..end).filter(|w| !w.is_empty()) else {
-            return;
-        };
-        for (word, frame) in words.iter_mut().zip(frames) {
-            *word = Slot::Page(Frame(*frame)).to_raw();
+    /// The frames of pages side by side from `index` on, as many as fit; ends before what is no page.
+    pub(crate) fn pages_from<const N: usize>(
+        &self,
+        nodes: &Nodes,
+        index: u64,
+        most: u32,
+    ) -> heapless::Vec<Frame, N> {
+        let mut frames = heapless::Vec::new();
+        let mut at = index;
+        let mut left = most;
+        while left > 0
+            && let Some(node) = nodes.at(self.leaf(nodes, at))
+        {
+            let words = node.words.iter().skip((at & MASK) as usize);
+            for word in words.take(left as usize) {
+                let Slot::Page(frame) = Slot::from_raw(*word) else {
+                    return frames;
+                };
+                if frames.push(frame).is_err() {
+                    return frames;
+                }
+                left = left.wrapping_sub(1);
+                at = at.wrapping_add(1);
+            }
         }
-        let count = frames.len() as u32;
-        let bits = (u64::MAX >> (64u32.wrapping_sub(count) & 63)) << place;
-        node.used |= bits;
-        node.pages |= bits;
-        self.used = self.used.wrapping_add(count);
-        self.came = self.came.wrapping_add(count);
+        frames
+    }
+
+    /// Puts pages into slots side by side, whatever was there.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node for a slot that was empty; those before are done.
+    pub(crate) fn put_pages(
+        &mut self,
+        nodes: &mut Nodes,
+        index: u64,
+        frames: &[Frame],
+    ) -> Result<(), Kern> {
+        let words = frames.iter().map(|frame| Slot::Page(*frame).to_raw());
+        self.put_words(nodes, index, frames.len() as u32, words)
+    }
+
+    /// Marks slots side by side as asked for by a request.
+    ///
+    /// # Errors
+    /// As [`Tree::put_pages`].
+    pub(crate) fn put_pending(
+        &mut self,
+        nodes: &mut Nodes,
+        index: u64,
+        (count, request): (u32, u32),
+    ) -> Result<(), Kern> {
+        let word = Slot::Pending(request).to_raw();
+        self.put_words(nodes, index, count, core::iter::repeat(word))
+    }
+
+    /// Takes whatever there is out of slots side by side.
+    pub(crate) fn clear_run(&mut self, nodes: &mut Nodes, index: u64, count: u32) {
+        // Emptying never needs a node.
+        let _ = self.put_words(
+            nodes,
+            index,
+            count,
+            core::iter::repeat(Slot::Empty.to_raw()),
+        );
+    }
+
+    /// Sets slots side by side, leaf by leaf; all words are of one kind.
+    fn put_words(
+        &mut self,
+        nodes: &mut Nodes,
+        index: u64,
+        count: u32,
+        mut words: impl Iterator<Item = u32>,
+    ) -> Result<(), Kern> {
+        let mut done = 0u32;
+        while done < count {
+            let at = index.wrapping_add(done.into());
+            let place = (at & MASK) as usize;
+            let here = count
+                .wrapping_sub(done)
+                .min(64u32.wrapping_sub(place as u32));
+            let mut leaf = self.leaf(nodes, at);
+            let mut first = None;
+            if leaf == NIL {
+                first = words.next();
+                if first.is_none_or(|word| Slot::from_raw(word) == Slot::Empty) {
+                    // Nothing to empty: on to the next leaf.
+                    done = done.saturating_add(here);
+                    continue;
+                }
+                leaf = self.make_leaf(nodes, at)?;
+            }
+            let node = nodes.at_mut(leaf).ok_or(Kern::ResourceShortage)?;
+            let end = place.saturating_add(here as usize);
+            let slots = node.words.get_mut(place..end).unwrap_or(&mut []);
+            let mut last = 0;
+            for (slot, word) in slots.iter_mut().zip(first.into_iter().chain(&mut words)) {
+                *slot = word;
+                last = word;
+            }
+            let bits = (u64::MAX >> (64u32.wrapping_sub(here) & 63)) << place;
+            let (was_used, was_pages) = (node.used & bits, node.pages & bits);
+            let last = Slot::from_raw(last);
+            let used = if last == Slot::Empty { 0 } else { bits };
+            let pages = if matches!(last, Slot::Page(_)) {
+                bits
+            } else {
+                0
+            };
+            node.used = node.used & !bits | used;
+            node.pages = node.pages & !bits | pages;
+            let empty = node.used == 0;
+            let more = used.count_ones().wrapping_sub(was_used.count_ones());
+            self.used = self.used.wrapping_add(more);
+            self.came = self.came.wrapping_add((pages & !was_pages).count_ones());
+            self.left = self.left.wrapping_add((was_pages & !pages).count_ones());
+            if empty {
+                self.prune(nodes, at);
+            }
+            done = done.saturating_add(here);
+        }
+        Ok(())
     }
 
     /// Takes something out of a slot: cannot fail.
@@ -465,6 +576,57 @@ mod tests {
         }
         assert!(nodes.is_empty());
         assert_eq!(tree.pages(), 0);
+    }
+
+    #[test]
+    fn runs_are_as_slot_by_slot() {
+        let mut nodes = Nodes::new(10_000);
+        let (mut tree, mut model) = (Tree::EMPTY, BTreeMap::new());
+        let mut seed = 7u64;
+        for step in 0..4000u32 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let (index, count) = (seed >> 33 & 0x3FF, (seed >> 20 & 127) as u32);
+            let run = index..index + u64::from(count);
+            match seed >> 60 {
+                0..5 => {
+                    let frames: Vec<Frame> = (0..count).map(|at| Frame(step + at)).collect();
+                    tree.put_pages(&mut nodes, index, &frames).unwrap();
+                    for (at, frame) in run.zip(frames) {
+                        model.insert(at, Slot::Page(frame));
+                    }
+                }
+                5..9 => {
+                    tree.put_pending(&mut nodes, index, (count, step)).unwrap();
+                    for at in run {
+                        model.insert(at, Slot::Pending(step));
+                    }
+                }
+                _ => {
+                    tree.clear_run(&mut nodes, index, count);
+                    model.retain(|at, _| !run.contains(at));
+                }
+            }
+            assert_eq!(tree.used() as usize, model.len());
+            let slot = |at| model.get(&at).copied().unwrap_or_default();
+            for at in (0..0x480).step_by(7) {
+                assert_eq!(tree.get(&nodes, at), slot(at));
+            }
+            let is_page = |at: &u64| matches!(slot(*at), Slot::Page(_));
+            assert_eq!(
+                tree.pages() as usize,
+                model.keys().filter(|at| is_page(at)).count()
+            );
+            let empty = (index..).take_while(|at| slot(*at) == Slot::Empty);
+            let empty = empty.take(count as usize).count();
+            assert_eq!(tree.empty_from(&nodes, index, count) as usize, empty);
+            let pages = (index..).take_while(is_page).take(count as usize).count();
+            let found = tree.pages_from::<64>(&nodes, index, count);
+            assert_eq!(found.len(), pages.min(64));
+        }
+        tree.clear_run(&mut nodes, 0, 0x500);
+        assert!(nodes.is_empty());
     }
 
     #[test]

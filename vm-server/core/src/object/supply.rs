@@ -55,22 +55,26 @@ impl Core {
         {
             return Err(Kern::InvalidArgument);
         }
-        let mut frames = heapless::Vec::<Frame, { REQUEST_MAX as usize }>::new();
-        for slot in args.slot..args.slot.saturating_add(args.count) {
-            let frame = self.tray_ready(tray, slot).ok_or(Kern::InvalidArgument)?;
-            // There are no more than that.
-            let _ = frames.push(frame);
-        }
+        let slots = self.trays.get(tray).ok_or(Kern::InvalidArgument)?.object;
+        let frames = self.tray_filled(slots, args.slot, args.count)?;
         self.tray_close(turn, tray, (args.slot, &frames));
         let mut flags = Flags::empty();
         flags.set(Flags::PRECIOUS, args.precious);
+        self.object_take_pages(slots, args.slot.into(), &frames);
+        if self.supply_asked((object, page_of(args.offset)), &frames, (flags, lock)) {
+            self.supplied(id, tray, (args.offset, args.slot, args.count), args.count);
+            return Ok(MemoryObjectDataSupplyReply {
+                used: args.count,
+                skipped_present: 0,
+                first_present: 0,
+            });
+        }
         let mut reply = MemoryObjectDataSupplyReply {
             used: 0,
             skipped_present: 0,
             first_present: 0,
         };
         for (index, &frame) in (page_of(args.offset)..).zip(&frames) {
-            self.object_take_page(frame);
             if self.supply_one(turn, (object, index), frame, (flags, lock)) {
                 reply.used = reply.used.saturating_add(1);
                 continue;
@@ -81,13 +85,65 @@ impl Core {
             }
             reply.skipped_present = reply.skipped_present.saturating_add(1);
         }
-        let first = page_of(args.offset);
-        let end = first.saturating_add(u64::from(args.count));
-        self.requests_answered(id, (first, end));
-        self.stats.page_ins = self.stats.page_ins.saturating_add(u64::from(reply.used));
-        self.tray_emptied(tray, args.slot);
-        self.wake_slots(tray);
+        self.supplied(id, tray, (args.offset, args.slot, args.count), reply.used);
         Ok(reply)
+    }
+
+    /// The frames of slots that are ready, all of them.
+    fn tray_filled(
+        &self,
+        slots: ObjectId,
+        slot: u32,
+        count: u32,
+    ) -> Result<heapless::Vec<Frame, { REQUEST_MAX as usize }>, Kern> {
+        let record = self.objects.get(slots).ok_or(Kern::InvalidArgument)?;
+        let frames = record.pages.pages_from(&self.nodes, slot.into(), count);
+        if frames.len() < count as usize {
+            return Err(Kern::InvalidArgument);
+        }
+        Ok(frames)
+    }
+
+    /// Puts supplied pages where they belong, if one request asked for all of them and waits for all of
+    /// them still: the common supply, which needs no look at each slot. Says whether it did.
+    fn supply_asked(
+        &mut self,
+        (object, first): (ObjectId, u64),
+        frames: &[Frame],
+        what: (Flags, Prot),
+    ) -> bool {
+        let Slot::Pending(index) = self.slot(object, first) else {
+            return false;
+        };
+        let last = first.saturating_add(frames.len() as u64).saturating_sub(1);
+        let Some(request) = self.requests.at(index) else {
+            return false;
+        };
+        let (low, high) = (request.bit(first), request.bit(last));
+        // From the first bit to the last.
+        let bits = high.wrapping_sub(low).wrapping_add(high);
+        let asked = low != 0 && high != 0 && request.missing & bits == bits;
+        // The slots are in use: this needs no node.
+        if !asked || self.object_add_pages(object, first, frames, what).is_err() {
+            return false;
+        }
+        self.request_settle_all(index, bits, Settled::Changed);
+        true
+    }
+
+    /// What a supply leaves: nothing of the range is awaited any more, and its slots are empty.
+    fn supplied(
+        &mut self,
+        id: Id<Pager>,
+        tray: TrayId,
+        (offset, slot, count): (u64, u32, u32),
+        used: u32,
+    ) {
+        let first = page_of(offset);
+        self.requests_answered(id, (first, first.saturating_add(count.into())));
+        self.stats.page_ins = self.stats.page_ins.saturating_add(used.into());
+        self.tray_emptied(tray, slot);
+        self.wake_slots(tray);
     }
 
     /// Ends the pager's use of slots whose pages are about to move.
