@@ -1,7 +1,7 @@
-//! Other threads and tasks, by their control ports: suspended, resumed, asked what they do.
+//! Other threads and tasks, by their control ports: suspended, resumed, asked what they do, their
+//! registers read and set.
 //!
-//! Who holds a control port may do anything to its thread or task, so nothing here is `unsafe` for
-//! the caller: but a thread of this very task that is suspended while it holds a lock, say that of
+//! Who holds a control port may do anything to its thread or task. A thread of this very task that is suspended while it holds a lock, say that of
 //! the heap, keeps everybody waiting who wants it.
 
 use crate::buffer::Body;
@@ -9,8 +9,11 @@ use crate::right::{SendRight, Untyped};
 use crate::trap;
 use alloc::vec::Vec;
 use ipc_abi::Kern;
+use ipc_abi::buffer::RIGHTS_MAX;
+use ipc_abi::exception::Handler;
 use ipc_abi::info::{TaskInfo, ThreadInfo};
 use ipc_abi::right::Name;
+use ipc_abi::state::{Debug, Flavor, General, VECTOR_SIZE};
 use ipc_abi::trap::Trap;
 
 /// A trap that changes no memory of this task but the body of the IPC buffer, which is not borrowed.
@@ -72,6 +75,88 @@ pub fn thread_info(thread: &SendRight<Untyped>) -> Result<ThreadInfo, Kern> {
     ThreadInfo::from_words(words()).ok_or(Kern::Failure)
 }
 
+/// Puts bytes at the start of the body.
+fn put(bytes: &[u8]) {
+    if let Some(place) = Body::borrow().get_mut(..bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+fn get_state(thread: &SendRight<Untyped>, flavor: Flavor) -> Result<Body, Kern> {
+    let arguments = [thread.name().into(), flavor as u64, 0, 0, 0, 0];
+    trap(Trap::ThreadGetState, arguments)?;
+    Ok(Body::borrow())
+}
+
+fn set_state(thread: &SendRight<Untyped>, flavor: Flavor, state: &[u8]) -> Result<(), Kern> {
+    put(state);
+    let length = state.len() as u64;
+    let arguments = [thread.name().into(), flavor as u64, length, 0, 0, 0];
+    trap(Trap::ThreadSetState, arguments).map(drop)
+}
+
+/// The general registers of a thread that is suspended or waits.
+///
+/// # Errors
+/// KERN_INVALID_ARGUMENT: no thread, or the caller; KERN_FAILURE: it runs.
+pub fn general(thread: &SendRight<Untyped>) -> Result<General, Kern> {
+    let body = get_state(thread, Flavor::General)?;
+    General::from_bytes(&*body).ok_or(Kern::Failure)
+}
+
+/// Sets the general registers of a thread that is suspended or waits. What it waits for in a `msg`
+/// trap comes over them.
+///
+/// # Errors
+/// KERN_INVALID_ARGUMENT: no thread, or the caller; KERN_FAILURE: it runs; KERN_INVALID_ADDRESS: RIP
+/// or FS base is outside the user half.
+///
+/// # Safety
+/// If the thread is of this task, or shares memory with it: going on so must be sound.
+pub unsafe fn set_general(thread: &SendRight<Untyped>, state: &General) -> Result<(), Kern> {
+    set_state(thread, Flavor::General, &state.to_bytes())
+}
+
+/// The debug registers of a thread that is suspended or waits.
+///
+/// # Errors
+/// As [`general`].
+pub fn debug(thread: &SendRight<Untyped>) -> Result<Debug, Kern> {
+    let body = get_state(thread, Flavor::Debug)?;
+    Debug::from_bytes(&*body).ok_or(Kern::Failure)
+}
+
+/// Sets the debug registers of a thread that is suspended or waits.
+///
+/// # Errors
+/// As [`set_general`]; KERN_INVALID_ARGUMENT: a reserved bit, or something else than memory watched.
+pub fn set_debug(thread: &SendRight<Untyped>, state: &Debug) -> Result<(), Kern> {
+    set_state(thread, Flavor::Debug, &state.to_bytes())
+}
+
+/// The vector registers of a thread that is suspended or waits: see `ipc_abi::state`.
+///
+/// # Errors
+/// As [`general`].
+pub fn vector(thread: &SendRight<Untyped>) -> Result<[u8; VECTOR_SIZE], Kern> {
+    let body = get_state(thread, Flavor::Vector)?;
+    body.first_chunk().copied().ok_or(Kern::Failure)
+}
+
+/// Sets the vector registers of a thread that is suspended or waits.
+///
+/// # Errors
+/// KERN_INVALID_ARGUMENT: no thread, or the caller, or a reserved bit; KERN_FAILURE: it runs.
+///
+/// # Safety
+/// As [`set_general`].
+pub unsafe fn set_vector(
+    thread: &SendRight<Untyped>,
+    image: &[u8; VECTOR_SIZE],
+) -> Result<(), Kern> {
+    set_state(thread, Flavor::Vector, image)
+}
+
 /// Suspends a task: none of its threads runs until it is resumed as often.
 ///
 /// # Errors
@@ -115,4 +200,71 @@ pub fn task_threads(task: &SendRight<Untyped>) -> Result<Vec<SendRight<Untyped>>
         }
         cursor = next;
     }
+}
+
+/// A handler of exceptions: which kinds, what it is told, its port.
+pub type Handled = (Handler, SendRight<Untyped>);
+
+/// Sets the handler (`None`: nobody) of the exceptions in `mask` of a thread, or of a task for what no
+/// thread of it handles.
+///
+/// # Errors
+/// KERN_INVALID_ARGUMENT: neither thread nor task, or an unknown kind; KERN_INVALID_RIGHT.
+pub fn set_handler(
+    target: &SendRight<Untyped>,
+    handler: Handler,
+    port: Option<&SendRight<Untyped>>,
+) -> Result<(), Kern> {
+    trap(Trap::ExceptionPortsSet, arguments(target, handler, port)).map(drop)
+}
+
+/// As [`set_handler`], and gives the handlers that were there.
+///
+/// # Errors
+/// As [`set_handler`]; KERN_RESOURCE_SHORTAGE.
+pub fn swap_handler(
+    target: &SendRight<Untyped>,
+    handler: Handler,
+    port: Option<&SendRight<Untyped>>,
+) -> Result<Vec<Handled>, Kern> {
+    let [count, _] = trap(Trap::ExceptionPortsSwap, arguments(target, handler, port))?;
+    Ok(handled(count))
+}
+
+/// The handlers of the exceptions in `mask` of a thread or task.
+///
+/// # Errors
+/// KERN_INVALID_ARGUMENT: neither thread nor task, or an unknown kind; KERN_RESOURCE_SHORTAGE.
+pub fn handlers(target: &SendRight<Untyped>, mask: u64) -> Result<Vec<Handled>, Kern> {
+    let arguments = [target.name().into(), mask, 0, 0, 0, 0];
+    let [count, _] = trap(Trap::ExceptionPortsGet, arguments)?;
+    Ok(handled(count))
+}
+
+fn arguments(
+    target: &SendRight<Untyped>,
+    handler: Handler,
+    port: Option<&SendRight<Untyped>>,
+) -> [u64; 6] {
+    let name = port.map_or(0, SendRight::name);
+    let behavior = handler.behavior.bits();
+    [
+        target.name().into(),
+        handler.mask,
+        behavior.into(),
+        name.into(),
+        0,
+        0,
+    ]
+}
+
+/// The handlers that a trap left in the buffer.
+fn handled(count: u64) -> Vec<Handled> {
+    let words: [u64; RIGHTS_MAX] = words();
+    let names: [Name; RIGHTS_MAX] =
+        core::array::from_fn(|slot| crate::buffer::right(slot).0 as Name);
+    let found = words.iter().zip(names).take(count as usize);
+    let right =
+        |(word, name): (&u64, Name)| (Handler::from_word(*word), SendRight::from_name(name));
+    found.map(right).collect()
 }

@@ -33,7 +33,7 @@
 //!
 //! The program is static and has no C library: [`mod@memory`] has `memcpy` and its like, [`mod@panic`]
 //! what a panic does. `unsafe` is where registers, the IPC buffer, mapped memory, threads and the
-//! heap are: `trap`, `buffer`, `start`, `args`, `mapping`, `heap`, `sync`, `thread`, `memory`, `panic`,
+//! heap are: `trap`, `buffer`, `start`, `args`, `mapping`, `heap`, `lock`, `sync`, `thread`, `memory`, `panic`,
 //! `time`, and in one function each of `control` and `task`.
 #![cfg_attr(not(test), no_std)]
 
@@ -49,6 +49,7 @@ mod copy;
 mod forward;
 pub mod heap;
 pub mod interrupt;
+mod lock;
 pub mod mapping;
 pub mod memory;
 pub mod panic;

@@ -4,6 +4,7 @@ use crate::right::{SendRight, Untyped};
 use crate::trap;
 use ipc_abi::Kern;
 use ipc_abi::right::{Name, SpecialPort};
+use ipc_abi::trap::Trap;
 
 /// This task's control port.
 ///
@@ -64,4 +65,24 @@ pub unsafe fn start_thread(
     // SAFETY: the caller's duty.
     unsafe { trap::thread_create(task.name(), ip, sp, argument, priority) }
         .map(SendRight::from_name)
+}
+
+/// As [`start_thread`], but the thread is suspended, and begins when it is resumed.
+///
+/// # Errors
+/// As [`start_thread`].
+///
+/// # Safety
+/// As [`start_thread`].
+pub unsafe fn make_thread(
+    task: &SendRight<Untyped>,
+    ip: u64,
+    sp: u64,
+    argument: u64,
+    priority: u32,
+) -> Result<SendRight<Untyped>, Kern> {
+    let arguments = [task.name().into(), ip, sp, argument, priority.into(), 1];
+    // SAFETY: the caller's duty.
+    let made = unsafe { trap::trap(Trap::ThreadCreate, arguments) };
+    made.map(|[thread, _]| SendRight::from_name(thread as Name))
 }

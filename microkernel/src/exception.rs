@@ -2,9 +2,11 @@
 
 use ipc_abi::Kern;
 use ipc_abi::exception::Kind;
+use ipc_abi::state::Debug;
 use kernel_core::Raised;
 
 use crate::arch::context::Saved;
+use crate::arch::state;
 use crate::console::say;
 use crate::fast;
 use crate::panic;
@@ -19,20 +21,37 @@ pub(crate) fn exception(thread: Saved) -> Option<Saved> {
             return schedule::next(world);
         }
         let (vector, lost) = thread.with(|registers| (registers.kind, registers.is_lost()));
-        if !lost && let Some(next) = fast::exception(world, thread, kind(vector), vector) {
-            return Some(next);
-        }
         // A jump out of the user half may be told with the target as the instruction.
         if !lost {
-            let kind = kind(vector);
+            let (kind, subcode) = (kind(vector), subcode(thread, vector));
+            if let Some(next) = fast::exception(world, thread, kind, (vector, subcode)) {
+                return Some(next);
+            }
             let raised = world
                 .kernel
-                .raise_exception(&mut world.hardware, kind, vector, 0);
+                .raise_exception(&mut world.hardware, kind, vector, subcode);
             check(raised, thread, 0);
         }
         schedule::next(world)
     })
 }
+
+/// What else the processor says: the status of a debug exception, which the thread keeps, or the
+/// error code.
+fn subcode(thread: Saved, vector: u64) -> u64 {
+    if vector != DEBUG {
+        return thread.with(|registers| registers.error);
+    }
+    let status = state::take_debug_status();
+    thread.set_debug(&Debug {
+        status,
+        ..thread.debug()
+    });
+    status
+}
+
+/// The vector of single steps and watched addresses.
+const DEBUG: u64 = 1;
 
 /// The running thread would go on outside the user half: its exception comes instead.
 pub(crate) fn lost(world: &mut World, thread: Saved) {

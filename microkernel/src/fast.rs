@@ -154,19 +154,19 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
     })
 }
 
-/// An exception, of the vector that is its code. Gives the handler's thread, with all that it gets.
+/// An exception, with its code and subcode. Gives the handler's thread, with all that it gets.
 pub(crate) fn exception(
     world: &mut World,
     thread: Saved,
     kind: Kind,
-    vector: u64,
+    codes: (u64, u64),
 ) -> Option<Saved> {
     let position = thread.with(|registers| Position {
         ip: registers.rip,
         sp: registers.rsp,
     });
     let World { kernel, hardware } = world;
-    let (handed, exception) = kernel.fast_exception(kind, (vector, 0), position)?;
+    let (handed, exception) = kernel.fast_exception(kind, codes, position)?;
     hardware.counters.exceptions += 1;
     hardware.counters.messages += 1;
     trace::remember_exception(&exception);

@@ -5,8 +5,10 @@
 //! is the address of their block ([`Saved`]).
 
 use ipc_abi::message::{Info, Outcome, WORDS};
+use ipc_abi::state::{Debug, General};
 use ipc_abi::{Kern, buffer::RIGHTS_MAX, layout};
 use kernel_core::owner::OwnerId;
+use kernel_core::state::{Vector, VectorLimits};
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
     StartState, Trigger,
@@ -16,6 +18,7 @@ use crate::arch::apic;
 use crate::arch::clock::Clock;
 use crate::arch::context::{self, Saved};
 use crate::arch::ioapic::Lines;
+use crate::arch::{percpu, state};
 use crate::frames::buffer::Buffer;
 use crate::pmap::Memory;
 use crate::processors;
@@ -102,6 +105,40 @@ impl Machine for Hardware {
         buffer(thread).write_body(bytes);
     }
 
+    fn make_whole(&mut self, thread: Context) {
+        Saved::of(thread).make_whole();
+    }
+
+    fn general(&self, thread: Context) -> General {
+        Saved::of(thread).general()
+    }
+
+    fn set_general(&mut self, thread: Context, state: &General) {
+        Saved::of(thread).set_general(state);
+        forget(Saved::of(thread));
+    }
+
+    fn debug(&self, thread: Context) -> Debug {
+        Saved::of(thread).debug()
+    }
+
+    fn set_debug(&mut self, thread: Context, state: &Debug) {
+        Saved::of(thread).set_debug(state);
+        forget(Saved::of(thread));
+    }
+
+    fn vector(&self, thread: Context) -> Vector {
+        Saved::of(thread).vector()
+    }
+
+    fn set_vector(&mut self, thread: Context, image: &Vector) {
+        Saved::of(thread).set_vector(image);
+    }
+
+    fn vector_limits(&self) -> VectorLimits {
+        state::vector_limits()
+    }
+
     fn position(&self, thread: Context) -> Position {
         Saved::of(thread).with(|registers| Position {
             ip: registers.rip,
@@ -182,4 +219,11 @@ impl Machine for Hardware {
 
 fn buffer(thread: Context) -> Buffer {
     Saved::of(thread).buffer()
+}
+
+/// Has every processor load a thread anew when it goes on with it.
+fn forget(thread: Saved) {
+    percpu::all()
+        .filter(|cpu| cpu.processor.has(thread))
+        .for_each(|cpu| cpu.processor.forget_thread());
 }

@@ -1,14 +1,15 @@
 //! Applies what kernel-core decided about the processor: goes on with a thread, idles, sets the
 //! timer, takes interrupts.
 
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use ipc_abi::message::FOREVER;
 use kernel_core::Running;
+use kernel_core::state::watches;
 
 use crate::arch::context::Saved;
-use crate::arch::{apic, cpu, percpu};
+use crate::arch::{apic, cpu, percpu, state};
 use crate::exception;
 use crate::frames;
 use crate::processors;
@@ -27,7 +28,12 @@ pub(crate) struct Processor {
     alarm: AtomicU64,
     /// Loads of CR3.
     space_switches: AtomicU64,
+    /// Whether debug registers of a thread are loaded.
+    debugging: AtomicBool,
 }
+
+/// How many processors have debug registers of threads loaded.
+static DEBUGGING: AtomicUsize = AtomicUsize::new(0);
 
 impl Processor {
     /// A processor that has run no thread.
@@ -38,6 +44,7 @@ impl Processor {
             fs_base: AtomicU64::new(0),
             alarm: AtomicU64::new(FOREVER),
             space_switches: AtomicU64::new(0),
+            debugging: AtomicBool::new(false),
         }
     }
 
@@ -109,6 +116,29 @@ impl Processor {
         cpu::load_root(root);
     }
 
+    /// Loads the debug registers of a thread, or clears those of the one before. Threads that have
+    /// any go the general way alone, and no processor goes a fast one meanwhile.
+    fn load_debug(&self, thread: Saved) {
+        let debug = thread.debug();
+        if watches(debug.control) {
+            if !self.debugging.swap(true, Relaxed) {
+                DEBUGGING.fetch_add(1, Relaxed);
+            }
+            state::load_debug(&debug);
+        } else {
+            self.clear_debug();
+        }
+    }
+
+    /// Has this processor watch nothing.
+    fn clear_debug(&self) {
+        if self.debugging.load(Relaxed) {
+            self.debugging.store(false, Relaxed);
+            DEBUGGING.fetch_sub(1, Relaxed);
+            state::clear_debug();
+        }
+    }
+
     /// Sets the FS base of the running thread.
     pub(crate) fn set_fs_base(&self, thread: Saved, base: u64) {
         thread.set_fs_base(base);
@@ -135,6 +165,7 @@ impl Processor {
     /// Leaves thread and space: there is nothing to run.
     fn unload(&self, kernel_root: u64) {
         self.forget_thread();
+        self.clear_debug();
         if self.root() != kernel_root {
             self.load_root(kernel_root);
         }
@@ -155,10 +186,10 @@ pub(crate) fn next(world: &mut World) -> Option<Saved> {
         processors::poke(pokes);
     }
     set_alarm(world);
-    world.kernel.allow_fast(!trace::on());
     match world.kernel.running() {
         Some(running) => {
             let saved = switch(&running);
+            allow_fast(world);
             if saved.with(|registers| registers.is_lost()) {
                 return go_on(world);
             }
@@ -182,8 +213,15 @@ fn work(world: &mut World) {
 #[cold]
 fn go_on(world: &mut World) -> Option<Saved> {
     let next = find_next(world);
-    world.kernel.allow_fast(!trace::on());
+    allow_fast(world);
     next
+}
+
+/// Says whether the next trap may go a fast way.
+#[inline(always)]
+fn allow_fast(world: &mut World) {
+    let allowed = !trace::on() && DEBUGGING.load(Relaxed) == 0;
+    world.kernel.allow_fast(allowed);
 }
 
 fn find_next(world: &mut World) -> Option<Saved> {
@@ -262,6 +300,7 @@ fn switch(running: &Running) -> Saved {
         return saved;
     }
     processor.load(saved);
+    processor.load_debug(saved);
     trace::switch(running);
     saved
 }

@@ -29,6 +29,7 @@ pub mod notify;
 pub mod port;
 pub mod reclaim;
 pub mod right;
+pub mod state;
 pub mod trace;
 pub mod translation;
 pub mod trap;

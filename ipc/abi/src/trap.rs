@@ -161,6 +161,19 @@ traps! {
     /// Writes what is known of a task to the IPC buffer's body as 64-bit words, see `info::TaskInfo`.
     /// Gives their number. Errors: KERN_INVALID_TASK.
     TaskInfo = 23, task_info(task) -> count;
+    /// Sets the handler of the exceptions in `mask` (bit n: kind n) of a thread, or of a task for what
+    /// no thread of it handles: a send right of the caller is copied (0: there is none any more).
+    /// `behavior`: see `exception::Behavior`. Errors: KERN_INVALID_ARGUMENT: `target` is no control port
+    /// of a thread or live task, or an unknown bit; KERN_INVALID_RIGHT.
+    ExceptionPortsSet = 29, exception_ports_set(target, mask, behavior, name);
+    /// As `exception_ports_set`, and gives the handlers that were there, as `exception_ports_get` does.
+    /// Errors: as both.
+    ExceptionPortsSwap = 30, exception_ports_swap(target, mask, behavior, name) -> count;
+    /// Gives the handlers of the exceptions in `mask` of a thread or task: their number, and for each
+    /// a word of the IPC buffer's body (`exception::Handler`) and a send right (one user reference
+    /// more) in the right slot of that number. Errors: KERN_INVALID_ARGUMENT: `target` is no control
+    /// port of a thread or live task, or an unknown bit; KERN_RESOURCE_SHORTAGE.
+    ExceptionPortsGet = 31, exception_ports_get(target, mask) -> count;
     /// Bytes of the kernel's memory that are charged to a task, and how many may be (its quota;
     /// 2^64 - 1: all there is). A new task is given 16 MiB, or an eighth of what its maker has left if
     /// that is less; what a task may have counts as used by its maker. Errors: KERN_INVALID_TASK.
@@ -203,6 +216,18 @@ traps! {
     /// to a call that it has made. Errors: KERN_INVALID_ARGUMENT; KERN_FAILURE: it waits for an
     /// answer, and goes on doing so.
     ThreadAbortSafely = 41, thread_abort_safely(thread);
+    /// Writes registers of a thread, which has to be suspended or to wait, to the IPC buffer's body:
+    /// see `state::Flavor`. Gives the bytes. Registers that a system call loses are as it leaves
+    /// them. Errors: KERN_INVALID_ARGUMENT: no thread port, the caller, unknown flavor;
+    /// KERN_FAILURE: the thread is neither suspended nor does it wait.
+    ThreadGetState = 42, thread_get_state(thread, flavor) -> length;
+    /// Sets registers of a thread, which has to be suspended or to wait, from `length` bytes of the
+    /// IPC buffer's body. In a `msg` trap what it waits for comes over them: `thread_abort` it
+    /// first. Bits of the flags that are not the task's are left out. Errors: KERN_INVALID_ARGUMENT:
+    /// no thread port, the caller, unknown flavor, another length, a reserved bit, watching I/O ports or
+    /// debug registers; KERN_FAILURE: the thread is neither suspended nor does it wait;
+    /// KERN_INVALID_ADDRESS: RIP, FS base or an address to be watched is outside the user half.
+    ThreadSetState = 43, thread_set_state(thread, flavor, length);
     /// Writes what is known of a thread (0: the caller) to the IPC buffer's body as 64-bit words, see
     /// `info::ThreadInfo`. Gives their number. Errors: KERN_INVALID_ARGUMENT.
     ThreadInfo = 44, thread_info(thread) -> count;

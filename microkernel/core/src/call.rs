@@ -7,7 +7,7 @@
 use crate::{
     kernel::{Flow, Kernel, Msg, Raised, Running, TOKEN_THREAD_BITS, TaskId, ThreadId},
     machine::{Event, Machine, Report},
-    message::EMPTY,
+    message::{Carried, EMPTY},
     port::PortId,
     schedule::{NOT_SENT, SENT},
     send::Captured,
@@ -15,11 +15,13 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
-    exception::{Exception, Kind},
+    buffer::RIGHTS_MAX,
+    exception::{self, Behavior, Exception, Kind},
     fault::Fault,
     message::{Info, POLL, WORDS},
     notify::ExitStatus,
     right::SpecialPort,
+    state::General,
     types::Prot,
 };
 
@@ -151,6 +153,75 @@ impl Kernel {
         self.deliver(machine, server, port, info, &EMPTY, token);
     }
 
+    /// [`Kernel::kernel_call`] with the exception of a thread and what its handler is told besides.
+    fn exception_call(
+        &mut self,
+        machine: &mut impl Machine,
+        thread: ThreadId,
+        port: PortId,
+        call: Call,
+    ) {
+        let record = self.threads.at(thread);
+        let (words, behavior) = (record.exception.to_words(), record.behavior.get());
+        if behavior.is_empty() || record.notice_out {
+            return self.kernel_call(machine, thread, port, call, words);
+        }
+        let (context, task) = (record.context, self.tasks.at(record.task).port);
+        let identity = behavior.contains(Behavior::IDENTITY);
+        let mut rights = None;
+        if identity {
+            let control = record.port;
+            self.keep_send(control);
+            self.keep_send(task);
+            let mut cargo = EMPTY;
+            if let Some([thread, owner]) = cargo.first_chunk_mut() {
+                (*thread, *owner) = (Carried::Send(control), Carried::Send(task));
+            }
+            rights = Some(Captured {
+                slots: [(0, 0); RIGHTS_MAX],
+                cargo,
+            });
+        }
+        let info = Self::exception_info(behavior);
+        let Some(receiver) = self.fitting_receiver(machine, port, rights.as_ref()) else {
+            self.threads.at_mut(thread).cargo = *Captured::cargo(rights.as_ref());
+            self.queue_caller(machine, thread, port, info, call);
+            return;
+        };
+        let server = self.actor(receiver);
+        machine.set_words(server.context, words);
+        if behavior.contains(Behavior::STATE) {
+            machine.write_body(server.context, &machine.general(context).to_bytes());
+        }
+        let token = self.issue(thread, server, port, call);
+        self.deliver(
+            machine,
+            server,
+            port,
+            info,
+            Captured::cargo(rights.as_ref()),
+            token,
+        );
+    }
+
+    /// The info of an exception message whose handler is told this.
+    const fn exception_info(behavior: Behavior) -> Info {
+        let rights = if behavior.contains(Behavior::IDENTITY) {
+            2
+        } else {
+            0
+        };
+        let body = if behavior.contains(Behavior::STATE) {
+            General::SIZE
+        } else {
+            0
+        };
+        match Info::new(exception::EXCEPTION, body, rights) {
+            Some(info) => info.from_kernel(),
+            None => Info(0),
+        }
+    }
+
     /// The running thread touched `address` and has no translation for it.
     pub fn raise_fault(
         &mut self,
@@ -241,21 +312,22 @@ impl Kernel {
         let record = self.threads.at(thread);
         let task = self.tasks.at(record.task);
         let takers = [
-            (Level::Thread, record.exception_port),
-            (Level::Task, task.special(SpecialPort::Exception)),
+            (Level::Thread, record.handlers.get(exception.kind)),
+            (Level::Task, task.handlers.get(exception.kind)),
         ];
         let skip = match from {
             Level::Thread => 0,
             Level::Task => 1,
             Level::None => 2,
         };
-        for (level, port) in takers.into_iter().skip(skip) {
-            if let Some(port) = port
-                && self.ports.at(port).takes_messages()
+        for (level, handler) in takers.into_iter().skip(skip) {
+            if let Some(handler) = handler
+                && self.ports.at(handler.port).takes_messages()
             {
-                self.threads.at_mut(thread).exception = exception;
-                let words = exception.to_words();
-                self.kernel_call(machine, thread, port, Call::Exception(level), words);
+                let record = self.threads.at_mut(thread);
+                record.exception = exception;
+                record.behavior.set(handler.behavior);
+                self.exception_call(machine, thread, handler.port, Call::Exception(level));
                 return Raised::Handled;
             }
         }

@@ -23,7 +23,7 @@ use crate::{
 };
 use ipc_abi::{
     buffer::BODY_SIZE,
-    exception::{Exception, Kind},
+    exception::{Behavior, Exception, Kind},
     fault::Fault,
     message::{FOREVER, Outcome},
     right::SpecialPort,
@@ -218,14 +218,16 @@ impl Kernel {
         position: Position,
     ) -> Option<(Handed, Exception)> {
         let me = self.fast_caller(0)?;
-        let own = self.threads.get(me.thread)?.exception_port;
-        let (level, port) = match own {
-            Some(port) => (Level::Thread, port),
-            None => {
-                let task = self.tasks.get(me.task)?;
-                (Level::Task, task.special(SpecialPort::Exception)?)
-            }
+        let thread = self.threads.get(me.thread)?;
+        let (level, handler) = match thread.handlers.get(kind) {
+            Some(handler) => (Level::Thread, handler),
+            None => (Level::Task, self.tasks.get(me.task)?.handlers.get(kind)?),
         };
+        if handler.behavior != Behavior::empty() {
+            return None;
+        }
+        thread.behavior.set(handler.behavior);
+        let port = handler.port;
         let what = What::Exception(level);
         let handed = self.fast_hand_over(me, |_, _| Some(port), what, FOREVER)?;
         let exception = Exception {

@@ -188,7 +188,7 @@ impl Kernel {
                 }
             }
             ensure!(used == task.names.len(), "task {id:?}: names miscounted");
-            for port in task.special_ports() {
+            for port in task.special_ports().chain(task.handlers.ports()) {
                 tally.send(port);
             }
             tally.message(task.notice.index());
@@ -360,7 +360,7 @@ impl Kernel {
                 thread.notice_out == self.messages.at(thread.notice).queue.is_some(),
                 "thread {id:?} has lost its notice"
             );
-            if let Some(port) = thread.exception_port {
+            for port in thread.handlers.ports() {
                 tally.send(port);
             }
             if let Some(message) = thread.forwarded {

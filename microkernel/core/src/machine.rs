@@ -3,12 +3,17 @@
 //! A thread is known here by its [`Context`], a word that the shell chose when it made the thread
 //! (say, where the saved registers lie), so that no call needs a look-up.
 
-use crate::{Kernel, TaskId, ThreadId, owner::OwnerId};
+use crate::{
+    Kernel, TaskId, ThreadId,
+    owner::OwnerId,
+    state::{Vector, VectorLimits},
+};
 use ipc_abi::{
     Kern,
     buffer::RIGHTS_MAX,
     exception::Exception,
     message::{Info, Outcome, WORDS},
+    state::{Debug, General},
 };
 
 /// The shell's word for a thread: registers and IPC buffer. The core only hands it back.
@@ -181,6 +186,24 @@ pub trait Machine {
     fn read_body(&self, thread: Context, into: &mut [u8]);
     /// Writes the start of a body.
     fn write_body(&mut self, thread: Context, bytes: &[u8]);
+    /// Has a thread that stands still, and in no trap any more, go on with all of its registers, also
+    /// those that a system call loses.
+    fn make_whole(&mut self, thread: Context);
+    /// The general registers of a thread that stands still.
+    fn general(&self, thread: Context) -> General;
+    /// Sets the general registers of a thread that stands still. They have been checked.
+    fn set_general(&mut self, thread: Context, state: &General);
+    /// The debug registers of a thread that stands still.
+    fn debug(&self, thread: Context) -> Debug;
+    /// Sets the debug registers of a thread that stands still. They have been checked.
+    fn set_debug(&mut self, thread: Context, state: &Debug);
+    /// The vector registers of a thread that stands still.
+    fn vector(&self, thread: Context) -> Vector;
+    /// Sets the vector registers of a thread that stands still. They have been checked. Without effect
+    /// on one in a trap.
+    fn set_vector(&mut self, thread: Context, image: &Vector);
+    /// What vector registers can be set to.
+    fn vector_limits(&self) -> VectorLimits;
     /// Where the thread is, for exception messages.
     fn position(&self, thread: Context) -> Position;
 

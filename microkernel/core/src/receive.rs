@@ -140,7 +140,12 @@ impl Kernel {
         callers.remove(&mut self.threads, caller);
         self.item_taken(port);
         match (self.kernel_words(caller, call), forwarded) {
-            (Some(words), _) => machine.set_words(me.context, words),
+            (Some(words), _) => {
+                machine.set_words(me.context, words);
+                if info.body() > 0 {
+                    machine.write_body(me.context, &machine.general(context).to_bytes());
+                }
+            }
             (None, None) => Self::copy_message(machine, context, me.context, info),
             (None, Some(message)) => {
                 self.write_message(machine, me.context, message);

@@ -7,13 +7,15 @@ use crate::{
     message::EMPTY,
     rights::Route,
     schedule::{NOT_SENT, SENT},
+    state::checked_general,
     thread::{Call, Level},
 };
 use ipc_abi::{
     Kern,
-    exception::Exception,
+    exception::{Behavior, Exception},
     kern_return,
     message::{Info, option},
+    state::General,
 };
 
 impl Kernel {
@@ -44,6 +46,7 @@ impl Kernel {
                 }
             }
             Call::Exception(level) => {
+                self.take_state(machine, me, caller, info)?;
                 let exception = self.threads.at(caller).exception;
                 self.answer_exception(machine, me, caller, (exception, level));
             }
@@ -128,6 +131,28 @@ impl Kernel {
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// Gives a thread the registers that the answer to its exception brings, if it brings any.
+    fn take_state(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        caller: ThreadId,
+        info: Info,
+    ) -> Result<(), Kern> {
+        if info.body() == 0 {
+            return Ok(());
+        }
+        let record = self.threads.at(caller);
+        if info.body() != General::SIZE || !record.behavior.get().contains(Behavior::STATE) {
+            return Err(Kern::SendInvalidData);
+        }
+        let mut bytes = [0; General::SIZE];
+        machine.read_body(me.context, &mut bytes);
+        let state = General::from_bytes(&bytes).ok_or(Kern::SendInvalidData)?;
+        machine.set_general(record.context, &checked_general(state)?);
+        Ok(())
     }
 
     fn answer_exception(

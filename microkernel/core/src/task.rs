@@ -2,6 +2,7 @@
 
 use crate::{
     TaskId,
+    handlers::Handlers,
     list::{Linked, Links, List},
     machine::SpaceId,
     message::MessageId,
@@ -43,6 +44,8 @@ pub struct Task {
     pub(crate) port: PortId,
     /// Send rights by index of special port.
     special: [Option<PortId>; SpecialPort::COUNT],
+    /// Who handles exceptions that its threads do not.
+    pub(crate) handlers: Handlers,
     /// Highest priority of its threads.
     pub(crate) band: u8,
     pub(crate) threads: List<Thread, PEER>,
@@ -72,6 +75,7 @@ impl Task {
             space_port: None,
             port,
             special: [None; SpecialPort::COUNT],
+            handlers: Handlers::NONE,
             band: 0,
             threads: List::NEW,
             thread_count: 0,

@@ -109,6 +109,9 @@ impl Kernel {
             None | Some(SpecialPort::TaskSelf | SpecialPort::Map) => {
                 return Err(Kern::InvalidArgument);
             }
+            Some(SpecialPort::Exception) => {
+                return self.task_set_exception_port(machine, task, name);
+            }
             Some(which) => which,
         };
         let port = if name == 0 {
@@ -298,34 +301,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Trap `thread_set_exception_port`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn thread_set_exception_port(
-        &mut self,
-        machine: &mut impl Machine,
-        thread: u64,
-        name: u64,
-    ) -> Result<(), Kern> {
-        let me = self.caller()?.task;
-        let thread = self.resolve_thread(me, thread)?;
-        let port = if name == 0 {
-            None
-        } else {
-            Some(self.send_right(me, name).ok_or(Kern::InvalidRight)?)
-        };
-        if let Some(port) = port {
-            self.keep_send(port);
-        }
-        let place = &mut self.threads.at_mut(thread).exception_port;
-        if let Some(earlier) = core::mem::replace(place, port) {
-            self.drop_send(earlier);
-        }
-        self.settle(machine);
-        Ok(())
-    }
-
     pub(crate) fn live_task(&self, task: TaskId, name: u64) -> Result<TaskId, Kern> {
         let found = self.resolve_task(task, name)?;
         if self.tasks.at(found).life == Life::Alive {
@@ -336,7 +311,7 @@ impl Kernel {
     }
 
     /// The kernel keeps a send right of its own.
-    fn keep_send(&mut self, port: PortId) {
+    pub(crate) fn keep_send(&mut self, port: PortId) {
         let sends = &mut self.ports.at_mut(port).sends;
         *sends = sends.saturating_add(1);
     }

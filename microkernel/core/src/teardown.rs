@@ -320,7 +320,7 @@ impl Kernel {
         };
         let (context, space, slot) = (record.context, record.space, record.slot);
         let (task, port, notice) = (record.task, record.port, record.notice);
-        let (exception_port, notice_out) = (record.exception_port, record.notice_out);
+        let notice_out = record.notice_out;
         let heard = record.heard;
         machine.thread_free(context, space, u64::from(slot));
         let task = self.tasks.at_mut(task);
@@ -334,6 +334,9 @@ impl Kernel {
         task.names.account.release(account::THREAD);
         let control = task.port;
         let was_last = task.threads.is_empty() && task.life == Life::Alive;
+        while let Some(port) = self.threads.at_mut(thread).handlers.take() {
+            self.drop_send(port);
+        }
         self.threads.remove(thread);
         if was_last {
             self.add_work(control);
@@ -342,9 +345,6 @@ impl Kernel {
             self.messages.at_mut(notice).role = Role::Spent;
         } else {
             self.messages.remove(notice);
-        }
-        if let Some(port) = exception_port {
-            self.drop_send(port);
         }
         self.kill_port(port);
     }
@@ -488,6 +488,9 @@ impl Kernel {
             None => self.retire(notice),
         }
         while let Some(port) = self.tasks.at_mut(task).take_special() {
+            self.drop_send(port);
+        }
+        while let Some(port) = self.tasks.at_mut(task).handlers.take() {
             self.drop_send(port);
         }
         if let Some(space_port) = space_port {

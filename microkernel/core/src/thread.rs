@@ -2,6 +2,7 @@
 
 use crate::{
     TaskId, ThreadId,
+    handlers::Handlers,
     kernel::{Msg, Running},
     list::{Linked, Links},
     machine::{Context, SpaceId},
@@ -13,7 +14,7 @@ use crate::{
 };
 use core::{cell::Cell, fmt};
 use ipc_abi::{
-    exception::{Exception, Kind},
+    exception::{Behavior, Exception, Kind},
     fault::Fault,
     message::{FOREVER, Info, Outcome},
     types::Prot,
@@ -101,6 +102,8 @@ pub struct Thread {
     pub(crate) pin: Option<u8>,
     /// The processor that it waits for while it is ready, or waited for last.
     pub(crate) home: u8,
+    /// Whether its debug registers watch anything: they are loaded only on the general way.
+    pub(crate) watched: bool,
     /// How often it was suspended and not resumed.
     pub(crate) suspended: u32,
     /// Whether its task is suspended, as of the change of this number.
@@ -108,8 +111,8 @@ pub struct Thread {
     pub(crate) heard: u32,
     /// Its control port.
     pub(crate) port: PortId,
-    /// Its exception port, a send right.
-    pub(crate) exception_port: Option<PortId>,
+    /// Who handles its exceptions.
+    pub(crate) handlers: Handlers,
     /// Number of its call, the part of the token that makes it good for one use.
     pub(crate) call: Cell<u64>,
     /// What it sends, if it is queued as a caller.
@@ -120,8 +123,9 @@ pub struct Thread {
     pub(crate) stamp: u64,
     /// Its fault, while its call is one.
     pub(crate) fault: Cell<Fault>,
-    /// Its exception, while its call is one.
+    /// Its exception, while its call is one, and what its handler is told.
     pub(crate) exception: Exception,
+    pub(crate) behavior: Cell<Behavior>,
     /// What is left of its trap while it waits for room.
     pub(crate) msg: Msg,
     /// The notice that its token is void; `notice_out` while it is queued somewhere.
@@ -197,7 +201,7 @@ impl Thread {
 
     /// The rank that follows from everything else.
     pub(crate) const fn true_rank(&self) -> u8 {
-        if self.is_suspended() || self.pin.is_some() {
+        if self.is_suspended() || self.watched || self.pin.is_some() {
             NO_RANK
         } else {
             rank(self.priority)
@@ -241,11 +245,12 @@ impl Thread {
             rank: rank(new.priority),
             pin: None,
             home: 0,
+            watched: false,
             suspended: 0,
             held: false,
             heard: 0,
             port: new.port,
-            exception_port: None,
+            handlers: Handlers::NONE,
             call: Cell::new(0),
             info: Info(0),
             cargo: EMPTY,
@@ -265,6 +270,7 @@ impl Thread {
                 sp: 0,
                 thread: 0,
             },
+            behavior: Cell::new(Behavior::empty()),
             msg: Msg::NONE,
             notice: new.notice,
             notice_out: false,

@@ -164,6 +164,12 @@ impl Saved {
         work(unsafe { &mut (*self.0).context })
     }
 
+    /// Lends the whole block of a thread that stands still.
+    pub(super) fn with_block<R>(self, work: impl FnOnce(&mut Block) -> R) -> R {
+        // SAFETY: as in `with`.
+        work(unsafe { &mut *self.0 })
+    }
+
     /// The IPC buffer, which exists as long as the block.
     pub(crate) fn buffer(self) -> Buffer {
         // SAFETY: the block exists, and its frame is a buffer's until the block is freed.

@@ -23,7 +23,9 @@
 //! with cleared vector registers; any other by IRETQ with all of its own. An interrupt finds ring 0
 //! only in the idle loop, whose place on the stack is simply dropped; any other trap in ring 0 is a
 //! kernel bug. If another processor ended the running thread meanwhile, frame_end leads nowhere
-//! (`percpu::run_nowhere`), and whoever handles the trap sees that its thread does not run. NMI, double fault and machine check have stacks of their own and never look at GS;
+//! (`percpu::run_nowhere`), and whoever handles the trap sees that its thread does not run.
+//! NMI, double fault and machine check have stacks of their own and never look at GS; an NMI that
+//! tells of no failure is passed over;
 //! the debug exception has one too, from which a user's is moved to the thread's block.
 
 use core::arch::global_asm;
@@ -252,7 +254,7 @@ report:
     // A debug exception has a stack of its own; a user's is moved to where others are stored.
 debug_common:
     test byte ptr [rsp + 24], 3
-    jz report
+    jz debug_in_kernel
     swapgs
     mov gs:[{scratch}], rax
     mov rax, gs:[{frame_end}]
@@ -268,6 +270,33 @@ debug_common:
     swapgs
     jmp trap_common
 
+    // MOV SS can delay the stop for a watched word that it reads until the kernel's first
+    // instruction. That stop is lost. Nothing else that is watched can be met here.
+debug_in_kernel:
+    push rax
+    mov rax, dr6
+    test al, 15
+    jz 2f
+    mov eax, 0xFFFF0FF0
+    mov dr6, rax
+    pop rax
+    add rsp, 16
+    iretq
+2:  pop rax
+    jmp report
+
+    // A non-maskable interrupt may come anywhere, also between two instructions of a stub. It has a
+    // stack of its own and uses nothing else. If memory or a bus has failed (bits 6 and 7 of port
+    // 0x61), the machine ends; any other was for nobody.
+nmi:
+    push rax
+    in al, 0x61
+    test al, 0xC0
+    pop rax
+    jnz report
+    add rsp, 16
+    iretq
+
     .balign 16
     .global vector_stubs
 vector_stubs:
@@ -281,7 +310,9 @@ vector_stubs:
     push vector
     .if vector == 1
     jmp debug_common
-    .elseif (vector == 2) || (vector == 8) || (vector == 18)
+    .elseif vector == 2
+    jmp nmi
+    .elseif (vector == 8) || (vector == 18)
     jmp report
     .else
     jmp trap_common

@@ -19,6 +19,7 @@ pub(crate) mod percpu;
 pub(crate) mod pic;
 pub(crate) mod port_io;
 pub(crate) mod serial;
+pub(crate) mod state;
 pub(crate) mod tables;
 pub(crate) mod tlb;
 mod unwind;

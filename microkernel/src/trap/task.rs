@@ -76,6 +76,33 @@ pub(super) fn threads(world: &mut World, [task, cursor, ..]: Arguments) -> Answe
     Ok(kernel.task_threads(hardware, task, cursor)?)
 }
 
+/// `exception_ports_set(target, mask, behavior, name)`
+pub(super) fn exception_ports_set(
+    world: &mut World,
+    [target, mask, behavior, name, ..]: Arguments,
+) -> Answer {
+    let World { kernel, hardware } = world;
+    kernel.exception_ports_set(hardware, [target, mask, behavior, name])?;
+    Ok(NOTHING)
+}
+
+/// `exception_ports_swap(target, mask, behavior, name) -> count`
+pub(super) fn exception_ports_swap(
+    world: &mut World,
+    [target, mask, behavior, name, ..]: Arguments,
+) -> Answer {
+    let World { kernel, hardware } = world;
+    let count = kernel.exception_ports_swap(hardware, [target, mask, behavior, name])?;
+    Ok([count, 0])
+}
+
+/// `exception_ports_get(target, mask) -> count`
+pub(super) fn exception_ports_get(world: &mut World, [target, mask, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let count = kernel.exception_ports_get(hardware, target, mask)?;
+    Ok([count, 0])
+}
+
 /// `task_info(task) -> count`
 pub(super) fn info(world: &mut World, [task, ..]: Arguments) -> Answer {
     let count = world.kernel.task_info(&mut world.hardware, task)?;

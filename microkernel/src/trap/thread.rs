@@ -3,7 +3,7 @@
 use ipc_abi::Kern;
 use kernel_core::ThreadStart;
 
-use super::{Answer, Arguments, NOTHING};
+use super::{Answer, Arguments, NOTHING, Stop};
 use crate::arch::context::Saved;
 use crate::arch::layout::USER_HALF_END;
 use crate::processors;
@@ -58,6 +58,27 @@ pub(super) fn abort_safely(world: &mut World, [thread, ..]: Arguments) -> Answer
     world
         .kernel
         .thread_abort_safely(&mut world.hardware, thread)?;
+    Ok(NOTHING)
+}
+
+/// `thread_get_state(thread, flavor) -> length`
+pub(super) fn get_state(world: &mut World, [thread, flavor, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let got = kernel.thread_get_state(hardware, thread, flavor);
+    if got.is_err() && kernel.is_leaving(thread) {
+        return Err(Stop::Again);
+    }
+    Ok([got?, 0])
+}
+
+/// `thread_set_state(thread, flavor, length)`
+pub(super) fn set_state(world: &mut World, [thread, flavor, length, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    let set = kernel.thread_set_state(hardware, thread, flavor, length);
+    if set.is_err() && kernel.is_leaving(thread) {
+        return Err(Stop::Again);
+    }
+    set?;
     Ok(NOTHING)
 }
 

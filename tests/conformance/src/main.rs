@@ -10,8 +10,10 @@ extern crate alloc;
 
 mod advice;
 mod asked;
+mod bare;
 mod copies;
 mod entries;
+mod exceptions;
 mod faults;
 mod inheritance;
 mod maps;
@@ -24,6 +26,7 @@ mod ports;
 mod processors;
 mod regions;
 mod sharing;
+mod state;
 mod support;
 mod suspend;
 mod threads;
@@ -148,6 +151,31 @@ guest_test::suite! {
             one_trap_passes_on_and_receives,
             a_call_passed_on_ends_with_its_new_server,
             a_call_passed_on_keeps_its_deadline,
+        ],
+        exceptions: [
+            every_exception_of_the_processor_has_its_kind,
+            each_kind_goes_to_the_handler_that_was_set_for_it,
+            an_exception_that_the_thread_port_denies_goes_to_the_task_port,
+            an_answer_may_have_the_thread_go_on_with_other_registers,
+            an_exception_says_which_thread_and_task_it_is_of,
+            only_who_was_told_registers_may_change_them,
+            odd_handlers_are_refused,
+        ],
+        state: [
+            the_registers_of_a_suspended_thread_are_as_it_left_them,
+            a_thread_goes_on_with_the_registers_that_it_was_given,
+            a_thread_in_a_system_call_is_given_registers_after_an_abort,
+            what_a_suspended_thread_waits_for_comes_over_its_registers,
+            vector_registers_can_be_read_and_set,
+            vector_state_with_a_reserved_bit_is_refused,
+            what_has_no_place_in_the_user_half_is_refused,
+            only_a_thread_that_stands_still_has_registers_to_show,
+            the_local_base_of_another_thread_can_be_set,
+            a_thread_is_stepped_through_its_instructions,
+            steps_end_when_the_flag_is_taken_away,
+            a_watched_word_stops_its_thread_and_no_other,
+            a_watched_instruction_stops_its_thread_before_it,
+            a_watched_thread_calls_and_answers_as_any_other,
         ],
         suspend: [
             a_suspended_thread_stands_still_until_it_is_resumed_as_often,

@@ -5,8 +5,10 @@ use ipc_abi::{
     Kern,
     buffer::{BODY_SIZE, RIGHTS_MAX},
     message::{Info, Outcome, WORDS},
+    state::{Debug, General, VECTOR_SIZE},
 };
 use kernel_core::owner::OwnerId;
+use kernel_core::state::{Vector, VectorLimits};
 use kernel_core::{
     Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
     StartState, Trigger,
@@ -44,6 +46,14 @@ pub struct Registers {
     pub rights: [(u64, u8); RIGHTS_MAX],
     /// What the last trap left, until it is looked at.
     pub result: Option<Received>,
+    /// Whether it is to go on with all of its registers.
+    pub whole: bool,
+    /// What others set.
+    pub general: General,
+    /// What others set.
+    pub debug: Debug,
+    /// What others set.
+    pub vector: Vector,
     /// Whether the thread has been freed.
     pub freed: bool,
 }
@@ -152,6 +162,41 @@ impl Machine for Toy {
         self.get_mut(thread).body[..bytes.len()].copy_from_slice(bytes);
     }
 
+    fn make_whole(&mut self, thread: Context) {
+        self.get_mut(thread).whole = true;
+    }
+
+    fn general(&self, thread: Context) -> General {
+        self.get(thread).general
+    }
+
+    fn set_general(&mut self, thread: Context, state: &General) {
+        self.get_mut(thread).general = *state;
+    }
+
+    fn debug(&self, thread: Context) -> Debug {
+        self.get(thread).debug
+    }
+
+    fn set_debug(&mut self, thread: Context, state: &Debug) {
+        self.get_mut(thread).debug = *state;
+    }
+
+    fn vector(&self, thread: Context) -> Vector {
+        self.get(thread).vector
+    }
+
+    fn set_vector(&mut self, thread: Context, image: &Vector) {
+        self.get_mut(thread).vector = *image;
+    }
+
+    fn vector_limits(&self) -> VectorLimits {
+        VectorLimits {
+            components: 7,
+            mxcsr: 0xFFFF,
+        }
+    }
+
     fn position(&self, thread: Context) -> Position {
         Position {
             ip: 0x40_0000 + thread.0,
@@ -177,6 +222,10 @@ impl Machine for Toy {
                 body: vec![0; BODY_SIZE],
                 rights: [(0, 0); RIGHTS_MAX],
                 result: None,
+                whole: false,
+                general: General::default(),
+                debug: Debug::default(),
+                vector: [0; VECTOR_SIZE],
                 freed: false,
             })
         });

@@ -7,10 +7,13 @@
 )]
 
 use ipc_abi::{
-    Kern, exception, fault,
+    Kern,
+    exception::{self, Behavior},
+    fault,
     message::{FOREVER, POLL},
     notify::{self, ExitStatus},
     right::{Disposition, SpecialPort},
+    state::General,
     types::Prot,
 };
 use kernel_core::{Raised, Report, Resolved};
@@ -245,4 +248,181 @@ fn a_faulting_thread_that_is_aborted_voids_its_token_each_time() {
     );
     let gone = w.trap(root, |kernel, toy| kernel.thread_abort(toy, actor.name));
     assert_eq!(gone, Err(Kern::InvalidArgument));
+}
+
+/// Has the running actor raise an exception of a kind.
+fn raise(w: &mut World, actor: Actor, kind: exception::Kind) {
+    w.run(actor);
+    w.toy.at(actor.context).result = None;
+    let raised = w.kernel.raise_exception(&mut w.toy, kind, 6, 0);
+    assert_eq!(raised, Raised::Handled);
+    w.settle();
+}
+
+fn handle(w: &mut World, target: u64, mask: u64, behavior: Behavior, name: u64) {
+    let set = w.trap(w.root, |kernel, toy| {
+        kernel.exception_ports_set(toy, [target, mask, behavior.bits().into(), name])
+    });
+    assert_eq!(set, Ok(()));
+}
+
+#[test]
+fn each_kind_of_exception_has_a_handler_of_its_own() {
+    let mut w = World::new();
+    let (root, actor) = (w.root, w.actor());
+    let ports = [w.port(root, 1), w.port(root, 2)];
+    ports.iter().for_each(|port| w.make_send(root, *port));
+    handle(&mut w, actor.name, 1 << 3, Behavior::empty(), ports[0]);
+    handle(
+        &mut w,
+        actor.child,
+        exception::MASK_ALL,
+        Behavior::empty(),
+        ports[1],
+    );
+    raise(&mut w, actor, exception::Kind::Arithmetic);
+    let got = w.receive(root, ports[0], POLL).unwrap();
+    w.reply(root, got.token, &answer(0));
+    raise(&mut w, actor, exception::Kind::Breakpoint);
+    let got = w.receive(root, ports[1], POLL).unwrap();
+    w.reply(root, got.token, &answer(0));
+    let refused = |w: &mut World, words| {
+        w.trap(root, |kernel, toy| kernel.exception_ports_set(toy, words))
+            .unwrap_err()
+    };
+    assert_eq!(refused(&mut w, [ports[0], 2, 0, 0]), Kern::InvalidArgument);
+    assert_eq!(
+        refused(&mut w, [actor.name, 1, 0, 0]),
+        Kern::InvalidArgument
+    );
+    assert_eq!(
+        refused(&mut w, [actor.name, 2, 4, 0]),
+        Kern::InvalidArgument
+    );
+    assert_eq!(refused(&mut w, [actor.name, 2, 0, 999]), Kern::InvalidRight);
+}
+
+#[test]
+fn handlers_are_told_with_the_kinds_that_they_get() {
+    let mut w = World::new();
+    let (root, actor) = (w.root, w.actor());
+    let ports = [w.port(root, 1), w.port(root, 2)];
+    ports.iter().for_each(|port| w.make_send(root, *port));
+    handle(&mut w, actor.name, 0x4A, Behavior::empty(), ports[0]);
+    handle(&mut w, actor.name, 0x04, Behavior::STATE, ports[0]);
+    handle(&mut w, actor.name, 0x20, Behavior::empty(), ports[1]);
+    let read = |w: &mut World, count: u64| {
+        let registers = w.toy.at(root.context);
+        let words = registers.body.chunks_exact(8).take(count as usize);
+        let words = words.map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        let told = words.map(exception::Handler::from_word);
+        let rights = registers.rights.iter().map(|(name, _)| *name);
+        told.map(|told| (told.mask, told.behavior.bits()))
+            .zip(rights)
+            .collect::<Vec<_>>()
+    };
+    let count = w
+        .trap(root, |kernel, toy| {
+            kernel.exception_ports_get(toy, actor.name, exception::MASK_ALL)
+        })
+        .unwrap();
+    let all = [
+        ((0x4A, 0), ports[0]),
+        ((0x04, 2), ports[0]),
+        ((0x20, 0), ports[1]),
+    ];
+    assert_eq!(read(&mut w, count), all);
+    let count = w
+        .trap(root, |kernel, toy| {
+            kernel.exception_ports_swap(toy, [actor.name, 0x22, 0, 0])
+        })
+        .unwrap();
+    let some = [((0x02, 0), ports[0]), ((0x20, 0), ports[1])];
+    assert_eq!(read(&mut w, count), some);
+    let count = w.trap(root, |kernel, toy| {
+        kernel.exception_ports_get(toy, actor.name, 0x22)
+    });
+    assert_eq!(count, Ok(0));
+}
+
+#[test]
+fn a_handler_is_told_who_it_was_and_with_which_registers() {
+    let mut w = World::new();
+    let (root, actor) = (w.root, w.actor());
+    let port = w.port(root, 1);
+    w.make_send(root, port);
+    let both = Behavior::IDENTITY | Behavior::STATE;
+    handle(&mut w, actor.child, exception::MASK_ALL, both, port);
+    for waits in [false, true] {
+        w.toy.at(actor.context).general.rbx = 77;
+        if waits {
+            assert_eq!(w.receive(root, port, FOREVER), None);
+        }
+        raise(&mut w, actor, exception::Kind::BadInstruction);
+        let got = match waits {
+            true => w.result(root).unwrap(),
+            false => w.receive(root, port, POLL).unwrap(),
+        };
+        assert_eq!((got.info.body(), got.info.rights()), (General::SIZE, 2));
+        assert_eq!(
+            (got.rights[0].0, got.rights[1].0),
+            (actor.name, actor.child)
+        );
+        let mut state = General::from_bytes(&got.body).unwrap();
+        assert_eq!(state.rbx, 77);
+        // What could not be set is refused, and the token stays good.
+        state.rip = 1 << 47;
+        let lost = answer(0).body(&state.to_bytes());
+        assert_eq!(
+            w.reply(root, got.token, &lost).unwrap().code,
+            Err(Kern::InvalidAddress)
+        );
+        let short = answer(0).body(&state.to_bytes()[..8]);
+        assert_eq!(
+            w.reply(root, got.token, &short).unwrap().code,
+            Err(Kern::SendInvalidData)
+        );
+        (state.rip, state.rbx) = (0x1234, 78);
+        let good = answer(0).body(&state.to_bytes());
+        assert_eq!(w.reply(root, got.token, &good).unwrap().code, Ok(()));
+        let set = w.toy.at(actor.context).general;
+        assert_eq!((set.rip, set.rbx, set.flags), (0x1234, 78, 0x202));
+        w.deallocate(root, actor.name, 1).unwrap();
+        w.deallocate(root, actor.child, 1).unwrap();
+    }
+    // Nobody who was not trusted with it changes registers.
+    handle(
+        &mut w,
+        actor.child,
+        exception::MASK_ALL,
+        Behavior::empty(),
+        port,
+    );
+    raise(&mut w, actor, exception::Kind::BadInstruction);
+    let got = w.receive(root, port, POLL).unwrap();
+    let body = answer(0).body(&General::default().to_bytes());
+    assert_eq!(
+        w.reply(root, got.token, &body).unwrap().code,
+        Err(Kern::SendInvalidData)
+    );
+}
+
+#[test]
+fn rights_in_an_exception_that_nobody_takes_are_given_back() {
+    let mut w = World::new();
+    let (root, actor) = (w.root, w.actor());
+    let port = w.port(root, 1);
+    w.make_send(root, port);
+    let mask = exception::MASK_ALL;
+    handle(&mut w, actor.name, mask, Behavior::IDENTITY, port);
+    raise(&mut w, actor, exception::Kind::BadInstruction);
+    w.trap(root, |kernel, toy| kernel.thread_abort(toy, actor.name))
+        .unwrap();
+    raise(&mut w, actor, exception::Kind::BadInstruction);
+    let got = w.receive(root, port, POLL).unwrap();
+    assert_eq!(got.rights[0].0, actor.name);
+    // Denied: the task has no handler.
+    w.reply(root, got.token, &answer(5));
+    w.settle();
+    assert_eq!(w.kernel.context(actor.thread), None);
 }
