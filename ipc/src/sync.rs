@@ -2,8 +2,7 @@
 //!
 //! A thread parks by receiving from a port of its own, and is unparked by a message to it. The port
 //! is made when a thread first waits; a mutex that nobody waits for is two atomic operations.
-//! [`RawLock`] is for what every wait leans on, such as the heap: it tries until it is free, and pauses
-//! between, so that a holder of lower priority gets on.
+//! [`RawLock`] is for what every wait leans on, such as the heap: it needs no memory.
 
 use crate::buffer;
 use crate::right::{ReceiveRight, SendRight, Untyped};
@@ -12,85 +11,14 @@ use alloc::collections::VecDeque;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use ipc_abi::Kern;
 use ipc_abi::message::{FOREVER, Info, POLL, option};
 use ipc_abi::right::Name;
-use talc::lock_api::{GuardSend, RawMutex};
 
 /// Message id of an unparking; the words are empty.
-const UNPARK: u32 = 1;
+pub(crate) const UNPARK: u32 = 1;
 
-/// A lock that gives way until it is free. Fair to nobody: hold it shortly.
-#[derive(Debug)]
-pub struct RawLock(AtomicBool);
-
-// SAFETY: the exchange lets one holder in at a time; acquire and release order its accesses.
-unsafe impl RawMutex for RawLock {
-    #[allow(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait asks for it"
-    )]
-    const INIT: RawLock = RawLock(AtomicBool::new(false));
-    type GuardMarker = GuardSend;
-
-    fn lock(&self) {
-        let mut tries = 0;
-        while !self.try_lock() {
-            give_way(tries);
-            tries += 1;
-        }
-    }
-
-    fn try_lock(&self) -> bool {
-        !self.0.swap(true, Ordering::Acquire)
-    }
-
-    unsafe fn unlock(&self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-/// Tries after which a waiter supposes that the holder is less important than itself.
-const YIELDS: u32 = 4;
-/// How long it then keeps out of the holder's way, in nanoseconds.
-const PAUSE: u64 = 20_000;
-
-/// A port that nobody can send to: receiving from it is to wait. 0: not made yet.
-static NOWHERE: AtomicU32 = AtomicU32::new(0);
-
-/// Lets others run: those of this priority at first, then all.
-#[cold]
-fn give_way(tries: u32) {
-    let nowhere = if tries < YIELDS { None } else { nowhere() };
-    let Some(nowhere) = nowhere else {
-        return trap::thread_yield();
-    };
-    // SAFETY: nothing ever comes from there, so that the buffer is not written, whoever borrows it.
-    let _ = unsafe {
-        trap::msg(&trap::Send {
-            options: option::RECEIVE,
-            destination: 0,
-            receive: nowhere,
-            info: Info::short(0),
-            send_deadline: FOREVER,
-            receive_deadline: crate::time::after(PAUSE),
-            notify: 0,
-            words: [0; 6],
-        })
-    };
-}
-
-/// The port of [`NOWHERE`], if the kernel has memory for one.
-fn nowhere() -> Option<Name> {
-    let made = NOWHERE.load(Ordering::Relaxed);
-    if made != 0 {
-        return Some(made);
-    }
-    let port = ReceiveRight::<Untyped>::new(0).ok()?;
-    match NOWHERE.compare_exchange(0, port.name(), Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => Some(port.into_name()),
-        Err(earlier) => Some(earlier),
-    }
-}
+pub use crate::lock::RawLock;
 
 /// A [`RawLock`] around a value.
 pub type Lock<T> = talc::lock_api::Mutex<RawLock, T>;
@@ -120,23 +48,29 @@ pub struct Parker(Name);
 /// If the kernel has no memory for a port: a thread that cannot wait cannot go on.
 #[must_use]
 pub fn parker() -> Parker {
-    let name = buffer::park_port();
-    if name != 0 {
-        return Parker(name);
-    }
-    let port = ReceiveRight::<Untyped>::new(0).and_then(|port| {
-        let _ = port.make_send()?.into_name();
-        // One message says it all: more are not kept.
-        port.set_attributes(0, 1)?;
-        Ok(port.into_name())
-    });
-    match port {
-        Ok(name) => {
-            buffer::set_park_port(name);
-            Parker(name)
-        }
+    match park_port() {
+        Ok(name) => Parker(name),
         Err(code) => out_of_ports(code),
     }
+}
+
+/// The name of this thread's parking port, if the kernel has memory for one.
+pub(crate) fn parking_port() -> Option<Name> {
+    park_port().ok()
+}
+
+fn park_port() -> Result<Name, Kern> {
+    let name = buffer::park_port();
+    if name != 0 {
+        return Ok(name);
+    }
+    let port = ReceiveRight::<Untyped>::new(0)?;
+    let _ = port.make_send()?.into_name();
+    // One message says it all: more are not kept.
+    port.set_attributes(0, 1)?;
+    let name = port.into_name();
+    buffer::set_park_port(name);
+    Ok(name)
 }
 
 #[cold]
@@ -144,7 +78,7 @@ pub fn parker() -> Parker {
     clippy::panic,
     reason = "documented: a thread that cannot wait cannot go on"
 )]
-fn out_of_ports(code: ipc_abi::Kern) -> ! {
+fn out_of_ports(code: Kern) -> ! {
     panic!("no port to wait on: {code}")
 }
 
