@@ -18,6 +18,7 @@ mod messages;
 mod pagers;
 mod probe;
 mod random;
+mod registers;
 mod traps;
 
 use guest_test::assistant;
@@ -37,6 +38,7 @@ fn main(args: ipc::Args) -> Result<u32, Kern> {
         Some(traps::ROLE) => Ok(traps::attack(number(), number(), number())),
         Some(messages::ROLE) => messages::attack(number(), number(), number()),
         Some(exhaustion::ROLE) => exhaustion::attack(number()),
+        Some(registers::ROLE) => registers::stand(),
         Some(pagers::ROLE) => pagers::lie(words.next().unwrap_or_default()),
         _ => SUITE.run(args),
     }
@@ -74,6 +76,13 @@ guest_test::suite! {
             odd_vector_state_is_harmless,
             the_buffer_cannot_be_executed,
             the_window_of_buffers_cannot_be_mapped,
+        ],
+        registers: [
+            a_thread_with_any_registers_harms_nobody,
+            a_thread_with_any_registers_harms_nobody_again,
+            a_stop_that_comes_late_does_not_stop_the_kernel,
+            an_instruction_across_pages_fails_at_the_second,
+            code_that_changes_itself_is_executed_as_it_is,
         ],
         exhaustion: [
             all_ports,

@@ -57,6 +57,15 @@ impl Probe {
         Ok(thread)
     }
 
+    /// The same, but it is suspended.
+    pub(crate) fn make(&self, ip: u64, argument: u64) -> Outcome<SendRight<Untyped>> {
+        let sp = self.stack.address() + STACK - 64;
+        // SAFETY: as in `start`.
+        let thread = unsafe { task::make_thread(&self.task, ip, sp, argument, 0) }?;
+        self.supervisor.thread(&thread)?;
+        Ok(thread)
+    }
+
     /// The next exception of the thread.
     #[track_caller]
     pub(crate) fn next(&self) -> Outcome<Caught> {
