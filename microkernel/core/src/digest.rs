@@ -40,7 +40,7 @@ impl Kernel {
                 "thread {id:?}: {state:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {}\n",
                 thread.task,
                 thread.port,
-                thread.exception_port,
+                thread.handlers,
                 thread.call,
                 thread.cargo,
                 thread.notice,

@@ -407,7 +407,10 @@ impl Kernel {
 
     fn check_suspension(&self, id: ThreadId, thread: &Thread) -> Result<(), String> {
         let state = thread.state.get();
-        let runs = matches!(state, State::Running | State::Ready);
+        // A processor that runs it has been asked to bring that to an end.
+        let here = self.current.is_some_and(|running| running.thread == id);
+        let goes_on = state == State::Running && here && !self.asks_to_look();
+        let runs = state == State::Ready || goes_on;
         ensure!(
             !(runs && thread.is_suspended()),
             "thread {id:?} is suspended and {state:?}"

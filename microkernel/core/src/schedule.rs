@@ -106,16 +106,25 @@ impl Kernel {
         {
             self.set_slice(FOREVER);
             self.current = None;
-            self.threads.at_mut(running.thread).state.set(State::Ready);
-            self.make_ready(running.thread, Turn::Last);
+            self.stand_back(running.thread, Turn::Last);
         }
     }
 
     /// Puts the running thread in front of its equals.
     fn preempt(&mut self) {
         if let Some(running) = self.current.take() {
-            self.threads.at_mut(running.thread).state.set(State::Ready);
-            self.make_ready(running.thread, Turn::Next);
+            self.stand_back(running.thread, Turn::Next);
+        }
+    }
+
+    /// Puts a thread that ran among those that are ready, or aside if it was suspended meanwhile.
+    fn stand_back(&mut self, thread: ThreadId, turn: Turn) {
+        let record = self.threads.at_mut(thread);
+        if record.is_suspended() {
+            record.state.set(State::Stopped);
+        } else {
+            record.state.set(State::Ready);
+            self.make_ready(thread, turn);
         }
     }
 
