@@ -19,7 +19,6 @@ use crate::support::{Port, port, until};
 
 codes! {
     divide: "xor ecx, ecx", "xor edx, edx", "div ecx", "ud2";
-    interrupt_one: ".byte 0xF1", "ud2";
     breakpoint: "int3", "ud2";
     undefined: "ud2";
     privileged: "hlt", "ud2";
@@ -63,9 +62,8 @@ fn answer(received: &Received) -> Msg {
 
 pub(crate) fn every_exception_of_the_processor_has_its_kind() -> Outcome {
     let supervisor = Supervisor::new()?;
-    let cases: [(Code, Kind, u64, u64); 10] = [
+    let cases: [(Code, Kind, u64, u64); 9] = [
         (divide, Kind::Arithmetic, 0, 0),
-        (interrupt_one, Kind::Breakpoint, 1, 0),
         (breakpoint, Kind::Breakpoint, 3, 0),
         (undefined, Kind::BadInstruction, 6, 0),
         (privileged, Kind::BadInstruction, 13, 0),
