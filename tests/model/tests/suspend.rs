@@ -10,6 +10,7 @@ use ipc_abi::{
     Kern,
     info::{RunState, TaskInfo, ThreadInfo},
     message::{FOREVER, POLL},
+    state::{Debug, Flavor, General},
 };
 use kernel_core::{Progress, ThreadStart};
 use model::{Actor, Child, Letter, World};
@@ -267,4 +268,69 @@ fn the_threads_of_a_task_are_named_in_goes() {
         kernel.task_threads(toy, child.name, u64::MAX)
     });
     assert_eq!(none, Ok([0, 0]));
+}
+
+#[test]
+fn registers_are_those_of_a_thread_that_stands_still() {
+    let mut w = World::new();
+    let (root, actor) = (w.root, w.actor());
+    let get = |w: &mut World, name, flavor| {
+        w.trap(root, |kernel, toy| {
+            kernel.thread_get_state(toy, name, flavor)
+        })
+    };
+    let set = |w: &mut World, flavor: u64, bytes: &[u8]| {
+        w.toy.at(root.context).body[..bytes.len()].copy_from_slice(bytes);
+        w.trap(root, |kernel, toy| {
+            kernel.thread_set_state(toy, actor.name, flavor, bytes.len() as u64)
+        })
+    };
+    let [general, debug] = [Flavor::General as u64, Flavor::Debug as u64];
+    assert_eq!(get(&mut w, actor.name, general), Err(Kern::Failure));
+    suspend(&mut w, actor);
+    assert_eq!(get(&mut w, actor.name, 5), Err(Kern::InvalidArgument));
+    assert_eq!(
+        get(&mut w, actor.child, general),
+        Err(Kern::InvalidArgument)
+    );
+    let state = General {
+        rip: 0x1234,
+        rbx: 9,
+        ..General::default()
+    };
+    assert_eq!(set(&mut w, general, &state.to_bytes()), Ok(()));
+    assert!(w.toy.at(actor.context).whole);
+    assert_eq!(get(&mut w, actor.name, general), Ok(General::SIZE as u64));
+    let read = General::from_bytes(&w.toy.at(root.context).body).unwrap();
+    assert_eq!((read.rip, read.rbx, read.flags), (0x1234, 9, 0x202));
+    let short = set(&mut w, general, &state.to_bytes()[8..]);
+    assert_eq!(short, Err(Kern::InvalidArgument));
+    let lost = General {
+        rip: 1 << 47,
+        ..state
+    };
+    let lost = set(&mut w, general, &lost.to_bytes());
+    assert_eq!(lost, Err(Kern::InvalidAddress));
+    let watched = Debug {
+        address0: 0x5000,
+        control: 1,
+        ..Debug::default()
+    };
+    assert_eq!(set(&mut w, debug, &watched.to_bytes()), Ok(()));
+    resume(&mut w, actor).unwrap();
+    // Its rank is none as long as it watches something: `check` compares.
+    w.run(actor);
+    suspend(&mut w, actor);
+    let none = set(&mut w, debug, &Debug::default().to_bytes());
+    assert_eq!(none, Ok(()));
+    // One that waits in a trap keeps what the trap loses.
+    let waiter = w.actor();
+    let door = w.port(waiter, 0);
+    assert_eq!(w.receive(waiter, door, FOREVER), None);
+    w.toy.at(root.context).body[..General::SIZE].copy_from_slice(&state.to_bytes());
+    let done = w.trap(root, |kernel, toy| {
+        kernel.thread_set_state(toy, waiter.name, general, General::SIZE as u64)
+    });
+    assert_eq!(done, Ok(()));
+    assert!(!w.toy.at(waiter.context).whole);
 }
