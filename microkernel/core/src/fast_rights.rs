@@ -8,7 +8,7 @@ use crate::{
     fast::{Handed, What},
     kernel::{Kernel, TaskId},
     message::Carried,
-    port::Object,
+    port::{Object, Port},
     space::Holds,
     thread::{Call, Source, State},
 };
@@ -126,7 +126,7 @@ impl Kernel {
             return None;
         }
         let record = self.ports.get_mut(port)?;
-        if record.is_dead() || !may_drop_send(record.sends, record.object) {
+        if record.is_dead() || !may_drop_send(record) {
             return None;
         }
         record.sends = record.sends.saturating_sub(1);
@@ -193,7 +193,7 @@ impl Kernel {
             }
             (Disposition::MoveSend, false) if refs == 1 && !receive => {
                 let told = goes || matches!(record.object, Object::Task(_));
-                if told && !may_drop_send(record.sends, record.object) {
+                if told && !may_drop_send(record) {
                     return None;
                 }
                 names.remove(value as Name, &mut self.names_stamp);
@@ -212,11 +212,12 @@ impl Kernel {
     }
 }
 
-/// Whether a send right to a port can go without anything else to do.
+/// Whether a send right to a live port can go without anything else to do.
 #[inline]
-const fn may_drop_send(sends: u32, object: Object) -> bool {
-    match object {
-        Object::Task(_) => sends > 3,
-        _ => sends > 1,
+const fn may_drop_send(port: &Port) -> bool {
+    match port.object {
+        Object::User => port.sends > 1 || port.no_senders.is_none(),
+        Object::Task(_) => port.sends > 3,
+        _ => port.sends > 1,
     }
 }
