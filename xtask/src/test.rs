@@ -26,12 +26,9 @@ const NESTED: &str = "nested";
 
 /// Cases that run on several processors as well, and on how many. Those that measure time are not among
 /// them: on several processors that is the time of a host, which may be busy.
-const SEVERAL: [(&str, &str, u32); 5] = [
+const SEVERAL: [(&str, &str, u32); 2] = [
     ("conformance", "processors::", 2),
-    ("conformance", "copies::", 2),
     ("conformance", "processors::", 4),
-    ("conformance", "maps::", 4),
-    ("conformance", "sharing::", 4),
 ];
 
 /// Time after which a suite is stopped, in seconds.
