@@ -606,6 +606,19 @@ pub fn host_shutdown(host_control: Name, status: u32) -> Result<(), Kern> {
     )
 }
 
+/// Lets an allocation of this thread's traps fail, and says what became of those since the last time. See
+/// [`Trap::DebugFailAllocation`].
+pub fn debug_fail_allocation(host_control: Name, left: u64) -> Result<(u64, bool), Kern> {
+    // SAFETY: whatever traps answer then, they may answer without it.
+    unsafe {
+        trap(
+            Trap::DebugFailAllocation,
+            [host_control.into(), left, 0, 0, 0, 0],
+        )
+    }
+    .map(|[made, failed]| (made, failed != 0))
+}
+
 /// The kernel's counters, by the indices of `ipc_abi::trap::counter`. Uses the IPC buffer.
 pub fn host_statistics() -> Result<[u64; counter::COUNT], Kern> {
     // The kernel writes the body: nobody may be looking at it.

@@ -19,7 +19,7 @@ use crate::arch::clock::Clock;
 use crate::arch::context::{self, Saved};
 use crate::arch::ioapic::Lines;
 use crate::arch::{percpu, state};
-use crate::frames::buffer::Buffer;
+use crate::frames::{self, buffer::Buffer};
 use crate::pmap::Memory;
 use crate::processors;
 use crate::report;
@@ -164,6 +164,7 @@ impl Machine for Hardware {
     }
 
     fn thread_free(&mut self, thread: Context, space: SpaceId, slot: u64) {
+        frames::failing::forget(thread.0);
         let saved = Saved::of(thread);
         processors::recall(|other| other.has(saved));
         if Processor::here().has(saved) {

@@ -324,6 +324,11 @@ traps! {
     /// Writes the kernel's counters to the IPC buffer's body as 64-bit words, see `counter`; gives
     /// their number.
     HostStatistics = 83, host_statistics() -> count;
+    /// Lets one of the kernel's allocations fail: the one after `left` others that traps of the calling
+    /// thread make from now on (2^64 - 1: none). Gives how many were made since the last time that it
+    /// said so, and 1 if one of them failed. For tests. Errors: KERN_INVALID_HOST: not the host control
+    /// port.
+    DebugFailAllocation = 90, debug_fail_allocation(host_control, left) -> made, failed;
 
     /// Gives a right of the caller to `task` (0: the caller itself), as a message would (`disposition`:
     /// see right::Disposition), and gives the name that it has there: a receive or send right to a port

@@ -13,7 +13,7 @@ use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
 
-use super::{Depth, allocate, allocate_run};
+use super::{Depth, allocate, allocate_run, failing};
 use crate::lock::Lock;
 use crate::pmap::direct_map;
 
@@ -56,6 +56,9 @@ unsafe impl Source for FromPool {
 // SAFETY: the calls go to `talc`, behind a lock; memory that it was given is used by nobody else.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if failing::is_due() {
+            return ptr::null_mut();
+        }
         // SAFETY: the size is not zero, as the caller has to see to.
         match unsafe { self.0.lock().allocate(layout) } {
             Some(pointer) => pointer.as_ptr(),

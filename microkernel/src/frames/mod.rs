@@ -7,6 +7,7 @@
 //! frames are kept for what makes a donation possible.
 
 pub(crate) mod buffer;
+pub(crate) mod failing;
 mod heap;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -78,6 +79,9 @@ pub(crate) fn owners() -> &'static Owners<'static> {
 
 /// Takes a frame, all zero, which is the kernel's.
 pub(crate) fn allocate(depth: Depth) -> Option<Frame> {
+    if failing::is_due() {
+        return None;
+    }
     let frame = POOL.lock().take(depth)?;
     // SAFETY: the frame was free, so that it is RAM that nobody uses, and is now the caller's.
     unsafe { direct_map::zero(frame) };

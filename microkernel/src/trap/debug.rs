@@ -10,6 +10,7 @@ use crate::arch::exit::{End, exit};
 use crate::arch::percpu;
 use crate::console;
 use crate::frames::buffer::Buffer;
+use crate::frames::failing;
 use crate::world::World;
 
 /// `console_write(length)`
@@ -64,6 +65,14 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
         buffer.write_body(&bytes);
     }
     Ok([counter::COUNT as u64, 0])
+}
+
+/// `debug_fail_allocation(host_control, left) -> made, failed`
+pub(super) fn fail_allocation(world: &mut World, [host_control, left, ..]: Arguments) -> Answer {
+    world.kernel.check_host_control(host_control)?;
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let (made, failed) = failing::arm(running.context.0, left);
+    Ok([made, u64::from(failed)])
 }
 
 fn caller_buffer(world: &World) -> Option<Buffer> {

@@ -10,7 +10,7 @@ use ipc_abi::trap::Trap;
 
 use crate::arch::context::Saved;
 use crate::audit;
-use crate::frames;
+use crate::frames::{self, failing};
 use crate::schedule;
 use crate::trace;
 use crate::world::{self, World};
@@ -116,6 +116,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::ConsoleWrite => debug::console_write,
         Trap::HostShutdown => debug::shutdown,
         Trap::HostStatistics => debug::statistics,
+        Trap::DebugFailAllocation => debug::fail_allocation,
     })
 }
 
@@ -164,7 +165,9 @@ pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
         }
         let raw = caller.with(|registers| registers.rax);
         let number = (raw & 0xFF) as u8;
+        failing::begin(caller.word().0);
         if world.kernel.is_fast() && quiet(world, caller, raw) {
+            failing::end();
             return Some(caller);
         }
         trace::trap(world, caller);
@@ -176,6 +179,7 @@ pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
                 None => finish(caller, Err(Kern::InvalidTrap)),
             }
         }
+        failing::end();
         audit::count(world);
         schedule::next(world)
     })

@@ -202,7 +202,7 @@ impl Harm {
         }
         for op in [Op::RemoveRange, Op::LowerRange] {
             for (address, count) in [
-                (u64::MAX & !0xFFF, 1),
+                (!0xFFF, 1),
                 (PLACE, u32::MAX),
                 (1 << 47, u32::MAX),
                 (!0xFFF - (1 << 40), u32::MAX),
@@ -315,7 +315,7 @@ impl Harm {
 }
 
 /// Runs a batch of one run that names one frame; gives what became of that.
-fn batch(run: Run, frame: u32) -> Result<u32, Kern> {
+pub(crate) fn batch(run: Run, frame: u32) -> Result<u32, Kern> {
     let mut body = Body::borrow();
     body[..RUN_HEADER].copy_from_slice(&run.to_bytes());
     body[RUN_HEADER..RUN_HEADER + 8].fill(0);

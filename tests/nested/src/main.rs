@@ -4,7 +4,7 @@
 //! are; it starts its own bootstrap from the same image, and that this program again, which finds that it is
 //! not in the first world ([`inner`]) and does what clients do. Then the whole world is ended, and
 //! everything has to be back. Other cases run a task that is a memory server itself and breaks every rule
-//! ([`harm`]).
+//! ([`harm`]), or makes each trap with each of its allocations failing ([`sweep`]).
 #![no_std]
 #![no_main]
 #![deny(dead_code)]
@@ -15,19 +15,22 @@ mod balance;
 mod harm;
 mod inner;
 mod server;
+mod sweep;
 mod worlds;
 
 use ipc::Kern;
 
 ipc::main!(main);
 
-fn main(args: ipc::Args) -> Result<u32, Kern> {
-    match args.skip(1).next() {
+fn main(mut args: ipc::Args) -> Result<u32, Kern> {
+    let all = args;
+    match args.nth(1) {
         Some(inner::PAGER) => inner::pager().map(|()| 0),
         Some(harm::ROLE) => harm::live().map(|()| harm::DONE),
+        Some(sweep::ROLE) => sweep::live().map(|()| harm::DONE),
         _ => match inner::reporter() {
             Some(world) => world.live(),
-            None => SUITE.run(args),
+            None => SUITE.run(all),
         },
     }
 }
@@ -43,6 +46,9 @@ guest_test::suite! {
         ],
         harm: [
             a_memory_server_that_breaks_every_rule_is_refused,
+        ],
+        sweep: [
+            whichever_allocation_fails_a_trap_has_changed_nothing,
         ],
     },
 }

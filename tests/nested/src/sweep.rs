@@ -1,0 +1,179 @@
+//! Each trap that makes or queues something, with each of the kernel's allocations for it failing in turn: then
+//! it answers that there is no memory, and there is nothing more or less than before.
+
+use guest_test::{Msg, Outcome, check_eq};
+use ipc::abi::layout::USER_MIN;
+use ipc::abi::notify::{ExitStatus, Request};
+use ipc::abi::right::{Disposition, Name, SpecialPort};
+use ipc::abi::translation::{Op, Run};
+use ipc::abi::trap::counter;
+use ipc::abi::types::Prot;
+use ipc::{Kern, ReceiveRight, SendRight, Untyped, bootstrap, println, trap, vm};
+
+use crate::balance::Balance;
+use crate::harm::{DONE, batch};
+
+/// The role of the task that does it.
+pub(crate) const ROLE: &str = "sweep";
+/// Times that each is done: more than the records of a piece of any table.
+const TIMES: u64 = 70;
+const NONE: u64 = u64::MAX;
+
+pub(crate) fn whichever_allocation_fails_a_trap_has_changed_nothing() -> Outcome {
+    let sweep = || -> Outcome {
+        let started = bootstrap::start(ipc::task_name(), ROLE)?;
+        check_eq!(bootstrap::wait(started.instance)?, ExitStatus::Exited(DONE));
+        Ok(())
+    };
+    sweep()?;
+    let before = Balance::now()?;
+    sweep()?;
+    before.is_back()
+}
+
+/// The life of the task.
+pub(crate) fn live() -> Result<(), Kern> {
+    let host = SendRight::<Untyped>::special(SpecialPort::HostControl)?;
+    let (frames, memory) = vm::own().give_frames(&host, 64)?;
+    let sweep = Sweep {
+        host: host.into_name(),
+        memory: memory.into_name(),
+        first: frames.first,
+    };
+    sweep.ports()?;
+    sweep.messages()?;
+    sweep.tasks()?;
+    sweep.frames()
+}
+
+struct Sweep {
+    host: Name,
+    memory: Name,
+    first: u32,
+}
+
+/// Tasks, threads and ports.
+fn objects() -> Result<[u64; 3], Kern> {
+    let counters = trap::host_statistics()?;
+    let of = |index: usize| counters.get(index).copied().unwrap_or(0);
+    Ok([counter::TASKS, counter::THREADS, counter::PORTS].map(of))
+}
+
+impl Sweep {
+    /// Makes a trap many times, each time with each of its allocations failing, with something new that
+    /// `prepare` gives; at least `least` have to have failed in all.
+    fn each<P: Copy, T>(
+        &self,
+        (what, least): (&str, u64),
+        mut prepare: impl FnMut(u64) -> Result<P, Kern>,
+        mut trap: impl FnMut(P) -> Result<T, Kern>,
+    ) -> Result<(), Kern> {
+        let mut failures = 0;
+        for number in 0..TIMES {
+            let with = prepare(number)?;
+            let before = objects()?;
+            for left in 0.. {
+                trap::debug_fail_allocation(self.host, left)?;
+                let result = trap(with);
+                let (_, failed) = trap::debug_fail_allocation(self.host, NONE)?;
+                match result {
+                    Ok(_) => break,
+                    Err(Kern::ResourceShortage | Kern::SendNoBuffer) if failed => {
+                        failures += 1;
+                        let after = objects()?;
+                        if after != before {
+                            println!("sweep: {what}: {before:?} became {after:?}");
+                            return Err(Kern::Failure);
+                        }
+                    }
+                    Err(code) => {
+                        println!("sweep: {what}: {code}");
+                        return Err(code);
+                    }
+                }
+            }
+        }
+        if failures < least {
+            println!("sweep: {what}: only {failures} failed");
+            return Err(Kern::Failure);
+        }
+        Ok(())
+    }
+
+    fn ports(&self) -> Result<(), Kern> {
+        self.each(("port_allocate", 2), Ok, trap::port_allocate)?;
+        self.each(("port_set_allocate", 2), Ok, |_| trap::port_set_allocate())?;
+        let notify = trap::port_allocate(0)?;
+        let fresh = |_| {
+            let port = trap::port_allocate(0)?;
+            trap::port_make_send(port)?;
+            Ok(port)
+        };
+        self.each(("port_request_notification", 1), fresh, |port| {
+            trap::port_request_notification(port, Request::DeadName, notify, 0)
+        })
+    }
+
+    fn messages(&self) -> Result<(), Kern> {
+        let port = ReceiveRight::<Untyped>::new(0)?;
+        port.set_attributes(0, 1024)?;
+        let right = port.make_send()?;
+        self.each(("msg", TIMES), Ok, |_| {
+            let message = Msg::send(&right, 1).body(&[7; 3000]);
+            let message = message.rights(&[(port.name(), Disposition::MakeSendOnce)]);
+            message.until(0).code().map_or(Ok(()), Err)
+        })
+    }
+
+    fn tasks(&self) -> Result<(), Kern> {
+        let task = trap::task_get_special_port(SpecialPort::TaskSelf)?;
+        trap::task_set_quota(self.host, task, u64::MAX)?;
+        // The least important threads there are: they do not run before this one waits.
+        let code = end as *const () as u64;
+        self.each(("thread_create", 2 * TIMES), Ok, |_| {
+            // SAFETY: the code uses no stack.
+            unsafe { trap::thread_create(task, code, 0, 0, 0) }
+        })?;
+        let space = |_| trap::space_create(self.memory);
+        self.each(("space_create", TIMES), Ok, space)?;
+        let map = trap::task_get_special_port(SpecialPort::Map)?;
+        self.each(("task_create", 2 * TIMES), space, |space| {
+            trap::task_create(self.host, space, map)
+        })?;
+        self.each(("owner_create", 1), space, |space| {
+            trap::owner_create(self.memory, space)
+        })
+    }
+
+    fn frames(&self) -> Result<(), Kern> {
+        let space = trap::space_create(self.memory)?;
+        // Tables of all levels for each.
+        let place = |number| Ok(USER_MIN + (number << 39));
+        self.each(("pmap_batch", 3 * TIMES), place, |address| {
+            let run = Run {
+                space,
+                op: Op::Enter,
+                protection: Prot::DEFAULT,
+                uncached: false,
+                address,
+                epoch: 0,
+                count: 1,
+                done: 0,
+            };
+            batch(run, self.first)
+        })
+    }
+}
+
+/// The life of a thread without a stack.
+#[unsafe(naked)]
+unsafe extern "C" fn end() -> ! {
+    core::arch::naked_asm!(
+        "2:",
+        "mov eax, {terminate}",
+        "xor edi, edi",
+        "syscall",
+        "jmp 2b",
+        terminate = const ipc::abi::trap::Trap::ThreadTerminate as u32,
+    )
+}
