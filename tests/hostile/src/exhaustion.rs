@@ -157,7 +157,7 @@ fn messages() -> Result<Option<Kern>, Kern> {
         loop {
             match Msg::send(&right, 1).body(&[7; 4000]).until(0).code() {
                 None => {}
-                Some(Kern::SendTimedOut) => break,
+                Some(Kern::SendTimedOut | Kern::WouldBlock) => break,
                 Some(code) => return Err(code),
             }
         }

@@ -147,9 +147,9 @@ impl Sweep {
 
     fn frames(&self) -> Result<(), Kern> {
         let space = trap::space_create(self.memory)?;
-        // Tables of all levels for each.
+        // Tables of three levels for each; those that were made before one could not be stay.
         let place = |number| Ok(USER_MIN + (number << 39));
-        self.each(("pmap_batch", 3 * TIMES), place, |address| {
+        self.each(("pmap_batch", 2 * TIMES), place, |address| {
             let run = Run {
                 space,
                 op: Op::Enter,
