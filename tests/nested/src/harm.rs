@@ -16,7 +16,7 @@ use ipc::{Kern, SendRight, Untyped, bootstrap, println, trap, vm};
 use crate::balance::Balance;
 
 /// The role of the server.
-pub(crate) const ROLE: &str = "harm";
+pub(crate) const ROLE: &str = "role:harm";
 /// Its status when all was as it should be.
 pub(crate) const DONE: u32 = 0x600D;
 

@@ -10,7 +10,7 @@ use pagers::{Answer, Object, Pager, Service, Want};
 use crate::server::{Below, DONE, HELLO};
 
 /// The role of the pager.
-pub(crate) const PAGER: &str = "pager";
+pub(crate) const PAGER: &str = "role:pager";
 const PAGER_NAME: &str = "nested-pager";
 const PAGER_PAGES: u64 = 16;
 const PAGES: u64 = 128;

@@ -14,7 +14,7 @@ use crate::balance::Balance;
 use crate::harm::{DONE, batch};
 
 /// The role of the task that does it.
-pub(crate) const ROLE: &str = "sweep";
+pub(crate) const ROLE: &str = "role:sweep";
 /// Times that each is done: more than the records of a piece of any table.
 const TIMES: u64 = 70;
 const NONE: u64 = u64::MAX;
@@ -101,15 +101,15 @@ impl Sweep {
     }
 
     fn ports(&self) -> Result<(), Kern> {
-        self.each(("port_allocate", 2), Ok, trap::port_allocate)?;
-        self.each(("port_set_allocate", 2), Ok, |_| trap::port_set_allocate())?;
+        self.each(("port_allocate", 1), Ok, trap::port_allocate)?;
+        self.each(("port_set_allocate", 1), Ok, |_| trap::port_set_allocate())?;
         let notify = trap::port_allocate(0)?;
         let fresh = |_| {
             let port = trap::port_allocate(0)?;
             trap::port_make_send(port)?;
             Ok(port)
         };
-        self.each(("port_request_notification", 1), fresh, |port| {
+        self.each(("port_request_notification", 0), fresh, |port| {
             trap::port_request_notification(port, Request::DeadName, notify, 0)
         })
     }
@@ -140,7 +140,7 @@ impl Sweep {
         self.each(("task_create", 2 * TIMES), space, |space| {
             trap::task_create(self.host, space, map)
         })?;
-        self.each(("owner_create", 1), space, |space| {
+        self.each(("owner_create", 0), space, |space| {
             trap::owner_create(self.memory, space)
         })
     }
