@@ -23,7 +23,6 @@ codes! {
     undefined: "ud2";
     privileged: "hlt", "ud2";
     selector: "mov eax, 0x28", "mov ds, eax", "ud2";
-    stack: "mov rax, 0x8000000000000000", "mov rsp, rax", "push rax", "ud2";
     no_address: "mov rax, 0x8000000000000000", "mov rax, [rax]", "ud2";
     floating: "mov word ptr [rsp - 8], 0x340", "fldcw [rsp - 8]", "fld1", "fldz", "fdivp", "fwait",
         "ud2";
@@ -62,13 +61,12 @@ fn answer(received: &Received) -> Msg {
 
 pub(crate) fn every_exception_of_the_processor_has_its_kind() -> Outcome {
     let supervisor = Supervisor::new()?;
-    let cases: [(Code, Kind, u64, u64); 9] = [
+    let cases: [(Code, Kind, u64, u64); 8] = [
         (divide, Kind::Arithmetic, 0, 0),
         (breakpoint, Kind::Breakpoint, 3, 0),
         (undefined, Kind::BadInstruction, 6, 0),
         (privileged, Kind::BadInstruction, 13, 0),
         (selector, Kind::BadInstruction, 13, 0x28),
-        (stack, Kind::BadInstruction, 12, 0),
         (no_address, Kind::BadInstruction, 13, 0),
         (floating, Kind::Arithmetic, 16, 0),
         (system, Kind::BadInstruction, 13, 0x402),

@@ -121,10 +121,13 @@ pub(crate) fn a_message_waits_with_the_suspended_thread_that_it_came_to() -> Out
 pub(crate) fn the_deadline_of_a_suspended_thread_passes() -> Outcome {
     let port = port(0)?;
     let name = port.name();
-    let waiter =
-        spawn_waiting(move || Msg::receive_from(name).until(after(2 * MILLISECOND)).code())?;
+    let waiter = spawn_waiting(move || {
+        Msg::receive_from(name)
+            .until(after(30 * MILLISECOND))
+            .code()
+    })?;
     control::suspend_thread(waiter.thread())?;
-    sleep(4 * MILLISECOND);
+    sleep(40 * MILLISECOND);
     check!(!waiter.is_finished());
     control::resume_thread(waiter.thread())?;
     check_eq!(waiter.join(), Some(Kern::ReceiveTimedOut));

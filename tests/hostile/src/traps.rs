@@ -361,10 +361,9 @@ impl Attacker {
             // What the console is told is read by people.
             Some(Trap::ConsoleWrite) => arguments[0] = first.max(4001),
             Some(Trap::TaskTerminate) if !self.wild && first == self.task => return,
-            Some(Trap::TaskSuspend) if !self.wild && first == self.task => return,
-            Some(Trap::ThreadTerminate | Trap::ThreadSuspend) if !self.wild && first == 0 => {
-                return;
-            }
+            // It may know its own thread by name.
+            Some(Trap::TaskSuspend | Trap::ThreadSuspend) if !self.wild => return,
+            Some(Trap::ThreadTerminate) if !self.wild && first == 0 => return,
             Some(Trap::PortDeallocate) if !self.wild && first == self.task => return,
             Some(Trap::PortDeallocate) => arguments[1] = second % 4,
             // Ports and threads are used up in another file.
