@@ -283,7 +283,7 @@ impl PortSet {
         trap::port_set_allocate().map(|name| PortSet { name })
     }
 
-    /// Puts a port in, taking it out of the set that it was in.
+    /// Puts a port in, taking it out of all sets that it was in.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
@@ -291,12 +291,20 @@ impl PortSet {
         trap::port_move_member(port.name, self.name)
     }
 
-    /// Takes a port out of whatever set it is in.
+    /// Puts a port in besides the sets that it is in.
     ///
     /// # Errors
-    /// KERN_INVALID_NAME, KERN_INVALID_RIGHT: it is no port of this task any more.
+    /// KERN_ALREADY_IN_SET; KERN_RESOURCE_SHORTAGE.
+    pub fn add<P>(&self, port: &ReceiveRight<P>) -> Result<(), Kern> {
+        trap::port_insert_member(port.name, self.name)
+    }
+
+    /// Takes a port out.
+    ///
+    /// # Errors
+    /// KERN_NOT_IN_SET; KERN_INVALID_NAME, KERN_INVALID_RIGHT: it is no port of this task any more.
     pub fn remove<P>(&self, port: &ReceiveRight<P>) -> Result<(), Kern> {
-        trap::port_move_member(port.name, 0)
+        trap::port_extract_member(port.name, self.name)
     }
 }
 

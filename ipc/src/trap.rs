@@ -203,6 +203,22 @@ pub fn port_move_member(name: Name, set: Name) -> Result<(), Kern> {
     done(Trap::PortMoveMember, [name.into(), set.into(), 0, 0, 0, 0])
 }
 
+/// Puts a port into a further set. See [`Trap::PortInsertMember`].
+pub fn port_insert_member(name: Name, set: Name) -> Result<(), Kern> {
+    done(
+        Trap::PortInsertMember,
+        [name.into(), set.into(), 0, 0, 0, 0],
+    )
+}
+
+/// Takes a port out of a set. See [`Trap::PortExtractMember`].
+pub fn port_extract_member(name: Name, set: Name) -> Result<(), Kern> {
+    done(
+        Trap::PortExtractMember,
+        [name.into(), set.into(), 0, 0, 0, 0],
+    )
+}
+
 /// Asks for a notification: the right of the request that it replaces, or 0. See
 /// [`Trap::PortRequestNotification`].
 pub fn port_request_notification(

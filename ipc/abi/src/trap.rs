@@ -84,9 +84,10 @@ traps! {
     /// make-send count). Errors: KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right;
     /// KERN_UREFS_OVERFLOW.
     PortMakeSend = 5, port_make_send(name);
-    /// Puts a port into a set, taking it out of the set that it was in (`set` 0: only that). A port
+    /// Puts a port into a set, taking it out of all sets that it was in (`set` 0: only that). A port
     /// that a thread waits on directly wakes it with MACH_RCV_PORT_CHANGED. Errors:
-    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right, or no set.
+    /// KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive right, or no set; KERN_NOT_IN_SET: `set` is 0
+    /// and the port is in none; KERN_RESOURCE_SHORTAGE.
     PortMoveMember = 6, port_move_member(name, set);
     /// Asks to be told once (`request`: see notify::Request) by a message to `notify`: a receive right
     /// of the caller, or a send-once right, which is used up. `notify` 0 only takes an earlier request
@@ -126,6 +127,10 @@ traps! {
     /// Sets the make-send count of a receive right. Errors: KERN_INVALID_TASK; KERN_INVALID_NAME;
     /// KERN_INVALID_RIGHT: no receive right.
     PortSetMakeSend = 14, port_set_make_send(task, name, count);
+    /// Puts a port into a set besides those that it is in (at most 64). A port that a thread waits on
+    /// directly wakes it with MACH_RCV_PORT_CHANGED. Errors: KERN_INVALID_NAME; KERN_INVALID_RIGHT: no
+    /// receive right, or no set; KERN_ALREADY_IN_SET; KERN_RESOURCE_SHORTAGE.
+    PortInsertMember = 15, port_insert_member(name, set);
 
     /// Makes a task in the address space `space` (a name of a space without a task), whose faults
     /// and end are told to the port of `map` (a send right of the caller, which becomes the task's
@@ -339,6 +344,9 @@ traps! {
     /// Takes a right out of `task`, as port_insert_right would give it: `name` is the task's,
     /// the result the caller's. Errors: the same.
     PortExtractRight = 97, port_extract_right(task, name, disposition) -> name;
+    /// Takes a port out of one of its sets. Errors: KERN_INVALID_NAME; KERN_INVALID_RIGHT: no receive
+    /// right, or no set; KERN_NOT_IN_SET.
+    PortExtractMember = 98, port_extract_member(name, set);
 }
 
 /// Indices of the words of `host_statistics`.

@@ -4,7 +4,7 @@
 //!
 //! | what | whose account |
 //! |---|---|
-//! | table of names, sets, armed requests | the task that has or asked for them |
+//! | table of names, sets and what is in them, armed requests | the task that has or asked for them |
 //! | thread: record, registers, IPC buffer, control port, notice | the task that it runs in |
 //! | port, and the messages in its queue | who holds the receive right |
 //! | task, and the quota that it was given | the task that made it |
@@ -21,6 +21,7 @@
 
 use crate::{
     kernel::{Kernel, TaskId},
+    members::Member,
     message::Message,
     port::{Place, Port, PortId, PortSet},
     slab::Slab,
@@ -36,6 +37,8 @@ const THREAD_FRAMES: u64 = 2;
 pub(crate) const PORT: u64 = Slab::<Port>::RECORD;
 /// A port set.
 pub(crate) const SET: u64 = Slab::<PortSet>::RECORD;
+/// A port's being in a set.
+pub(crate) const MEMBER: u64 = Slab::<Member>::RECORD;
 /// A message or notice without its body.
 pub(crate) const MESSAGE: u64 = Slab::<Message>::RECORD;
 /// A thread with all that it needs.

@@ -6,9 +6,9 @@
 
 use crate::{
     fast::{Handed, What},
-    kernel::{Kernel, TaskId},
+    kernel::{Kernel, TaskId, ThreadId},
     message::Carried,
-    port::{Object, Port},
+    port::{Object, Port, PortId},
     space::Holds,
     thread::{Call, Source, State},
 };
@@ -37,7 +37,7 @@ impl Kernel {
             Some(port) => port,
             None => self.find_destination(me, destination)?,
         };
-        let first = self.waiting(port)?;
+        let first = self.waiting_near(port)?;
         let receiver = self.threads.get(first)?;
         let ready = !caller.notice_out && caller.timer_key <= deadline;
         let next = self.run_queue.is_below(receiver.rank);
@@ -93,6 +93,13 @@ impl Kernel {
             from: 0,
         };
         Some((handed, arrived))
+    }
+
+    /// The first thread that waits at a port or in its only set.
+    fn waiting_near(&self, port: PortId) -> Option<ThreadId> {
+        let record = self.ports.get(port)?;
+        let waiting = record.receivers.first();
+        waiting.or_else(|| self.sets.get(record.set?)?.receivers.first())
     }
 
     /// Trap `port_deallocate`, if all that it does is to lower a count or free a name. `false`: nothing

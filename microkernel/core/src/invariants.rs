@@ -9,7 +9,7 @@
 //!   is in the slab. A queue counts its tasks' messages.
 //! - *Suspension*: a thread that is suspended neither runs nor is ready, and none stands still but for
 //!   that; a task counts those of its threads that its last change has not reached yet.
-//! - *Sets*: a live member is on the list of those to receive from exactly if it has something.
+//! - *Sets*: a port is on the lists of those to receive from of all its sets if it has something, else of none.
 //! - *Nobody sleeps beside what it waits for*: no thread waits at a port (or set) that has something to
 //!   receive, or for room where there is some, unless a step is due for that port.
 //! - *Time*: each waiting thread with a deadline is in the heap, once, where it says; the heap is one.
@@ -19,9 +19,8 @@
 
 use crate::{
     kernel::{Kernel, ThreadId},
-    list::List,
     message::{Carried, Role},
-    port::{Place, Port, PortId, READY},
+    port::{Place, Port, PortId},
     slab::Slab,
     space::Holds,
     task::Life,
@@ -533,23 +532,46 @@ impl Kernel {
     }
 
     fn check_sets(&self) -> Result<(), String> {
-        for (id, set) in self.sets.iter() {
-            for port in set.members.iter(&self.ports) {
-                let record = self.ports.at(port);
-                ensure!(record.set == Some(id), "port {port:?} denies its set");
-                ensure!(
-                    record.ready == record.has_item(),
-                    "port {port:?} is wrong about having something"
-                );
-                let listed = set.ready.iter(&self.ports).any(|ready| ready == port);
-                ensure!(listed == record.ready, "port {port:?} is not where it says");
+        let mut pairs: u32 = 0;
+        for (id, port) in self.ports.iter() {
+            let mut counted: u32 = 0;
+            let mut only = None;
+            for member in port.members.iter(&self.members) {
+                counted = counted.saturating_add(1);
+                let record = self.members.at(member);
+                ensure!(record.port == id, "pair {member:?} is another port's");
+                only = Some(record.set);
+                let set = self.sets.get(record.set).ok_or("a set that is gone")?;
+                let known = set.members.iter(&self.members).any(|known| known == member);
+                ensure!(known, "port {id:?} is in a set that denies it");
+                let listed = set.ready.iter(&self.members).any(|ready| ready == member);
+                ensure!(listed == port.ready, "port {id:?} is not where it says");
             }
-            let ready: &List<Port, READY> = &set.ready;
+            pairs = pairs.saturating_add(counted);
+            ensure!(counted == port.sets, "port {id:?} miscounts its sets");
+            let only = only.filter(|_| counted == 1);
+            ensure!(port.set == only, "port {id:?} is wrong about its only set");
+            ensure!(
+                port.ready == (counted > 0 && port.has_item()),
+                "port {id:?} is wrong about having something"
+            );
+            let held = matches!(port.place, Place::Held(..));
+            ensure!(counted == 0 || held, "port {id:?} is in a set and not held");
+        }
+        ensure!(pairs == self.members.len(), "a pair was left behind");
+        for (id, set) in self.sets.iter() {
+            for member in set.members.iter(&self.members) {
+                let record = self.members.at(member);
+                ensure!(record.set == id, "pair {member:?} is another set's");
+                let known = self.membership(record.port, id) == Some(member);
+                ensure!(known, "set {id:?} has a port that denies it");
+            }
+            let busy = |member| self.ports.at(self.members.at(member).port).busy;
             ensure!(
                 set.dead
-                    || ready.is_empty()
+                    || set.ready.is_empty()
                     || set.receivers.is_empty()
-                    || ready.iter(&self.ports).all(|port| self.ports.at(port).busy),
+                    || set.ready.iter(&self.members).all(busy),
                 "a thread waits beside what lies in set {id:?}"
             );
         }
@@ -620,6 +642,7 @@ impl Kernel {
         self.threads.freeze(frozen);
         self.ports.freeze(frozen);
         self.sets.freeze(frozen);
+        self.members.freeze(frozen);
         self.messages.freeze(frozen);
         for task in self.tasks.iter_mut() {
             task.names.freeze(frozen);

@@ -10,6 +10,7 @@ use crate::{
     interrupt::{INTERRUPTS_MAX, Interrupt},
     list::List,
     machine::{Context, SpaceId},
+    members::Member,
     message::{Message, MessageId, Role},
     owner::OwnerId,
     port::{Object, Place, Port, PortId, PortSet, WORK},
@@ -157,6 +158,7 @@ pub struct Kernel {
     pub(crate) threads: Slab<Thread>,
     pub(crate) ports: Slab<Port>,
     pub(crate) sets: Slab<PortSet>,
+    pub(crate) members: Slab<Member>,
     pub(crate) messages: Slab<Message>,
     pub(crate) interrupts: Slab<Interrupt>,
     /// What runs *here* (see `processors`).
@@ -196,6 +198,7 @@ impl Kernel {
             threads: Slab::new(THREADS_MAX),
             ports: Slab::new(PORTS_MAX),
             sets: Slab::new(PORTS_MAX),
+            members: Slab::new(PORTS_MAX),
             messages,
             interrupts: Slab::new(INTERRUPTS_MAX),
             current: None,

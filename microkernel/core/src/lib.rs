@@ -54,6 +54,7 @@ mod invariants;
 mod kernel;
 mod list;
 mod machine;
+mod members;
 pub mod memory_map;
 mod message;
 mod notices;

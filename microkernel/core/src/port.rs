@@ -9,6 +9,7 @@ use crate::{
     interrupt::InterruptId,
     list::{Linked, Links, List},
     machine::SpaceId,
+    members::{Member, OF_PORT, OF_SET, READY},
     message::{Message, MessageId},
     owner::OwnerId,
     priority_list::PriorityList,
@@ -104,22 +105,21 @@ pub(crate) struct Port {
     pub(crate) no_senders: Option<MessageId>,
     /// Who gets the receive right instead of its being destroyed.
     pub(crate) destroyed: Option<MessageId>,
+    /// The sets that it is in.
+    pub(crate) members: List<Member, OF_PORT>,
+    /// How many they are.
+    pub(crate) sets: u32,
+    /// Its set, if it is in one and no more: where else receivers may wait.
     pub(crate) set: Option<SetId>,
-    /// On the set's list of members that have something to receive.
+    /// On the lists of its sets of members that have something to receive.
     pub(crate) ready: bool,
     /// On the kernel's list of ports with work left.
     pub(crate) busy: bool,
-    member_links: Links<Port>,
-    ready_links: Links<Port>,
     work_links: Links<Port>,
 }
 
-/// Links of a set's members.
-pub(crate) const MEMBER: usize = 0;
-/// Links of a set's members that have something to receive.
-pub(crate) const READY: usize = 1;
 /// Links of ports with work left.
-pub(crate) const WORK: usize = 2;
+pub(crate) const WORK: usize = 0;
 
 impl Port {
     /// A live port that nobody has a right to.
@@ -146,11 +146,11 @@ impl Port {
             possibles: List::NEW,
             no_senders: None,
             destroyed: None,
+            members: List::NEW,
+            sets: 0,
             set: None,
             ready: false,
             busy: false,
-            member_links: Links::NONE,
-            ready_links: Links::NONE,
             work_links: Links::NONE,
         }
     }
@@ -206,22 +206,6 @@ impl Record for Port {
     fn release(&mut self) {}
 }
 
-impl Linked<MEMBER> for Port {
-    fn links(&self) -> &Links<Port> {
-        &self.member_links
-    }
-    fn links_mut(&mut self) -> &mut Links<Port> {
-        &mut self.member_links
-    }
-}
-impl Linked<READY> for Port {
-    fn links(&self) -> &Links<Port> {
-        &self.ready_links
-    }
-    fn links_mut(&mut self) -> &mut Links<Port> {
-        &mut self.ready_links
-    }
-}
 impl Linked<WORK> for Port {
     fn links(&self) -> &Links<Port> {
         &self.work_links
@@ -236,9 +220,9 @@ impl Linked<WORK> for Port {
 pub(crate) struct PortSet {
     /// Whether its name is gone.
     pub(crate) dead: bool,
-    pub(crate) members: List<Port, MEMBER>,
+    pub(crate) members: List<Member, OF_SET>,
     /// Members that have something to receive; the first is next.
-    pub(crate) ready: List<Port, READY>,
+    pub(crate) ready: List<Member, READY>,
     pub(crate) receivers: List<Thread, QUEUE>,
     work_links: Links<PortSet>,
 }

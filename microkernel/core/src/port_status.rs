@@ -78,10 +78,7 @@ impl Kernel {
         let names = &self.tasks.at(task).names;
         let set = match set {
             0 => None,
-            set => match names.get(set).ok_or(Kern::InvalidName)?.holds {
-                Holds::Set(set) => Some(set),
-                _ => return Err(Kern::InvalidRight),
-            },
+            set => Some(self.set_of(task, set)?),
         };
         let slots = names.slots();
         let first = u32::try_from(from).unwrap_or(slots);
@@ -169,7 +166,7 @@ impl Kernel {
                 port,
                 receive: true,
                 ..
-            } => self.ports.at(port).set == Some(set),
+            } => self.membership(port, set).is_some(),
             _ => false,
         }
     }
@@ -188,7 +185,7 @@ impl Kernel {
             limit: u64::from(record.limit),
             queued: u64::from(record.queued),
             onces: u64::from(record.onces),
-            sets: u64::from(record.set.is_some()),
+            sets: u64::from(record.sets),
             flags,
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     kernel::{Kernel, TaskId},
     machine::Machine,
     message::{Request, Role},
-    port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet, SetId},
+    port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet},
     space::{Holds, UREFS_MAX},
 };
 use ipc_abi::{Kern, right::Name};
@@ -33,13 +33,7 @@ impl Kernel {
         let task = self.caller()?.task;
         let set = match set {
             0 => None,
-            set => {
-                let entry = self.tasks.at(task).names.get(set);
-                match entry.ok_or(Kern::InvalidName)?.holds {
-                    Holds::Set(set) => Some(set),
-                    _ => return Err(Kern::InvalidRight),
-                }
-            }
+            set => Some(self.set_of(task, set)?),
         };
         let limit = u32::try_from(limit)
             .ok()
@@ -68,8 +62,14 @@ impl Kernel {
         if limit > 0 {
             self.ports.at_mut(port).limit = limit;
         }
-        if let Some(set) = set {
-            self.join_set(port, set);
+        if let Some(set) = set
+            && let Err(code) = self.enroll(task, port, set)
+        {
+            if let Some(request) = self.ports.at_mut(port).no_senders.take() {
+                self.forget_request(request);
+            }
+            self.unmake_port(task, (name, port));
+            return Err(code);
         }
         Ok(name)
     }
@@ -234,47 +234,6 @@ impl Kernel {
         record.make_send = record.make_send.saturating_add(1);
         *refs = refs.saturating_add(1);
         Ok(())
-    }
-
-    /// Trap `port_move_member`.
-    ///
-    /// # Errors
-    /// As the trap's.
-    pub fn port_move_member(
-        &mut self,
-        machine: &mut impl Machine,
-        name: u64,
-        set: u64,
-    ) -> Result<(), Kern> {
-        let task = self.caller()?.task;
-        let names = &self.tasks.at(task).names;
-        names.get(name).ok_or(Kern::InvalidName)?;
-        let set = if set == 0 {
-            None
-        } else {
-            match names.get(set).ok_or(Kern::InvalidName)?.holds {
-                Holds::Set(set) => Some(set),
-                _ => return Err(Kern::InvalidRight),
-            }
-        };
-        let port = self.receive_right(task, name).ok_or(Kern::InvalidRight)?;
-        self.leave_set(port);
-        if let Some(set) = set {
-            self.evict(machine, port);
-            self.join_set(port, set);
-        }
-        self.settle(machine);
-        Ok(())
-    }
-
-    fn join_set(&mut self, port: PortId, set: SetId) {
-        self.ports.at_mut(port).set = Some(set);
-        let members = &mut self.sets.at_mut(set).members;
-        members.push_back(&mut self.ports, port);
-        if self.ports.at(port).has_item() {
-            self.item_arrived(port);
-            self.add_work(port);
-        }
     }
 
     /// Trap `port_set_attributes`.

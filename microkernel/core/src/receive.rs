@@ -38,7 +38,10 @@ impl Kernel {
     ) {
         let first = match source {
             Source::Port(port) => Some(port),
-            Source::Set(set) => self.sets.at(set).ready.first(),
+            Source::Set(set) => {
+                let member = self.sets.at(set).ready.first();
+                member.map(|member| self.members.at(member).port)
+            }
         };
         let item = first.and_then(|port| Some((port, self.first_item(port)?)));
         let result = match item {
@@ -269,46 +272,6 @@ impl Kernel {
         let wanted = !record.senders.is_empty() || !record.possibles.is_empty();
         if wanted && record.has_room() {
             self.add_work(port);
-        }
-    }
-
-    /// Something came into a queue of a port: its set may have to know.
-    #[inline]
-    pub(crate) fn item_arrived(&mut self, port: PortId) {
-        let record = self.ports.at_mut(port);
-        if let Some(set) = record.set
-            && !record.ready
-        {
-            record.ready = true;
-            let ready = &mut self.sets.at_mut(set).ready;
-            ready.push_back(&mut self.ports, port);
-        }
-    }
-
-    /// Something was received from a port: the next member of its set has its turn.
-    #[inline]
-    fn item_taken(&mut self, port: PortId) {
-        self.item_gone(port);
-        let record = self.ports.at(port);
-        if let Some(set) = record.set
-            && record.ready
-        {
-            let ready = &mut self.sets.at_mut(set).ready;
-            ready.remove(&mut self.ports, port);
-            ready.push_back(&mut self.ports, port);
-        }
-    }
-
-    /// Something left a queue of a port: its set may have nothing to receive there any more.
-    pub(crate) fn item_gone(&mut self, port: PortId) {
-        let record = self.ports.at_mut(port);
-        if let Some(set) = record.set
-            && record.ready
-            && !record.has_item()
-        {
-            record.ready = false;
-            let ready = &mut self.sets.at_mut(set).ready;
-            ready.remove(&mut self.ports, port);
         }
     }
 

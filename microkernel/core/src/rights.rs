@@ -251,7 +251,7 @@ impl Kernel {
     ) {
         for ((value, _), carried) in slots.iter().zip(cargo) {
             if let Carried::Receive(port) = *carried {
-                self.leave_set(port);
+                self.leave_sets(port);
                 self.evict(machine, port);
             }
             if *carried != Carried::Nothing {

@@ -395,7 +395,11 @@ impl Kernel {
         if waiting.is_some() {
             return waiting;
         }
-        self.sets.at(record.set?).receivers.first()
+        match record.set {
+            Some(set) => self.sets.at(set).receivers.first(),
+            None if record.sets > 0 => self.waiting_in_sets(port),
+            None => None,
+        }
     }
 
     /// Takes a thread out of the queue of those that receive from a source.

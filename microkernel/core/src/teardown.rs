@@ -213,7 +213,7 @@ impl Kernel {
         if self.ports.at(port).is_dead() {
             return;
         }
-        self.leave_set(port);
+        self.leave_sets(port);
         if self.tell_destroyed(port) {
             return;
         }
@@ -275,20 +275,6 @@ impl Kernel {
 
     // Sets.
 
-    /// Takes a port out of the set that it is in.
-    pub(crate) fn leave_set(&mut self, port: PortId) {
-        let record = self.ports.at_mut(port);
-        let ready = core::mem::replace(&mut record.ready, false);
-        let Some(set) = record.set.take() else {
-            return;
-        };
-        let set = self.sets.at_mut(set);
-        if ready {
-            set.ready.remove(&mut self.ports, port);
-        }
-        set.members.remove(&mut self.ports, port);
-    }
-
     /// Ends a port set whose name is gone.
     pub(crate) fn kill_set(&mut self, set: SetId) {
         self.sets.at_mut(set).dead = true;
@@ -301,8 +287,8 @@ impl Kernel {
             if let Some(receiver) = record.receivers.first() {
                 let sent = self.stop_receiving(receiver);
                 self.finish(machine, receiver, Err(Kern::ReceivePortDied), sent);
-            } else if let Some(port) = record.members.first() {
-                self.leave_set(port);
+            } else if let Some(member) = record.members.first() {
+                self.leave_set(member);
             } else {
                 return Progress::Done;
             }

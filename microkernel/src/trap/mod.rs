@@ -69,6 +69,8 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::PortNames => port::names,
         Trap::PortGetStatus => port::get_status,
         Trap::PortSetMakeSend => port::set_make_send,
+        Trap::PortInsertMember => port::insert_member,
+        Trap::PortExtractMember => port::extract_member,
         Trap::PortInsertRight => port::insert_right,
         Trap::PortExtractRight => port::extract_right,
         Trap::TaskCreate => task::create,

@@ -111,3 +111,17 @@ pub(super) fn extract_right(world: &mut World, [task, name, disposition, ..]: Ar
     let name = kernel.port_extract_right(hardware, task, name, disposition)?;
     Ok([u64::from(name), 0])
 }
+
+/// `port_insert_member(name, set)`
+pub(super) fn insert_member(world: &mut World, [name, set, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    kernel.port_insert_member(hardware, name, set)?;
+    Ok(NOTHING)
+}
+
+/// `port_extract_member(name, set)`
+pub(super) fn extract_member(world: &mut World, [name, set, ..]: Arguments) -> Answer {
+    let World { kernel, hardware } = world;
+    kernel.port_extract_member(hardware, name, set)?;
+    Ok(NOTHING)
+}

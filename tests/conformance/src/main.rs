@@ -25,6 +25,7 @@ mod pagers;
 mod ports;
 mod processors;
 mod regions;
+mod sets;
 mod sharing;
 mod state;
 mod support;
@@ -94,6 +95,12 @@ guest_test::suite! {
             the_status_of_a_port_is_told,
             rights_are_handed_to_and_taken_from_a_task,
             handing_over_has_its_codes,
+        ],
+        sets: [
+            a_port_can_be_in_several_sets,
+            threads_that_wait_on_different_sets_get_what_comes,
+            a_set_that_is_destroyed_leaves_its_members_to_others,
+            ports_come_and_go_in_many_sets,
         ],
         notices: [
             a_destroyed_port_goes_to_who_asked_with_its_queue,

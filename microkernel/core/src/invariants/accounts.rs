@@ -99,6 +99,9 @@ impl Kernel {
                 charge(maker, account::TASK.saturating_add(quota));
             }
         }
+        for (_, member) in self.members.iter() {
+            charge(member.payer, account::MEMBER);
+        }
         for (_, thread) in self.threads.iter() {
             charge(thread.task, account::THREAD);
         }
