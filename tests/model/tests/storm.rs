@@ -243,6 +243,15 @@ impl Storm {
                     kernel.port_mod_refs(toy, 0, name, number % 6, delta.cast_unsigned())
                 });
             }
+            32 => {
+                let _ = self.w.trap(actor, |kernel, toy| {
+                    if number == 0 {
+                        kernel.port_extract_member(toy, name, other)
+                    } else {
+                        kernel.port_insert_member(toy, name, other)
+                    }
+                });
+            }
             31 => {
                 let disposition = 16 + self.random.below(6);
                 let task = self.random.pick(&[0, other, actor.child]).unwrap_or(0);
