@@ -177,6 +177,9 @@ impl Kernel {
         flags.set(PortFlags::SENDERS, record.sends > 0);
         flags.set(PortFlags::CALLERS, !record.callers.is_empty());
         flags.set(PortFlags::NO_SENDERS_REQUEST, record.no_senders.is_some());
+        // One that is ending has it no more.
+        let sets = record.members.iter(&self.members);
+        let sets = sets.filter(|member| !self.sets.at(self.members.at(*member).set).dead);
         let destroyed = record.destroyed.is_some();
         flags.set(PortFlags::PORT_DESTROYED_REQUEST, destroyed);
         PortStatus {
@@ -185,7 +188,7 @@ impl Kernel {
             limit: u64::from(record.limit),
             queued: u64::from(record.queued),
             onces: u64::from(record.onces),
-            sets: u64::from(record.sets),
+            sets: sets.count() as u64,
             flags,
         }
     }
