@@ -12,7 +12,7 @@ use ipc::abi::notify::ExitStatus;
 use ipc::abi::right::{Disposition, SpecialPort};
 use ipc::abi::trap::Trap;
 use ipc::buffer::Body;
-use ipc::time::{MILLISECOND, after};
+use ipc::time::{MILLISECOND, SECOND, after};
 use ipc::{task, trap, vm};
 
 use crate::balance::{Balance, all_is_well};
@@ -23,7 +23,7 @@ use crate::random::Random;
 pub(crate) const ROLE: &str = "attack:traps";
 
 /// Traps of one attacker.
-const TRAPS: u64 = 60_000;
+const TRAPS: u64 = 250_000;
 /// Names that an attacker remembers.
 const POOL: usize = 48;
 
@@ -36,7 +36,11 @@ pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
             before = Balance::now()?;
         }
         let helper = Helper::start(ROLE, &[seed, TRAPS, 0])?;
-        done += u32::from(helper.wait()? == ExitStatus::Exited(DONE));
+        // One that has stopped itself after all is ended.
+        match helper.wait_until(after(2 * SECOND)) {
+            Ok(status) => done += u32::from(status == ExitStatus::Exited(DONE)),
+            Err(_) => helper.end()?,
+        }
         all_is_well()?;
     }
     check!(
