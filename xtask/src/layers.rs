@@ -45,7 +45,7 @@ const fn only(name: &'static str, others: &'static [&'static str]) -> Rule {
     }
 }
 
-const RULES: [Rule; 26] = [
+const RULES: [Rule; 27] = [
     only("ipc-abi", &[]),
     only("ipc-protocol", &["ipc-abi"]),
     only("ipc", &["ipc-abi", "ipc-protocol"]),
@@ -64,6 +64,7 @@ const RULES: [Rule; 26] = [
     task("conformance", &["guest-test", "pagers"]),
     task("hostile", &["guest-test"]),
     task("devices", &["guest-test", "virtio"]),
+    task("nested", &["guest-test", "pagers"]),
     task("bench", &["guest-test", "pagers"]),
     only("random", &[]),
     only("sim", &["vm-core", "ipc-abi", "ipc-protocol", "random"]),

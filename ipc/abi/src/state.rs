@@ -12,7 +12,7 @@
 pub enum Flavor {
     /// [`General`] (Mach's x86_THREAD_STATE64).
     General = 4,
-    /// [`Debug`] (x86_DEBUG_STATE64).
+    /// [`struct@Debug`] (x86_DEBUG_STATE64).
     Debug = 11,
     /// An image of [`VECTOR_SIZE`] bytes (x86_AVX_STATE64).
     Vector = 17,

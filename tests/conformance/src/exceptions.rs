@@ -26,7 +26,6 @@ codes! {
     no_address: "mov rax, 0x8000000000000000", "mov rax, [rax]", "ud2";
     floating: "mov word ptr [rsp - 8], 0x340", "fldcw [rsp - 8]", "fld1", "fldz", "fdivp", "fwait",
         "ud2";
-    system: "int 0x80", "ud2";
     // Says in the word at RDI what is in RBX, and stands still; at first it is not allowed to.
     skipped: "ud2", "mov [rdi], rbx", "2: jmp 2b";
 }
@@ -61,7 +60,7 @@ fn answer(received: &Received) -> Msg {
 
 pub(crate) fn every_exception_of_the_processor_has_its_kind() -> Outcome {
     let supervisor = Supervisor::new()?;
-    let cases: [(Code, Kind, u64, u64); 8] = [
+    let cases: [(Code, Kind, u64, u64); 7] = [
         (divide, Kind::Arithmetic, 0, 0),
         (breakpoint, Kind::Breakpoint, 3, 0),
         (undefined, Kind::BadInstruction, 6, 0),
@@ -69,7 +68,6 @@ pub(crate) fn every_exception_of_the_processor_has_its_kind() -> Outcome {
         (selector, Kind::BadInstruction, 13, 0x28),
         (no_address, Kind::BadInstruction, 13, 0),
         (floating, Kind::Arithmetic, 16, 0),
-        (system, Kind::BadInstruction, 13, 0x402),
     ];
     for (code, kind, vector, error) in cases {
         let bare = Bare::suspended(code, 0)?;

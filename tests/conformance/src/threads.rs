@@ -10,7 +10,7 @@ use ipc::sync::{Condition, Mutex};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
 
-use crate::support::{port, spawn_waiting, until};
+use crate::support::{port, spawn_waiting};
 
 pub(crate) fn a_thread_gives_its_result() -> Outcome {
     let shared = Arc::new(5_u64);
@@ -289,13 +289,26 @@ pub(crate) fn a_condition_wakes_who_waits() -> Outcome {
 pub(crate) fn each_thread_has_its_own_buffer() -> Outcome {
     let port = port(0)?;
     let right = port.make_send()?;
-    let sent = Msg::send(&right, 1).body(b"first thread");
-    let other = thread::spawn(|| {
+    let (start, started) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (theirs, done) = (Arc::clone(&start), Arc::clone(&started));
+    let other = thread::spawn(move || {
+        while !theirs.load(Ordering::Acquire) {
+            trap::thread_yield();
+        }
         let _ = Msg::new(0).body(b"other thread");
+        done.store(true, Ordering::Release);
     })?;
-    check!(until(|| other.is_finished()));
-    other.join();
+    // From here on nothing else of this thread uses its buffer.
+    let sent = Msg::send(&right, 1).body(b"first thread");
+    start.store(true, Ordering::Release);
+    while !started.load(Ordering::Acquire) {
+        trap::thread_yield();
+    }
     sent.go()?;
+    other.join();
     let mut body = [0; 12];
     let received = Msg::receive(&port).go()?;
     check!(guest_test::message::take_body(&received, &mut body));

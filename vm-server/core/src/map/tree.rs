@@ -119,10 +119,6 @@ const LARGE: u64 = if cfg!(test) { 1 << 18 } else { 1 << 40 };
 /// Entries in a row that are taken out by parting the tree, not one by one.
 const RUN: u32 = 6;
 
-/// Candidates that a search with an alignment looks at before it settles for a hole that is large
-/// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
-const EXACT_TRIES: u32 = 256;
-
 /// What a search for space wants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
@@ -421,76 +417,6 @@ impl Tree {
         widen(store, link);
     }
 
-    /// The lowest address at or above the hint where the wanted range lies in a hole (rule 85).
-    ///
-    /// With an alignment beyond the page, and after [`EXACT_TRIES`] holes that were large enough
-    /// but badly aligned, only holes that fit at any alignment are taken.
-    pub(crate) fn find_space(&self, store: &impl Store, want: Want) -> Option<u64> {
-        let mut low = want.hint.max(self.min);
-        let mut above = self.first;
-        // Below the first entry there is nothing to look up.
-        if store.at(above).is_some_and(|first| first.start <= low)
-            && let Some(floor) = store.at(self.floor(store, low))
-        {
-            low = low.max(floor.end);
-            above = floor.hooks.next;
-        }
-        let mut need = want.size;
-        let mut tries = 0u32;
-        loop {
-            let high = store.at(above).map_or(self.max, |entry| entry.start);
-            let start = low.checked_add(want.mask)? & !want.mask;
-            if start.checked_add(want.size)? <= high {
-                return Some(start);
-            }
-            if above.is_nil() {
-                return None;
-            }
-            tries = tries.saturating_add(1);
-            if tries >= EXACT_TRIES {
-                need = want.size.saturating_add(want.mask);
-            }
-            above = self.next_hole(store, above, need);
-            low = match store.at(above) {
-                Some(entry) => entry.start.saturating_sub(entry.hooks.gap),
-                None => store.at(self.last).map_or(self.min, |entry| entry.end),
-            };
-        }
-    }
-
-    /// The first entry after `from` with a hole of at least `need` bytes below it, or one of at least
-    /// [`LARGE`].
-    fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
-        let need = need.min(LARGE);
-        let mut at = from;
-        let [_, mut hole] = store.at(from).map_or([0; 2], |entry| entry.hooks.holes);
-        while hole < need {
-            let child = at;
-            at = store.at(at).map_or(Link::NIL, |entry| entry.hooks.parent);
-            let Some(entry) = store.at(at) else {
-                return Link::NIL;
-            };
-            if entry.left == child {
-                if entry.hooks.gap >= need {
-                    return at;
-                }
-                [_, hole] = entry.hooks.holes;
-            }
-        }
-        let mut at = store.at(at).map_or(Link::NIL, |entry| entry.right);
-        while let Some(entry) = store.at(at) {
-            let [left, _] = entry.hooks.holes;
-            if left >= need {
-                at = entry.left;
-            } else if entry.hooks.gap >= need {
-                return at;
-            } else {
-                at = entry.right;
-            }
-        }
-        Link::NIL
-    }
-
     /// Makes `next` the successor of `prev`; either may be missing.
     fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) {
         match store.at_mut(prev) {
@@ -642,42 +568,6 @@ impl Tree {
         }
         up
     }
-
-    /// Whether the tree is sound: order, threads, balance, holes. For checks after a change; O(n).
-    pub(crate) fn is_sound(&self, store: &impl Store) -> bool {
-        let mut at = self.first;
-        let mut prev = Link::NIL;
-        let mut low = self.min;
-        let mut count = 0u32;
-        let mut near = self.near.get().is_nil();
-        while let Some(entry) = store.at(at) {
-            let (left, right) = (store.at(entry.left), store.at(entry.right));
-            let knows = |side, e: Option<&Entry>| {
-                entry.hooks.below(side) == e.map_or(Subtree::NONE, |e| e.hooks.subtree())
-            };
-            let [low_height, high_height] = entry.hooks.heights;
-            let sound = entry.start < entry.end
-                && entry.start >= low
-                && entry.end <= self.max
-                && entry.hooks.prev == prev
-                && left.is_none_or(|e| e.hooks.parent == at && e.end <= entry.start)
-                && right.is_none_or(|e| e.hooks.parent == at && e.start >= entry.end)
-                && low_height.abs_diff(high_height) <= 1
-                && knows(Side::Left, left)
-                && knows(Side::Right, right)
-                && entry.hooks.gap == entry.start.saturating_sub(low)
-                && count < self.len;
-            if !sound {
-                return false;
-            }
-            count = count.saturating_add(1);
-            low = entry.end;
-            near |= at == self.near.get();
-            prev = at;
-            at = entry.hooks.next;
-        }
-        at.is_nil() && prev == self.last && count == self.len && near
-    }
 }
 
 fn subtree(store: &impl Store, at: Link) -> Subtree {
@@ -716,5 +606,7 @@ fn widen(store: &mut impl Store, link: Link) {
     }
 }
 
+mod sound;
+mod space;
 #[cfg(test)]
 mod tests;

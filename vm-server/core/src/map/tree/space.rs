@@ -1,0 +1,79 @@
+//! The search for room: the lowest hole that a range fits into.
+
+use super::{LARGE, Link, Store, Tree, Want};
+
+/// Candidates that a search with an alignment looks at before it settles for a hole that is large
+/// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
+const EXACT_TRIES: u32 = 256;
+
+impl Tree {
+    /// The lowest address at or above the hint where the wanted range lies in a hole (rule 85).
+    ///
+    /// With an alignment beyond the page, and after [`EXACT_TRIES`] holes that were large enough
+    /// but badly aligned, only holes that fit at any alignment are taken.
+    pub(crate) fn find_space(&self, store: &impl Store, want: Want) -> Option<u64> {
+        let mut low = want.hint.max(self.min);
+        let mut above = self.first;
+        // Below the first entry there is nothing to look up.
+        if store.at(above).is_some_and(|first| first.start <= low)
+            && let Some(floor) = store.at(self.floor(store, low))
+        {
+            low = low.max(floor.end);
+            above = floor.hooks.next;
+        }
+        let mut need = want.size;
+        let mut tries = 0u32;
+        loop {
+            let high = store.at(above).map_or(self.max, |entry| entry.start);
+            let start = low.checked_add(want.mask)? & !want.mask;
+            if start.checked_add(want.size)? <= high {
+                return Some(start);
+            }
+            if above.is_nil() {
+                return None;
+            }
+            tries = tries.saturating_add(1);
+            if tries >= EXACT_TRIES {
+                need = want.size.saturating_add(want.mask);
+            }
+            above = self.next_hole(store, above, need);
+            low = match store.at(above) {
+                Some(entry) => entry.start.saturating_sub(entry.hooks.gap),
+                None => store.at(self.last).map_or(self.min, |entry| entry.end),
+            };
+        }
+    }
+
+    /// The first entry after `from` with a hole of at least `need` bytes below it, or one of at least
+    /// [`LARGE`].
+    fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
+        let need = need.min(LARGE);
+        let mut at = from;
+        let [_, mut hole] = store.at(from).map_or([0; 2], |entry| entry.hooks.holes);
+        while hole < need {
+            let child = at;
+            at = store.at(at).map_or(Link::NIL, |entry| entry.hooks.parent);
+            let Some(entry) = store.at(at) else {
+                return Link::NIL;
+            };
+            if entry.left == child {
+                if entry.hooks.gap >= need {
+                    return at;
+                }
+                [_, hole] = entry.hooks.holes;
+            }
+        }
+        let mut at = store.at(at).map_or(Link::NIL, |entry| entry.right);
+        while let Some(entry) = store.at(at) {
+            let [left, _] = entry.hooks.holes;
+            if left >= need {
+                at = entry.left;
+            } else if entry.hooks.gap >= need {
+                return at;
+            } else {
+                at = entry.right;
+            }
+        }
+        Link::NIL
+    }
+}
