@@ -120,6 +120,9 @@ fn host(options: &Options) -> Result<Count> {
     eprintln!("Testing on the host ...");
     let mut count = cargo_test(options, &[])?;
     count.add(cargo_test(options, &["-p", "harness", "--lib"])?);
+    // Again with atomics of which every order is tried.
+    let orders = ["-p", "kernel-core", "--lib", "--features", "loom"];
+    count.add(cargo_test(options, &orders)?);
     Ok(count)
 }
 
