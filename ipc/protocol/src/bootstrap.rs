@@ -82,16 +82,6 @@ protocol! {
         status: u64,
     };
 
-    /// Gives the boot image, to be read.
-    ///
-    /// KERN_RESOURCE_SHORTAGE.
-    4106 bootstrap_image BootstrapImage in body {}
-    reply BootstrapImageReply {}
-    reply rights {
-        /// A send right to the named entry of the image, which nobody may write.
-        IMAGE,
-    };
-
     /// Lists the registered names, some at a time.
     4105 bootstrap_list BootstrapList in body {
         /// 0 at first, then what the answer before said.
@@ -102,5 +92,15 @@ protocol! {
         names: Vec<Name, LIST_MAX>,
         /// What to ask with next.
         next: u32,
+    };
+
+    /// Gives the boot image, to be read.
+    ///
+    /// KERN_RESOURCE_SHORTAGE.
+    4106 bootstrap_image BootstrapImage in body {}
+    reply BootstrapImageReply {}
+    reply rights {
+        /// A send right to the named entry of the image, which nobody may write.
+        IMAGE,
     };
 }

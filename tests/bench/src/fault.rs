@@ -31,7 +31,10 @@ fn write(memory: &Mapping, page: u64) {
 
 /// An entry of so many pages, all of them resident.
 fn resident_entry(pages: u64) -> Result<SendRight<MemoryEntry>, Kern> {
-    let memory = Mapping::allocate(pages * PAGE_SIZE)?;
+    // Away from other memory: an entry of a part of an object is an object that shadows it.
+    let memory = Options::new(pages * PAGE_SIZE)
+        .near(0x4100_0000_0000)
+        .map()?;
     (0..pages).for_each(|page| write(&memory, page));
     let permission = u32::from(Prot::DEFAULT.bits());
     let entry = vm::own().memory_entry(memory.size(), memory.address(), permission, None);

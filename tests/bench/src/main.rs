@@ -125,13 +125,14 @@ fn profile(key: &str) -> Result<u32, Kern> {
     Ok(0)
 }
 
-/// Measures the operations whose key contains `filter`. The status is 1 if one of them failed.
+/// Measures the operations whose key contains `filter`, or one of its parts between commas. The status is 1 if one of them failed.
 fn bench(begin: u64, filter: &str) -> u32 {
     if BOOT.contains(filter) {
         Row::once(BOOT, begin).print();
     }
     let mut failed = 0;
-    let chosen = |operation: &&Operation| operation.key.contains(filter);
+    let chosen =
+        |operation: &&Operation| filter.split(',').any(|part| operation.key.contains(part));
     for operation in OPERATIONS.iter().filter(chosen) {
         let &Operation { key, per, n, run } = operation;
         // What the operation before left unfinished is done in idle time, not in that of this one.

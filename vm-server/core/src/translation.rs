@@ -19,6 +19,9 @@ use crate::object::pages::Slot;
 use crate::object::places::Added;
 use crate::range::{Span, bytes_of, page_of};
 
+/// Objects of a chain that are looked at before the kernel is asked to take back what may be nothing.
+const BLANK_DEPTH: usize = 4;
+
 /// Elements on their way to the machine, in the list that the core keeps for them.
 pub(crate) struct Batch {
     elements: Vec<Revoke>,
@@ -97,7 +100,7 @@ impl Core {
         let has_records = matches!(record.kind, Kind::Internal | Kind::External);
         let used = record.pages.next(&self.nodes, from);
         let used = used.filter(|(index, _)| *index < to);
-        if has_records && record.shadow.is_none() && used.is_none() {
+        if used.is_none() && self.is_blank(object, window) {
             return false;
         }
         match used {
@@ -111,6 +114,29 @@ impl Core {
             _ => self.map_revoke(machine, map, piece, keep),
         }
         true
+    }
+
+    /// Whether neither an object nor any that it shadows has a page in a window of it, so that nothing
+    /// there can be translated. Where the chain is long nobody looks.
+    fn is_blank(&self, object: ObjectId, window: Span) -> bool {
+        let (mut at, mut start, mut end) = (object, window.start(), window.end());
+        for _ in 0..BLANK_DEPTH {
+            let Some(record) = self.objects.get(at) else {
+                return false;
+            };
+            let has_records = matches!(record.kind, Kind::Internal | Kind::External);
+            let used = record.pages.next(&self.nodes, page_of(start));
+            if !has_records || used.is_some_and(|(index, _)| index < page_of(end)) {
+                return false;
+            }
+            let Some(shadow) = record.shadow else {
+                return true;
+            };
+            at = shadow;
+            start = start.saturating_add(record.shadow_offset);
+            end = end.saturating_add(record.shadow_offset);
+        }
+        false
     }
 
     /// Reduces every translation of a page to `keep`; none at all: removes them.
