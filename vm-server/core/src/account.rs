@@ -192,6 +192,18 @@ impl Core {
         Ok(())
     }
 
+    /// How many entries a map that is nobody's copy may be charged with before a limit is reached.
+    pub(crate) fn entry_room(&self, map: MapId) -> u32 {
+        let Some(record) = self.maps.get(map).filter(|map| map.account.payer.is_none()) else {
+            return 0;
+        };
+        let account = &record.account;
+        let held = record.tree.len().saturating_add(account.hidden_entries);
+        let room = account.limits.entries.saturating_sub(held);
+        let all = self.config.whole.entries.saturating_sub(self.entries.len());
+        if account.system { room } else { room.min(all) }
+    }
+
     /// An entry of a map has gone.
     pub(crate) fn uncharge_entry(&mut self, map: MapId) {
         self.uncharge_entries(map, 1);

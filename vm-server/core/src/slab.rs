@@ -91,7 +91,7 @@ impl<T> Slab<T> {
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Result<Id<T>, Kern> {
         let index = self.free;
         if index == NIL {
-            return self.insert_fresh(make());
+            return self.insert_fresh(make);
         }
         let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
         self.free = cell.next;
@@ -102,12 +102,12 @@ impl<T> Slab<T> {
     }
 
     #[cold]
-    fn insert_fresh(&mut self, value: T) -> Result<Id<T>, Kern> {
+    fn insert_fresh(&mut self, make: impl FnOnce() -> T) -> Result<Id<T>, Kern> {
         self.grow()?;
         let index = self.top;
         let cell = cell_mut(&mut self.chunks, index).ok_or(Kern::ResourceShortage)?;
         let generation = cell.generation;
-        cell.value = Some(value);
+        cell.value = Some(make());
         self.touched.note(index);
         self.top = index.saturating_add(1);
         self.used = self.used.saturating_add(1);

@@ -7,6 +7,8 @@
 //!
 //! On failure the child is torn down; what the parent keeps are harmless copy-on-write marks.
 
+mod run;
+
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
 use ipc_protocol::vm_map;
@@ -18,11 +20,11 @@ use crate::call::{Message, Reply};
 use crate::copy::making::{Made, Making};
 use crate::event::{MapId, PortOf};
 use crate::machine::Machine;
-use crate::object::strategy::{Copied, READ_ONLY};
+use crate::object::strategy::Copied;
 use crate::op::wait::WaitOn;
 use crate::op::{BUDGET, Progress};
-use crate::range::Span;
 use crate::{Core, Turn};
+use run::Lowering;
 
 /// Making a child's map.
 #[derive(Clone, Copy, Debug)]
@@ -117,13 +119,19 @@ impl Core {
         work: &mut Fork,
         waiter: u32,
     ) -> Result<Progress, Kern> {
-        let (mut low, mut high) = (u64::MAX, 0);
+        let mut lowering = Lowering::default();
         let mut outcome = Ok(Progress::More);
         self.revoked = 0;
-        for _ in 0..BUDGET {
+        let mut left = BUDGET;
+        while left > 0 {
             if self.revoked >= BUDGET {
                 break;
             }
+            left = left.saturating_sub(self.fork_run(work, left, &mut lowering));
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(1);
             let (link, entry) = match self.fork_next(work) {
                 Ok(Some(found)) => found,
                 Ok(None) => {
@@ -152,8 +160,7 @@ impl Core {
             match self.fork_entry(turn, work, link, waiter) {
                 Ok(Forked::Done(lower)) => {
                     if lower {
-                        low = low.min(entry.start);
-                        high = entry.end;
+                        lowering.add(entry.start, entry.end);
                     }
                     work.cursor = entry.end;
                 }
@@ -172,9 +179,7 @@ impl Core {
                 }
             }
         }
-        if let Some(range) = Span::exact(low, high) {
-            self.map_revoke(turn.machine, work.parent, range, READ_ONLY);
-        }
+        self.lower_ranges(turn.machine, work.parent, &lowering);
         outcome
     }
 

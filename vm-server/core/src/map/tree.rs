@@ -61,6 +61,14 @@ impl Hooks {
         holes: [0; 2],
     };
 
+    /// Of an entry that is in no tree yet, and will come after this one.
+    pub(crate) const fn after(prev: Link) -> Hooks {
+        Hooks {
+            prev,
+            ..Hooks::FREE
+        }
+    }
+
     /// The subtree of this entry, as the node above knows it.
     #[inline]
     fn subtree(&self) -> Subtree {
@@ -606,6 +614,7 @@ fn widen(store: &mut impl Store, link: Link) {
     }
 }
 
+mod append;
 mod sound;
 mod space;
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Core {
 
     /// Whether only this entry writes the object directly, so that making the entry copy-on-write
     /// is enough (rule 9).
-    fn is_symmetric(&self, id: ObjectId, entry: &Entry) -> bool {
+    pub(crate) fn is_symmetric(&self, id: ObjectId, entry: &Entry) -> bool {
         self.objects.get(id).is_some_and(|object| {
             object.is_internal()
                 && object.strategy == CopyStrategy::Symmetric

@@ -231,3 +231,37 @@ fn an_aligned_search_gives_up_exactness_but_still_finds_a_sure_hole() {
     };
     assert_eq!(pair.tree.find_space(&pair.store, strange), None);
 }
+
+#[test]
+fn entries_appended_at_once_hang_as_if_one_by_one() {
+    for seed in 1..200 {
+        let mut pair = Pair::new(seed);
+        let mut start = MIN;
+        for _ in 0..8 {
+            let count = 1 + pair.random(if seed % 2 == 0 { 64 } else { 5 }) as u32;
+            let mut run = Vec::new();
+            for _ in 0..count {
+                start += pair.random(3) * PAGE;
+                let mut entry = entry(start, start + PAGE);
+                start = entry.end;
+                let link = Link(pair.store.len() as u32);
+                entry.hooks.prev = run.last().copied().unwrap_or(Link::NIL);
+                if let Some(prev) = run.last() {
+                    pair.store[prev.0 as usize].hooks.next = link;
+                }
+                pair.store.push(entry);
+                pair.model.push((entry.start, entry.end, link));
+                run.push(link);
+            }
+            pair.tree.append(&mut pair.store, run[0], count);
+            pair.compare();
+            // What comes between changes the tree's shape.
+            let (at, _, _) = pair.model[pair.model.len() - 1];
+            pair.add(at - PAGE, at);
+            let at = pair.random(pair.model.len() as u64) as usize;
+            pair.drop_some(at, 1);
+            pair.compare();
+            start = pair.model.last().map_or(start, |last| start.max(last.1));
+        }
+    }
+}
