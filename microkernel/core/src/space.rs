@@ -12,7 +12,7 @@ use crate::{
     message::MessageId,
     port::{PortId, SetId},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use core::{cell::Cell, fmt};
 use ipc_abi::{Kern, right::Name};
 
@@ -122,11 +122,12 @@ impl Entry {
 /// A task's names.
 #[derive(Debug)]
 pub(crate) struct Names {
-    #[allow(
-        clippy::vec_box,
-        reason = "growth moves no entries: that would be unbounded work"
-    )]
-    entries: Vec<Box<[Entry; CHUNK]>>,
+    /// Pieces of [`CHUNK`] entries, which never move: growth is bounded work. The last pieces may have
+    /// room for entries that were never used, which are not written before.
+    entries: Vec<Vec<Entry>>,
+    /// Entries that there is room for.
+    room: u32,
+    /// Entries that there are: one past the highest index that was ever used.
     slots: u32,
     used: u32,
     free_head: u32,
@@ -147,6 +148,7 @@ impl Names {
     /// The names of no task.
     pub(crate) const NONE: Names = Names {
         entries: Vec::new(),
+        room: 0,
         slots: 0,
         used: 0,
         free_head: NONE,
@@ -249,7 +251,7 @@ impl Names {
     /// Whether `count` further names fit as it is.
     #[inline]
     pub(crate) fn has_room(&self, count: u32) -> bool {
-        self.slots.saturating_sub(1).saturating_sub(self.used) >= count
+        self.room.saturating_sub(1).saturating_sub(self.used) >= count
     }
 
     /// Makes a name. A port that has one already must not be given a second.
@@ -258,14 +260,17 @@ impl Names {
     /// KERN_RESOURCE_SHORTAGE; never after a [`Names::reserve`].
     pub(crate) fn insert(&mut self, holds: Holds) -> Result<Name, Kern> {
         self.reserve(1)?;
-        let index = self.free_head;
+        let fresh = self.slots < self.room;
+        let index = if fresh { self.touch() } else { self.free_head };
         let entry = self.entry_mut(index).ok_or(Kern::ResourceShortage)?;
         entry.holds = holds;
         let next = core::mem::replace(&mut entry.next, NONE);
         let name = name_of(index, entry);
-        self.free_head = next;
-        if next == NONE {
-            self.free_tail = NONE;
+        if !fresh {
+            self.free_head = next;
+            if next == NONE {
+                self.free_tail = NONE;
+            }
         }
         self.used = self.used.saturating_add(1);
         if let Holds::Port { port, .. } = holds {
@@ -308,7 +313,7 @@ impl Names {
     }
 
     fn grow(&mut self) -> Result<(), Kern> {
-        if self.slots >= NAMES_MAX || self.frozen {
+        if self.room >= NAMES_MAX || self.frozen {
             return Err(Kern::ResourceShortage);
         }
         self.account.check(Names::PIECE)?;
@@ -317,7 +322,19 @@ impl Names {
         room.map_err(|_| Kern::ResourceShortage)?;
         let room = self.entries.try_reserve(1);
         room.map_err(|_| Kern::ResourceShortage)?;
-        for _ in 0..CHUNK {
+        self.entries.push(chunk);
+        self.account.add(Names::PIECE);
+        self.room = self.room.saturating_add(CHUNK as u32);
+        if self.slots == NONE {
+            self.touch();
+        }
+        Ok(())
+    }
+
+    /// Makes the next entry that was never used, for which there is room; its index.
+    fn touch(&mut self) -> u32 {
+        let index = self.slots;
+        if let Some(chunk) = self.entries.get_mut((index >> CHUNK_SHIFT) as usize) {
             chunk.push(Entry {
                 holds: Holds::Nothing,
                 dead_name: None,
@@ -326,17 +343,9 @@ impl Names {
                 generation: 0,
                 known: Known(Cell::new(false)),
             });
+            self.slots = index.saturating_add(1);
         }
-        let chunk = chunk.into_boxed_slice().try_into();
-        self.entries
-            .push(chunk.map_err(|_| Kern::ResourceShortage)?);
-        self.account.add(Names::PIECE);
-        let first = self.slots;
-        self.slots = first.saturating_add(CHUNK as u32);
-        for index in first.max(1)..self.slots {
-            self.free(index);
-        }
-        Ok(())
+        index
     }
 
     fn chain(&mut self, index: u32, port: PortId) {

@@ -79,13 +79,18 @@ pub(crate) fn owners() -> &'static Owners<'static> {
 
 /// Takes a frame, all zero, which is the kernel's.
 pub(crate) fn allocate(depth: Depth) -> Option<Frame> {
-    if failing::is_due() {
-        return None;
-    }
-    let frame = POOL.lock().take(depth)?;
+    let frame = allocate_as_it_is(depth)?;
     // SAFETY: the frame was free, so that it is RAM that nobody uses, and is now the caller's.
     unsafe { direct_map::zero(frame) };
     Some(frame)
+}
+
+/// As [`allocate`], for a caller who writes all of the frame: it is not zeroed.
+pub(crate) fn allocate_as_it_is(depth: Depth) -> Option<Frame> {
+    if failing::is_due() {
+        return None;
+    }
+    POOL.lock().take(depth)
 }
 
 /// Takes `count` frames in one piece, not zeroed; only from what was never used.

@@ -76,11 +76,19 @@ impl DirectMap {
         self.depth = depth;
     }
 
-    /// Gives a root table the kernel half of another.
-    pub(crate) fn share_kernel_half(&mut self, from: Frame, to: Frame) {
-        for index in USER_ENTRIES..TABLE_ENTRIES {
-            let entry = self.word(from, index).load(Ordering::Relaxed);
-            self.word(to, index).store(entry, Ordering::Relaxed);
+    /// Makes a root table out of a frame with any contents: its user half is empty, its kernel half that
+    /// of another.
+    ///
+    /// # Safety
+    /// The frame belongs to the caller alone; the kernel half of `from` does not change any more.
+    pub(crate) unsafe fn make_root(&self, from: Frame, frame: Frame) {
+        let half = USER_ENTRIES * size_of::<u64>();
+        let (from, to) = (pointer(from), pointer(frame));
+        // SAFETY: both are whole pages in the direct map, of which the halves are written once and read
+        // only (the caller's word).
+        unsafe {
+            ptr::write_bytes(to, 0, half);
+            ptr::copy_nonoverlapping(from.add(half), to.add(half), half);
         }
     }
 

@@ -91,8 +91,9 @@ impl Memory {
     /// KERN_RESOURCE_SHORTAGE.
     pub(crate) fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern> {
         let id = self.spaces.reserve()?;
-        let root = frames::allocate(Depth::Normal).ok_or(Kern::ResourceShortage)?;
-        self.store.share_kernel_half(self.kernel_root, root);
+        let root = frames::allocate_as_it_is(Depth::Normal).ok_or(Kern::ResourceShortage)?;
+        // SAFETY: the frame was just allocated; start-up made the kernel half.
+        unsafe { self.store.make_root(self.kernel_root, root) };
         self.spaces.put(id, Space::new(root, owner, u32::MAX));
         Ok(id)
     }

@@ -39,6 +39,11 @@ pub(super) fn remove(
 /// Removes a few of all the pages that the user half maps, tables included; the space knows how far this
 /// has come. Says whether all is gone.
 pub fn clear(space: &mut Space, store: &mut impl TableStore, account: &mut Shootdown) -> Progress {
+    // The root alone: nothing is mapped.
+    if space.tables <= 1 {
+        space.cleared = 0;
+        return Progress::Done;
+    }
     let all = PageRange::USER_HALF;
     let part = Part {
         all,
@@ -154,6 +159,30 @@ impl Span {
     }
 }
 
+/// Moves the start of a span, which lies in one table, on to what is present; the address of that.
+fn next_present(
+    store: &impl TableStore,
+    table: Frame,
+    level: u8,
+    span: &mut Span,
+) -> Option<UserAddr> {
+    let address = span.start().filter(|_| !span.is_empty())?;
+    let entry = Span::of_entry(span.from, level);
+    let size = entry.to.saturating_sub(entry.from);
+    let first = address.slot(level);
+    // One past the last entry that the span touches.
+    let last = span.to.saturating_sub(1).saturating_sub(entry.from);
+    let end = first.saturating_add((last >> size.trailing_zeros()) as usize);
+    let end = end.saturating_add(1).min(TABLE_ENTRIES);
+    let found = store.next_present(table, first, end);
+    if found > first {
+        let skipped = found.saturating_sub(first) as u64;
+        let start = entry.from.saturating_add(skipped.saturating_mul(size));
+        span.from = start.min(span.to);
+    }
+    span.start().filter(|_| !span.is_empty())
+}
+
 struct Removal<'a, S> {
     space: &'a mut Space,
     store: &'a mut S,
@@ -172,18 +201,15 @@ impl<S: TableStore> Removal<'_, S> {
         if level == 1 {
             return self.clear_pages(table, span);
         }
-        while let Some(address) = span.start().filter(|_| !span.is_empty()) {
+        while let Some(address) = next_present(self.store, table, level, &mut span) {
             if !self.budget.take(1) {
                 return span.from;
             }
             let here = span.first_entry(level);
-            let index = address.slot(level);
-            let entry = self.store.read(table, index);
-            if entry.is_present() {
-                let end = self.clear_entry(table, level, here, entry);
-                if end < here.to {
-                    return end;
-                }
+            let entry = self.store.read(table, address.slot(level));
+            let end = self.clear_entry(table, level, here, entry);
+            if end < here.to {
+                return end;
             }
             span.from = here.to;
         }
@@ -281,7 +307,7 @@ struct Lowering<'a, S> {
 impl<S: TableStore> Lowering<'_, S> {
     /// Lowers a span that lies in one table. Gives the address up to which all is lowered.
     fn lower(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
-        while let Some(address) = self.next(table, level, &mut span) {
+        while let Some(address) = next_present(self.store, table, level, &mut span) {
             if !self.budget.take(1) {
                 return span.from;
             }
@@ -302,25 +328,6 @@ impl<S: TableStore> Lowering<'_, S> {
             span.from = here.to;
         }
         span.from
-    }
-
-    /// Moves the start of a span, which lies in one table, on to what is present; the address of that.
-    fn next(&self, table: Frame, level: u8, span: &mut Span) -> Option<UserAddr> {
-        let address = span.start().filter(|_| !span.is_empty())?;
-        let entry = Span::of_entry(span.from, level);
-        let size = entry.to.saturating_sub(entry.from);
-        let first = address.slot(level);
-        // One past the last entry that the span touches.
-        let last = span.to.saturating_sub(1).saturating_sub(entry.from);
-        let end = first.saturating_add((last >> size.trailing_zeros()) as usize);
-        let end = end.saturating_add(1).min(TABLE_ENTRIES);
-        let found = self.store.next_present(table, first, end);
-        if found > first {
-            let skipped = found.saturating_sub(first) as u64;
-            let start = entry.from.saturating_add(skipped.saturating_mul(size));
-            span.from = start.min(span.to);
-        }
-        span.start().filter(|_| !span.is_empty())
     }
 
     fn lower_entry(&mut self, table: Frame, level: u8, address: UserAddr) {
