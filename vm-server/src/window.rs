@@ -5,6 +5,7 @@
 //! the same, so that a mistake is a report and not a stray write.
 
 use core::arch::asm;
+use core::arch::x86_64::{__cpuid, _xgetbv};
 use core::ptr;
 
 use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW};
@@ -17,12 +18,17 @@ const WORDS: usize = PAGE_SIZE as usize / 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     limit: u32,
+    /// The vector registers have 32 bytes.
+    wide: bool,
 }
 
 impl Window {
     /// The window over frames below `limit`.
-    pub(crate) const fn new(limit: u32) -> Window {
-        Window { limit }
+    pub(crate) fn new(limit: u32) -> Window {
+        Window {
+            limit,
+            wide: has_wide_registers(),
+        }
     }
 
     /// Where a frame is seen.
@@ -43,78 +49,29 @@ impl Window {
     }
 
     /// Fills a frame with zeros.
+    #[inline]
     pub(crate) fn zero(&self, frame: Frame) {
         let page = self.page(frame);
-        // SAFETY: `page` is a whole frame of the server's window, mapped read-write and aligned;
-        // nothing in the server keeps a reference into a frame of the core. Sixteen bytes a store:
-        // half the instructions of a string store of words.
-        unsafe {
-            asm!(
-                "xorps {zero}, {zero}",
-                "2:",
-                "movaps [{at}], {zero}",
-                "movaps [{at} + 16], {zero}",
-                "movaps [{at} + 32], {zero}",
-                "movaps [{at} + 48], {zero}",
-                "movaps [{at} + 64], {zero}",
-                "movaps [{at} + 80], {zero}",
-                "movaps [{at} + 96], {zero}",
-                "movaps [{at} + 112], {zero}",
-                "movaps [{at} + 128], {zero}",
-                "movaps [{at} + 144], {zero}",
-                "movaps [{at} + 160], {zero}",
-                "movaps [{at} + 176], {zero}",
-                "movaps [{at} + 192], {zero}",
-                "movaps [{at} + 208], {zero}",
-                "movaps [{at} + 224], {zero}",
-                "movaps [{at} + 240], {zero}",
-                "add {at}, 256",
-                "cmp {at}, {end}",
-                "jne 2b",
-                at = inout(reg) page => _,
-                end = in(reg) page.wrapping_add(WORDS),
-                zero = out(xmm_reg) _,
-                options(nostack),
-            );
+        if self.wide {
+            // SAFETY: `page` is a whole frame of the server's window, mapped read-write and aligned;
+            // nothing in the server keeps a reference into a frame of the core. There is AVX.
+            unsafe { zero_wide(page) }
+        } else {
+            // SAFETY: as above.
+            unsafe { zero_narrow(page) }
         }
     }
 
-    /// Copies a whole frame, by sixteen bytes as [`Window::zero`] does.
+    /// Copies a whole frame.
+    #[inline]
     pub(crate) fn copy(&self, from: Frame, to: Frame) {
         let (from, to) = (self.page(from).cast_const(), self.page(to));
-        // SAFETY: as in `zero`, for both; it does no harm if they are the same.
-        unsafe {
-            asm!(
-                "2:",
-                "movaps {a}, [{from}]",
-                "movaps {b}, [{from} + 16]",
-                "movaps {c}, [{from} + 32]",
-                "movaps {d}, [{from} + 48]",
-                "movaps [{to}], {a}",
-                "movaps [{to} + 16], {b}",
-                "movaps [{to} + 32], {c}",
-                "movaps [{to} + 48], {d}",
-                "movaps {a}, [{from} + 64]",
-                "movaps {b}, [{from} + 80]",
-                "movaps {c}, [{from} + 96]",
-                "movaps {d}, [{from} + 112]",
-                "movaps [{to} + 64], {a}",
-                "movaps [{to} + 80], {b}",
-                "movaps [{to} + 96], {c}",
-                "movaps [{to} + 112], {d}",
-                "sub {from}, -128",
-                "sub {to}, -128",
-                "cmp {to}, {end}",
-                "jne 2b",
-                from = inout(reg) from => _,
-                to = inout(reg) to => _,
-                end = in(reg) to.wrapping_add(WORDS),
-                a = out(xmm_reg) _,
-                b = out(xmm_reg) _,
-                c = out(xmm_reg) _,
-                d = out(xmm_reg) _,
-                options(nostack),
-            );
+        if self.wide {
+            // SAFETY: as in `zero`, for both; it does no harm if they are the same.
+            unsafe { copy_wide(from, to) }
+        } else {
+            // SAFETY: as above.
+            unsafe { copy_narrow(from, to) }
         }
     }
 
@@ -146,5 +103,123 @@ impl Window {
         // SAFETY: `page` is a whole frame, and each word is read by itself: a client that writes
         // it meanwhile makes the answer old, not undefined.
         (0..WORDS).all(|index| unsafe { page.wrapping_add(index).read_volatile() } == 0)
+    }
+}
+
+/// Whether the processor has AVX, and the kernel keeps its registers.
+fn has_wide_registers() -> bool {
+    const OSXSAVE: u32 = 1 << 27;
+    const AVX: u32 = 1 << 28;
+    if __cpuid(1).ecx & (OSXSAVE | AVX) != OSXSAVE | AVX {
+        return false;
+    }
+    // SAFETY: OSXSAVE says that the instruction is there.
+    unsafe { xcr0() & 6 == 6 }
+}
+
+#[target_feature(enable = "xsave")]
+fn xcr0() -> u64 {
+    // SAFETY: the feature is enabled; register 0 always exists.
+    unsafe { _xgetbv(0) }
+}
+
+/// Zeros, 32 bytes a store, of which a kibibyte goes between two jumps.
+///
+/// # Safety
+/// A whole page, mapped read-write and aligned, to which nobody has a reference; and there is AVX.
+#[inline]
+unsafe fn zero_wide(page: *mut u64) {
+    // SAFETY: the caller's word. What VZEROUPPER clears, code without AVX does not use.
+    unsafe {
+        asm!(
+            "vxorps {zero}, {zero}, {zero}",
+            "2:",
+            ".irp at, 0,32,64,96,128,160,192,224,256,288,320,352,384,416,448,480",
+            "vmovaps [{to} + \\at], {zero:y}",
+            "vmovaps [{to} + \\at + 512], {zero:y}",
+            ".endr",
+            "add {to}, 1024",
+            "cmp {to}, {end}",
+            "jne 2b",
+            "vzeroupper",
+            to = inout(reg) page => _,
+            end = in(reg) page.wrapping_add(WORDS),
+            zero = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// As [`zero_wide`], 16 bytes a store: half the instructions of a string store of words.
+///
+/// # Safety
+/// As there, but for AVX.
+#[inline(never)]
+unsafe fn zero_narrow(page: *mut u64) {
+    // SAFETY: the caller's word.
+    unsafe {
+        asm!(
+            "xorps {zero}, {zero}",
+            "2:",
+            ".irp at, 0,16,32,48,64,80,96,112,128,144,160,176,192,208,224,240",
+            "movaps [{to} + \\at], {zero}",
+            ".endr",
+            "add {to}, 256",
+            "cmp {to}, {end}",
+            "jne 2b",
+            to = inout(reg) page => _,
+            end = in(reg) page.wrapping_add(WORDS),
+            zero = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// Copies, 32 bytes a load and a store.
+///
+/// # Safety
+/// As in [`zero_wide`], for both pages.
+#[inline]
+unsafe fn copy_wide(from: *const u64, to: *mut u64) {
+    // SAFETY: as in `zero_wide`.
+    unsafe {
+        asm!(
+            "2:",
+            ".irp at, 0,32,64,96,128,160,192,224,256,288,320,352,384,416,448,480",
+            "vmovaps {a:y}, [{from} + \\at]",
+            "vmovaps {b:y}, [{from} + \\at + 512]",
+            "vmovaps [{to} + \\at], {a:y}",
+            "vmovaps [{to} + \\at + 512], {b:y}",
+            ".endr",
+            "add {from}, 1024",
+            "add {to}, 1024",
+            "cmp {to}, {end}",
+            "jne 2b",
+            "vzeroupper",
+            from = inout(reg) from => _,
+            to = inout(reg) to => _,
+            end = in(reg) to.wrapping_add(WORDS),
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// Copies words.
+///
+/// # Safety
+/// As in [`zero_narrow`], for both pages.
+#[inline(never)]
+unsafe fn copy_narrow(from: *const u64, to: *mut u64) {
+    // SAFETY: the caller's word.
+    unsafe {
+        asm!(
+            "rep movsq",
+            inout("rcx") WORDS => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
     }
 }

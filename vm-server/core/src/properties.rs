@@ -4,6 +4,7 @@
 //! ([`crate::map::tree`], [`crate::object::pages`]).
 
 mod clip;
+mod faults;
 mod lists;
 mod loans;
 mod ports;

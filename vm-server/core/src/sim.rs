@@ -15,7 +15,7 @@ use std::vec::Vec;
 use core::num::NonZeroU64;
 
 mod calls;
-mod pager;
+pub(crate) mod pager;
 
 use ipc_abi::Kern;
 use ipc_abi::layout::{PAGE_SIZE, USER_MAX, USER_MIN};
@@ -385,6 +385,15 @@ impl World {
                 );
             }
         }
+    }
+
+    /// What a map translates: pages, frames and rights, in order.
+    pub(crate) fn translations(&self, map: MapId) -> Vec<(u64, Frame, Prot)> {
+        let space = self.machine.spaces.get(&map.to_word());
+        let pages = space.into_iter().flat_map(|space| &space.pages);
+        pages
+            .map(|(page, at)| (*page, at.frame, at.protection))
+            .collect()
     }
 
     /// Steps until nothing is left to do.

@@ -7,13 +7,14 @@
 
 use ipc_abi::types::Prot;
 
+use super::quick::shown_beside;
 use crate::effect::{ENTER_MAX, Effect, Enter};
 use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
 use crate::object::places::Added;
-use crate::range::{bytes_of, page_of};
+use crate::range::bytes_of;
 use crate::{Core, Turn};
 
 /// Bits of a page's number inside the window.
@@ -22,12 +23,13 @@ const WINDOW: u64 = ENTER_MAX as u64 - 1;
 impl Core {
     /// Enters what lies beside page `index` of `object`, which is page `number` of `map` by the entry
     /// `link`. `again`: the page had been entered here before, so its neighbours may have gone too.
+    /// They get no more than `rights`, which the page has.
     pub(crate) fn enter_around<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         (map, number, link): (MapId, u64, u32),
         (object, index): (ObjectId, u64),
-        again: bool,
+        (again, rights): (bool, Prot),
     ) {
         let Some(record) = self.objects.get(object) else {
             return;
@@ -38,19 +40,18 @@ impl Core {
         let place = index & 63;
         let base = place & !WINDOW;
         let window = leaf.pages() >> base & ((1 << ENTER_MAX) - 1);
-        let mut rest = window & !(1 << (place & WINDOW));
-        if rest == 0 {
-            return;
-        }
         let Some(entry) = self.entries.at(link) else {
             return;
         };
-        let rights = entry.protection;
+        let shown = shown_beside((entry.start, entry.end), bytes_of(number), place) >> base;
+        let mut rest = window & !(1 << (place & WINDOW)) & shown;
+        if rest == 0 {
+            return;
+        }
         let read_only = rights.difference(Prot::WRITE);
         // A dirty page of the entry's own object may be entered as it may be written.
         let own = entry.object == Some(object) && !record.is_copied() && !entry.needs_copy;
         let writable = if own { rights } else { read_only };
-        let (low, high) = (page_of(entry.start), page_of(entry.end));
         let mut run = Enter {
             map,
             epoch: self.maps.get(map).map_or(0, |map| map.epoch),
@@ -84,9 +85,6 @@ impl Core {
             let offset = u64::from(rest.trailing_zeros());
             rest &= rest.wrapping_sub(1);
             let at = first.wrapping_add(offset);
-            if at < low || at >= high {
-                continue;
-            }
             let Slot::Page(frame) = leaf.slot(base.wrapping_add(offset)) else {
                 continue;
             };

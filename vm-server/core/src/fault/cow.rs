@@ -77,7 +77,12 @@ impl Core {
 
     /// The top object has covered a lower page: translations of that one, reached through the top
     /// object, go. The one that the answer replaces need not, if it is the only one.
-    fn settle_covered<M: Machine>(&mut self, turn: &mut Turn<'_, M>, look: &Look, old: Frame) {
+    pub(super) fn settle_covered<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        look: &Look,
+        old: Frame,
+    ) {
         let Some(page) = self.pages.get(old) else {
             return;
         };

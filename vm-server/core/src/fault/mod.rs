@@ -8,6 +8,7 @@
 //! was entered writable is how the core knows that it is dirty.
 
 mod ahead;
+mod below;
 mod cow;
 mod nested;
 pub(crate) mod pagein;
@@ -177,7 +178,8 @@ impl Core {
             index,
         } = mapped.how
         {
-            self.enter_around(turn, (fault.map, number, link), (object, index), again);
+            let place = (fault.map, number, link);
+            self.enter_around(turn, place, (object, index), (again, mapped.protection));
         }
         translation::Enter {
             address,

@@ -6,6 +6,8 @@
 //! event decides, as for every fault. In tests [`Core::handle`] begins with it, so that whatever tests
 //! events tests this.
 //!
+//! What lies over other memory is the matter of [`super::below`].
+//!
 //! Who writes much fresh memory page after page gets several at a time ([`Core::fill_ahead`]). They count
 //! as written: so only where an entry is large, after a good run, and while memory is plenty.
 
@@ -25,7 +27,7 @@ use crate::range::{PAGE_SIZE, bytes_of, page_of, trunc_page};
 use crate::{Core, Turn};
 
 /// Bits of a page's number inside the window of its neighbours.
-const WINDOW: u64 = ENTER_MAX as u64 - 1;
+pub(super) const WINDOW: u64 = ENTER_MAX as u64 - 1;
 /// Bytes that one page table maps: what is entered beside a page is in the same.
 const TABLE: u64 = 512 * PAGE_SIZE;
 /// Writes to page after page before pages are filled ahead.
@@ -33,16 +35,18 @@ const FILL_AFTER: u8 = 16;
 
 /// A fault whose entry has been found.
 #[derive(Clone, Copy)]
-struct Found {
-    map: MapId,
+pub(super) struct Found {
+    pub(super) map: MapId,
+    /// The entry.
+    pub(super) link: u32,
     /// Address of the page.
-    address: u64,
-    object: ObjectId,
+    pub(super) address: u64,
+    pub(super) object: ObjectId,
     /// Number of the page in the object.
-    index: u64,
-    rights: Prot,
+    pub(super) index: u64,
+    pub(super) rights: Prot,
     /// The part of the entry that is in the same page table.
-    span: (u64, u64),
+    pub(super) span: (u64, u64),
     needs_copy: bool,
     behavior: Behavior,
     /// The entry is as large as what a page table maps.
@@ -50,17 +54,17 @@ struct Found {
 }
 
 /// The neighbours of a page that may be entered with it.
-struct Neighbours {
+pub(super) struct Neighbours {
     /// Which of the leaf's pages.
-    mask: u64,
+    pub(super) mask: u64,
     /// The page's place in the leaf.
-    middle: u64,
+    pub(super) middle: u64,
     /// Map, and the page number at which it shows place 0 of the leaf.
-    at: (u32, u64),
+    pub(super) at: (u32, u64),
     /// A dirty one may be entered as it may be written.
-    own: bool,
+    pub(super) own: bool,
     /// The page had been entered before, so its neighbours may have gone too.
-    again: bool,
+    pub(super) again: bool,
 }
 
 impl Core {
@@ -74,6 +78,9 @@ impl Core {
         access: Prot,
     ) -> Option<translation::Enter> {
         turn.effects.beside.count = 0;
+        if !self.goes_quickly() {
+            return None;
+        }
         let link = self.map_lookup(map, address)?.0;
         let entry = self.entries.at(link)?;
         let write = access.contains(Prot::WRITE);
@@ -81,6 +88,7 @@ impl Core {
             return None;
         }
         let object = match entry.object {
+            Some(_) if write && entry.needs_copy => self.entry_written(link).ok()?,
             Some(object) => object,
             None if write && entry.submap.is_none() => self.entry_own_object(link).ok()?,
             None => return None,
@@ -90,6 +98,7 @@ impl Core {
         let table = address & !TABLE.wrapping_sub(1);
         let found = Found {
             map,
+            link,
             address,
             object,
             index: page_of(entry.offset_of(address)),
@@ -102,12 +111,11 @@ impl Core {
             behavior: entry.behavior,
             large: entry.size() >= TABLE,
         };
-        let leaf = {
-            let object = self.objects.get(object)?;
-            object.pages.leaf_at(&self.nodes, found.index)
-        };
+        let object = self.objects.get(object)?;
+        let leaf = object.pages.leaf_at(&self.nodes, found.index);
         match leaf.map_or(Slot::Empty, |leaf| leaf.slot(found.index)) {
             Slot::Page(_) => self.now_resident(turn, &found, write),
+            Slot::Empty if object.shadow.is_some() => self.now_below(turn, &found, write),
             Slot::Empty if write => self.now_filled(turn, &found),
             _ => None,
         }
@@ -165,13 +173,7 @@ impl Core {
         }
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
-        Some(translation::Enter {
-            address: found.address,
-            frame: frame.0,
-            protection,
-            uncached: false,
-            epoch: self.maps.get(found.map)?.epoch,
-        })
+        self.now_entered(found, frame, protection)
     }
 
     /// The first write to anonymous memory.
@@ -186,21 +188,8 @@ impl Core {
         if !bare || found.needs_copy || !matches!(object.kind, Kind::Internal) {
             return None;
         }
-        let frame = self.frame_zeroed(turn, Class::Client)?;
+        let frame = self.now_fresh(turn, found)?;
         let (index, object) = (found.index, found.object);
-        if self
-            .object_add_page(object, index, frame, Flags::DIRTY)
-            .is_err()
-        {
-            self.frame_free(frame);
-            return None;
-        }
-        // It is nowhere yet.
-        let _ = self
-            .pages
-            .place_add(frame, (found.map.index(), page_of(found.address)));
-        self.stats.faults = self.stats.faults.saturating_add(1);
-        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
         let record = self.objects.get_mut(object)?;
         let next = (index as u32).wrapping_add(1);
         let follows = core::mem::replace(&mut record.fill_next, next) == index as u32;
@@ -218,10 +207,46 @@ impl Core {
                     .saturating_add(2);
             self.fill_ahead(turn, found, wanted.min(BESIDE_MAX));
         }
+        self.now_entered(found, frame, found.rights)
+    }
+
+    /// A page of zeros in the first object, that is about to be written.
+    #[inline(always)]
+    pub(super) fn now_fresh<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        found: &Found,
+    ) -> Option<Frame> {
+        let frame = self.frame_zeroed(turn, Class::Client)?;
+        let (index, object) = (found.index, found.object);
+        if self
+            .object_add_page(object, index, frame, Flags::DIRTY)
+            .is_err()
+        {
+            self.frame_free(frame);
+            return None;
+        }
+        // It is nowhere yet.
+        let _ = self
+            .pages
+            .place_add(frame, (found.map.index(), page_of(found.address)));
+        self.stats.faults = self.stats.faults.saturating_add(1);
+        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
+        Some(frame)
+    }
+
+    /// The answer.
+    #[inline(always)]
+    pub(super) fn now_entered(
+        &self,
+        found: &Found,
+        frame: Frame,
+        protection: Prot,
+    ) -> Option<translation::Enter> {
         Some(translation::Enter {
             address: found.address,
             frame: frame.0,
-            protection: found.rights,
+            protection,
             uncached: false,
             epoch: self.maps.get(found.map)?.epoch,
         })
@@ -280,7 +305,7 @@ impl Core {
 }
 
 /// The places of a leaf that an entry from `start` to `end` shows, if it shows place `middle` at `address`.
-fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
+pub(super) fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
     let below = page_of(address.saturating_sub(start)).min(middle);
     let above = page_of(end.saturating_sub(address)).min(64u64.wrapping_sub(middle));
     let first = middle.saturating_sub(below);
@@ -292,7 +317,12 @@ fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
 /// Finds what may be entered beside a page. All of a window are entered together, so the nearest on both
 /// sides tell for the rest.
 #[inline(never)]
-fn show_beside(pages: &mut Pages, leaf: &Node, around: &Neighbours, beside: &mut Beside) {
+pub(super) fn show_beside(
+    pages: &mut Pages,
+    leaf: &Node,
+    around: &Neighbours,
+    beside: &mut Beside,
+) {
     let Neighbours { mask, middle, .. } = *around;
     let (map, first) = around.at;
     let below = (mask & (1u64 << middle).wrapping_sub(1)).checked_ilog2();

@@ -231,7 +231,7 @@ impl Core {
     }
 
     /// Takes `backing` out from between `parent` and what lies below.
-    fn splice(&mut self, parent: ObjectId, backing: ObjectId) {
+    pub(crate) fn splice(&mut self, parent: ObjectId, backing: ObjectId) {
         let offset = self.objects.get(parent).map_or(0, |o| o.shadow_offset);
         let below = self.objects.get(backing);
         let next = below.and_then(|object| Some((object.shadow?, object.shadow_offset)));
