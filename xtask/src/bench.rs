@@ -12,17 +12,17 @@
 //! what a count of instructions does not show.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 use serde_json::{Value, json};
 
-use crate::boot::{self, LineSplitter};
-use crate::image::{self, Contents};
+use crate::boot::{self, End, LineSplitter};
+use crate::image::{self, Built, Contents};
 use crate::qemu::{Machine, Memory, Outcome};
-use crate::{figures, install, profile};
+use crate::{figures, install, profile, scale};
 
 /// Time after which the measurement is stopped, in seconds.
 const LIMIT: u64 = 900;
@@ -30,7 +30,8 @@ const LIMIT: u64 = 900;
 /// `cargo xtask bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Only operations whose key contains this
+    /// Only operations whose key contains this, or A or B of A,B; `scale` and what begins so: how far
+    /// several processors help, in wall time
     pub filter: Option<String>,
     /// Write the results to FILE
     #[arg(long, value_name = "FILE")]
@@ -55,7 +56,7 @@ pub(crate) struct Row {
     pub(crate) key: String,
     unit: String,
     n: u64,
-    min: f64,
+    pub(crate) min: f64,
     pub(crate) median: f64,
     p99: f64,
     pub(crate) entries: f64,
@@ -145,49 +146,28 @@ pub fn bench(options: &Options) -> Result<u8> {
     if let Some(key) = &options.profile {
         return profile::profile(key, options.inlined);
     }
-    let args: Vec<String> = options.filter.iter().cloned().collect();
-    let built = image::make(
-        "bench",
-        &Contents {
-            file_pager: false,
-            clients: vec![("bench", args)],
-            ends: Ends::LastClient,
-            ..Contents::default()
-        },
-    )?;
-    let mut machine = Machine::new(&built.kernel, &built.path);
-    machine.command_line = "log=warn".to_owned();
-    machine.memory = Memory(1024);
+    if let Some(filter) = options
+        .filter
+        .as_deref()
+        .filter(|text| scale::is_meant(text))
+    {
+        if options.check || options.save {
+            bail!("wall time is no figure to commit: {filter} goes without --check and --save");
+        }
+        return scale::scale(filter, options.json.as_deref());
+    }
+    let built = build(options.filter.as_deref())?;
+    let mut machine = machine(&built);
     machine.plain_strings = true;
     eprintln!("Measuring ...");
-    let (mut rows, mut broken) = (Vec::new(), None);
-    let mut splitter = LineSplitter::default();
-    let mut take = |line: &str| match Row::parse(line) {
-        Some(Ok(row)) => {
-            eprintln!("  {}", row.key);
-            rows.push(row);
-        }
-        Some(Err(error)) => broken = Some(error),
-        None => {}
-    };
-    let limit = Some(Duration::from_secs(LIMIT));
-    let end = boot::boot(&machine, limit, &mut |piece| splitter.add(piece, &mut take))?;
-    splitter.end(&mut take);
+    let Measured { rows, broken, end } = measure(&machine)?;
     let (growth, single): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.grows().is_some());
     print!("{}{}", table(&single), figures::growth_table(&growth));
     if let Some(path) = &options.json {
-        let results: Vec<Value> = rows.iter().map(Row::to_json).collect();
-        let text = serde_json::to_string_pretty(&json!({ "results": results }))?;
-        fs::write(path, text + "\n")
-            .with_context(|| format!("--json {}: cannot be written", path.display()))?;
+        write_json(path, rows.iter().map(Row::to_json).collect())?;
     }
     if end.outcome != Outcome::Success {
-        eprintln!("last words of the guest:");
-        end.last_words
-            .iter()
-            .for_each(|line| eprintln!("    {line}"));
-        eprintln!("xtask bench: {}", end.outcome);
-        return Ok(end.outcome.exit_code());
+        return Ok(failed(&end));
     }
     match (broken, rows.is_empty()) {
         (Some(error), _) => return Err(error),
@@ -203,6 +183,73 @@ pub fn bench(options: &Options) -> Result<u8> {
         return Ok(u8::from(!worse.is_empty()));
     }
     Ok(0)
+}
+
+/// The image with the bench task, which measures what the filter says.
+pub(crate) fn build(filter: Option<&str>) -> Result<Built> {
+    let args: Vec<String> = filter.iter().map(|&filter| filter.to_owned()).collect();
+    image::make(
+        "bench",
+        &Contents {
+            file_pager: false,
+            clients: vec![("bench", args)],
+            ends: Ends::LastClient,
+            ..Contents::default()
+        },
+    )
+}
+
+/// The machine that measures.
+pub(crate) fn machine(built: &Built) -> Machine {
+    let mut machine = Machine::new(&built.kernel, &built.path);
+    machine.command_line = "log=warn".to_owned();
+    machine.memory = Memory(1024);
+    machine
+}
+
+/// What a machine measured, and how that ended.
+pub(crate) struct Measured {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) broken: Option<anyhow::Error>,
+    pub(crate) end: End,
+}
+
+/// Boots a machine that measures.
+///
+/// # Errors
+/// The emulator cannot be started.
+pub(crate) fn measure(machine: &Machine) -> Result<Measured> {
+    let (mut rows, mut broken) = (Vec::new(), None);
+    let mut splitter = LineSplitter::default();
+    let mut take = |line: &str| match Row::parse(line) {
+        Some(Ok(row)) => {
+            eprintln!("  {}", row.key);
+            rows.push(row);
+        }
+        Some(Err(error)) => broken = Some(error),
+        None => {}
+    };
+    let limit = Some(Duration::from_secs(LIMIT));
+    let end = boot::boot(machine, limit, &mut |piece| splitter.add(piece, &mut take))?;
+    splitter.end(&mut take);
+    Ok(Measured { rows, broken, end })
+}
+
+/// Says how a machine failed; gives the status to exit with.
+pub(crate) fn failed(end: &End) -> u8 {
+    eprintln!("last words of the guest:");
+    end.last_words
+        .iter()
+        .for_each(|line| eprintln!("    {line}"));
+    eprintln!("xtask bench: {}", end.outcome);
+    end.outcome.exit_code()
+}
+
+/// Writes results for programs.
+pub(crate) fn write_json(path: &Path, results: Vec<Value>) -> Result<()> {
+    let text = serde_json::to_string_pretty(&json!({ "results": results }))?;
+    fs::write(path, text + "\n")
+        .with_context(|| format!("--json {}: cannot be written", path.display()))
 }
 
 /// The results, in aligned columns.

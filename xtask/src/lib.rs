@@ -20,6 +20,7 @@ pub mod new_task;
 mod profile;
 pub mod qemu;
 pub mod run;
+mod scale;
 mod scenario;
 mod source;
 pub mod suite;

@@ -30,7 +30,7 @@ fn write(memory: &Mapping, page: u64) {
 }
 
 /// An entry of so many pages, all of them resident.
-fn resident_entry(pages: u64) -> Result<SendRight<MemoryEntry>, Kern> {
+pub(crate) fn resident_entry(pages: u64) -> Result<SendRight<MemoryEntry>, Kern> {
     // Away from other memory: an entry of a part of an object is an object that shadows it.
     let memory = Options::new(pages * PAGE_SIZE)
         .near(0x4100_0000_0000)

@@ -7,16 +7,20 @@ use ipc::abi::buffer::BODY_SIZE;
 use ipc::abi::message::{FOREVER, Info, WORDS, option};
 use ipc::abi::right::Disposition;
 use ipc::trap::{self, Received, Send};
-use ipc::{Kern, ReceiveRight, Untyped, buffer};
+use ipc::{Kern, ReceiveRight, SendRight, Untyped, buffer};
 
 use crate::partner::{Partner, Role};
 use crate::probe::Bench;
 
 /// A call with these words.
 fn call_of(partner: &Partner, info: Info, words: [u64; WORDS]) -> Send {
+    call_to(&partner.port, info, words)
+}
+
+fn call_to(port: &SendRight<Untyped>, info: Info, words: [u64; WORDS]) -> Send {
     Send {
         options: option::CALL,
-        destination: partner.port.name().into(),
+        destination: port.name().into(),
         receive: 0,
         info,
         send_deadline: FOREVER,
@@ -29,6 +33,12 @@ fn call_of(partner: &Partner, info: Info, words: [u64; WORDS]) -> Send {
 /// Whether a trap did what it had to.
 fn check(received: &Received) -> Result<(), Kern> {
     ipc::abi::kern_return::from_raw(received.outcome.code())
+}
+
+/// A call of six words, to a server that others call as well or not.
+pub(crate) fn call_once(port: &SendRight<Untyped>) -> Result<(), Kern> {
+    let request = call_to(port, Info::short(1), [1, 2, 3, 4, 5, 6]);
+    check(&trap::exchange(&request))
 }
 
 /// Six words, six words back.

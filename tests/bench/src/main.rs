@@ -18,6 +18,7 @@ mod map;
 mod pager;
 mod partner;
 mod probe;
+mod scale;
 mod task;
 mod wire;
 
@@ -102,6 +103,9 @@ const OPERATIONS: &[Operation] = &[
 /// Nanoseconds between two operations.
 const SETTLE: u64 = 100 * ipc::time::MILLISECOND;
 
+/// What the keys begin with that are measured in wall time.
+const SCALE: &str = "scale";
+
 /// The time from reset to the first instruction of `main`.
 const BOOT: &str = "boot.reset_to_main";
 
@@ -111,6 +115,7 @@ fn main(args: Args) -> Result<u32, Kern> {
     match (words.next(), words.next()) {
         (Some("profile"), Some(key)) => profile(key),
         (Some(role), Some(name)) => partner::serve(role, name),
+        (Some(filter), None) if filter.starts_with(SCALE) => Ok(u32::from(!scale::measure(filter))),
         (filter, _) => Ok(bench(begin, filter.unwrap_or_default())),
     }
 }

@@ -18,6 +18,7 @@ use ipc::vm;
 use ipc::{Kern, ReceiveRight, SendRight, Untyped, task};
 
 use crate::pager;
+use crate::scale;
 
 /// What the other task does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) enum Role {
     OutOfLine,
     /// The same, and reads each page.
     OutOfLineTouched,
+    /// Does a share of the work that several processors have.
+    Worker,
     /// Serves memory objects, one page a request.
     Pager1,
     /// The same, 16 pages a request.
@@ -42,13 +45,14 @@ pub(crate) enum Role {
     Pager64,
 }
 
-const ROLES: [(&str, Role); 9] = [
+const ROLES: [(&str, Role); 10] = [
     ("echo", Role::Echo),
     ("take", Role::Take),
     ("handle", Role::Handle),
     ("notify", Role::Notify),
     ("out-of-line", Role::OutOfLine),
     ("out-of-line-touched", Role::OutOfLineTouched),
+    ("worker", Role::Worker),
     ("pager-1", Role::Pager1),
     ("pager-16", Role::Pager16),
     ("pager-64", Role::Pager64),
@@ -105,6 +109,7 @@ pub(crate) fn serve(role: &str, name: &str) -> Result<u32, Kern> {
             match role {
                 Role::Notify => notify(&port)?,
                 Role::OutOfLine | Role::OutOfLineTouched => out_of_line(&port, *role)?,
+                Role::Worker => scale::work(&port)?,
                 role => answer(&port, *role),
             }
         }

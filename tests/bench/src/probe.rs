@@ -21,6 +21,9 @@ const WARM_UP: u32 = 8;
 /// Repetitions for a profile.
 const PROFILED: u32 = 25;
 
+/// The unit of most figures.
+const INSTRUCTIONS: &str = "instructions";
+
 /// Turns of an empty loop between the first line and the first repetition of a profile.
 const PATIENCE: u32 = 500_000;
 
@@ -200,6 +203,7 @@ impl Bench {
         let share = |sum: u64, count: u64| sum as f64 / (count * self.per) as f64;
         Ok(Row {
             key,
+            unit: INSTRUCTIONS,
             n: self.n,
             min: share(at(0)?, 1),
             median: share(at(self.samples.len() / 2)?, 1),
@@ -214,6 +218,7 @@ impl Bench {
 /// What is told of an operation.
 pub(crate) struct Row {
     key: &'static str,
+    unit: &'static str,
     n: u32,
     min: f64,
     median: f64,
@@ -227,10 +232,25 @@ impl Row {
         let ticks = ticks as f64;
         Row {
             key,
+            unit: INSTRUCTIONS,
             n: 1,
             min: ticks,
             median: ticks,
             p99: ticks,
+            counters: [0.0; 3],
+        }
+    }
+
+    /// What several rounds took.
+    pub(crate) const fn spread(unit: &'static str, n: u32, spread: [f64; 3]) -> Row {
+        let [min, median, p99] = spread;
+        Row {
+            key: "",
+            unit,
+            n,
+            min,
+            median,
+            p99,
             counters: [0.0; 3],
         }
     }
@@ -244,6 +264,7 @@ impl Row {
     pub(crate) fn print_as(&self, key: &str) {
         let Row {
             key: _,
+            unit,
             n,
             min,
             median,
@@ -251,7 +272,7 @@ impl Row {
             counters: [entries, switches, flushes],
         } = self;
         ipc::println!(
-            "bench {key} unit=instructions n={n} min={min:.2} median={median:.2} p99={p99:.2} \
+            "bench {key} unit={unit} n={n} min={min:.2} median={median:.2} p99={p99:.2} \
              entries={entries:.3} switches={switches:.3} flushes={flushes:.3}"
         );
     }
