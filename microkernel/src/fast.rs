@@ -50,7 +50,7 @@ pub(crate) extern "C" fn call(
 ) -> Next {
     world::with(
         |world| match world.kernel.fast_call(destination, info, deadline) {
-            Some(handed) => hand_over(world, handed, info),
+            Some(handed) => call_taken(world, handed, info),
             None if Info(info).rights() == 1 => call_right(world, destination, info, deadline),
             None => declined(),
         },
@@ -65,14 +65,14 @@ pub(crate) extern "C" fn answer(
     _: u64,
     _: u64,
     deadline: u64,
-) -> Next {
+) -> *mut Context {
     world::with(
         |world| match world.kernel.fast_answer(token, (source, deadline), info) {
-            Some(handed) => hand_over(world, handed, info),
+            Some(to) => answer_taken(world, Saved::of(to), info),
             None if Info(info).rights() == 1 => {
                 answer_right(world, token, (source, deadline), info)
             }
-            None => declined(),
+            None => declined().context,
         },
     )
 }
@@ -90,7 +90,10 @@ pub(crate) extern "C" fn send(
         let notify = (options & option::NOTIFY != 0).then_some(notify);
         let source = (source, deadline);
         match world.kernel.fast_send(destination, source, info, notify) {
-            Some(handed) => hand_over(world, handed, info),
+            Some(handed) => {
+                Saved::of(handed.to).with(|registers| registers.rdx = info);
+                call_taken(world, handed, info)
+            }
             None => declined(),
         }
     })
@@ -147,8 +150,9 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
             Saved::of(handed.to).with(|registers| {
                 registers.rbp = u64::from(access.bits());
                 registers.r13 = handed.from;
+                registers.rdx = Info::short(FAULT).from_kernel().0;
             });
-            give(world, handed, Info::short(FAULT).from_kernel().0)
+            give(world, handed)
         }
         None => declined(),
     })
@@ -191,17 +195,30 @@ fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> 
         let kernel = &mut world.kernel;
         kernel.fast_call_right(destination, info, deadline, right)
     });
-    hand_over_right(world, handed, info)
+    match handed {
+        Some((handed, arrived)) => {
+            Saved::of(handed.to).buffer().set_right(0, arrived);
+            call_taken(world, handed, info)
+        }
+        None => declined(),
+    }
 }
 
 /// REPLY and RECEIVE with one right.
 #[inline(never)]
-fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) -> Next {
-    let handed = first_right().and_then(|right| {
+fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) -> *mut Context {
+    let answered = first_right().and_then(|right| {
         let kernel = &mut world.kernel;
         kernel.fast_answer_right(token, source, info, right)
     });
-    hand_over_right(world, handed, info)
+    match answered {
+        Some((to, arrived)) => {
+            let to = Saved::of(to);
+            to.buffer().set_right(0, arrived);
+            answer_taken(world, to, info)
+        }
+        None => declined().context,
+    }
 }
 
 /// The right in the first slot of the running thread's buffer.
@@ -211,39 +228,40 @@ fn first_right() -> Option<Slot> {
     Some(from.buffer().right(0))
 }
 
+/// A call or message was handed over; RDX is the entry code's to load.
 #[inline(always)]
-fn hand_over_right(world: &mut World, handed: Option<(Handed, Slot)>, info: u64) -> Next {
-    let Some((handed, arrived)) = handed else {
-        return declined();
-    };
-    Saved::of(handed.to).buffer().set_right(0, arrived);
-    hand_over(world, handed, info)
+fn call_taken(world: &mut World, handed: Handed, info: u64) -> Next {
+    if info >> 32 != 0 {
+        copy_body(Saved::of(handed.to), Info(info));
+    }
+    give(world, handed)
 }
 
+/// An answer was handed over; the entry code loads all results.
 #[inline(always)]
-fn hand_over(world: &mut World, handed: Handed, info: u64) -> Next {
+fn answer_taken(world: &mut World, to: Saved, info: u64) -> *mut Context {
     if info >> 32 != 0 {
-        copy_body(&handed, Info(info));
+        copy_body(to, Info(info));
     }
-    give(world, handed, info)
+    world.hardware.counters.messages += 1;
+    Processor::here().load(to);
+    to.context()
 }
 
 /// Copies a body from the buffer of the thread that is loaded.
 #[cold]
 #[inline(never)]
-fn copy_body(handed: &Handed, info: Info) {
+fn copy_body(to: Saved, info: Info) {
     if let Some(from) = Processor::here().thread() {
-        let to = Saved::of(handed.to).buffer();
-        from.buffer().copy_body(to, info.body());
+        from.buffer().copy_body(to.buffer(), info.body());
     }
 }
 
-/// Gives a thread the results of its trap, but for the token.
+/// Gives a thread the results of its trap, but for the token and the info.
 #[inline(always)]
-fn give(world: &mut World, handed: Handed, info: u64) -> Next {
+fn give(world: &mut World, handed: Handed) -> Next {
     let to = Saved::of(handed.to);
     to.with(|registers| {
-        registers.rdx = info;
         registers.rax = handed.outcome.0;
         registers.rdi = handed.payload;
     });

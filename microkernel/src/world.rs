@@ -19,6 +19,10 @@ pub(crate) struct World {
     pub(crate) hardware: Hardware,
 }
 
+// SAFETY: records of kernel-core refer to the cells of others, which belong to the world alone: who has
+// the lock has them all.
+unsafe impl Send for World {}
+
 impl World {
     /// A world without tasks.
     ///

@@ -101,17 +101,23 @@ impl Kernel {
         through: PortId,
         call: Call,
     ) -> u64 {
-        self.calls = self.calls.wrapping_add(1);
-        let number = self.calls;
+        let token = self.new_token(caller);
         let thread = self.threads.at_mut(caller);
         thread.state.set(State::Awaiting {
             server: server.task,
             through,
             call,
         });
-        thread.call.set(number);
+        thread.token.set(token);
         self.leave(caller);
-        token(caller, number)
+        token
+    }
+
+    /// A token that was never given out, for the call of a thread.
+    #[inline(always)]
+    pub(crate) fn new_token(&mut self, caller: ThreadId) -> u64 {
+        self.calls = self.calls.wrapping_add(1 << TOKEN_THREAD_BITS);
+        self.calls | u64::from(caller.index())
     }
 
     /// The thread whose token this is, if `server` may redeem it now.
@@ -123,7 +129,7 @@ impl Kernel {
                 server: holder,
                 call,
                 ..
-            } if holder == server && token(id, thread.call.get()) == token_word => Some((id, call)),
+            } if holder == server && thread.token.get() == token_word => Some((id, call)),
             _ => None,
         }
     }
@@ -229,7 +235,7 @@ impl Kernel {
         address: u64,
         access: Prot,
     ) -> Raised {
-        let Some(me) = self.current else {
+        let Some(me) = self.running() else {
             return Raised::Fatal;
         };
         let Some(port) = self.tasks.at(me.task).special(SpecialPort::Map) else {
@@ -260,7 +266,7 @@ impl Kernel {
         code: u64,
         subcode: u64,
     ) -> Raised {
-        let Some(me) = self.current else {
+        let Some(me) = self.running() else {
             return Raised::Fatal;
         };
         let exception = self.exception(machine, me.thread, kind, (code, subcode));
@@ -430,7 +436,7 @@ impl Kernel {
                 self.discard(&cargo);
             }
             State::Awaiting { through, .. } => {
-                let token = token(thread, self.threads.at(thread).call.get());
+                let token = self.threads.at(thread).token.get();
                 self.wait(thread, State::Aside);
                 self.tell_cancelled(thread, through, token);
             }
@@ -440,13 +446,7 @@ impl Kernel {
     }
 }
 
-/// A reply token: the thread's slot and the number of its call.
-#[inline]
-pub(crate) fn token(thread: ThreadId, number: u64) -> u64 {
-    number << TOKEN_THREAD_BITS | u64::from(thread.index())
-}
-
-/// The slot of the thread that a token is of.
+/// The slot of the thread that a token is of; above it lies the number of the call.
 #[inline]
 pub(crate) const fn token_thread(token: u64) -> u32 {
     (token & ((1 << TOKEN_THREAD_BITS) - 1)) as u32

@@ -41,7 +41,7 @@ impl Kernel {
                 thread.task,
                 thread.port,
                 thread.handlers,
-                thread.call,
+                thread.token.get(),
                 thread.cargo,
                 thread.notice,
                 thread.deadline,

@@ -13,13 +13,11 @@
 //! looked for already, so the alarm stays as it is.
 
 use crate::{
-    kernel::{Kernel, Running, ThreadId},
-    list::List,
+    cells::{Hint, PortCells, Spot, ThreadCells},
+    kernel::{Kernel, Running},
     machine::{Context, Position, SpaceId},
-    port::{Port, PortId, PortSet},
-    slab::Slab,
     space::Holds,
-    thread::{Call, Hint, Level, QUEUE, Source, State, Thread},
+    thread::{Call, Level, Source, State},
 };
 use ipc_abi::{
     buffer::BODY_SIZE,
@@ -83,111 +81,130 @@ impl Kernel {
     #[inline(always)]
     pub fn fast_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
         let me = self.fast_caller(info)?;
-        let find = |kernel: &Kernel, caller: &Thread| {
-            let known = caller.sent_to.get().get(destination, kernel.names_stamp);
-            match known {
-                Some(port) => Some(port),
-                None => kernel.find_destination(me, destination),
-            }
-        };
-        self.fast_hand_over(me, find, What::Message, deadline)
+        let port = self.fast_destination(me, destination)?;
+        self.fast_hand_over(me, port, What::Message, deadline)
     }
 
     /// The page fault of the running thread, if its server waits for it.
     #[inline(always)]
     pub fn fast_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
         let me = self.fast_caller(0)?;
-        let find =
-            |kernel: &Kernel, _: &Thread| kernel.tasks.get(me.task)?.special(SpecialPort::Map);
+        let port = match me.faults_to.get() {
+            Some(port) => port,
+            None => self.find_map(me)?,
+        };
         let fault = Fault {
             address,
             access,
             ip,
-            thread: u64::from(me.thread.index()),
+            thread: u64::from(me.actor.get().thread.index()),
         };
-        self.fast_hand_over(me, find, What::Fault(fault), FOREVER)
+        self.fast_hand_over(me, port, What::Fault(fault), FOREVER)
     }
 
     /// The running thread, if what it does could go a fast way at all.
     #[inline(always)]
-    pub(crate) fn fast_caller(&self, info: u64) -> Option<Running> {
+    pub(crate) fn fast_caller(&self, info: u64) -> Option<&'static ThreadCells> {
         // Above the id there is the length of the body; then come rights and marks.
         let short = info >> 32 <= BODY_SIZE as u64;
         (short && self.fast).then_some(self.current?)
     }
 
-    /// Hands what a thread calls with to the first that waits at the port that `find` finds.
+    /// The port that the running thread sends to, if messages may go there fast.
+    #[inline(always)]
+    pub(crate) fn fast_destination(
+        &self,
+        me: &'static ThreadCells,
+        name: u64,
+    ) -> Option<&'static PortCells> {
+        match me.sent_to.get().get(name, self.names_stamp) {
+            Some(port) => Some(port),
+            None => self.find_destination(me, name),
+        }
+    }
+
+    /// What the running thread receives from, and where it will wait, if nothing has come yet.
+    #[inline(always)]
+    pub(crate) fn fast_source(
+        &self,
+        me: &'static ThreadCells,
+        name: u64,
+    ) -> Option<(Source, &'static Spot)> {
+        let source = match me.received_from.get().get(name, self.names_stamp) {
+            Some(source) => source,
+            None => self.find_source(me, name)?,
+        };
+        (!source.1.full.get()).then_some(source)
+    }
+
+    /// Whether a thread that waits can have the processor at once.
+    #[inline(always)]
+    pub(crate) fn is_next(&self, thread: &ThreadCells) -> bool {
+        self.run_queue.is_below(thread.rank.get())
+    }
+
+    /// Makes a thread that waited the one that runs.
+    #[inline(always)]
+    fn fast_switch(&mut self, to: &'static ThreadCells) {
+        to.deadline.set(FOREVER);
+        self.priority = to.priority.get();
+        self.current = Some(to.run());
+    }
+
+    /// Hands what a thread calls with to the first that waits at a port.
     #[inline(always)]
     pub(crate) fn fast_hand_over(
         &mut self,
-        me: Running,
-        find: impl FnOnce(&Kernel, &Thread) -> Option<PortId>,
+        me: &'static ThreadCells,
+        port: &'static PortCells,
         what: What,
         deadline: u64,
     ) -> Option<Handed> {
-        let caller = self.threads.get(me.thread)?;
-        let port = find(self, caller)?;
-        let record = self.ports.get_mut(port)?;
-        let payload = record.payload;
-        let receivers = match record.receivers.first() {
-            Some(_) => &mut record.receivers,
-            None => &mut self.sets.get_mut(record.set?)?.receivers,
-        };
-        let first = receivers.first()?;
-        let receiver = self.threads.get(first)?;
+        let (spot, receiver) = port.receiver()?;
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
-        let ready = !caller.notice_out && caller.timer_key <= deadline;
-        if !ready || !self.run_queue.is_below(receiver.rank) {
+        if me.timer_key.get() > deadline || !self.is_next(receiver) {
             return None;
         }
         // From here on nothing fails.
-        let server = receiver.run(first);
-        let number = self.calls.wrapping_add(1);
+        let thread = me.actor.get().thread;
+        let token = self.new_token(thread);
+        let server = receiver.actor.get();
         if let What::Fault(fault) = what {
-            caller.fault.set(fault);
+            me.fault.set(fault);
         }
-        caller.call.set(number);
-        caller.deadline.set(deadline);
-        receiver.deadline.set(FOREVER);
-        caller.state.set(State::Awaiting {
+        me.token.set(token);
+        me.deadline.set(deadline);
+        me.state.set(State::Awaiting {
             server: server.task,
-            through: port,
+            through: port.port.get(),
             call: what.call(),
         });
-        self.calls = number;
-        self.priority = receiver.priority;
-        self.current = Some(server);
-        receivers.take_first(&mut self.threads);
+        receiver.client.set(me);
+        self.fast_switch(receiver);
+        spot.take_first(&mut self.threads);
         Some(Handed {
             to: server.context,
             outcome: sent,
-            payload,
-            token: crate::call::token(me.thread, number),
-            from: u64::from(me.thread.index()),
+            payload: port.payload.get(),
+            token,
+            from: u64::from(thread.index()),
         })
     }
 
-    /// The answer of the running thread to a call; then it waits again. Everything but words and
-    /// body.
+    /// The answer of the running thread to a call; then it waits again: everything but words and
+    /// body. Gives who goes on.
     #[inline(always)]
     pub fn fast_answer(
         &mut self,
         token: u64,
         (source, deadline): (u64, u64),
         info: u64,
-    ) -> Option<Handed> {
+    ) -> Option<Context> {
         let me = self.fast_caller(info)?;
-        let to = self.fast_reply(me, token, (source, deadline), |_, call| {
+        self.fast_reply(me, token, (source, deadline), |_, call| {
             call == Call::Message
-        })?;
-        Some(Handed {
-            to,
-            outcome: Outcome(Outcome::SENT),
-            payload: 0,
-            token: 0,
-            from: 0,
         })
     }
 
@@ -204,7 +221,7 @@ impl Kernel {
     ) -> Option<Context> {
         let me = self.fast_caller(0)?;
         self.fast_reply(me, token, (source, deadline), |caller, call| match call {
-            Call::Fault => enter(caller.space),
+            Call::Fault => enter(caller.actor.get().space),
             Call::Exception(_) => code == 0,
             Call::Message => false,
         })
@@ -217,19 +234,20 @@ impl Kernel {
         (code, subcode): (u64, u64),
         position: Position,
     ) -> Option<(Handed, Exception)> {
-        let me = self.fast_caller(0)?;
+        let cells = self.fast_caller(0)?;
+        let me = cells.actor.get();
         let thread = self.threads.get(me.thread)?;
         let (level, handler) = match thread.handlers.get(kind) {
             Some(handler) => (Level::Thread, handler),
             None => (Level::Task, self.tasks.get(me.task)?.handlers.get(kind)?),
         };
-        if handler.behavior != Behavior::empty() {
+        if handler.behavior != Behavior::empty() || thread.notice_out {
             return None;
         }
-        thread.behavior.set(handler.behavior);
-        let port = handler.port;
+        cells.behavior.set(handler.behavior);
+        let port = self.ports.get(handler.port)?.cells;
         let what = What::Exception(level);
-        let handed = self.fast_hand_over(me, |_, _| Some(port), what, FOREVER)?;
+        let handed = self.fast_hand_over(cells, port, what, FOREVER)?;
         let exception = Exception {
             kind,
             code,
@@ -247,40 +265,56 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn fast_reply(
         &mut self,
-        me: Running,
+        me: &'static ThreadCells,
         token: u64,
         (source, deadline): (u64, u64),
-        finish: impl FnOnce(&Thread, Call) -> bool,
+        finish: impl FnOnce(&ThreadCells, Call) -> bool,
     ) -> Option<Context> {
-        let replier = self.threads.get(me.thread)?;
-        if replier.timer_key > deadline {
+        if me.timer_key.get() > deadline {
             return None;
         }
-        let source = match replier.received_from.get().get(source, self.names_stamp) {
-            Some(source) => source,
-            None => self.find_source(me, source)?,
-        };
-        let receivers = vacant(&mut self.ports, &mut self.sets, source)?;
-        let (id, caller) = self.threads.by_index(crate::call::token_thread(token))?;
+        let (source, spot) = self.fast_source(me, source)?;
+        let caller = self.fast_client(me, token)?;
         let State::Awaiting { server, call, .. } = caller.state.get() else {
             return None;
         };
-        let meant = server == me.task && crate::call::token(id, caller.call.get()) == token;
-        if !meant || !self.run_queue.is_below(caller.rank) || !finish(caller, call) {
+        let mine = server == me.actor.get().task;
+        if !mine || !self.is_next(caller) || !finish(caller, call) {
             return None;
         }
         // From here on nothing fails.
-        let to = caller.run(id);
-        caller.deadline.set(FOREVER);
-        replier.deadline.set(deadline);
-        self.priority = caller.priority;
-        self.current = Some(to);
-        replier.state.set(State::Receiving {
+        self.fast_wait(me, (source, spot), deadline);
+        self.fast_switch(caller);
+        Some(caller.actor.get().context)
+    }
+
+    /// The thread whose call this token was issued for. It may be of no use any more.
+    #[inline(always)]
+    pub(crate) fn fast_client(
+        &self,
+        me: &'static ThreadCells,
+        token: u64,
+    ) -> Option<&'static ThreadCells> {
+        match me.client.get() {
+            Some(client) if client.token.get() == token => Some(client),
+            _ => self.find_client(token),
+        }
+    }
+
+    /// Has the running thread wait for a message, after it has sent one.
+    #[inline(always)]
+    fn fast_wait(
+        &mut self,
+        me: &'static ThreadCells,
+        (source, spot): (Source, &'static Spot),
+        deadline: u64,
+    ) {
+        me.deadline.set(deadline);
+        me.state.set(State::Receiving {
             source,
             sent: Outcome(Outcome::SENT),
         });
-        receivers.append(&mut self.threads, me.thread);
-        Some(to.context)
+        spot.push_back(&mut self.threads, me);
     }
 
     /// The one-way message of the running thread to one that waits for it; then the sender waits
@@ -295,53 +329,28 @@ impl Kernel {
     ) -> Option<Handed> {
         let me = self.fast_caller(info)?;
         if let Some(name) = notify {
-            self.receive_right(me.task, name)?;
+            self.receive_right(me.actor.get().task, name)?;
         }
-        let sender = self.threads.get(me.thread)?;
-        if sender.timer_key > deadline {
+        if me.timer_key.get() > deadline {
             return None;
         }
-        let port = match sender.sent_to.get().get(destination, self.names_stamp) {
-            Some(port) => port,
-            None => self.find_destination(me, destination)?,
-        };
-        let source = match sender.received_from.get().get(source, self.names_stamp) {
-            Some(source) => source,
-            None => self.find_source(me, source)?,
-        };
-        vacant(&mut self.ports, &mut self.sets, source)?;
-        let record = self.ports.get_mut(port)?;
-        let payload = record.payload;
-        let receivers = match record.receivers.first() {
-            Some(_) => &mut record.receivers,
-            None => &mut self.sets.get_mut(record.set?)?.receivers,
-        };
-        let first = receivers.first()?;
-        let receiver = self.threads.get(first)?;
+        let port = self.fast_destination(me, destination)?;
+        let source = self.fast_source(me, source)?;
+        let (spot, receiver) = port.receiver()?;
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
-        if !self.run_queue.is_below(receiver.rank) {
+        if !self.is_next(receiver) {
             return None;
         }
         // From here on nothing fails.
-        let to = receiver.run(first);
-        receiver.deadline.set(FOREVER);
-        sender.deadline.set(deadline);
-        sender.state.set(State::Receiving {
-            source,
-            sent: Outcome(Outcome::SENT),
-        });
-        self.priority = receiver.priority;
-        self.current = Some(to);
-        receivers.take_first(&mut self.threads);
-        if let Some(receivers) = vacant(&mut self.ports, &mut self.sets, source) {
-            receivers.append(&mut self.threads, me.thread);
-        }
+        spot.take_first(&mut self.threads);
+        self.fast_wait(me, source, deadline);
+        self.fast_switch(receiver);
         Some(Handed {
-            to: to.context,
+            to: receiver.actor.get().context,
             outcome: sent,
-            payload,
+            payload: port.payload.get(),
             token: 0,
             from: 0,
         })
@@ -350,16 +359,18 @@ impl Kernel {
     /// The live port that the running thread sends to, remembered for the next time.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_destination(&self, me: Running, name: u64) -> Option<PortId> {
-        let entry = self.tasks.get(me.task)?.names.get(name)?;
+    fn find_destination(&self, me: &'static ThreadCells, name: u64) -> Option<&'static PortCells> {
+        let Running { thread, task, .. } = me.actor.get();
+        let entry = self.tasks.get(task)?.names.get(name)?;
         let Holds::Port { port, refs, .. } = entry.holds else {
             return None;
         };
-        if refs == 0 {
+        if refs == 0 || self.threads.get(thread)?.notice_out {
             return None;
         }
+        let port = self.ports.get(port)?.cells;
         entry.remember();
-        self.threads.get(me.thread)?.sent_to.set(Hint {
+        me.sent_to.set(Hint {
             name,
             stamp: self.names_stamp,
             found: Some(port),
@@ -370,67 +381,38 @@ impl Kernel {
     /// What the running thread receives from, remembered for the next time.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_source(&self, me: Running, name: u64) -> Option<Source> {
-        let source = self.source(me.task, name).ok()?;
-        self.tasks.get(me.task)?.names.get(name)?.remember();
-        self.threads.get(me.thread)?.received_from.set(Hint {
+    fn find_source(&self, me: &'static ThreadCells, name: u64) -> Option<(Source, &'static Spot)> {
+        let task = me.actor.get().task;
+        let source = self.source(task, name).ok()?;
+        let found = (source, self.spot(source));
+        self.tasks.get(task)?.names.get(name)?.remember();
+        me.received_from.set(Hint {
             name,
             stamp: self.names_stamp,
-            found: Some(source),
+            found: Some(found),
         });
-        Some(source)
-    }
-}
-
-/// Those who wait where nothing has come yet; `None`: something has.
-#[inline(always)]
-fn vacant<'a>(
-    ports: &'a mut Slab<Port>,
-    sets: &'a mut Slab<PortSet>,
-    source: Source,
-) -> Option<&'a mut List<Thread, QUEUE>> {
-    match source {
-        Source::Port(port) => {
-            let port = ports.get_mut(port)?;
-            (!port.has_item()).then_some(&mut port.receivers)
-        }
-        Source::Set(set) => {
-            let set = sets.get_mut(set)?;
-            set.ready.is_empty().then_some(&mut set.receivers)
-        }
-    }
-}
-
-impl List<Thread, QUEUE> {
-    /// Takes the first out. Mostly it is alone, and then its links say so already.
-    #[inline(always)]
-    fn take_first(&mut self, threads: &mut Slab<Thread>) {
-        if self.is_single() {
-            *self = List::NEW;
-        } else {
-            self.take_first_of_many(threads);
-        }
+        Some(found)
     }
 
-    /// Puts a thread, which is in no queue, last. Mostly nobody else is there.
-    #[inline(always)]
-    fn append(&mut self, threads: &mut Slab<Thread>, thread: ThreadId) {
-        if self.is_empty() {
-            *self = List::of(thread);
-        } else {
-            self.append_to_others(threads, thread);
-        }
-    }
-
+    /// Where the faults of the running thread go, remembered for the next time.
     #[cold]
     #[inline(never)]
-    fn append_to_others(&mut self, threads: &mut Slab<Thread>, thread: ThreadId) {
-        self.push_back(threads, thread);
+    fn find_map(&self, me: &'static ThreadCells) -> Option<&'static PortCells> {
+        let Running { thread, task, .. } = me.actor.get();
+        if self.threads.get(thread)?.notice_out {
+            return None;
+        }
+        let map = self.tasks.get(task)?.special(SpecialPort::Map)?;
+        let map = self.ports.get(map)?.cells;
+        me.faults_to.set(map);
+        Some(map)
     }
 
+    /// The thread that a token is of, if it is of its latest call.
     #[cold]
     #[inline(never)]
-    fn take_first_of_many(&mut self, threads: &mut Slab<Thread>) {
-        let _: Option<ThreadId> = self.pop_front(threads);
+    fn find_client(&self, token: u64) -> Option<&'static ThreadCells> {
+        let (_, client) = self.threads.by_index(crate::call::token_thread(token))?;
+        (client.token.get() == token).then_some(client.cells)
     }
 }

@@ -5,16 +5,18 @@
 //! that nobody waits to hear of, whose passing leaves nothing to be told to anybody.
 
 use crate::{
+    cells::ThreadCells,
     fast::{Handed, What},
-    kernel::{Kernel, TaskId, ThreadId},
+    kernel::{Kernel, TaskId},
+    machine::Context,
     message::Carried,
-    port::{Object, Port, PortId},
+    port::{Object, Port},
     space::Holds,
-    thread::{Call, Source, State},
+    thread::{Call, State},
 };
 use ipc_abi::{
     buffer::RIGHTS_MAX,
-    message::{Info, Outcome},
+    message::Info,
     right::{Disposition, Name},
 };
 
@@ -32,20 +34,15 @@ impl Kernel {
         right: Slot,
     ) -> Option<(Handed, Slot)> {
         let me = self.fast_bearer(info)?;
-        let caller = self.threads.get(me.thread)?;
-        let port = match caller.sent_to.get().get(destination, self.names_stamp) {
-            Some(port) => port,
-            None => self.find_destination(me, destination)?,
-        };
-        let first = self.waiting_near(port)?;
-        let receiver = self.threads.get(first)?;
-        let ready = !caller.notice_out && caller.timer_key <= deadline;
-        let next = self.run_queue.is_below(receiver.rank);
-        if !ready || !next || !matches!(receiver.state.get(), State::Receiving { .. }) {
+        let port = self.fast_destination(me, destination)?;
+        let (_, receiver) = port.receiver()?;
+        let waits = matches!(receiver.state.get(), State::Receiving { .. });
+        if !waits || me.timer_key.get() > deadline || !self.is_next(receiver) {
             return None;
         }
-        let arrived = self.fast_carry(me.task, receiver.task, right)?;
-        let handed = self.fast_hand_over(me, |_, _| Some(port), What::Message, deadline);
+        let (from, to) = (me.actor.get().task, receiver.actor.get().task);
+        let arrived = self.fast_carry(from, to, right)?;
+        let handed = self.fast_hand_over(me, port, What::Message, deadline);
         debug_assert!(
             handed.is_some(),
             "what was asked for the right was not enough"
@@ -54,52 +51,32 @@ impl Kernel {
     }
 
     /// As [`Kernel::fast_answer`], with the right that is in the first slot of the buffer. Gives what the
-    /// caller is to find there.
+    /// caller is to find there, too.
     pub fn fast_answer_right(
         &mut self,
         token: u64,
         (source, deadline): (u64, u64),
         info: u64,
         right: Slot,
-    ) -> Option<(Handed, Slot)> {
+    ) -> Option<(Context, Slot)> {
         let me = self.fast_bearer(info)?;
-        let replier = self.threads.get(me.thread)?;
-        if replier.timer_key > deadline {
+        let task = me.actor.get().task;
+        if me.timer_key.get() > deadline {
             return None;
         }
-        let found = match replier.received_from.get().get(source, self.names_stamp) {
-            Some(source) => source,
-            None => self.find_source(me, source)?,
-        };
-        let vacant = match found {
-            Source::Port(port) => !self.ports.get(port)?.has_item(),
-            Source::Set(set) => self.sets.get(set)?.ready.is_empty(),
-        };
-        let (id, Call::Message) = self.awaiting(me.task, token)? else {
-            return None;
-        };
-        let caller = self.threads.get(id)?;
-        if !vacant || !self.run_queue.is_below(caller.rank) {
+        self.fast_source(me, source)?;
+        let caller = self.fast_client(me, token)?;
+        let mine = matches!(
+            caller.state.get(),
+            State::Awaiting { server, call: Call::Message, .. } if server == task
+        );
+        if !mine || !self.is_next(caller) {
             return None;
         }
-        let arrived = self.fast_carry(me.task, caller.task, right)?;
+        let arrived = self.fast_carry(task, caller.actor.get().task, right)?;
         let to = self.fast_reply(me, token, (source, deadline), |_, _| true);
         debug_assert!(to.is_some(), "what was asked for the right was not enough");
-        let handed = Handed {
-            to: to?,
-            outcome: Outcome(Outcome::SENT),
-            payload: 0,
-            token: 0,
-            from: 0,
-        };
-        Some((handed, arrived))
-    }
-
-    /// The first thread that waits at a port or in its only set.
-    fn waiting_near(&self, port: PortId) -> Option<ThreadId> {
-        let record = self.ports.get(port)?;
-        let waiting = record.receivers.first();
-        waiting.or_else(|| self.sets.get(record.set?)?.receivers.first())
+        Some((to?, arrived))
     }
 
     /// Trap `port_deallocate`, if all that it does is to lower a count or free a name. `false`: nothing
@@ -110,7 +87,8 @@ impl Kernel {
 
     fn try_deallocate(&mut self, name: u64, count: u64) -> Option<()> {
         let me = self.fast_caller(0)?;
-        let names = &mut self.tasks.get_mut(me.task)?.names;
+        let task = me.actor.get().task;
+        let names = &mut self.tasks.get_mut(task)?.names;
         let entry = names.get(name)?;
         let Holds::Port {
             port,
@@ -142,7 +120,7 @@ impl Kernel {
     }
 
     /// The running thread, if it may go a fast way with a message of one right.
-    fn fast_bearer(&self, info: u64) -> Option<crate::Running> {
+    fn fast_bearer(&self, info: u64) -> Option<&'static ThreadCells> {
         let info = Info::checked(info)?;
         let words = Info::new(info.id(), info.body(), 0)?;
         self.fast_caller(words.0).filter(|_| info.rights() == 1)

@@ -28,7 +28,7 @@ impl Kernel {
         let info = ThreadInfo {
             state: run_state(record.state.get()),
             suspended: record.suspended.into(),
-            priority: record.priority.into(),
+            priority: record.priority.get().into(),
             wanted: record.wanted.into(),
             number: id.index().into(),
             slot: record.slot.into(),

@@ -14,7 +14,7 @@ use crate::{
     machine::{Machine, Trigger},
     message::{Message, MessageId, Role},
     notices::Text,
-    port::{Object, Port, PortId},
+    port::{Object, PortId},
     slab::{Id, Record},
 };
 use ipc_abi::{Kern, device::LINE_NONE, notify, right::Name};
@@ -53,7 +53,9 @@ pub struct Interrupt {
 }
 
 impl Record for Interrupt {
-    fn vacant() -> Interrupt {
+    type Cells = ();
+
+    fn vacant(_: &()) -> Interrupt {
         Interrupt {
             source: Source::Message,
             to: Id::NOWHERE,
@@ -115,7 +117,7 @@ impl Kernel {
         self.messages.at_mut(message).role = Role::Interrupt(id);
         let onces = &mut self.ports.at_mut(to).onces;
         *onces = onces.saturating_add(1);
-        let port = self.ports.insert(Port::new(Object::Interrupt(id)))?;
+        let port = self.ports.add(Object::Interrupt(id))?;
         Ok((self.give_send(task, port)?, id))
     }
 

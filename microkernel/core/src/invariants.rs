@@ -31,7 +31,7 @@ use alloc::{
     format,
     string::{String, ToString},
 };
-use ipc_abi::message::FOREVER;
+use ipc_abi::{message::FOREVER, right::SpecialPort};
 
 /// What was found of a port while walking over everything else.
 #[derive(Default)]
@@ -243,8 +243,11 @@ impl Kernel {
                     "thread {thread:?} is queued as a caller of {id:?} and is {:?}",
                     record.state.get()
                 );
-                ensure!(record.priority <= last, "callers of {id:?} out of order");
-                last = record.priority;
+                ensure!(
+                    record.priority.get() <= last,
+                    "callers of {id:?} out of order"
+                );
+                last = record.priority.get();
                 self.check_transit(&record.cargo, id)?;
             }
             for thread in port.senders.iter(threads) {
@@ -254,7 +257,7 @@ impl Kernel {
                     "thread {thread:?} does not send to {id:?}"
                 );
             }
-            for thread in port.receivers.iter(threads) {
+            for thread in port.cells.spot.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(
                     is_receiving(threads.at(thread), Source::Port(id)),
@@ -273,7 +276,7 @@ impl Kernel {
             }
         }
         for (id, set) in self.sets.iter() {
-            for thread in set.receivers.iter(threads) {
+            for thread in set.spot.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(
                     is_receiving(threads.at(thread), Source::Set(id)),
@@ -407,7 +410,7 @@ impl Kernel {
     fn check_suspension(&self, id: ThreadId, thread: &Thread) -> Result<(), String> {
         let state = thread.state.get();
         // A processor that runs it has been asked to bring that to an end.
-        let here = self.current.is_some_and(|running| running.thread == id);
+        let here = self.running().is_some_and(|running| running.thread == id);
         let goes_on = state == State::Running && here && !self.asks_to_look();
         let runs = state == State::Ready || goes_on;
         ensure!(
@@ -419,7 +422,7 @@ impl Kernel {
             "thread {id:?} stands still for no reason"
         );
         ensure!(
-            thread.rank == thread.true_rank(),
+            thread.rank.get() == thread.true_rank(),
             "thread {id:?} is wrong about its rank"
         );
         let task = self.tasks.at(thread.task);
@@ -487,7 +490,7 @@ impl Kernel {
         if port.is_dead() {
             let empty = !port.has_item()
                 && port.senders.is_empty()
-                && port.receivers.is_empty()
+                && port.cells.spot.is_empty()
                 && port.dead_names.is_empty()
                 && port.possibles.is_empty()
                 && port.no_senders.is_none()
@@ -540,8 +543,8 @@ impl Kernel {
                 counted = counted.saturating_add(1);
                 let record = self.members.at(member);
                 ensure!(record.port == id, "pair {member:?} is another port's");
-                only = Some(record.set);
                 let set = self.sets.get(record.set).ok_or("a set that is gone")?;
+                only = Some(set.spot);
                 let known = set.members.iter(&self.members).any(|known| known == member);
                 ensure!(known, "port {id:?} is in a set that denies it");
                 let listed = set.ready.iter(&self.members).any(|ready| ready == member);
@@ -550,7 +553,15 @@ impl Kernel {
             pairs = pairs.saturating_add(counted);
             ensure!(counted == port.sets, "port {id:?} miscounts its sets");
             let only = only.filter(|_| counted == 1);
-            ensure!(port.set == only, "port {id:?} is wrong about its only set");
+            let same = match (port.cells.set.get(), only) {
+                (Some(set), Some(only)) => core::ptr::eq(set, only),
+                (set, only) => set.is_none() && only.is_none(),
+            };
+            ensure!(same, "port {id:?} is wrong about its only set");
+            ensure!(
+                port.is_dead() || port.cells.spot.full.get() == port.has_item(),
+                "port {id:?} does not know whether it has something"
+            );
             ensure!(
                 port.ready == (counted > 0 && port.has_item()),
                 "port {id:?} is wrong about having something"
@@ -566,11 +577,15 @@ impl Kernel {
                 let known = self.membership(record.port, id) == Some(member);
                 ensure!(known, "set {id:?} has a port that denies it");
             }
+            ensure!(
+                set.spot.full.get() != set.ready.is_empty(),
+                "set {id:?} does not know whether it has something"
+            );
             let busy = |member| self.ports.at(self.members.at(member).port).busy;
             ensure!(
                 set.dead
                     || set.ready.is_empty()
-                    || set.receivers.is_empty()
+                    || set.spot.is_empty()
                     || set.ready.iter(&self.members).all(busy),
                 "a thread waits beside what lies in set {id:?}"
             );
@@ -583,12 +598,20 @@ impl Kernel {
             let (to, from) = (thread.sent_to.get(), thread.received_from.get());
             if to.stamp == self.names_stamp && to.found.is_some() {
                 let denoted = self.send_right(thread.task, to.name);
-                ensure!(denoted == to.found, "thread {id:?} sends to what is not so");
+                let found = to.found.map(|cells| cells.port.get());
+                ensure!(denoted == found, "thread {id:?} sends to what is not so");
+                ensure!(!thread.notice_out, "thread {id:?} may not send so fast");
+            }
+            if let Some(found) = thread.faults_to.get() {
+                let map = self.tasks.at(thread.task).special(SpecialPort::Map);
+                let found = Some(found.port.get());
+                ensure!(map == found, "thread {id:?} faults to what is not so");
+                ensure!(!thread.notice_out, "thread {id:?} may not fault so fast");
             }
             if from.stamp == self.names_stamp && from.found.is_some() {
                 let denoted = self.source(thread.task, from.name).ok();
                 ensure!(
-                    denoted == from.found,
+                    denoted == from.found.map(|(source, _)| source),
                     "thread {id:?} receives from what is not so"
                 );
             }
@@ -612,9 +635,9 @@ impl Kernel {
                 .timers
                 .iter()
                 .nth(parent)
-                .map(|id| threads.at(id).timer_key);
+                .map(|id| threads.at(id).timer_key.get());
             ensure!(
-                parent.is_none_or(|parent| parent <= thread.timer_key),
+                parent.is_none_or(|parent| parent <= thread.timer_key.get()),
                 "the timer heap is out of order"
             );
             count = count.saturating_add(1);
@@ -623,7 +646,7 @@ impl Kernel {
         ensure!(armed.count() as u32 == count, "a timer was lost");
         for (id, thread) in threads.iter() {
             let awake = matches!(thread.state.get(), State::Running | State::Ready);
-            let (key, deadline) = (thread.timer_key, thread.deadline.get());
+            let (key, deadline) = (thread.timer_key.get(), thread.deadline.get());
             ensure!(
                 !awake || deadline == FOREVER,
                 "thread {id:?} is awake and has a deadline"
@@ -669,7 +692,7 @@ impl Kernel {
             text.push_str(&format!(
                 "thread {id:?} of task {:?}, priority {}: {:?}\n",
                 thread.task,
-                thread.priority,
+                thread.priority.get(),
                 thread.state.get()
             ));
         }

@@ -7,6 +7,7 @@
 
 use crate::{
     account,
+    cells::ThreadCells,
     interrupt::{INTERRUPTS_MAX, Interrupt},
     list::List,
     machine::{Context, SpaceId},
@@ -162,7 +163,7 @@ pub struct Kernel {
     pub(crate) messages: Slab<Message>,
     pub(crate) interrupts: Slab<Interrupt>,
     /// What runs *here* (see `processors`).
-    pub(crate) current: Option<Running>,
+    pub(crate) current: Option<&'static ThreadCells>,
     /// Priority of `current`.
     pub(crate) priority: u8,
     /// Woken last: gets the processor without passing the run queue if it becomes free now.
@@ -171,7 +172,7 @@ pub struct Kernel {
     pub(crate) run_queue: RunQueue,
     pub(crate) processors: Processors,
     pub(crate) timers: TimerQueue,
-    /// Number of the last token.
+    /// The last token, without the thread that it is of.
     pub(crate) calls: u64,
     /// Whether a fast path may be tried: see [`Kernel::allow_fast`].
     pub(crate) fast: bool,
@@ -227,14 +228,14 @@ impl Kernel {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn boot(&mut self, space: SpaceId) -> Result<Boot, Kern> {
-        let space_port = self.ports.insert(Port::new(Object::Space {
+        let space_port = self.ports.add(Object::Space {
             space,
             owner: OwnerId::FIRST_SERVER,
             occupant: None,
-        }))?;
+        })?;
         let task = self.new_task(space_port, None, FIRST_BAND)?;
         let mut give = |object, which| -> Result<Name, Kern> {
-            let port = self.ports.insert(Port::new(object))?;
+            let port = self.ports.add(object)?;
             self.ports.at_mut(port).sends = 2;
             let record = self.tasks.at_mut(task);
             record.set_special(which, Some(port));
@@ -283,7 +284,7 @@ impl Kernel {
             self.account(maker).charge(cost)?;
         }
         let notice = self.messages.insert(Message::notice(Role::Spent))?;
-        let port = self.ports.insert(Port::new(Object::User))?;
+        let port = self.ports.add(Object::User)?;
         let mut record = Task::new(names, space, port, notice);
         record.band = band;
         record.maker = maker;
@@ -291,7 +292,7 @@ impl Kernel {
         record.set_special(SpecialPort::TaskSelf, Some(port));
         let task = self.tasks.insert(record)?;
         let control = self.ports.at_mut(port);
-        *control = Port::new(Object::Task(task));
+        control.stand_for(Object::Task(task));
         control.sends = 1;
         self.ports.at_mut(space_port).object = Object::Space {
             space,
@@ -305,7 +306,7 @@ impl Kernel {
 
     /// The running thread, for a trap.
     pub(crate) fn caller(&self) -> Result<Running, Kern> {
-        self.current.ok_or(Kern::Failure)
+        self.running().ok_or(Kern::Failure)
     }
 
     /// The object of the kernel that `name` is a send right to.
@@ -402,7 +403,7 @@ impl Kernel {
     }
 
     fn check_host(&self, name: u64, wanted: Object) -> Result<(), Kern> {
-        let me = self.current.ok_or(Kern::InvalidHost)?;
+        let me = self.running().ok_or(Kern::InvalidHost)?;
         match self.object(me.task, name) {
             Some(object) if object == wanted => Ok(()),
             _ => Err(Kern::InvalidHost),

@@ -43,6 +43,7 @@ mod account;
 pub mod acpi;
 pub mod addr;
 mod call;
+mod cells;
 mod digest;
 mod fast;
 mod fast_rights;

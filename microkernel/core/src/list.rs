@@ -35,20 +35,24 @@ pub(crate) struct List<T, const L: usize> {
     tail: Option<Id<T>>,
 }
 
+impl<T, const L: usize> Clone for List<T, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T, const L: usize> Copy for List<T, L> {}
+
+impl<T: Linked<L>, const L: usize> Default for List<T, L> {
+    fn default() -> Self {
+        List::NEW
+    }
+}
+
 impl<T: Linked<L>, const L: usize> List<T, L> {
     pub(crate) const NEW: List<T, L> = List {
         head: None,
         tail: None,
     };
-
-    /// A list of one record, which is on no other.
-    #[inline]
-    pub(crate) const fn of(id: Id<T>) -> List<T, L> {
-        List {
-            head: Some(id),
-            tail: Some(id),
-        }
-    }
 
     #[inline]
     pub(crate) const fn first(&self) -> Option<Id<T>> {
@@ -58,12 +62,6 @@ impl<T: Linked<L>, const L: usize> List<T, L> {
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         self.head.is_none()
-    }
-
-    /// Whether there is exactly one record, or none.
-    #[inline]
-    pub(crate) fn is_single(&self) -> bool {
-        self.head == self.tail
     }
 
     /// The record after `id`.
@@ -158,7 +156,8 @@ mod tests {
     }
 
     impl Record for Item {
-        fn vacant() -> Item {
+        type Cells = ();
+        fn vacant(_: &()) -> Item {
             Item {
                 number: 0,
                 links: Links::NONE,

@@ -54,7 +54,9 @@ impl Member {
 }
 
 impl Record for Member {
-    fn vacant() -> Member {
+    type Cells = ();
+
+    fn vacant(_: &()) -> Member {
         Member::new(Id::NOWHERE, Id::NOWHERE, Id::NOWHERE)
     }
 
@@ -203,15 +205,17 @@ impl Kernel {
         self.account(task).check(account::MEMBER)?;
         let member = self.members.insert(Member::new(port, set, task))?;
         self.account(task).add(account::MEMBER);
+        let spot = self.sets.at(set).spot;
         let record = self.ports.at_mut(port);
         record.sets = record.sets.saturating_add(1);
-        record.set = (record.sets == 1).then_some(set);
+        record.cells.set.set((record.sets == 1).then_some(spot));
         record.members.push_back(&mut self.members, member);
         let ready = record.ready;
         let record = self.sets.at_mut(set);
         record.members.push_back(&mut self.members, member);
         if ready {
             record.ready.push_back(&mut self.members, member);
+            spot.full.set(true);
         }
         if self.ports.at(port).has_item() {
             self.item_arrived(port);
@@ -232,10 +236,12 @@ impl Kernel {
             1 => record.members.first(),
             _ => None,
         };
-        record.set = only.map(|only| self.members.at(only).set);
+        let only = only.map(|only| self.sets.at(self.members.at(only).set).spot);
+        record.cells.set.set(only);
         let set = self.sets.at_mut(set);
         if record.ready {
             set.ready.remove(&mut self.members, member);
+            set.spot.full.set(!set.ready.is_empty());
         }
         set.members.remove(&mut self.members, member);
         // Ready means: on the lists of its sets.
@@ -256,13 +262,14 @@ impl Kernel {
     #[inline(never)]
     pub(crate) fn waiting_in_sets(&self, port: PortId) -> Option<ThreadId> {
         let mut members = self.ports.at(port).members.iter(&self.members);
-        members.find_map(|member| self.sets.at(self.members.at(member).set).receivers.first())
+        members.find_map(|member| self.sets.at(self.members.at(member).set).spot.first())
     }
 
     /// Something came into a queue of a port: its sets may have to know.
     #[inline]
     pub(crate) fn item_arrived(&mut self, port: PortId) {
         let record = self.ports.at(port);
+        record.cells.spot.full.set(true);
         if record.sets > 0 && !record.ready {
             self.ports.at_mut(port).ready = true;
             self.each_ready_list(port, |ready, members, member| {
@@ -287,7 +294,9 @@ impl Kernel {
     #[inline]
     pub(crate) fn item_gone(&mut self, port: PortId) {
         let record = self.ports.at_mut(port);
-        if record.ready && !record.has_item() {
+        let full = record.has_item();
+        record.cells.spot.full.set(full);
+        if record.ready && !full {
             record.ready = false;
             self.each_ready_list(port, |ready, members, member| {
                 ready.remove(members, member);
@@ -305,7 +314,9 @@ impl Kernel {
         while let Some(member) = next {
             next = List::<Member, OF_PORT>::next(&self.members, member);
             let set = self.members.at(member).set;
-            change(&mut self.sets.at_mut(set).ready, &mut self.members, member);
+            let set = self.sets.at_mut(set);
+            change(&mut set.ready, &mut self.members, member);
+            set.spot.full.set(!set.ready.is_empty());
         }
     }
 }

@@ -109,7 +109,9 @@ impl Message {
 }
 
 impl Record for Message {
-    fn vacant() -> Message {
+    type Cells = ();
+
+    fn vacant(_: &()) -> Message {
         Message::notice(Role::Spent)
     }
 

@@ -6,6 +6,7 @@
 
 use crate::{
     account,
+    cells::Hint,
     kernel::{Kernel, ThreadId},
     machine::Machine,
     message::{Carried, EMPTY, Message, MessageId, Request, Role},
@@ -43,7 +44,7 @@ impl Kernel {
             return false;
         };
         let status = match record.object {
-            Object::Task(_) => record.payload,
+            Object::Task(_) => record.cells.payload.get(),
             _ => 0,
         };
         let Role::Request(request) = self.messages.at(message).role else {
@@ -139,7 +140,10 @@ impl Kernel {
         let alive = self.ports.get(through).is_some_and(|port| !port.is_dead());
         if alive && !record.notice_out {
             let message = record.notice;
-            self.threads.at_mut(thread).notice_out = true;
+            let record = self.threads.at_mut(thread);
+            record.notice_out = true;
+            record.sent_to.set(Hint::NONE);
+            record.faults_to.forget();
             self.tell(message, through, Text::new(notify::CANCELLED, token, 0));
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::{
     TaskId, ThreadId,
+    cells::{PortCells, Spot},
     interrupt::InterruptId,
     list::{Linked, Links, List},
     machine::SpaceId,
@@ -14,10 +15,10 @@ use crate::{
     owner::OwnerId,
     priority_list::PriorityList,
     requests::Watch,
-    slab::{Id, Record},
+    slab::{Id, Record, Slab},
     thread::{QUEUE, Thread},
 };
-use ipc_abi::right::Name;
+use ipc_abi::{Kern, right::Name};
 
 /// Handle of a port.
 pub(crate) type PortId = Id<Port>;
@@ -75,10 +76,10 @@ pub(crate) enum Place {
 /// A port.
 #[derive(Debug)]
 pub(crate) struct Port {
+    /// Its payload, those who wait, and what else fast paths look at.
+    pub(crate) cells: &'static PortCells,
     pub(crate) object: Object,
     pub(crate) place: Place,
-    /// What each message through the port carries. Of a dead task's control port: its exit status.
-    pub(crate) payload: u64,
     pub(crate) limit: u32,
     /// Messages of tasks in `messages`; the kernel's do not count.
     pub(crate) queued: u32,
@@ -96,8 +97,6 @@ pub(crate) struct Port {
     pub(crate) callers: PriorityList,
     /// Threads that wait for room.
     pub(crate) senders: List<Thread, QUEUE>,
-    /// Threads that wait for a message from this very port.
-    pub(crate) receivers: List<Thread, QUEUE>,
     /// Armed dead-name requests.
     pub(crate) dead_names: List<Message, 0>,
     /// Armed send-possible requests.
@@ -109,8 +108,6 @@ pub(crate) struct Port {
     pub(crate) members: List<Member, OF_PORT>,
     /// How many they are.
     pub(crate) sets: u32,
-    /// Its set, if it is in one and no more: where else receivers may wait.
-    pub(crate) set: Option<SetId>,
     /// On the lists of its sets of members that have something to receive.
     pub(crate) ready: bool,
     /// On the kernel's list of ports with work left.
@@ -121,16 +118,43 @@ pub(crate) struct Port {
 /// Links of ports with work left.
 pub(crate) const WORK: usize = 0;
 
+impl Object {
+    /// Where the receive right of its port is at first.
+    const fn place(self) -> Place {
+        match self {
+            Object::User => Place::Moving,
+            _ => Place::Kernel,
+        }
+    }
+}
+
+impl Slab<Port> {
+    /// Puts a live port in that nobody has a right to.
+    ///
+    /// # Errors
+    /// As [`Slab::insert`].
+    pub(crate) fn add(&mut self, object: Object) -> Result<PortId, Kern> {
+        self.insert_with(|id, cells| Port::new(id, cells, object))
+    }
+}
+
 impl Port {
-    /// A live port that nobody has a right to.
-    pub(crate) const fn new(object: Object) -> Port {
+    /// Says what it stands for: it was just made for that.
+    pub(crate) const fn stand_for(&mut self, object: Object) {
+        self.object = object;
+        self.place = object.place();
+    }
+
+    /// A live port that nobody has a right to, in a place with these cells.
+    fn new(id: PortId, cells: &'static PortCells, object: Object) -> Port {
+        cells.port.set(id);
+        cells.payload.set(0);
+        cells.spot.reset();
+        cells.set.set(None);
         Port {
+            cells,
             object,
-            place: match object {
-                Object::User => Place::Moving,
-                _ => Place::Kernel,
-            },
-            payload: 0,
+            place: object.place(),
             limit: LIMIT_DEFAULT,
             queued: 0,
             make_send: 0,
@@ -141,14 +165,12 @@ impl Port {
             messages: List::NEW,
             callers: PriorityList::NEW,
             senders: List::NEW,
-            receivers: List::NEW,
             dead_names: List::NEW,
             possibles: List::NEW,
             no_senders: None,
             destroyed: None,
             members: List::NEW,
             sets: 0,
-            set: None,
             ready: false,
             busy: false,
             work_links: Links::NONE,
@@ -199,8 +221,10 @@ impl Port {
 }
 
 impl Record for Port {
-    fn vacant() -> Port {
-        Port::new(Object::User)
+    type Cells = PortCells;
+
+    fn vacant(cells: &'static PortCells) -> Port {
+        Port::new(Id::NOWHERE, cells, Object::User)
     }
 
     fn release(&mut self) {}
@@ -223,23 +247,39 @@ pub(crate) struct PortSet {
     pub(crate) members: List<Member, OF_SET>,
     /// Members that have something to receive; the first is next.
     pub(crate) ready: List<Member, READY>,
-    pub(crate) receivers: List<Thread, QUEUE>,
+    /// Those who wait.
+    pub(crate) spot: &'static Spot,
     work_links: Links<PortSet>,
 }
 
 impl PortSet {
-    pub(crate) const NEW: PortSet = PortSet {
-        dead: false,
-        members: List::NEW,
-        ready: List::NEW,
-        receivers: List::NEW,
-        work_links: Links::NONE,
-    };
+    fn new(spot: &'static Spot) -> PortSet {
+        spot.reset();
+        PortSet {
+            dead: false,
+            members: List::NEW,
+            ready: List::NEW,
+            spot,
+            work_links: Links::NONE,
+        }
+    }
+}
+
+impl Slab<PortSet> {
+    /// Puts an empty set in.
+    ///
+    /// # Errors
+    /// As [`Slab::insert`].
+    pub(crate) fn add(&mut self) -> Result<SetId, Kern> {
+        self.insert_with(|_, spot| PortSet::new(spot))
+    }
 }
 
 impl Record for PortSet {
-    fn vacant() -> PortSet {
-        PortSet::NEW
+    type Cells = Spot;
+
+    fn vacant(spot: &'static Spot) -> PortSet {
+        PortSet::new(spot)
     }
 
     fn release(&mut self) {}

@@ -183,7 +183,7 @@ impl Kernel {
         let destroyed = record.destroyed.is_some();
         flags.set(PortFlags::PORT_DESTROYED_REQUEST, destroyed);
         PortStatus {
-            payload: record.payload,
+            payload: record.cells.payload.get(),
             make_send: record.make_send,
             limit: u64::from(record.limit),
             queued: u64::from(record.queued),

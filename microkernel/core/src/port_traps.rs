@@ -5,7 +5,7 @@ use crate::{
     kernel::{Kernel, TaskId},
     machine::Machine,
     message::{Request, Role},
-    port::{LIMIT_MAX, Object, Place, Port, PortId, PortSet},
+    port::{LIMIT_MAX, Object, Place, PortId},
     space::{Holds, UREFS_MAX},
 };
 use ipc_abi::{Kern, right::Name};
@@ -86,14 +86,14 @@ impl Kernel {
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
         self.account(task).charge(account::PORT)?;
-        let port = self.ports.insert(Port::new(Object::User))?;
+        let port = self.ports.add(Object::User)?;
         let name = self.tasks.at_mut(task).names.insert(Holds::Port {
             port,
             receive: true,
             refs: 0,
         })?;
         let record = self.ports.at_mut(port);
-        record.payload = payload;
+        record.cells.payload.set(payload);
         record.load = account::PORT;
         record.place = Place::Held(task, name);
         Ok(name)
@@ -108,7 +108,7 @@ impl Kernel {
         self.tasks.at_mut(task).names.reserve(1)?;
         self.sets.reserve(1)?;
         self.account(task).charge(account::SET)?;
-        let set = self.sets.insert(PortSet::NEW)?;
+        let set = self.sets.add()?;
         self.tasks.at_mut(task).names.insert(Holds::Set(set))
     }
 
@@ -256,7 +256,7 @@ impl Kernel {
             .filter(|limit| *limit <= LIMIT_MAX);
         let limit = limit.ok_or(Kern::InvalidValue)?;
         let record = self.ports.at_mut(port);
-        record.payload = payload;
+        record.cells.payload.set(payload);
         if limit > 0 {
             record.limit = limit;
         }

@@ -31,11 +31,11 @@ impl PriorityList {
 
     /// Puts a thread behind all that are not less important.
     pub(crate) fn insert(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority;
+        let priority = threads.at(id).priority.get();
         let mut leader = self.list.first();
         let mut before = None;
         while let Some(at) = leader {
-            let found = threads.at(at).priority;
+            let found = threads.at(at).priority.get();
             if found < priority {
                 break;
             }
@@ -82,11 +82,11 @@ impl PriorityList {
 
     /// `gone`, which leads no run, is leaving: if it is the last of its run, the one before is now.
     fn shorten_run(&self, threads: &mut Slab<Thread>, gone: ThreadId, previous: Option<ThreadId>) {
-        let priority = threads.at(gone).priority;
+        let priority = threads.at(gone).priority.get();
         let mut leader = self.list.first();
         while let Some(at) = leader {
             let end = threads.at(at).run_end.unwrap_or(at);
-            if threads.at(at).priority == priority {
+            if threads.at(at).priority.get() == priority {
                 if end == gone {
                     threads.at_mut(at).run_end = previous;
                 }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn any_mix_of_arrivals_and_departures_keeps_the_order_of_a_stable_sort() {
-        let mut threads = Slab::new(512);
+        let mut threads = Slab::<Thread>::new(512);
         let mut list = PriorityList::NEW;
         let mut expected: Vec<(u8, ThreadId)> = Vec::new();
         let mut number: u32 = 12345;
@@ -118,7 +118,7 @@ mod tests {
                 threads.remove(gone);
             } else if expected.len() < 400 {
                 let priority = (choice / 3 % 5) as u8;
-                let id = threads.insert(sample(priority)).unwrap();
+                let id = threads.add(sample(priority)).unwrap();
                 list.insert(&mut threads, id);
                 let place = expected.iter().position(|(other, _)| *other < priority);
                 expected.insert(place.unwrap_or(expected.len()), (priority, id));

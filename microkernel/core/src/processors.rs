@@ -11,6 +11,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    cells::ThreadCells,
     kernel::{Kernel, Running, ThreadId},
     run_queue::RunQueue,
     thread::State,
@@ -23,7 +24,7 @@ pub use crate::acpi::PROCESSORS_MAX;
 /// What a processor has of its own while decisions are made for another.
 #[derive(Debug)]
 pub(crate) struct Processor {
-    pub(crate) current: Option<Running>,
+    pub(crate) current: Option<&'static ThreadCells>,
     /// Priority of `current`.
     pub(crate) priority: u8,
     pub(crate) run_queue: RunQueue,
@@ -158,7 +159,10 @@ impl Kernel {
         let record = self.threads.get(thread)?;
         match record.state.get() {
             State::Ready => Some(usize::from(record.home)),
-            _ if self.current.is_some_and(|running| running.thread == thread) => {
+            _ if self
+                .running()
+                .is_some_and(|running| running.thread == thread) =>
+            {
                 Some(self.processors.here)
             }
             _ => self.elsewhere(thread),
@@ -168,9 +172,8 @@ impl Kernel {
     /// The processor, not *here*, that runs a thread.
     fn elsewhere(&self, thread: ThreadId) -> Option<usize> {
         let runs = |processor: &Processor| {
-            processor
-                .current
-                .is_some_and(|running| running.thread == thread)
+            let current = processor.current.map(|current| current.actor.get());
+            current.is_some_and(|running| running.thread == thread)
         };
         self.processors.all.iter().position(runs)
     }
@@ -182,8 +185,11 @@ impl Kernel {
         let here = self.processors.here;
         let others = self.processors.all.iter().enumerate();
         let others = others.filter(move |(number, _)| *number != here);
-        let others = others.map(|(number, other)| (number, other.current, &other.run_queue));
-        core::iter::once((here, self.current, &self.run_queue)).chain(others)
+        let others = others.map(|(number, other)| {
+            let current = other.current.map(|current| current.actor.get());
+            (number, current, &other.run_queue)
+        });
+        core::iter::once((here, self.running(), &self.run_queue)).chain(others)
     }
 
     /// Takes a thread, which is ready and queued, out of its queue.
@@ -222,7 +228,7 @@ impl Kernel {
         };
         let record = self.threads.at_mut(thread);
         record.home = number as u8;
-        let looks = other.current.is_none() || record.priority >= other.priority;
+        let looks = other.current.is_none() || record.priority.get() >= other.priority;
         match turn {
             Turn::Last => other.run_queue.push_back(&mut self.threads, thread),
             Turn::Next => other.run_queue.push_front(&mut self.threads, thread),
@@ -259,8 +265,10 @@ impl Kernel {
         let least = busy.min_by_key(|(_, priority)| *priority);
         let mine = self.current.map_or(u8::MAX, |_| self.priority);
         match least {
-            Some((number, priority)) if priority < mine && priority < record.priority => number,
-            _ if mine < record.priority => here,
+            Some((number, priority)) if priority < mine && priority < record.priority.get() => {
+                number
+            }
+            _ if mine < record.priority.get() => here,
             _ => {
                 let shortest = others().min_by_key(|(_, other)| other.run_queue.len());
                 match shortest {
@@ -280,7 +288,7 @@ impl Kernel {
         let own = self.run_queue.top();
         let waiting = self.processors.all.iter().filter_map(|other| {
             let thread = other.run_queue.movable(&self.threads)?;
-            Some((self.threads.at(thread).priority, thread))
+            Some((self.threads.at(thread).priority.get(), thread))
         });
         match waiting.max_by_key(|(priority, _)| *priority) {
             Some((priority, thread)) if own.is_none_or(|own| own < priority) => {
@@ -320,7 +328,10 @@ impl Kernel {
 
     /// The priority of a thread that runs has changed.
     pub(crate) fn running_priority(&mut self, thread: ThreadId, priority: u8) {
-        if self.current.is_some_and(|running| running.thread == thread) {
+        if self
+            .running()
+            .is_some_and(|running| running.thread == thread)
+        {
             self.priority = priority;
         } else if let Some(number) = self.elsewhere(thread)
             && let Some(other) = self.processors.all.get_mut(number)
@@ -355,7 +366,7 @@ impl Kernel {
         }
         let record = self.threads.at_mut(thread);
         record.pin = pin;
-        record.rank = record.true_rank();
+        record.rank.set(record.true_rank());
         if ready {
             self.make_ready(thread, Turn::Last);
         } else {
@@ -369,7 +380,10 @@ impl Kernel {
     /// next decision, if it does so here; elsewhere once it comes into the kernel, where it may be
     /// already: then what it asked for is done first.
     pub(crate) fn ask_away(&mut self, thread: ThreadId) {
-        if self.current.is_some_and(|running| running.thread == thread) {
+        if self
+            .running()
+            .is_some_and(|running| running.thread == thread)
+        {
             self.processors.evict = true;
         } else if let Some(number) = self.elsewhere(thread)
             && let Some(other) = self.processors.all.get_mut(number)
@@ -383,7 +397,7 @@ impl Kernel {
     #[inline]
     pub(crate) fn send_away(&mut self) {
         if core::mem::take(&mut self.processors.evict)
-            && let Some(running) = self.current
+            && let Some(running) = self.running()
         {
             let here = self.processors.here;
             let record = self.threads.at(running.thread);

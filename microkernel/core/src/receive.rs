@@ -54,11 +54,8 @@ impl Kernel {
             None if deadline == POLL => Err(Kern::ReceiveTimedOut),
             None => {
                 self.wait(me.thread, State::Receiving { source, sent });
-                let receivers = match source {
-                    Source::Port(port) => &mut self.ports.at_mut(port).receivers,
-                    Source::Set(set) => &mut self.sets.at_mut(set).receivers,
-                };
-                receivers.push_back(&mut self.threads, me.thread);
+                let thread = self.threads.at(me.thread).cells;
+                self.spot(source).push_back(&mut self.threads, thread);
                 self.timers.arm(&mut self.threads, me.thread, deadline);
                 return;
             }
@@ -212,7 +209,7 @@ impl Kernel {
             let slots = slots.get(..info.rights()).unwrap_or(&slots);
             machine.write_rights(to.context, slots);
         }
-        let payload = self.ports.at(port).payload;
+        let payload = self.ports.at(port).cells.payload.get();
         let outcome = outcome(Ok(()), sent);
         machine.set_message(to.context, outcome, payload, token, info);
         machine.trace(Event::Message {

@@ -262,7 +262,7 @@ impl Kernel {
 
     /// Ends the waits of threads for messages of a port that is theirs no longer, or joins a set.
     pub(crate) fn evict(&mut self, machine: &mut impl Machine, port: PortId) {
-        while let Some(thread) = self.ports.at(port).receivers.first() {
+        while let Some(thread) = self.ports.at(port).cells.spot.first() {
             let sent = self.stop_receiving(thread);
             self.finish(machine, thread, Err(Kern::ReceivePortChanged), sent);
         }
@@ -388,7 +388,7 @@ impl Kernel {
         let record = self.ports.at(port);
         let dead = record.is_dead();
         if record.is_held_by(task) {
-            let payload = record.payload;
+            let payload = record.cells.payload.get();
             self.drop_send(port);
             return (payload, ArrivedKind::Own);
         }
@@ -428,7 +428,7 @@ impl Kernel {
         let record = self.ports.at(port);
         let dead = record.is_dead();
         if record.is_held_by(task) {
-            let payload = record.payload;
+            let payload = record.cells.payload.get();
             self.drop_once(port);
             return (payload, ArrivedKind::Own);
         }

@@ -107,7 +107,7 @@ impl RunQueue {
     /// Puts a thread last among its equals.
     #[inline]
     pub(crate) fn push_back(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority;
+        let priority = threads.at(id).priority.get();
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
             level.threads.push_back(threads, id);
             self.added(priority);
@@ -116,7 +116,7 @@ impl RunQueue {
 
     /// Puts a thread first among its equals: it was preempted.
     pub(crate) fn push_front(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority;
+        let priority = threads.at(id).priority.get();
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
             level.threads.push_front(threads, id);
             self.added(priority);
@@ -130,7 +130,7 @@ impl RunQueue {
 
     /// Takes a thread, which is queued, out.
     pub(crate) fn remove(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority;
+        let priority = threads.at(id).priority.get();
         if let Some(level) = self.levels.get_mut(usize::from(priority)) {
             level.threads.remove(threads, id);
             self.len = self.len.saturating_sub(1);
@@ -180,11 +180,11 @@ mod tests {
 
     #[test]
     fn the_highest_priority_goes_first_and_equals_in_turn() {
-        let mut threads = Slab::new(64);
+        let mut threads = Slab::<Thread>::new(64);
         let mut queue = RunQueue::new().unwrap();
         let ids: Vec<_> = [0, 31, 5, 31, 0, 5]
             .iter()
-            .map(|priority| threads.insert(sample(*priority)).unwrap())
+            .map(|priority| threads.add(sample(*priority)).unwrap())
             .collect();
         for id in &ids {
             queue.push_back(&mut threads, *id);

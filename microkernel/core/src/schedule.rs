@@ -31,7 +31,7 @@ impl Kernel {
     #[inline]
     #[must_use]
     pub fn running(&self) -> Option<Running> {
-        self.current
+        self.current.map(|current| current.actor.get())
     }
 
     /// When [`Kernel::expire`] wants to be called, in nanoseconds: the first deadline, or the end of
@@ -101,7 +101,7 @@ impl Kernel {
 
     /// Puts the running thread behind its equals.
     fn rotate(&mut self) {
-        if let Some(running) = self.current
+        if let Some(running) = self.running()
             && self.run_queue.has(self.priority)
         {
             self.set_slice(FOREVER);
@@ -113,7 +113,7 @@ impl Kernel {
     /// Puts the running thread in front of its equals.
     fn preempt(&mut self) {
         if let Some(running) = self.current.take() {
-            self.stand_back(running.thread, Turn::Next);
+            self.stand_back(running.actor.get().thread, Turn::Next);
         }
     }
 
@@ -161,7 +161,10 @@ impl Kernel {
     /// Takes the processor from a thread, if it has it.
     #[inline]
     pub(crate) fn leave(&mut self, thread: ThreadId) {
-        if self.current.is_some_and(|running| running.thread == thread) {
+        if self
+            .running()
+            .is_some_and(|running| running.thread == thread)
+        {
             self.current = None;
         }
     }
@@ -174,13 +177,13 @@ impl Kernel {
             let first = self
                 .run_queue
                 .top()
-                .is_none_or(|top| top <= record.priority);
+                .is_none_or(|top| top <= record.priority.get());
             let here = record
                 .pin
                 .is_none_or(|pin| usize::from(pin) == self.processors.here);
             if self.current.is_none() && first && here {
-                self.priority = record.priority;
-                self.current = Some(record.run(next));
+                self.priority = record.priority.get();
+                self.current = Some(record.cells.run());
                 return;
             }
             self.make_ready(next, Turn::Last);
@@ -199,8 +202,8 @@ impl Kernel {
     #[inline(always)]
     fn run(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
-        self.priority = record.priority;
-        self.current = Some(record.run(thread));
+        self.priority = record.priority.get();
+        self.current = Some(record.cells.run());
     }
 
     /// When the turn at the running thread's priority ends. A turn belongs to the priority, not to the
@@ -217,7 +220,7 @@ impl Kernel {
     /// A thread as an actor: the running one, or one that the kernel acts for.
     #[inline]
     pub(crate) fn actor(&self, thread: ThreadId) -> Running {
-        self.threads.at(thread).actor(thread)
+        self.threads.at(thread).actor.get()
     }
 
     /// Ends the `msg` trap of a thread, which is in no queue, without a message.

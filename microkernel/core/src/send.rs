@@ -6,6 +6,7 @@
 
 use crate::{
     account,
+    cells::Spot,
     kernel::{Flow, Kernel, Msg, Running, TaskId, ThreadId},
     machine::{Event, Machine},
     message::{Cargo, EMPTY, Message, Request, Role},
@@ -85,7 +86,7 @@ const REPLY_RECEIVE: u64 = option::REPLY | option::RECEIVE;
 impl Kernel {
     /// The `msg` trap. Results reach the registers by `Machine::set_message`, at once or later.
     pub fn msg(&mut self, machine: &mut impl Machine, msg: &Msg) -> Flow {
-        let Some(me) = self.current else {
+        let Some(me) = self.running() else {
             return Flow::Next;
         };
         let flow = match msg.options & !0xFF {
@@ -391,13 +392,9 @@ impl Kernel {
     #[inline]
     pub(crate) fn waiting(&self, port: PortId) -> Option<ThreadId> {
         let record = self.ports.at(port);
-        let waiting = record.receivers.first();
-        if waiting.is_some() {
-            return waiting;
-        }
-        match record.set {
-            Some(set) => self.sets.at(set).receivers.first(),
-            None if record.sets > 0 => self.waiting_in_sets(port),
+        match record.cells.receiver() {
+            Some((_, first)) => Some(first.actor.get().thread),
+            None if record.sets > 1 => self.waiting_in_sets(port),
             None => None,
         }
     }
@@ -405,11 +402,16 @@ impl Kernel {
     /// Takes a thread out of the queue of those that receive from a source.
     #[inline(always)]
     pub(crate) fn unlink_receiver(&mut self, thread: ThreadId, source: Source) {
-        let receivers = match source {
-            Source::Port(port) => &mut self.ports.at_mut(port).receivers,
-            Source::Set(set) => &mut self.sets.at_mut(set).receivers,
-        };
-        receivers.remove(&mut self.threads, thread);
+        self.spot(source).remove(&mut self.threads, thread);
         self.timers.disarm(&mut self.threads, thread);
+    }
+
+    /// Where threads wait that receive from a source.
+    #[inline(always)]
+    pub(crate) fn spot(&self, source: Source) -> &'static Spot {
+        match source {
+            Source::Port(port) => &self.ports.at(port).cells.spot,
+            Source::Set(set) => self.sets.at(set).spot,
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     message::{Message, MessageId, Role},
     notices::Text,
     owner::OwnerId,
-    port::{Object, Port, PortId},
+    port::{Object, PortId},
 };
 use alloc::vec::Vec;
 use ipc_abi::{
@@ -159,7 +159,7 @@ impl Kernel {
     /// # Errors
     /// KERN_INVALID_HOST.
     pub fn host_memory(&self, name: u64) -> Result<OwnerId, Kern> {
-        let me = self.current.ok_or(Kern::InvalidHost)?;
+        let me = self.running().ok_or(Kern::InvalidHost)?;
         match self.object(me.task, name) {
             Some(Object::HostMemory(owner)) => Ok(owner),
             _ => Err(Kern::InvalidHost),
@@ -189,7 +189,7 @@ impl Kernel {
         self.messages.reserve(1)?;
         self.tasks.at_mut(maker).names.reserve(1)?;
         self.account(maker).charge(SERVER)?;
-        let port = self.ports.insert(Port::new(Object::HostMemory(owner)))?;
+        let port = self.ports.add(Object::HostMemory(owner))?;
         let mut server = Server::new(Some(parent), port, window);
         server.notice = Some(self.messages.insert(Message::notice(Role::Spent))?);
         server.maker = Some(maker);

@@ -72,23 +72,36 @@ impl<T> fmt::Debug for Id<T> {
 /// What a slab holds. There is always a record in a place, also in a free one, so that a look-up has
 /// only the handle to compare.
 pub(crate) trait Record {
+    /// What belongs to the place, whichever record lies there: see `cells`.
+    type Cells: Default + 'static;
     /// A record of nothing, for a place that was never used. It allocates nothing.
-    fn vacant() -> Self;
+    fn vacant(cells: &'static Self::Cells) -> Self;
     /// Gives back what the record has allocated; what else it says is of no interest any more.
     fn release(&mut self);
 }
 
 /// A place: the handle of the record that lies here now, or else the next free place.
-#[derive(Debug)]
-struct Slot<T> {
+struct Slot<T: Record> {
     held: Option<Id<T>>,
     record: T,
+    cells: &'static T::Cells,
     /// Of the next record that lies here.
     generation: NonZeroU32,
     next_free: Option<u32>,
 }
 
-impl<T> Slot<T> {
+impl<T: Record + fmt::Debug> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("held", &self.held)
+            .field("record", &self.record)
+            .field("generation", &self.generation)
+            .field("next_free", &self.next_free)
+            .finish()
+    }
+}
+
+impl<T: Record> Slot<T> {
     #[inline(always)]
     fn get(&self, id: Id<T>) -> Option<&T> {
         (self.held == Some(id)).then_some(&self.record)
@@ -107,7 +120,7 @@ const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
 
 /// Records of one kind.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
+pub(crate) struct Slab<T: Record> {
     /// The length of a chunk is part of its type, so that a look-up checks only which chunk it is.
     chunks: Vec<Box<[Slot<T>; CHUNK]>>,
     free: Option<u32>,
@@ -120,7 +133,7 @@ pub(crate) struct Slab<T> {
 
 impl<T: Record> Slab<T> {
     /// Bytes that a record takes.
-    pub(crate) const RECORD: u64 = size_of::<Slot<T>>() as u64;
+    pub(crate) const RECORD: u64 = (size_of::<Slot<T>>() + size_of::<T::Cells>()) as u64;
 
     /// An empty slab for at most about `limit` records (rounded up to a chunk).
     pub(crate) const fn new(limit: u32) -> Slab<T> {
@@ -164,7 +177,21 @@ impl<T: Record> Slab<T> {
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE; never after a [`Slab::reserve`].
-    pub(crate) fn insert(&mut self, value: T) -> Result<Id<T>, Kern> {
+    pub(crate) fn insert(&mut self, value: T) -> Result<Id<T>, Kern>
+    where
+        T: Record<Cells = ()>,
+    {
+        self.insert_with(|_, _| value)
+    }
+
+    /// Puts a record in that is made of its handle and of the cells of its place.
+    ///
+    /// # Errors
+    /// As [`Slab::insert`].
+    pub(crate) fn insert_with(
+        &mut self,
+        make: impl FnOnce(Id<T>, &'static T::Cells) -> T,
+    ) -> Result<Id<T>, Kern> {
         if self.free.is_none() {
             self.grow()?;
         }
@@ -172,7 +199,7 @@ impl<T: Record> Slab<T> {
         let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
         let next = slot.next_free.take();
         let id = Id::new(index, slot.generation);
-        slot.record = value;
+        slot.record = make(id, slot.cells);
         slot.held = Some(id);
         self.free = next;
         self.live = self.live.saturating_add(1);
@@ -255,14 +282,21 @@ impl<T: Record> Slab<T> {
         room.map_err(|_| Kern::ResourceShortage)?;
         let room = self.chunks.try_reserve(1);
         room.map_err(|_| Kern::ResourceShortage)?;
+        let mut cells = Vec::new();
+        let room = cells.try_reserve_exact(CHUNK);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        cells.resize_with(CHUNK, T::Cells::default);
+        // A chunk is never freed.
+        let cells: &'static [T::Cells] = cells.leak();
         let end = self.slots.saturating_add(CHUNK as u32);
-        for index in self.slots..end {
+        for (index, cells) in (self.slots..end).zip(cells) {
             let next = index.saturating_add(1);
             chunk.push(Slot {
                 generation: NonZeroU32::MIN,
                 next_free: if next == end { self.free } else { Some(next) },
                 held: None,
-                record: T::vacant(),
+                record: T::vacant(cells),
+                cells,
             });
         }
         let chunk = chunk.into_boxed_slice().try_into();
@@ -297,7 +331,8 @@ mod tests {
     use super::*;
 
     impl Record for u32 {
-        fn vacant() -> u32 {
+        type Cells = ();
+        fn vacant(_: &()) -> u32 {
             0
         }
         fn release(&mut self) {}

@@ -474,9 +474,9 @@ mod tests {
     use std::vec::Vec;
 
     fn ports(count: u32) -> Vec<PortId> {
-        let mut slab = Slab::new(count);
+        let mut slab = Slab::<Port>::new(count);
         (0..count)
-            .map(|_| slab.insert(Port::new(crate::port::Object::User)).unwrap())
+            .map(|_| slab.add(crate::port::Object::User).unwrap())
             .collect()
     }
 

@@ -207,7 +207,7 @@ impl Kernel {
                 machine.set_debug(of, &state);
                 let record = self.threads.at_mut(thread);
                 record.watched = watches(state.control);
-                record.rank = record.true_rank();
+                record.rank.set(record.true_rank());
             }
             Flavor::Vector => {
                 check_vector(&mut image, machine.vector_limits())?;

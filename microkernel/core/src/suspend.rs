@@ -84,7 +84,7 @@ impl Kernel {
 
     /// Lets some more threads of a task hear whether it is suspended.
     fn reach_threads(&mut self, task: TaskId) -> Progress {
-        let me = self.current.map(|running| running.thread);
+        let me = self.running().map(|running| running.thread);
         for _ in 0..REACH {
             let record = self.tasks.at_mut(task);
             let (held, change) = (record.suspended > 0, record.change);
@@ -111,7 +111,7 @@ impl Kernel {
     /// Has a thread do what its suspensions say, after a change.
     fn heed(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
-        record.rank = record.true_rank();
+        record.rank.set(record.true_rank());
         match (record.is_suspended(), record.state.get()) {
             (true, State::Ready) => {
                 self.unready(thread);

@@ -121,7 +121,9 @@ impl Task {
 }
 
 impl Record for Task {
-    fn vacant() -> Task {
+    type Cells = ();
+
+    fn vacant(_: &()) -> Task {
         Task::new(Names::NONE, SpaceId(0), Id::NOWHERE, Id::NOWHERE)
     }
 

@@ -6,7 +6,7 @@ use crate::{
     list::List,
     machine::{Machine, StartState},
     message::{Message, Role},
-    port::{Object, Port, PortId},
+    port::{Object, PortId},
     processors::Turn,
     run_queue::PRIORITIES,
     task::Life,
@@ -33,11 +33,11 @@ impl Kernel {
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
         let space = machine.space_new(owner)?;
-        let port = self.ports.insert(Port::new(Object::Space {
+        let port = self.ports.add(Object::Space {
             space,
             owner,
             occupant: None,
-        }))?;
+        })?;
         self.count_space(owner);
         self.give_send(task, port)
     }
@@ -83,7 +83,7 @@ impl Kernel {
         self.end_task(task, status.to_word());
         self.step_threads(machine, task);
         // Whatever else it has, the caller must not go on.
-        if let Some(me) = self.current
+        if let Some(me) = self.running()
             && me.task == task
         {
             self.end_thread(machine, me.thread);
@@ -234,9 +234,9 @@ impl Kernel {
                 return Err(code);
             }
         };
-        let port = self.ports.insert(Port::new(Object::User))?;
+        let port = self.ports.add(Object::User)?;
         let notice = self.messages.insert(Message::notice(Role::Spent))?;
-        let thread = self.threads.insert(Thread::new(NewThread {
+        let thread = self.threads.add(NewThread {
             task,
             context,
             space,
@@ -245,8 +245,8 @@ impl Kernel {
             priority: wanted.min(band),
             port,
             notice,
-        }))?;
-        *self.ports.at_mut(port) = Port::new(Object::Thread(thread));
+        })?;
+        self.ports.at_mut(port).stand_for(Object::Thread(thread));
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
         self.account(task).add(account::THREAD);
         let record = self.tasks.at_mut(task);
@@ -256,7 +256,7 @@ impl Kernel {
         made.suspended = suspended;
         made.held = record.suspended > 0;
         made.heard = record.change;
-        made.rank = made.true_rank();
+        made.rank.set(made.true_rank());
         if made.is_suspended() {
             made.state.set(State::Stopped);
         } else {

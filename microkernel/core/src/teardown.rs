@@ -254,7 +254,7 @@ impl Kernel {
         } else if let Some(sender) = record.senders.pop_front(&mut self.threads) {
             self.timers.disarm(&mut self.threads, sender);
             self.finish(machine, sender, Err(Kern::SendInvalidDest), NOT_SENT);
-        } else if let Some(receiver) = record.receivers.first() {
+        } else if let Some(receiver) = record.cells.spot.first() {
             let sent = self.stop_receiving(receiver);
             self.finish(machine, receiver, Err(Kern::ReceivePortDied), sent);
         } else {
@@ -284,7 +284,7 @@ impl Kernel {
     fn step_set(&mut self, machine: &mut impl Machine, set: SetId) -> Progress {
         for _ in 0..TURN {
             let record = self.sets.at(set);
-            if let Some(receiver) = record.receivers.first() {
+            if let Some(receiver) = record.spot.first() {
                 let sent = self.stop_receiving(receiver);
                 self.finish(machine, receiver, Err(Kern::ReceivePortDied), sent);
             } else if let Some(member) = record.members.first() {
@@ -492,7 +492,7 @@ impl Kernel {
                 }
             }
         }
-        self.ports.at_mut(port).payload = status;
+        self.ports.at(port).cells.payload.set(status);
         self.kill_port(port);
         self.tasks.remove(task);
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     TaskId, ThreadId,
+    cells::ThreadCells,
     handlers::Handlers,
     kernel::{Msg, Running},
     list::{Linked, Links},
@@ -9,15 +10,13 @@ use crate::{
     message::{Cargo, EMPTY, MessageId},
     port::{PortId, SetId},
     run_queue::{NO_RANK, rank},
-    slab::{Id, Record},
-    space::Stamp,
+    slab::{Id, Record, Slab},
 };
-use core::{cell::Cell, fmt};
+use core::ops::Deref;
 use ipc_abi::{
-    exception::{Behavior, Exception, Kind},
-    fault::Fault,
-    message::{FOREVER, Info, Outcome},
-    types::Prot,
+    Kern,
+    exception::{Exception, Kind},
+    message::{Info, Outcome},
 };
 
 /// Links of the one queue that a thread can be in: ready, or waiting at a port or set.
@@ -84,20 +83,16 @@ pub(crate) enum State {
 /// A thread. Opaque outside of this crate.
 #[derive(Debug)]
 pub struct Thread {
+    /// Its state, priority, deadline, token and what else fast paths look at.
+    pub(crate) cells: &'static ThreadCells,
     pub(crate) task: TaskId,
     pub(crate) context: Context,
     /// The space of its task.
     pub(crate) space: SpaceId,
     /// Slot of its IPC buffer in the window of its task.
     pub(crate) slot: u32,
-    /// Cells, so that the two threads of a fast path can be held at the same time.
-    pub(crate) state: Cell<State>,
     /// As its maker asked.
     pub(crate) wanted: u8,
-    /// In force: the lower of `wanted` and the task's band.
-    pub(crate) priority: u8,
-    /// For the fast paths: its priority's rank, or none if it must not run just anywhere.
-    pub(crate) rank: u8,
     /// The only processor that may run it.
     pub(crate) pin: Option<u8>,
     /// The processor that it waits for while it is ready, or waited for last.
@@ -113,19 +108,14 @@ pub struct Thread {
     pub(crate) port: PortId,
     /// Who handles its exceptions.
     pub(crate) handlers: Handlers,
-    /// Number of its call, the part of the token that makes it good for one use.
-    pub(crate) call: Cell<u64>,
     /// What it sends, if it is queued as a caller.
     pub(crate) info: Info,
     pub(crate) cargo: Cargo,
     /// Words and body, if its call was forwarded and is queued again: then they are not its own.
     pub(crate) forwarded: Option<MessageId>,
     pub(crate) stamp: u64,
-    /// Its fault, while its call is one.
-    pub(crate) fault: Cell<Fault>,
-    /// Its exception, while its call is one, and what its handler is told.
+    /// Its exception, while its call is one.
     pub(crate) exception: Exception,
-    pub(crate) behavior: Cell<Behavior>,
     /// What is left of its trap while it waits for room.
     pub(crate) msg: Msg,
     /// The notice that its token is void; `notice_out` while it is queued somewhere.
@@ -133,50 +123,10 @@ pub struct Thread {
     pub(crate) notice_out: bool,
     /// Its place in the timer queue.
     pub(crate) timer: Option<u32>,
-    /// The time by which it lies there, not after its deadline; `FOREVER`: it is not there.
-    pub(crate) timer_key: u64,
-    /// Until when it waits; `FOREVER` if it does not.
-    pub(crate) deadline: Cell<u64>,
     /// In a priority list: the last of the run of equals that it leads.
     pub(crate) run_end: Option<ThreadId>,
-    /// What it sent to last, and received from last.
-    pub(crate) sent_to: Cell<Hint<PortId>>,
-    pub(crate) received_from: Cell<Hint<Source>>,
     queue_links: Links<Thread>,
     peer_links: Links<Thread>,
-}
-
-/// What a name was found to denote: it still does, as long as the stamp is the present one. It is
-/// no part of the state: `invariants` checks that it says nothing else than the names do.
-#[derive(Clone, Copy)]
-pub(crate) struct Hint<T> {
-    pub(crate) name: u64,
-    pub(crate) stamp: Stamp,
-    pub(crate) found: Option<T>,
-}
-
-impl<T> fmt::Debug for Hint<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hint")
-    }
-}
-
-impl<T: Copy> Hint<T> {
-    const NONE: Hint<T> = Hint {
-        name: 0,
-        stamp: Stamp::NEVER,
-        found: None,
-    };
-
-    /// What `name` denotes, if that is known.
-    #[inline(always)]
-    pub(crate) fn get(&self, name: u64, stamp: Stamp) -> Option<T> {
-        if self.name == name && self.stamp == stamp {
-            self.found
-        } else {
-            None
-        }
-    }
 }
 
 /// What is known of a thread when it is made.
@@ -200,49 +150,36 @@ impl Thread {
     }
 
     /// The rank that follows from everything else.
-    pub(crate) const fn true_rank(&self) -> u8 {
+    pub(crate) fn true_rank(&self) -> u8 {
         if self.is_suspended() || self.watched || self.pin.is_some() {
             NO_RANK
         } else {
-            rank(self.priority)
-        }
-    }
-
-    /// This thread, whose handle is `id`, as an actor.
-    #[inline]
-    pub(crate) const fn actor(&self, id: ThreadId) -> Running {
-        Running {
-            thread: id,
-            task: self.task,
-            context: self.context,
-            space: self.space,
+            rank(self.priority.get())
         }
     }
 
     /// Changes its priority in force. It is in no queue.
     pub(crate) fn set_priority(&mut self, priority: u8) {
-        self.priority = priority;
-        self.rank = self.true_rank();
+        self.priority.set(priority);
+        self.rank.set(self.true_rank());
     }
 
-    /// Makes it the one that runs.
-    #[inline]
-    pub(crate) fn run(&self, id: ThreadId) -> Running {
-        self.state.set(State::Running);
-        self.actor(id)
-    }
-
-    /// A thread that is ready and in no queue.
-    pub(crate) const fn new(new: NewThread) -> Thread {
+    /// A thread that is ready and in no queue, in a place with these cells.
+    pub(crate) fn new(id: ThreadId, cells: &'static ThreadCells, new: NewThread) -> Thread {
+        let actor = Running {
+            thread: id,
+            task: new.task,
+            context: new.context,
+            space: new.space,
+        };
+        cells.begin(actor, new.priority);
         Thread {
+            cells,
             task: new.task,
             context: new.context,
             space: new.space,
             slot: new.slot,
-            state: Cell::new(State::Ready),
             wanted: new.wanted,
-            priority: new.priority,
-            rank: rank(new.priority),
             pin: None,
             home: 0,
             watched: false,
@@ -251,17 +188,10 @@ impl Thread {
             heard: 0,
             port: new.port,
             handlers: Handlers::NONE,
-            call: Cell::new(0),
             info: Info(0),
             cargo: EMPTY,
             forwarded: None,
             stamp: 0,
-            fault: Cell::new(Fault {
-                address: 0,
-                access: Prot::NONE,
-                ip: 0,
-                thread: 0,
-            }),
             exception: Exception {
                 kind: Kind::Software,
                 code: 0,
@@ -270,34 +200,53 @@ impl Thread {
                 sp: 0,
                 thread: 0,
             },
-            behavior: Cell::new(Behavior::empty()),
             msg: Msg::NONE,
             notice: new.notice,
             notice_out: false,
             timer: None,
-            timer_key: FOREVER,
-            deadline: Cell::new(FOREVER),
             run_end: None,
-            sent_to: Cell::new(Hint::NONE),
-            received_from: Cell::new(Hint::NONE),
             queue_links: Links::NONE,
             peer_links: Links::NONE,
         }
     }
 }
 
+impl Deref for Thread {
+    type Target = ThreadCells;
+
+    #[inline(always)]
+    fn deref(&self) -> &ThreadCells {
+        self.cells
+    }
+}
+
+impl Slab<Thread> {
+    /// Puts a thread in.
+    ///
+    /// # Errors
+    /// As [`Slab::insert`].
+    pub(crate) fn add(&mut self, new: NewThread) -> Result<ThreadId, Kern> {
+        self.insert_with(|id, cells| Thread::new(id, cells, new))
+    }
+}
+
+/// Nobody.
+const NOBODY: NewThread = NewThread {
+    task: Id::NOWHERE,
+    context: Context(0),
+    space: SpaceId(0),
+    slot: 0,
+    wanted: 0,
+    priority: 0,
+    port: Id::NOWHERE,
+    notice: Id::NOWHERE,
+};
+
 impl Record for Thread {
-    fn vacant() -> Thread {
-        Thread::new(NewThread {
-            task: Id::NOWHERE,
-            context: Context(0),
-            space: SpaceId(0),
-            slot: 0,
-            wanted: 0,
-            priority: 0,
-            port: Id::NOWHERE,
-            notice: Id::NOWHERE,
-        })
+    type Cells = ThreadCells;
+
+    fn vacant(cells: &'static ThreadCells) -> Thread {
+        Thread::new(Id::NOWHERE, cells, NOBODY)
     }
 
     fn release(&mut self) {}
@@ -322,15 +271,10 @@ impl Linked<PEER> for Thread {
 
 /// A thread of no task, to try queues with.
 #[cfg(test)]
-pub(crate) fn sample(priority: u8) -> Thread {
-    Thread::new(NewThread {
-        task: Id::NOWHERE,
-        context: Context(0),
-        space: SpaceId(0),
-        slot: 0,
+pub(crate) const fn sample(priority: u8) -> NewThread {
+    NewThread {
         wanted: priority,
         priority,
-        port: Id::NOWHERE,
-        notice: Id::NOWHERE,
-    })
+        ..NOBODY
+    }
 }

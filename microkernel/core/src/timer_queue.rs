@@ -37,7 +37,7 @@ impl TimerQueue {
     #[inline]
     pub(crate) fn first(&self, threads: &Slab<Thread>) -> u64 {
         let first = self.heap.first();
-        first.map_or(FOREVER, |id| threads.at(*id).timer_key)
+        first.map_or(FOREVER, |id| threads.at(*id).timer_key.get())
     }
 
     /// Has a thread woken at `deadline`; `FOREVER`: not.
@@ -45,7 +45,7 @@ impl TimerQueue {
     pub(crate) fn arm(&mut self, threads: &mut Slab<Thread>, id: ThreadId, deadline: u64) {
         let thread = threads.at_mut(id);
         thread.deadline.set(deadline);
-        if deadline < thread.timer_key {
+        if deadline < thread.timer_key.get() {
             self.move_up(threads, id, deadline);
         }
     }
@@ -53,7 +53,7 @@ impl TimerQueue {
     /// Puts a thread at a time earlier than where it is, if it is anywhere.
     fn move_up(&mut self, threads: &mut Slab<Thread>, id: ThreadId, key: u64) {
         let thread = threads.at_mut(id);
-        thread.timer_key = key;
+        thread.timer_key.set(key);
         let place = match thread.timer {
             Some(place) => place as usize,
             None => {
@@ -76,7 +76,7 @@ impl TimerQueue {
     pub(crate) fn forget(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
         let thread = threads.at_mut(id);
         thread.deadline.set(FOREVER);
-        thread.timer_key = FOREVER;
+        thread.timer_key.set(FOREVER);
         if let Some(place) = thread.timer.take() {
             self.remove(threads, place as usize);
         }
@@ -88,12 +88,12 @@ impl TimerQueue {
         for _ in 0..OLD_TIMES {
             let first = *self.heap.first()?;
             let thread = threads.at_mut(first);
-            if thread.timer_key > now {
+            if thread.timer_key.get() > now {
                 return None;
             }
             let deadline = thread.deadline.get();
             if deadline > now && deadline != FOREVER {
-                thread.timer_key = deadline;
+                thread.timer_key.set(deadline);
                 self.sink(threads, 0);
                 continue;
             }
@@ -153,7 +153,9 @@ impl TimerQueue {
     /// Whether the deadline at `one` comes before that at `other`; a place that is not there comes last.
     fn is_before(&self, threads: &Slab<Thread>, one: usize, other: usize) -> bool {
         match (self.heap.get(one), self.heap.get(other)) {
-            (Some(one), Some(other)) => threads.at(*one).timer_key < threads.at(*other).timer_key,
+            (Some(one), Some(other)) => {
+                threads.at(*one).timer_key.get() < threads.at(*other).timer_key.get()
+            }
             (one, _) => one.is_some(),
         }
     }
@@ -176,12 +178,10 @@ mod tests {
 
     #[test]
     fn threads_come_out_by_deadline_and_those_who_woke_early_do_not() {
-        let mut threads = Slab::new(512);
+        let mut threads = Slab::<Thread>::new(512);
         let mut timers = TimerQueue::NEW;
         timers.reserve(300).unwrap();
-        let ids: Vec<_> = (0..300)
-            .map(|_| threads.insert(sample(0)).unwrap())
-            .collect();
+        let ids: Vec<_> = (0..300).map(|_| threads.add(sample(0)).unwrap()).collect();
         for (number, id) in ids.iter().enumerate() {
             timers.arm(&mut threads, *id, (number as u64 * 7919) % 1009);
         }

@@ -17,7 +17,7 @@ use super::vector::Mode;
 use crate::fast;
 use ipc_abi::exception::EXCEPTION_REPLY;
 use ipc_abi::fault::FAULT_REPLY;
-use ipc_abi::message::option;
+use ipc_abi::message::{Outcome, option};
 
 unsafe extern "C" {
     static system_call_in_use: u8;
@@ -43,46 +43,80 @@ const _: () = assert!(EXCEPTION_REPLY == FAULT_REPLY + 1);
 
 global_asm!(
     r#"
-    // Gives the vector registers their initial values, and goes back to a thread that waited in a
-    // `msg` trap. RAX: its context. RDX: token.
-    .macro enter_waiting vector
-enter_waiting_\vector:
-    mov rsp, rax
-    mov rsi, rdx
+    // Gives the vector registers their initial values. Loses RAX, RCX and RDX.
+    .macro clear_vector vector, way
     .ifc \vector, in_use
     mov ecx, 1
     xgetbv
     test al, 1                          // x87 in use
-    jz zero_\vector
+    jz zero_\way
     xrstor64 [rip + {cleared}]          // what is in use, EDX:EAX, gets its initial values
-cleared_\vector:
+cleared_\way:
     ldmxcsr [rip + {cleared} + 24]
     .else
     cmp dword ptr gs:[{vector_mode}], {fxsave}
-    je zero_\vector
+    je zero_\way
     mov eax, 7
     xor edx, edx
     xrstor64 [rip + {cleared}]
-cleared_\vector:
+cleared_\way:
     .endif
-    mov rdi, [rsp + {rdi}]
-    mov rdx, [rsp + {rdx}]
-    mov rax, [rsp + {rax}]
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    mov rcx, [rsp + {rip}]
-    mov r11, [rsp + {rflags}]
-    mov rsp, [rsp + {rsp}]
-    swapgs
-    sysretq
-zero_\vector:
+    .endm
+
+    // What `clear_vector` does if nothing is there to be restored.
+    .macro zero_vector vector, way
+zero_\way:
     .ifc \vector, in_use
     vzeroall
     .else
     fxrstor64 [rip + {cleared}]
     .endif
-    jmp cleared_\vector
+    jmp cleared_\way
+    .endm
+
+    // Goes back to a thread that waited in a `msg` trap. R8: its context. RAX, RDI, RSI and RDX are loaded.
+    .macro leave_waiting
+    mov rcx, [r8 + {rip}]
+    mov r11, [r8 + {rflags}]
+    mov rsp, [r8 + {rsp}]
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    swapgs
+    sysretq
+    .endm
+
+    // Goes back to a thread that waited in a `msg` trap. RAX: its context. RDX: token. `called`: its info
+    // is on the stack.
+    .macro enter_waiting vector
+enter_waiting_\vector:
+    mov r8, rax
+    mov rsi, rdx
+    clear_vector \vector, waiting_\vector
+    mov rdx, [r8 + {rdx}]
+    jmp leave_waiting_\vector
+enter_called_\vector:
+    mov r8, rax
+    mov rsi, rdx
+    clear_vector \vector, called_\vector
+    pop rdx
+leave_waiting_\vector:
+    mov rdi, [r8 + {rdi}]
+    mov rax, [r8 + {rax}]
+    leave_waiting
+    zero_vector \vector, waiting_\vector
+    zero_vector \vector, called_\vector
+
+    // Goes back to a thread that called, with an answer. RAX: its context. Its info is on the stack.
+enter_answered_\vector:
+    mov r8, rax
+    clear_vector \vector, answered_\vector
+    pop rdx
+    xor edi, edi
+    xor esi, esi
+    movabs rax, {sent}
+    leave_waiting
+    zero_vector \vector, answered_\vector
     .endm
 
     .macro system_call vector
@@ -109,29 +143,28 @@ system_call_\vector:
     jmp store_registers
 
 call_\vector:
-    mov [rsp + {rdi} - {size}], rdi
-    mov [rsp + {rdx} - {size}], rdx
-    mov [rsp + {r9} - {size}], r9
     mov rsp, gs:[{stack_top}]
+    push r9
+    push rsi
+    push rdi
+    push rdx
     call {handle_call}
     test rax, rax
-    jnz enter_waiting_\vector
-    xor esi, esi                        // the source means nothing
-    mov eax, {call}
-    jmp declined
+    jnz enter_called_\vector
+    jmp declined_call
 
 answer_\vector:
-    mov [rsp + {rdi} - {size}], rdi
-    mov [rsp + {rsi} - {size}], rsi
-    mov [rsp + {rdx} - {size}], rdx
-    mov [rsp + {r9} - {size}], r9
     mov rsp, gs:[{stack_top}]
+    push r9
+    push rsi
+    push rdi
+    push rdx
     lea rcx, [rdx - {fault_reply}]
     cmp rcx, 1                          // to a fault, to an exception
     jbe answer_fault
     call {handle_answer}
     test rax, rax
-    jnz enter_waiting_\vector
+    jnz enter_answered_\vector
     jmp declined_answer
 
 send_\vector:
@@ -211,32 +244,42 @@ answer_fault:
     mov r9, r13
     call {handle_fault_answer}
     mov rdi, rax
-    mov rsp, rax
     test rax, rax
-    jnz enter_trapped
-declined_answer:
-    mov rsp, gs:[{frame_end}]
-    mov rsi, [rsp + {rsi} - {size}]
-    mov eax, {answer}
+    jz declined_fault_answer
+    mov rsp, rax
+    jmp enter_trapped
 
-    // Registers come from the block. RAX and RSI are loaded.
+    // Registers come from the stack.
+declined_call:
+    mov eax, {call}
+    jmp declined
+declined_fault_answer:
+    add rsp, 16
+declined_answer:
+    mov eax, {answer}
 declined:
-    mov rsp, gs:[{frame_end}]
+    pop rdx
+    pop rdi
+    pop rsi
+    pop r9
     xor r8d, r8d                        // send deadline and port for `send possible` mean nothing
     xor r10d, r10d
-declined_r8:
-    mov rdi, [rsp + {rdi} - {size}]
-    mov rdx, [rsp + {rdx} - {size}]
-    mov r9, [rsp + {r9} - {size}]
+    mov rsp, gs:[{frame_end}]
     sub rsp, {pushed}
     jmp store_registers
+
+    // Registers come from the block.
 declined_send:
     mov rsp, gs:[{frame_end}]
     mov rax, [rsp + {rax} - {size}]
+    mov rdi, [rsp + {rdi} - {size}]
     mov rsi, [rsp + {rsi} - {size}]
+    mov rdx, [rsp + {rdx} - {size}]
     mov r8, [rsp + {r8} - {size}]
+    mov r9, [rsp + {r9} - {size}]
     mov r10, [rsp + {r10} - {size}]
-    jmp declined_r8
+    sub rsp, {pushed}
+    jmp store_registers
 
     system_call plain
     enter_waiting plain
@@ -264,6 +307,7 @@ declined_send:
     rip = const offset_of!(Context, rip),
     rflags = const offset_of!(Context, rflags),
     rsp = const offset_of!(Context, rsp),
+    sent = const Outcome::SENT,
     call = const option::CALL,
     answer = const option::REPLY | option::RECEIVE,
     send = const option::SEND | option::RECEIVE,

@@ -10,7 +10,7 @@
 use ipc_abi::{
     exception::{EXCEPTION, Kind},
     fault::{FAULT, FAULT_REPLY},
-    message::{FOREVER, Info, POLL, option},
+    message::{FOREVER, Info, Outcome, POLL, option},
     right::{ArrivedKind, Disposition},
     types::Prot,
 };
@@ -115,7 +115,9 @@ impl Runner {
                     ),
                     _ => (
                         &mut self.taken.answers_with_right,
-                        kernel.fast_answer_right(msg.destination, source, msg.info, right),
+                        kernel
+                            .fast_answer_right(msg.destination, source, msg.info, right)
+                            .map(|(to, arrived)| (answered(to), arrived)),
                     ),
                 };
                 *taken += u32::from(handed.is_some());
@@ -135,6 +137,7 @@ impl Runner {
             }
             REPLY_RECEIVE => kernel
                 .fast_answer(msg.destination, source, msg.info)
+                .map(answered)
                 .inspect(|_| self.taken.answers += 1),
             SEND_RECEIVE | SEND_NOTIFY_RECEIVE => {
                 let notify = (msg.options == SEND_NOTIFY_RECEIVE).then_some(msg.notify);
@@ -239,6 +242,17 @@ impl Runner {
     fn state(&self) -> String {
         let World { kernel, toy, .. } = &self.w;
         format!("{kernel:?} {:?} {}", toy.threads, toy.handed)
+    }
+}
+
+/// What a thread gets with the answer to its call.
+const fn answered(to: Context) -> Handed {
+    Handed {
+        to,
+        outcome: Outcome(Outcome::SENT),
+        payload: 0,
+        token: 0,
+        from: 0,
     }
 }
 

@@ -1,0 +1,294 @@
+//! The parts of threads, ports and sets that the fast paths work on.
+//!
+//! A slab never frees its places, so the cells of a place lie still for ever, whichever record lies
+//! there. They are referred to without the slab, at no more than a load; a record's own part, in the
+//! slab, refers to them as well. What makes a reference valid is that whoever keeps it says when it
+//! ends: a thread that waits leaves the [`Spot`], a name that loses what it denotes advances the stamp
+//! of a [`Hint`], and a token is compared as a whole.
+
+use crate::{
+    kernel::Running,
+    list::List,
+    machine::{Context, SpaceId},
+    port::PortId,
+    run_queue::{NO_RANK, rank},
+    slab::{Id, Slab},
+    space::Stamp,
+    thread::{QUEUE, Source, State, Thread},
+};
+use core::{cell::Cell, fmt};
+use ipc_abi::{exception::Behavior, fault::Fault, message::FOREVER, types::Prot};
+
+/// What the fast paths read and write of a thread. Opaque outside of this crate.
+#[derive(Debug)]
+pub struct ThreadCells {
+    /// The thread as an actor. It stays the same as long as the thread is there.
+    pub(crate) actor: Cell<Running>,
+    pub(crate) state: Cell<State>,
+    /// For the fast paths: its priority's rank, or none if it must not run just anywhere.
+    pub(crate) rank: Cell<u8>,
+    /// In force: the lower of `wanted` and the task's band.
+    pub(crate) priority: Cell<u8>,
+    /// The token of its call, the latest one: good for one use, and for nobody else's call.
+    pub(crate) token: Cell<u64>,
+    /// The time by which it lies in the timer queue, not after its deadline; `FOREVER`: it does not.
+    pub(crate) timer_key: Cell<u64>,
+    /// Until when it waits; `FOREVER` if it does not.
+    pub(crate) deadline: Cell<u64>,
+    /// Its fault, while its call is one.
+    pub(crate) fault: Cell<Fault>,
+    /// What the handler of its exception is told, while its call is one.
+    pub(crate) behavior: Cell<Behavior>,
+    /// What it sent to last, and received from last. A thread whose notice is out has no such port.
+    pub(crate) sent_to: Cell<Hint<&'static PortCells>>,
+    pub(crate) received_from: Cell<Hint<(Source, &'static Spot)>>,
+    /// Where its faults go, once that was looked up; a task's map stays the same. Not while its notice is
+    /// out.
+    pub(crate) faults_to: Known<PortCells>,
+    /// Whose call it received last. Whoever uses this compares the token.
+    pub(crate) client: Known<ThreadCells>,
+}
+
+impl ThreadCells {
+    /// Says that another thread lies here, which is ready.
+    pub(crate) fn begin(&self, actor: Running, priority: u8) {
+        let fresh = ThreadCells::new(actor);
+        self.actor.set(actor);
+        self.state.set(State::Ready);
+        self.rank.set(rank(priority));
+        self.priority.set(priority);
+        self.token.swap(&fresh.token);
+        self.timer_key.swap(&fresh.timer_key);
+        self.deadline.swap(&fresh.deadline);
+        self.fault.swap(&fresh.fault);
+        self.behavior.swap(&fresh.behavior);
+        self.sent_to.swap(&fresh.sent_to);
+        self.received_from.swap(&fresh.received_from);
+        self.faults_to.forget();
+    }
+
+    const fn new(actor: Running) -> ThreadCells {
+        ThreadCells {
+            actor: Cell::new(actor),
+            state: Cell::new(State::Aside),
+            rank: Cell::new(NO_RANK),
+            priority: Cell::new(0),
+            token: Cell::new(0),
+            timer_key: Cell::new(FOREVER),
+            deadline: Cell::new(FOREVER),
+            fault: Cell::new(Fault {
+                address: 0,
+                access: Prot::NONE,
+                ip: 0,
+                thread: 0,
+            }),
+            behavior: Cell::new(Behavior::empty()),
+            sent_to: Cell::new(Hint::NONE),
+            received_from: Cell::new(Hint::NONE),
+            faults_to: Known::NOTHING,
+            client: Known::NOTHING,
+        }
+    }
+
+    /// Makes it the one that runs.
+    #[inline(always)]
+    pub(crate) fn run(&'static self) -> &'static ThreadCells {
+        self.state.set(State::Running);
+        self
+    }
+}
+
+impl Default for ThreadCells {
+    fn default() -> ThreadCells {
+        ThreadCells::new(Running {
+            thread: Id::NOWHERE,
+            task: Id::NOWHERE,
+            context: Context(0),
+            space: SpaceId(0),
+        })
+    }
+}
+
+/// What the fast paths read and write of a port.
+#[derive(Debug)]
+pub(crate) struct PortCells {
+    pub(crate) port: Cell<PortId>,
+    /// What each message through the port carries. Of a dead task's control port: its exit status.
+    pub(crate) payload: Cell<u64>,
+    /// Those who wait at the very port.
+    pub(crate) spot: Spot,
+    /// Those who wait at its set, if it is in one and no more.
+    pub(crate) set: Cell<Option<&'static Spot>>,
+}
+
+impl Default for PortCells {
+    fn default() -> PortCells {
+        PortCells {
+            port: Cell::new(Id::NOWHERE),
+            payload: Cell::new(0),
+            spot: Spot::default(),
+            set: Cell::new(None),
+        }
+    }
+}
+
+impl PortCells {
+    /// Who receives what comes next, and where it waits.
+    #[inline(always)]
+    pub(crate) fn receiver(&self) -> Option<(&Spot, &'static ThreadCells)> {
+        if let Some(first) = self.spot.first.get() {
+            return Some((&self.spot, first));
+        }
+        let set = self.set.get()?;
+        Some((set, set.first.get()?))
+    }
+}
+
+/// Where threads wait for messages: at a port or at a set.
+#[derive(Debug, Default)]
+pub(crate) struct Spot {
+    /// Who is next.
+    first: Cell<Option<&'static ThreadCells>>,
+    /// Who comes after that.
+    rest: Cell<List<Thread, QUEUE>>,
+    /// Whether something is there to receive.
+    pub(crate) full: Cell<bool>,
+}
+
+impl Spot {
+    /// Says that nobody waits and nothing is there.
+    pub(crate) fn reset(&self) {
+        self.first.set(None);
+        self.rest.set(List::NEW);
+        self.full.set(false);
+    }
+
+    /// Who is next.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
+        self.first.get().map(|first| first.actor.get().thread)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
+    /// Takes the first out: mostly it is alone.
+    #[inline(always)]
+    pub(crate) fn take_first(&self, threads: &mut Slab<Thread>) {
+        if self.rest.get().is_empty() {
+            self.first.set(None);
+        } else {
+            self.next_comes(threads);
+        }
+    }
+
+    /// Puts a thread, which is in no queue, last: mostly nobody else is there.
+    #[inline(always)]
+    pub(crate) fn push_back(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
+        if self.first.get().is_none() {
+            self.first.set(Some(thread));
+        } else {
+            self.follow(threads, thread);
+        }
+    }
+
+    /// Takes a thread, which waits here, out.
+    pub(crate) fn remove(&self, threads: &mut Slab<Thread>, thread: crate::ThreadId) {
+        if self.first() == Some(thread) {
+            self.next_comes(threads);
+        } else {
+            let mut rest = self.rest.get();
+            rest.remove(threads, thread);
+            self.rest.set(rest);
+        }
+    }
+
+    /// All who wait, in order.
+    pub(crate) fn iter<'a>(
+        &self,
+        threads: &'a Slab<Thread>,
+    ) -> impl Iterator<Item = crate::ThreadId> + use<'a> {
+        self.first()
+            .into_iter()
+            .chain(self.rest.get().iter(threads))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_comes(&self, threads: &mut Slab<Thread>) {
+        let mut rest = self.rest.get();
+        let next = rest.pop_front(threads);
+        self.rest.set(rest);
+        self.first.set(next.map(|next| threads.at(next).cells));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn follow(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
+        let mut rest = self.rest.get();
+        rest.push_back(threads, thread.actor.get().thread);
+        self.rest.set(rest);
+    }
+}
+
+/// What a name was found to denote: it still does, as long as the stamp is the present one. It is
+/// no part of the state: `invariants` checks that it says nothing else than the names do.
+#[derive(Clone, Copy)]
+pub(crate) struct Hint<T> {
+    pub(crate) name: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) found: Option<T>,
+}
+
+impl<T> fmt::Debug for Hint<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hint")
+    }
+}
+
+impl<T: Copy> Hint<T> {
+    pub(crate) const NONE: Hint<T> = Hint {
+        name: 0,
+        stamp: Stamp::NEVER,
+        found: None,
+    };
+
+    /// What `name` denotes, if that is known.
+    #[inline(always)]
+    pub(crate) fn get(&self, name: u64, stamp: Stamp) -> Option<T> {
+        if self.name == name && self.stamp == stamp {
+            self.found
+        } else {
+            None
+        }
+    }
+}
+
+/// A reference to what was looked up once. It is no part of the state.
+pub(crate) struct Known<T: 'static>(Cell<Option<&'static T>>);
+
+impl<T> Known<T> {
+    const NOTHING: Known<T> = Known(Cell::new(None));
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        self.0.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, to: &'static T) {
+        self.0.set(Some(to));
+    }
+
+    pub(crate) fn forget(&self) {
+        self.0.set(None);
+    }
+}
+
+impl<T> fmt::Debug for Known<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Known")
+    }
+}
