@@ -13,7 +13,7 @@ use crate::partner::{Partner, Role};
 use crate::probe::Bench;
 
 /// A call with these words.
-fn call_of(partner: &Partner, info: Info, words: [u64; WORDS]) -> Send {
+pub(crate) fn call_of(partner: &Partner, info: Info, words: [u64; WORDS]) -> Send {
     call_to(&partner.port, info, words)
 }
 
@@ -31,7 +31,7 @@ fn call_to(port: &SendRight<Untyped>, info: Info, words: [u64; WORDS]) -> Send {
 }
 
 /// Whether a trap did what it had to.
-fn check(received: &Received) -> Result<(), Kern> {
+pub(crate) fn check(received: &Received) -> Result<(), Kern> {
     ipc::abi::kern_return::from_raw(received.outcome.code())
 }
 

@@ -1,11 +1,16 @@
 //! Calls on an address map, each a message to the VM server.
 
-use guest_test::{Msg, touch};
-use ipc::abi::layout::PAGE_SIZE;
-use ipc::abi::types::Prot;
-use ipc::{Kern, Mapping, vm};
+use core::hint::black_box;
 
-use crate::partner::{Partner, Role, moved};
+use guest_test::touch;
+use ipc::abi::layout::PAGE_SIZE;
+use ipc::abi::message::Info;
+use ipc::abi::right::Disposition;
+use ipc::abi::types::Prot;
+use ipc::{Kern, Mapping, buffer, trap, vm};
+
+use crate::ipc_rt::{call_of, check};
+use crate::partner::{Partner, Role};
 use crate::probe::Bench;
 
 const MIB: u64 = 1 << 20;
@@ -106,15 +111,14 @@ fn send_out_of_line(bench: &mut Bench, role: Role, size: u64) -> Result<(), Kern
     let partner = Partner::start(role)?;
     let source = Mapping::allocate(size)?;
     touch_pages(source.address(), size);
+    let info = Info::new(1, 0, 1).ok_or(Kern::InvalidArgument)?;
+    let request = call_of(&partner, info, [size, 0, 0, 0, 0, 0]);
     bench.repeat(|probe| {
-        probe.time(|| {
+        let answer = probe.time(|| {
             let copy = source.snapshot()?.into_name();
-            Msg::call(&partner.port, 1)
-                .word(size)
-                .rights(&[moved(copy)])
-                .forever()
-                .go()
+            buffer::set_right(0, copy, Disposition::MoveSend);
+            Ok(trap::exchange(black_box(&request)))
         })?;
-        Ok(())
+        check(&answer)
     })
 }

@@ -10,7 +10,7 @@ use guest_test::touch;
 use ipc::abi::exception::EXCEPTION_REPLY;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{FOREVER, Info, option};
-use ipc::abi::right::{Disposition, Name};
+use ipc::abi::right::Name;
 use ipc::bootstrap::{self, Started};
 use ipc::protocol::memory_object::MemoryObject;
 use ipc::trap::{self, Send};
@@ -177,8 +177,12 @@ fn notify(port: &ReceiveRight<Untyped>) -> Result<(), Kern> {
 
 /// Takes copies, and gives them back to nobody.
 fn out_of_line(port: &ReceiveRight<Untyped>, role: Role) -> Result<(), Kern> {
-    let mut received = Msg::receive(port).forever().go()?;
+    let mut turn = receive(port);
     loop {
+        let received = trap::exchange(&turn);
+        if received.outcome.code() != 0 {
+            return Err(Kern::from_raw(received.outcome.code()));
+        }
         let [(name, _)] = arrived();
         let copy = SendRight::from_name(name as Name);
         let [size, ..] = received.words;
@@ -188,15 +192,9 @@ fn out_of_line(port: &ReceiveRight<Untyped>, role: Role) -> Result<(), Kern> {
         }
         vm::own().deallocate(address, size)?;
         drop(copy);
-        received = Msg::reply(received.token)
-            .word(address)
-            .and_receive(port)
-            .forever()
-            .go()?;
+        turn.options = option::REPLY | option::RECEIVE;
+        turn.destination = received.token;
+        turn.info = Info::short(received.info.id());
+        turn.words = [address, 0, 0, 0, 0, 0];
     }
-}
-
-/// A right of the other task's port, for a message.
-pub(crate) const fn moved(name: Name) -> (Name, Disposition) {
-    (name, Disposition::MoveSend)
 }

@@ -148,13 +148,19 @@ impl Core {
         }
     }
 
-    /// Whether taking back the translations of a frame would find one at page number `page` of a map.
+    /// Whether taking back the translations of a frame, or those of a range, would find one at page number
+    /// `page` of a map.
     #[must_use]
     pub fn knows_place(&self, frame: Frame, map: MapId, page: u64) -> bool {
         let record = self.pages.get(frame);
         // Devices have no records, or none that are the core's.
         let is_page = record.is_some_and(|page| page.state != State::Foreign);
-        !is_page || self.pages.place_holds(frame, (map.index(), page))
+        let visited = self.maps.get(map).is_some_and(|record| {
+            let link = record.tree.find(&self.entries, bytes_of(page));
+            let entry = self.entries.at(link.0);
+            entry.is_some_and(|entry| entry.visited || entry.is_tray)
+        });
+        visited && (!is_page || self.pages.place_holds(frame, (map.index(), page)))
     }
 
     /// Lets the core make no more than `limit` records of each kind from now on; `None`: as many as

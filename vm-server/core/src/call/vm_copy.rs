@@ -148,6 +148,13 @@ impl Core {
                 .inspect_err(|_| self.map_end(map))?;
             return Ok(Progress::Done(Some(Ok(copied_in(id)))));
         }
+        if !args.src_destroy
+            && let Some(copy) = self.copyin_plain(turn, call.map, (args.address, args.size))
+        {
+            let id = self.copies.insert(copy);
+            let id = id.inspect_err(|_| self.map_end(copy.map))?;
+            return Ok(Progress::Done(Some(Ok(copied_in(id)))));
+        }
         let work = self.copyin(call.map, args.address, args.size)?;
         let destroy = match args.src_destroy {
             true => Some((call.map, Span::covering(args.address, args.size)?)),
@@ -262,6 +269,11 @@ impl Core {
         };
         let range = self.map_place(call.map, place)?;
         self.copyout_check(copy.map, call.map)?;
+        let reply = copied_out(range.start().saturating_add(copy.offset));
+        if self.copyout_plain(copy.map, (call.map, range), tag_of(flags)) {
+            self.copy_used(turn, id);
+            return done(reply);
+        }
         let attributes = Attributes {
             rights: Some((Prot::DEFAULT, Prot::ALL)),
             inheritance: Inherit::Copy,
@@ -278,7 +290,7 @@ impl Core {
             clear: None,
             staged: None,
             cursor: 0,
-            reply: Reply::map(copied_out(range.start().saturating_add(copy.offset))),
+            reply: Reply::map(reply),
         };
         // Moving cannot fail from here on, unless the task ends; nobody is to use the copy meanwhile.
         self.copy_used(turn, id);

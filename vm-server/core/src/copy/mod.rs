@@ -15,6 +15,7 @@ pub mod copyin;
 pub mod copyout;
 pub(crate) mod making;
 pub mod overwrite;
+mod plain;
 #[cfg(test)]
 mod races;
 pub mod settle;
@@ -61,12 +62,13 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record, or a limit.
     pub(crate) fn hidden_map(&mut self, payer: MapId, size: u64) -> Result<MapId, Kern> {
-        let mut map = Map::new(0, size);
-        map.account = self.charge_hidden(payer)?;
-        let payer = map.account.payer;
-        self.maps
-            .insert(map)
-            .inspect_err(|_| self.uncharge_hidden(payer))
+        let account = self.charge_hidden(payer)?;
+        let payer = account.payer;
+        let map = self.maps.insert_with(|| Map {
+            account,
+            ..Map::new(0, size)
+        });
+        map.inspect_err(|_| self.uncharge_hidden(payer))
     }
 
     /// What a copy's port answers.

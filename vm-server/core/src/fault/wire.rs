@@ -45,6 +45,9 @@ impl Core {
         (from, to): (u64, u64),
         wired: &mut Wired,
     ) -> (u64, Stopped) {
+        if let Some(entry) = self.entries.at_mut(link) {
+            entry.visited = true;
+        }
         let mut at = from;
         while at < to {
             at = self.wire_resident(link, (at, to), wired);

@@ -123,9 +123,13 @@ impl Core {
             return link;
         };
         let (prev, end, object) = (upper.hooks.prev, upper.end, upper.object);
+        let visited = upper.visited;
         match self.entries.at(prev.0) {
             Some(lower) if lower.continues_in(upper) => {}
             _ => return link,
+        }
+        if let Some(lower) = self.entries.at_mut(prev.0) {
+            lower.visited |= visited;
         }
         self.entry_move_end(prev, end);
         self.entry_remove(link);

@@ -48,6 +48,8 @@ pub struct Entry {
     pub in_transition: bool,
     /// Its pages are zeroed when they are unmapped wired (rule 145).
     pub zero_wired: bool,
+    /// A look-up has come to it since it was made: something of it may be translated.
+    pub visited: bool,
     /// The map that it is in.
     pub map: MapId,
     /// Next entry of the same object or of the same other map, see [`crate::Core::entry_link`].
@@ -87,6 +89,7 @@ impl Entry {
             user_wired: 0,
             in_transition: false,
             zero_wired: false,
+            visited: false,
             map,
             object_next: NIL,
             object_prev: NIL,

@@ -208,6 +208,7 @@ impl Core {
             user_wired: 0,
             in_transition: false,
             zero_wired: false,
+            visited: false,
             ..*entry
         };
         match child.inheritance {

@@ -152,7 +152,7 @@ impl Core {
                 break;
             };
             // Where nobody has touched anything there is nothing to take back.
-            if work.change.apply(entry) && !entry.is_untouched() {
+            if work.change.apply(entry) && entry.visited && !entry.is_untouched() {
                 low = low.min(entry.start);
                 high = high.max(entry.end);
             }
@@ -203,7 +203,7 @@ impl Core {
         let Some(entry) = self.entries.at_mut(link.0) else {
             return false;
         };
-        let lowered = change.apply(entry);
+        let lowered = change.apply(entry) && entry.visited;
         let (object, next) = (entry.object, entry.hooks.next);
         let (from, to) = (entry.offset, entry.offset_of(entry.end));
         if lowered && let (Some(object), Some(window)) = (object, Span::exact(from, to)) {

@@ -178,7 +178,7 @@ impl Core {
             return true;
         };
         let (whole_low, whole_high) = (range.start() <= entry.start, entry.end <= range.end());
-        let next = entry.hooks.next;
+        let (next, visited) = (entry.hooks.next, entry.visited);
         let plain = entry.wired == 0
             && entry.submap.is_none()
             && !(entry.in_transition || entry.permanent || entry.is_tray)
@@ -206,7 +206,8 @@ impl Core {
             if !record.is_internal() || !(small || goes) {
                 return false;
             }
-            shows = self.window_revoke(machine, (map, piece), (object, window), Prot::NONE);
+            shows =
+                !visited || self.window_revoke(machine, (map, piece), (object, window), Prot::NONE);
         }
         if whole_low && whole_high {
             if shows {
@@ -280,7 +281,7 @@ impl Core {
             && let Some(entry) = self.walk_entry(walk, link)
         {
             // Where nobody has touched anything there is nothing to take back.
-            if !entry.is_untouched() {
+            if entry.visited && !entry.is_untouched() {
                 low = low.min(entry.start);
                 high = entry.end;
             }

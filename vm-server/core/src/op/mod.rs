@@ -151,7 +151,7 @@ impl Core {
     ) -> Result<Id<Op>, Kern> {
         self.waiters.reserve_one()?;
         let payer = self.charge_op()?;
-        let inserted = self.ops.insert(Op {
+        let inserted = self.ops.insert_with(|| Op {
             verb,
             reply,
             holds,
@@ -259,15 +259,16 @@ impl Core {
 
     /// Gives an operation its turn.
     pub(crate) fn op_turn<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Op>) {
-        let Some(op) = self.ops.get(id).copied() else {
+        let Some(op) = self.ops.get(id) else {
             return;
         };
         if let Verb::Call(deferred) = op.verb {
             return self.call_again(turn, id, deferred);
         }
-        let mut verb = op.verb;
-        let mut progress = match self.verb_lock(turn, &verb, op.waiter) {
-            Ok(true) => self.verb_go(turn, &mut verb, op.waiter),
+        // Large: as few copies as may be.
+        let (mut verb, waiter, wish) = (op.verb, op.waiter, op.wish);
+        let mut progress = match self.verb_lock(turn, &verb, waiter) {
+            Ok(true) => self.verb_go(turn, &mut verb, waiter),
             Ok(false) => Progress::Wait,
             Err(code) => {
                 self.verb_abandon(&mut verb);
@@ -275,22 +276,29 @@ impl Core {
             }
         };
         if let Progress::Transit(map) = progress {
-            self.op_unlock(op.waiter);
-            self.op_park(turn, op.waiter, WaitOn::InTransition(map));
+            self.op_unlock(waiter);
+            self.op_park(turn, waiter, WaitOn::InTransition(map));
             progress = Progress::Wait;
         }
-        let failed = self.waiters.at(op.waiter).and_then(|waiter| waiter.failed);
+        let failed = self.waiters.at(waiter).and_then(|waiter| waiter.failed);
         if let (Progress::Wait, Some(code)) = (progress, failed) {
             // It has waited long enough.
-            self.list_remove(op.waiter);
+            self.list_remove(waiter);
             self.verb_abandon(&mut verb);
             progress = Progress::Done(Some(Err(code)));
         }
-        if let (Progress::Done(Some(Ok(answer))), Some(wish)) = (progress, op.wish)
+        if let (Progress::Done(Some(Ok(answer))), Some(wish)) = (progress, wish)
             && let Some(next) = Core::wish_granted(wish, &answer)
         {
             verb = next;
             progress = Progress::More;
+        }
+        if let Progress::Done(answer) = progress {
+            let reply = self.op_end(id).flatten();
+            if let Some(answer) = answer {
+                self.answer(turn, reply, answer);
+            }
+            return;
         }
         if let Some(op) = self.ops.get_mut(id) {
             op.verb = verb;
@@ -298,15 +306,8 @@ impl Core {
                 op.wish = None;
             }
         }
-        match progress {
-            Progress::More => self.make_ready(op.waiter),
-            Progress::Wait | Progress::Transit(_) => {}
-            Progress::Done(answer) => {
-                let op = self.op_end(id).unwrap_or(op);
-                if let Some(answer) = answer {
-                    self.answer(turn, op.reply, answer);
-                }
-            }
+        if progress == Progress::More {
+            self.make_ready(waiter);
         }
     }
 
@@ -317,10 +318,10 @@ impl Core {
         id: Id<Op>,
         deferred: crate::call::Deferred,
     ) {
-        let Some(op) = self.op_end(id) else {
+        let Some(reply) = self.op_end(id) else {
             return;
         };
-        self.call(turn, deferred.call, deferred.rights, op.reply);
+        self.call(turn, deferred.call, deferred.rights, reply);
         if let Call::Map(map, _) = deferred.call
             && self.maps.get(map).is_some_and(|map| !map.locked)
         {
@@ -344,14 +345,17 @@ impl Core {
         }
     }
 
-    pub(crate) fn op_end(&mut self, id: Id<Op>) -> Option<Op> {
-        let op = self.ops.remove(id)?;
-        self.uncharge_op(op.payer);
-        self.waiter_free(op.waiter);
-        if let Some(map) = op.holds {
+    /// Ends an operation. Gives whom it was to answer.
+    pub(crate) fn op_end(&mut self, id: Id<Op>) -> Option<ReplyTo> {
+        let op = self.ops.get(id)?;
+        let (payer, waiter, holds, reply) = (op.payer, op.waiter, op.holds, op.reply);
+        self.ops.discard(id.index());
+        self.uncharge_op(payer);
+        self.waiter_free(waiter);
+        if let Some(map) = holds {
             self.map_unlock(map);
         }
-        Some(op)
+        Some(reply)
     }
 
     /// Begins an operation that first waits for entries in transition.

@@ -89,6 +89,7 @@ impl Core {
                 map: work.child,
                 needs_copy: entry.object.is_some(),
                 is_shared: false,
+                visited: false,
                 object_next: NIL,
                 object_prev: NIL,
                 hooks: Hooks::after(last),
@@ -154,7 +155,8 @@ impl Core {
         if let Some(entry) = self.entries.at_mut(link.0) {
             entry.needs_copy = true;
         }
-        let Some(record) = entry.object.and_then(|object| self.objects.get(object)) else {
+        let object = entry.object.filter(|_| entry.visited);
+        let Some(record) = object.and_then(|object| self.objects.get(object)) else {
             return;
         };
         let from = page_of(entry.offset);
