@@ -203,7 +203,9 @@ impl Core {
             };
             let small = page_of(piece.size()) <= u64::from(BUDGET);
             let goes = whole_low && whole_high && record.refs == 1;
-            if !record.is_internal() || !(small || goes) {
+            let internal = record.is_internal();
+            // Pages that only this entry reaches go with it, and many go in steps.
+            if !internal || !(small || goes) && self.is_only_reached_by(object, link, window) {
                 return false;
             }
             shows =
