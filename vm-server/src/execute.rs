@@ -9,12 +9,15 @@ use ipc_abi::message::{FOREVER, Info, POLL, WORDS, option};
 use ipc_abi::notify::Request;
 use ipc_abi::right::{Disposition, NULL, Name};
 use ipc_abi::translation::Enter;
-use ipc_protocol::define::reply_id;
+use ipc_protocol::codec::Payload;
+use ipc_protocol::define::{Message as _, reply_id};
+use ipc_protocol::memory_object::MemoryObjectDataRequest;
 use ipc_protocol::vm_map;
 use ipc_protocol::vm_wire::{Reply as Wired, VmGiveFramesReply};
 use vm_core::call::{Message, Reply};
 use vm_core::effect::{Answer, Beside, Effect, FaultResult};
 use vm_core::event::{Event, MapId, PortOf, ReplyTo, RightId, Token};
+use vm_core::fault::ask::Asked;
 
 use crate::pmap;
 use crate::serve::Server;
@@ -119,6 +122,20 @@ impl FaultAnswer {
             beside: self.beside,
         };
         reply.to_words()
+    }
+}
+
+impl Pending {
+    /// What is said to a pager at once.
+    pub(crate) fn of_request(asked: &Asked) -> Option<Pending> {
+        let mut words = [0; WORDS];
+        asked.request.put(&mut words, &mut []).ok()?;
+        Some(Pending {
+            to: To::Pager(asked.port),
+            info: Info::short(MemoryObjectDataRequest::ID),
+            words,
+            made: None,
+        })
     }
 }
 
@@ -292,6 +309,13 @@ impl Server {
             Effect::Report(report) => ipc::println!("vm-server: {report}"),
         }
         None
+    }
+
+    /// Answers a common fault by itself, with what lies beside it.
+    pub(crate) fn answer_now(&mut self, answer: &FaultAnswer) {
+        if reply(answer.token, Info::short(FAULT_REPLY), answer.words()).is_err() {
+            self.send_now(Pending::of_fault(answer));
+        }
     }
 
     /// Sends a message by itself. The kernel being short of frames for page tables is mended, once.

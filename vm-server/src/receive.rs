@@ -11,10 +11,14 @@ use ipc_abi::fault::{FAULT, Fault};
 use ipc_abi::message::Info;
 use ipc_abi::notify;
 use ipc_abi::right::{ArrivedKind, Name};
-use ipc_protocol::define::Raw;
+use ipc_protocol::codec::Payload;
+use ipc_protocol::define::{Message, Raw};
+use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 use vm_core::call::Call;
 use vm_core::call::quick::Common;
-use vm_core::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token};
+use vm_core::event::{
+    ControlId, Event, MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token,
+};
 
 /// Payload of the port for the kernel's notices. No other task has a right to it.
 pub(crate) const NOTICES: u64 = 0;
@@ -91,6 +95,20 @@ pub(crate) fn common_call(received: &Received) -> Option<(MapId, Common, Token)>
         return None;
     };
     Some((map, call, token(received)?))
+}
+
+/// What a common supply says, if nobody wants to hear what became of it.
+#[inline(always)]
+pub(crate) fn common_supply(received: &Received) -> Option<(ControlId, MemoryObjectDataSupply)> {
+    let plain = received.info == Info::short(MemoryObjectDataSupply::ID) && received.token == 0;
+    if !plain || received.outcome.code() != 0 {
+        return None;
+    }
+    let Some(PortOf::Control(control)) = PortOf::from_payload(received.payload) else {
+        return None;
+    };
+    let supply = MemoryObjectDataSupply::get(&received.words, &[]).ok()?;
+    Some((control, supply))
 }
 
 fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {

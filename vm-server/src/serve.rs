@@ -19,7 +19,7 @@ use crate::execute::{
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, common_call, common_fault, understand};
+use crate::receive::{Arrived, common_call, common_fault, common_supply, understand};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -131,6 +131,25 @@ impl Server {
                     if received.outcome.code() != 0 {
                         pending = Some(Pending::of_call(&answer));
                     }
+                } else if let Some(message) = self.request(&received) {
+                    received = exchange(Some(message), self.ports.set(), deadline.0, self.notices);
+                    match message.to {
+                        To::Pager(right) if received.outcome.was_sent() => {
+                            self.core.sent(right, &mut self.effects);
+                        }
+                        _ => pending = Some(message),
+                    }
+                } else if let Some(answer) = self.supply_answer(&received) {
+                    unfinished = self.core.wants_step();
+                    let Some(answer) = answer.filter(|_| !unfinished) else {
+                        pending = self.supplied(answer, unfinished);
+                        unfinished = self.core.wants_step();
+                        continue 'serving;
+                    };
+                    received = exchange_answer(&answer, self.ports.set(), deadline.0);
+                    if received.outcome.code() != 0 {
+                        pending = Some(Pending::of_fault(&answer));
+                    }
                 } else {
                     break;
                 }
@@ -210,6 +229,63 @@ impl Server {
         let word = self.core.call_quick(&mut self.hardware, map, &call)?;
         let id = received.info.id();
         Some(CallAnswer { token, id, word })
+    }
+
+    /// What a pager is to be told at once, if a common fault was received that misses a page of its. Any
+    /// other is as if it had not been looked at.
+    #[inline(never)]
+    fn request(&mut self, received: &Received) -> Option<Pending> {
+        let (map, fault, token) = common_fault(received)?;
+        if !self.effects.as_slice().is_empty() || heap::is_low() {
+            return None;
+        }
+        let fault = vm_core::event::Fault {
+            map,
+            address: fault.address,
+            access: fault.access,
+            token,
+        };
+        let asked = self.core.ask_quick(&fault, Time(self.clock.now()))?;
+        Pending::of_request(&asked)
+    }
+
+    /// The answer to the fault that waited for a common supply, if that is what was received; if it is
+    /// none, the effects have what is to be done. Any other is as if it had not been looked at.
+    #[inline(never)]
+    fn supply_answer(&mut self, received: &Received) -> Option<Option<FaultAnswer>> {
+        let (control, supply) = common_supply(received)?;
+        if !self.effects.as_slice().is_empty() || heap::is_low() {
+            return None;
+        }
+        let mut turn = Turn {
+            now: Time(self.clock.now()),
+            supplies: &mut self.supplies,
+            machine: &mut self.hardware,
+            effects: &mut self.effects,
+        };
+        let supplied = self.core.supply_quick(&mut turn, control, &supply)?;
+        Some(supplied.enter.map(|enter| FaultAnswer {
+            token: supplied.fault.token,
+            enter,
+            beside: put_beside(&self.effects.beside),
+        }))
+    }
+
+    /// What a common supply leaves, if that is more than the answer.
+    #[cold]
+    fn supplied(&mut self, answer: Option<FaultAnswer>, unfinished: bool) -> Option<Pending> {
+        let mut pending = None;
+        match answer {
+            Some(answer) => self.answer_now(&answer),
+            None => {
+                let carried = self.carry_out();
+                pending = self.handle_rest(carried);
+            }
+        }
+        if unfinished {
+            return self.pay(pending);
+        }
+        pending
     }
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make

@@ -25,6 +25,11 @@ impl Core {
                     turn.effects.push(Effect::Resume { to, result });
                     return;
                 }
+                #[cfg(any(test, feature = "touched"))]
+                if let Some(asked) = self.ask_quick(&fault, turn.now) {
+                    turn.effects.push(Effect::Talk(asked.port));
+                    return;
+                }
                 // Nothing else is done before its answer is carried out: see `settle_covered`.
                 self.answering = true;
                 self.fault(turn, &fault);
@@ -38,7 +43,8 @@ impl Core {
             } => {
                 // The shell has tried that already.
                 #[cfg(any(test, feature = "touched"))]
-                let done = self.call_at_once(turn, &call, reply);
+                let done = self.call_at_once(turn, &call, reply)
+                    || self.supply_at_once(turn, &call, reply);
                 #[cfg(not(any(test, feature = "touched")))]
                 let done = false;
                 if !done {
@@ -105,6 +111,45 @@ impl Core {
             Common::Deallocate(_) => Answer::VmDeallocate(()),
             Common::Protect(_) => Answer::VmProtect(()),
         }));
+        turn.effects.push(Effect::Reply { to, answer });
+        true
+    }
+
+    /// Takes a common supply as the shell does.
+    #[cfg(any(test, feature = "touched"))]
+    fn supply_at_once<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &crate::call::Call,
+        to: crate::event::ReplyTo,
+    ) -> bool {
+        use crate::call::{Call, Reply};
+        use ipc_protocol::memory_object_control::{
+            MemoryObjectDataSupplyReply, Reply as Answer, Request,
+        };
+
+        let Call::Control(control, Request::MemoryObjectDataSupply(args)) = call else {
+            return false;
+        };
+        let Some(supplied) = self.supply_quick(turn, *control, args) else {
+            return false;
+        };
+        if let Some(enter) = supplied.enter {
+            turn.effects.push_beside(supplied.fault.map, enter);
+            let (to, result) = (Some(supplied.fault.token), Ok(Some(enter)));
+            turn.effects.push(Effect::Resume { to, result });
+        }
+        // The shell leaves those who want to hear of it to the event.
+        if to.is_none() {
+            return true;
+        }
+        let answer = Ok(Reply::control(Answer::MemoryObjectDataSupply(
+            MemoryObjectDataSupplyReply {
+                used: args.count,
+                skipped_present: 0,
+                first_present: 0,
+            },
+        )));
         turn.effects.push(Effect::Reply { to, answer });
         true
     }

@@ -68,6 +68,8 @@ pub struct Notes {
     pub(crate) first: u32,
     last: u32,
     count: u32,
+    /// A request that is said before all of the list, which needs no record for it.
+    soon: Option<Id<Request>>,
     /// How often all were dropped: what came in another round is not in the list any more.
     round: u32,
 }
@@ -78,8 +80,19 @@ impl Notes {
         first: NIL,
         last: NIL,
         count: 0,
+        soon: None,
         round: 0,
     };
+
+    /// Whether there is nothing to say.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first == NIL && self.soon.is_none()
+    }
+
+    /// Puts a request before all that there is to say, which is nothing.
+    pub(crate) const fn say_soon(&mut self, request: Id<Request>) {
+        self.soon = Some(request);
+    }
 }
 
 /// A message to a memory object port.
@@ -108,11 +121,15 @@ impl Core {
             return None;
         }
         loop {
-            let first = self.pagers.get(id)?.notes.first;
-            let Some(note) = self.notes.at(first) else {
-                break;
+            let notes = self.pagers.get(id)?.notes;
+            let say = match notes.soon {
+                Some(request) => Say::Request(request),
+                None => match self.notes.at(notes.first) {
+                    Some(note) => note.say,
+                    None => break,
+                },
             };
-            if let Some(wording) = self.word(note.say) {
+            if let Some(wording) = self.word(say) {
                 return Some(Message {
                     wording,
                     right: None,
@@ -137,7 +154,10 @@ impl Core {
     #[must_use]
     pub fn is_last(&self, port: RightId) -> bool {
         let pager = self.pager_at(port).and_then(|id| self.pagers.get(id));
-        pager.is_some_and(|pager| !pager.say_init && !pager.say_end && pager.notes.count == 1)
+        pager.is_some_and(|pager| {
+            let notes = u32::from(pager.notes.soon.is_some()).saturating_add(pager.notes.count);
+            !pager.say_init && !pager.say_end && notes == 1
+        })
     }
 
     /// What [`Core::next_message`] gave for this port has been sent.
@@ -154,6 +174,8 @@ impl Core {
             if let Some(control) = pager.control.and_then(|id| self.controls.get_mut(id)) {
                 control.made = control.made.saturating_add(1);
             }
+        } else if pager.notes.soon.is_some() {
+            pager.notes.soon = None;
         } else if pager.notes.first != NIL {
             self.note_pop(id);
         } else if pager.say_end && pager.last_words.is_some() {
@@ -239,7 +261,13 @@ impl Core {
     }
 
     fn note_pop(&mut self, pager: Id<Pager>) {
-        let first = self.pagers.get(pager).map_or(NIL, |p| p.notes.first);
+        let Some(record) = self.pagers.get_mut(pager) else {
+            return;
+        };
+        if record.notes.soon.take().is_some() {
+            return;
+        }
+        let first = record.notes.first;
         self.note_forget(pager, self.notes.id_at(first));
     }
 

@@ -8,6 +8,7 @@
 //! was entered writable is how the core knows that it is dirty.
 
 mod ahead;
+pub mod ask;
 mod below;
 mod cow;
 mod nested;

@@ -84,7 +84,7 @@ impl Core {
     }
 
     /// Pages to ask for, `index` among them: all missing, inside the window of the entry.
-    fn cluster(
+    pub(crate) fn cluster(
         &mut self,
         look: &Look,
         (at, id): (ObjectId, Id<Pager>),
@@ -139,7 +139,7 @@ impl Core {
     }
 
     /// A request, with its slots marked. Without nodes for all of them it is for the needed one alone.
-    fn request_make(
+    pub(crate) fn request_make(
         &mut self,
         pager: Id<Pager>,
         object: ObjectId,
@@ -309,6 +309,19 @@ impl Core {
             self.requests.remove(id);
         }
         self.note_forget(pager, note);
+    }
+
+    /// A request for which nobody waits any more, and all of which has come, goes at once. Its credits
+    /// and its slots are the caller's.
+    pub(crate) fn request_end(&mut self, index: u32) {
+        let Some(id) = self.requests.id_at(index) else {
+            return;
+        };
+        self.request_unlink(id);
+        let told = self.requests.remove(id).map(|it| (it.pager, it.note));
+        if let Some((pager, Some(note))) = told {
+            self.note_forget(pager, Some(note));
+        }
     }
 
     /// Ends everything that a pager was asked for. Whoever waits looks again: of a dead pager that is

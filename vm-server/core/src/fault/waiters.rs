@@ -11,7 +11,7 @@ use crate::event::{Fault, ObjectId, ReplyTo, Time, Token};
 use crate::fault::Resolved;
 use crate::id::Id;
 use crate::machine::Machine;
-use crate::object::pager::Pager;
+use crate::object::pager::{Pager, Request};
 use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::op::wait::{List, WaitOn, Waiter, Waiters, What};
@@ -107,6 +107,25 @@ impl Core {
         }
         self.list_push(index);
         self.set_clock(turn);
+    }
+
+    /// Puts a waiter that is in no list yet where it waits for a request that was just made.
+    pub(crate) fn waiter_asks(&mut self, index: u32, request: Id<Request>, page: u64) {
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.on = WaitOn::Request(request, page);
+            waiter.request = Some((request, page));
+        }
+        if let Some(request) = self.requests.get_mut(request) {
+            request.lookers = request.lookers.saturating_add(1);
+            request.waiting.push(&mut self.waiters, index);
+        }
+    }
+
+    /// The end of a fault that waited for a request, which ends with it.
+    pub(crate) fn waiter_served(&mut self, index: u32) {
+        self.age_unlink(index);
+        self.waiter_is_nobodys(index);
+        self.waiters.discard(index);
     }
 
     /// The list of what is waited for, and the waiters.
@@ -385,14 +404,15 @@ impl Core {
         }
     }
 
-    /// Asks to be woken when the oldest waiter or loan has had its time.
+    /// Asks to be woken no later than when the oldest waiter or loan has had its time.
     pub(crate) fn set_clock<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         let waiter = self.waiters.at(self.oldest_waiter).map(|w| w.deadline);
         let loan = self.loans.at(self.oldest_loan).map(|loan| loan.deadline);
         let own = self.deadline_first();
         let next = waiter.into_iter().chain(loan).chain(own).min();
         let next = next.unwrap_or(Time::NEVER);
-        if next != self.clock {
+        // A time that nobody waits for any more is an event without an effect, and rare.
+        if next < self.clock {
             self.clock = next;
             turn.effects.push(Effect::WakeAt(next));
         }

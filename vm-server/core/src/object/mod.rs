@@ -21,6 +21,7 @@ mod shadow;
 pub(crate) mod strategy;
 pub(crate) mod supply;
 pub(crate) mod supply_copy;
+pub mod supply_quick;
 #[cfg(test)]
 mod tests;
 

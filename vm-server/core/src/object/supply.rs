@@ -90,7 +90,7 @@ impl Core {
     }
 
     /// The frames of slots that are ready, all of them.
-    fn tray_filled(
+    pub(super) fn tray_filled(
         &self,
         slots: ObjectId,
         slot: u32,
@@ -147,7 +147,7 @@ impl Core {
     }
 
     /// Ends the pager's use of slots whose pages are about to move.
-    fn tray_close<M: Machine>(
+    pub(super) fn tray_close<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         tray: TrayId,

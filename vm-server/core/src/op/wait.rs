@@ -95,12 +95,13 @@ pub struct Waiter {
 /// The waiters by token. A token's low bits are the kernel's slot of the thread, which has one call or
 /// fault out: so a place has one waiter, and the tree is as large as there are threads that wait.
 ///
-/// Who has made sure of a waiter's record must get one, so adding cannot fail: those for whom there
-/// is no node stand in a few lists of their own.
+/// Mostly few wait. The first with the same lowest bits stands in a list by these, so that the tree is not
+/// touched; so do those for whom there is no node, since who has made sure of a waiter's record must get
+/// one, and adding cannot fail.
 #[derive(Debug)]
 pub struct Tokens {
     places: Tree,
-    /// First of those for whom there was no node, by the lowest bits of the token.
+    /// First of those who are not in the tree, by the lowest bits of the token.
     apart: [u32; APART],
 }
 
@@ -113,7 +114,7 @@ impl Default for Tokens {
 /// Lists of those for whom there was no node.
 const APART: usize = 64;
 
-/// The list of a token for which there is no node.
+/// The list that a token may be in.
 const fn apart(token: Token) -> usize {
     token.0.get() as usize & (APART - 1)
 }
@@ -150,15 +151,29 @@ impl Tokens {
         let Some(token) = waiters.at(index).and_then(|waiter| waiter.token) else {
             return;
         };
-        let mut next = self.first(nodes, token);
-        if self.set_first(nodes, token, index).is_err()
-            && let Some(list) = self.apart.get_mut(apart(token))
+        let mut next = NIL;
+        if let Some(list) = self.apart.get_mut(apart(token))
+            && *list == NIL
         {
-            next = core::mem::replace(list, index);
+            *list = index;
+        } else {
+            next = self.add_further(nodes, token, index);
         }
         if let Some(waiter) = waiters.at_mut(index) {
             waiter.token_next = next;
         }
+    }
+
+    /// Adds one whose list has somebody. Says who is next in its chain.
+    #[cold]
+    fn add_further(&mut self, nodes: &mut Nodes, token: Token, index: u32) -> u32 {
+        let first = self.first(nodes, token);
+        if self.set_first(nodes, token, index).is_err()
+            && let Some(list) = self.apart.get_mut(apart(token))
+        {
+            return core::mem::replace(list, index);
+        }
+        first
     }
 
     /// Takes a waiter out; it is nobody's from now on.
@@ -170,25 +185,27 @@ impl Tokens {
         let Some(token) = waiter.token.take() else {
             return;
         };
+        let Some(list) = self.apart.get_mut(apart(token)) else {
+            return;
+        };
+        if *list == index {
+            *list = next;
+            return;
+        }
+        let alone = *list;
         let first = self.first(nodes, token);
         if first == index {
             // The slot is in use: this needs no node.
             let _ = self.set_first(nodes, token, next);
-        } else if !unchain(waiters, first, index, next)
-            && let Some(list) = self.apart.get_mut(apart(token))
-        {
-            if *list == index {
-                *list = next;
-            } else {
-                unchain(waiters, *list, index, next);
-            }
+        } else if !unchain(waiters, first, index, next) {
+            unchain(waiters, alone, index, next);
         }
     }
 
     /// The waiter of a token.
     pub(crate) fn find(&self, nodes: &Nodes, waiters: &Waiters, token: Token) -> Option<u32> {
         let apart = self.apart.get(apart(token)).copied().unwrap_or(NIL);
-        for first in [self.first(nodes, token), apart] {
+        for first in [apart, self.first(nodes, token)] {
             let mut at = first;
             while let Some(waiter) = waiters.at(at) {
                 if waiter.token == Some(token) {
