@@ -81,11 +81,8 @@ impl Server {
     }
 
     /// Takes back a block of what memory servers had that have ended; at last what the kernel was given
-    /// and can do without.
+    /// and can do without. Nothing is pending: the lists of frames come in the buffer.
     pub(crate) fn collect(&mut self) {
-        if !self.collecting {
-            return;
-        }
         // SAFETY: nobody holds the body between two events.
         match unsafe { trap::owner_collect(self.host_memory) } {
             Ok((ranges, more)) => {

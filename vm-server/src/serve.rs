@@ -105,7 +105,13 @@ impl Server {
         let mut unfinished = self.core.wants_step();
         'serving: loop {
             self.feed_heap();
-            self.collect();
+            if self.collecting {
+                // What is pending may have a body, in the buffer that the traps write their lists to.
+                if let Some(message) = pending.take() {
+                    self.send_now(message);
+                }
+                self.collect();
+            }
             let deadline = self.deadline(unfinished);
             let mut received = exchange(pending, self.ports.set(), deadline.0, self.notices);
             if let Some(To::Pager(right)) = pending.map(|message| message.to)

@@ -42,9 +42,27 @@ impl Balance {
         })
     }
 
+    /// What there is when nothing comes back any more.
+    pub(crate) fn settled() -> Outcome<Balance> {
+        let mut last = Balance::now()?;
+        loop {
+            sleep(20 * MILLISECOND);
+            let now = Balance::now()?;
+            if now.free == last.free && now.objects == last.objects {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
     /// Frames that are free.
     pub(crate) const fn free(&self) -> u64 {
         self.free
+    }
+
+    /// Frames that the kernel uses.
+    pub(crate) const fn kernel(&self) -> u64 {
+        self.kernel
     }
 
     /// Waits until there is again what there was.

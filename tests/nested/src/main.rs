@@ -43,6 +43,7 @@ guest_test::suite! {
             a_server_below_a_server_below_ends_with_it,
             two_servers_side_by_side_do_not_know_of_each_other,
             a_server_can_be_ended_at_any_moment,
+            answers_are_whole_while_frames_come_back,
         ],
         harm: [
             a_memory_server_that_breaks_every_rule_is_refused,
