@@ -406,27 +406,6 @@ pub unsafe fn thread_create(
     .map(|[thread, _]| thread as Name)
 }
 
-/// Makes a thread that runs once it is resumed. See [`Trap::ThreadCreate`].
-///
-/// # Safety
-/// As [`thread_create`].
-pub unsafe fn thread_create_suspended(
-    task: Name,
-    ip: u64,
-    sp: u64,
-    argument: u64,
-    priority: u32,
-) -> Result<Name, Kern> {
-    // SAFETY: the caller's duty.
-    unsafe {
-        trap(
-            Trap::ThreadCreate,
-            [task.into(), ip, sp, argument, priority.into(), 1],
-        )
-    }
-    .map(|[thread, _]| thread as Name)
-}
-
 /// Ends a thread (0: the caller) of which nothing is freed. See [`Trap::ThreadTerminate`].
 pub fn thread_terminate(thread: Name) -> Result<(), Kern> {
     done(Trap::ThreadTerminate, [thread.into(), 0, 0, 0, 0, 0])

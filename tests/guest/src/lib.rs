@@ -32,15 +32,21 @@ pub use supervisor::Supervisor;
 use ipc::abi::trap::counter;
 use ipc::time::{SECOND, after};
 
-/// The deadline of whatever must come, if all is well, without anybody's delay. Several processors
-/// follow the host's clock, and the host may be busy.
+/// The deadline of whatever must come, if all is well, without anybody's delay.
 #[must_use]
 pub fn patience() -> u64 {
-    after(if has_several_processors() {
-        20 * SECOND
+    after(stretched(SECOND))
+}
+
+/// A span of time, in nanoseconds, that work is given which takes no longer than this on a machine that
+/// counts instructions. Several processors follow the clock of a host, which may be busy.
+#[must_use]
+pub fn stretched(span: u64) -> u64 {
+    if has_several_processors() {
+        20 * span
     } else {
-        SECOND
-    })
+        span
+    }
 }
 
 /// Whether the machine has more than one processor.

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use guest_test::{Failure, Msg, Outcome};
+use guest_test::{Failure, Msg, Outcome, stretched};
 use ipc::abi::notify::{DEAD_NAME, ExitStatus};
 use ipc::bootstrap::{self, Started};
 use ipc::time::{SECOND, after};
@@ -43,7 +43,7 @@ impl Helper {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(&self) -> Outcome<ExitStatus> {
-        match self.wait_until(after(LIMIT)) {
+        match self.wait_until(after(stretched(LIMIT))) {
             Ok(status) => Ok(status),
             Err(code) => Err(Failure::new(format!("the attack does not end: {code}"))),
         }

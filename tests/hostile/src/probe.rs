@@ -5,7 +5,7 @@ use guest_test::{Msg, Outcome, Supervisor, check_eq};
 use ipc::abi::exception::Exception;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::notify::DEAD_NAME;
-use ipc::{Mapping, ReceiveRight, SendRight, Untyped, task, trap};
+use ipc::{Mapping, ReceiveRight, SendRight, Untyped, control, task, trap};
 
 /// Code that ends in an exception. It starts with its argument in RDI.
 pub(crate) type Code = unsafe extern "C" fn() -> !;
@@ -48,19 +48,15 @@ impl Probe {
 
     /// Starts a thread at an address, which is stopped by its first exception.
     pub(crate) fn start(&self, ip: u64, argument: u64) -> Outcome<SendRight<Untyped>> {
-        let sp = self.stack.address() + STACK - 64;
-        // Its priority is so low that it waits until this thread does.
-        // SAFETY: the code of this module's users uses this stack alone, and no memory of others.
-        let name = unsafe { trap::thread_create(self.task.name(), ip, sp, argument, 0) }?;
-        let thread = SendRight::from_name(name);
-        self.supervisor.thread(&thread)?;
+        let thread = self.make(ip, argument)?;
+        control::resume_thread(&thread)?;
         Ok(thread)
     }
 
     /// The same, but it is suspended.
     pub(crate) fn make(&self, ip: u64, argument: u64) -> Outcome<SendRight<Untyped>> {
         let sp = self.stack.address() + STACK - 64;
-        // SAFETY: as in `start`.
+        // SAFETY: the code of this module's users uses this stack alone, and no memory of others.
         let thread = unsafe { task::make_thread(&self.task, ip, sp, argument, 0) }?;
         self.supervisor.thread(&thread)?;
         Ok(thread)

@@ -5,7 +5,7 @@
 
 use core::arch::naked_asm;
 
-use guest_test::{Outcome, check, check_eq};
+use guest_test::{Outcome, check, check_eq, has_several_processors, stretched};
 use ipc::abi::buffer::{KINDS, VALUES};
 use ipc::abi::message::option;
 use ipc::abi::notify::ExitStatus;
@@ -22,22 +22,28 @@ use crate::random::Random;
 /// The role of an attacker. Its numbers: seed, traps, and 1 if it may do what ends it.
 pub(crate) const ROLE: &str = "attack:traps";
 
-/// Traps of one attacker.
+/// Traps of one attacker, and on several processors, which run at the speed of a host.
 const TRAPS: u64 = 250_000;
+const TRAPS_OF_SEVERAL: u64 = 25_000;
 /// Names that an attacker remembers.
 const POOL: usize = 48;
 
 pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
     let mut before = Balance::now()?;
+    let traps = if has_several_processors() {
+        TRAPS_OF_SEVERAL
+    } else {
+        TRAPS
+    };
     let mut done = 0;
     for seed in 1..=5 {
         if seed == 2 {
             // The kernel keeps what its tables have grown by.
             before = Balance::now()?;
         }
-        let helper = Helper::start(ROLE, &[seed, TRAPS, 0])?;
+        let helper = Helper::start(ROLE, &[seed, traps, 0])?;
         // One that has stopped itself after all is ended.
-        match helper.wait_until(after(2 * SECOND)) {
+        match helper.wait_until(after(stretched(SECOND))) {
             Ok(status) => done += u32::from(status == ExitStatus::Exited(DONE)),
             Err(_) => helper.end()?,
         }

@@ -126,11 +126,11 @@ impl Sweep {
     }
 
     fn tasks(&self) -> Result<(), Kern> {
-        let task = trap::task_get_special_port(SpecialPort::TaskSelf)?;
-        trap::task_set_quota(self.host, task, u64::MAX)?;
+        let task = ipc::task::own()?;
+        trap::task_set_quota(self.host, task.name(), u64::MAX)?;
         self.each(("thread_create", 2 * TIMES), Ok, |_| {
             // SAFETY: nobody resumes it; it ends with the task.
-            unsafe { trap::thread_create_suspended(task, 0, 0, 0, 0) }
+            unsafe { ipc::task::make_thread(&task, 0, 0, 0, 0) }
         })?;
         let space = |_| trap::space_create(self.memory);
         self.each(("space_create", TIMES), Ok, space)?;
