@@ -252,7 +252,9 @@ fn answer_taken(world: &mut World, to: Saved, info: u64) -> *mut Context {
 #[cold]
 #[inline(never)]
 fn copy_body(to: Saved, info: Info) {
-    if let Some(from) = Processor::here().thread() {
+    let from = Processor::here().thread();
+    debug_assert!(from.is_some(), "a thread that runs is loaded");
+    if let Some(from) = from {
         from.buffer().copy_body(to.buffer(), info.body());
     }
 }

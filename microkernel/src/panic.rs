@@ -4,16 +4,12 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arch::context::Context;
-use crate::arch::cpu;
 use crate::arch::exit::{End, exit};
 use crate::console::say;
 use crate::processors;
 
 /// Set while last words are printed: a fault in them must not start them again.
 static DYING: AtomicBool = AtomicBool::new(false);
-
-/// The vector that stops a processor.
-const NON_MASKABLE: u64 = 2;
 
 /// Names of the processor's vectors.
 const VECTORS: [&str; 22] = [
@@ -58,10 +54,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 
 /// Ends the machine because the kernel itself was interrupted by a trap that it never causes.
 pub(crate) fn kernel_fault(context: &Context, address: u64) -> ! {
-    // Another processor's last words stop this one.
-    if context.kind == NON_MASKABLE && DYING.load(Ordering::Relaxed) {
-        cpu::halt();
-    }
     once();
     say!(
         "kernel fault: {} (vector {}, error {:#x}) at {:#x}, address {address:#x}",

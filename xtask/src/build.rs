@@ -76,6 +76,25 @@ pub fn plain_cargo(subcommand: &str) -> Command {
     cargo
 }
 
+/// How a kernel is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// To be used.
+    #[default]
+    Release,
+    /// The same with debug assertions: it checks its sums, and in which order it takes its locks.
+    Checked,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Checked => "checked",
+        }
+    }
+}
+
 /// Which flags a guest crate needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -128,10 +147,14 @@ impl Kind {
     /// A cargo command for crates of this kind. The caller adds the packages.
     #[must_use]
     pub fn cargo(self, subcommand: &str) -> Command {
+        self.cargo_with(Profile::Release, subcommand)
+    }
+
+    fn cargo_with(self, profile: Profile, subcommand: &str) -> Command {
         let flags = self.rustflags(&root()).join("\u{1f}");
         let mut cargo = plain_cargo(subcommand);
         cargo
-            .args(["--quiet", "--release", "--target", TARGET])
+            .args(["--quiet", "--profile", profile.name(), "--target", TARGET])
             .arg("--target-dir")
             .arg(self.target_dir())
             .env("CARGO_ENCODED_RUSTFLAGS", flags)
@@ -145,9 +168,13 @@ impl Kind {
 ///
 /// # Errors
 /// The compiler's errors, which have been shown.
-pub fn kernel() -> Result<Program> {
-    eprintln!("Building the kernel ...");
-    let mut built = build(Kind::Kernel.cargo("build").args(["-p", KERNEL]))
+pub fn kernel(profile: Profile) -> Result<Program> {
+    match profile {
+        Profile::Release => eprintln!("Building the kernel ..."),
+        Profile::Checked => eprintln!("Building the kernel with its checks ..."),
+    }
+    let mut cargo = Kind::Kernel.cargo_with(profile, "build");
+    let mut built = build(cargo.args(["-p", KERNEL]))
         .map_err(|error| error.context("the kernel does not build"))?;
     take(&mut built, KERNEL)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use bootimg::{ElfError, Ends, ImageBuilder, Level, LoadPlan, ManifestSpec, Rights, TaskSpec};
 use ipc_abi::layout::{USER_MAX, USER_MIN};
 
-use crate::build::{self, Program};
+use crate::build::{self, Profile, Program};
 use crate::iso;
 use crate::module::Module;
 use crate::run::LogLevel;
@@ -74,6 +74,7 @@ impl Programs {
             modules: self.modules.clone(),
             ends,
             options: vec![("log".to_owned(), log.name().to_owned())],
+            kernel: Profile::Release,
         })
     }
 }
@@ -142,6 +143,8 @@ pub struct Contents<'a> {
     pub ends: Ends,
     /// Free settings.
     pub options: Vec<(String, String)>,
+    /// How the kernel that goes with it is built.
+    pub kernel: Profile,
 }
 
 /// An image on disk, and what it was made from.
@@ -166,7 +169,7 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
         .iter()
         .map(module_entry)
         .collect::<Result<Vec<_>>>()?;
-    let kernel = build::kernel()?;
+    let kernel = build::kernel(contents.kernel)?;
     let mut entries = own_entries(contents)?;
     entries.extend(modules);
     // Each level starts after the one before it.

@@ -13,6 +13,7 @@ pub mod doctor;
 mod figures;
 pub mod image;
 pub mod install;
+mod interrupts;
 pub mod iso;
 mod layers;
 pub mod module;

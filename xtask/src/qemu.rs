@@ -103,6 +103,9 @@ pub struct Machine {
     pub test_devices: bool,
     /// Where each executed instruction is logged, once the monitor is told to.
     pub log: Option<Log>,
+    /// The socket of a monitor that sends non-maskable interrupts; then the guest can be interrupted
+    /// at each instruction.
+    pub interrupts: Option<PathBuf>,
 }
 
 /// The log of instructions.
@@ -133,6 +136,7 @@ impl Machine {
             gdb: false,
             test_devices: false,
             log: None,
+            interrupts: None,
         }
     }
 
@@ -181,15 +185,19 @@ impl Machine {
             }
         }
         args.add("-display", "none").add("-serial", "stdio");
-        match &self.log {
+        let of_log = self.log.as_ref().map(|log| &log.monitor);
+        match of_log.or(self.interrupts.as_ref()) {
             None => args.add("-monitor", "none"),
-            Some(log) => {
-                let monitor = with_path("socket,server=on,wait=off,id=monitor,path=", &log.monitor);
+            Some(path) => {
+                let monitor = with_path("socket,server=on,wait=off,id=monitor,path=", path);
                 args.add("-chardev", monitor)
-                    .add("-monitor", "chardev:monitor");
-                args.add("-D", &log.file).flag("-singlestep")
+                    .add("-monitor", "chardev:monitor")
+                    .flag("-singlestep")
             }
         };
+        if let Some(log) = &self.log {
+            args.add("-D", &log.file);
+        }
         args.add("-nic", "none")
             .flag("-no-user-config")
             .flag("-no-reboot");

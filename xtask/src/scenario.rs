@@ -19,6 +19,7 @@ use crate::iso;
 use crate::module::Module;
 use crate::new_task::Template;
 use crate::qemu::{Machine, Outcome, Way};
+use crate::test::CPUS;
 
 /// Time after which a boot is stopped, in seconds. UEFI firmware takes most of a minute of it.
 const LIMIT: u64 = 240;
@@ -157,20 +158,25 @@ fn demo_hashes() -> Result<()> {
         clients: vec![("demo", Vec::new())],
         ..Contents::default()
     };
-    let run = run(&machine("scenario-demo", &contents, &share)?)?;
-    run.expect(Outcome::Success)?;
-    let mut found: Vec<String> = run
-        .lines
-        .into_iter()
-        .filter(|line| is_digest(line))
-        .collect();
-    found.sort();
+    let mut machine = machine("scenario-demo", &contents, &share)?;
     let expected = digests(&share)?;
-    for line in &expected {
-        ensure!(found.contains(line), "the guest did not print `{line}`");
+    for cpus in CPUS {
+        machine.cpus = cpus;
+        compare(&run(&machine)?, &expected).with_context(|| format!("{cpus} processors"))?;
+    }
+    Ok(())
+}
+
+fn compare(run: &Run, expected: &[String]) -> Result<()> {
+    run.expect(Outcome::Success)?;
+    let lines = run.lines.iter();
+    let mut found: Vec<&String> = lines.filter(|line| is_digest(line)).collect();
+    found.sort();
+    for line in expected {
+        ensure!(found.contains(&line), "the guest did not print `{line}`");
     }
     ensure!(
-        found == expected,
+        found.iter().copied().eq(expected),
         "the guest printed {} digests, not {}",
         found.len(),
         expected.len()
@@ -243,7 +249,7 @@ fn damaged_image() -> Result<()> {
     run.expect_line("boot image")
 }
 
-/// The demonstration's own checks, from an ISO, with either firmware.
+/// The demonstration's own checks, from an ISO, with either firmware and several processors.
 fn iso_boots() -> Result<()> {
     let share = scratch("iso")?;
     fs::write(share.join("file"), "from an ISO")?;
@@ -253,8 +259,9 @@ fn iso_boots() -> Result<()> {
         ..Contents::default()
     };
     let built = image::make("scenario-iso", &contents)?;
-    for way in [Way::Bios, Way::Uefi] {
+    for (way, cpus) in [(Way::Bios, 2), (Way::Uefi, 4)] {
         let mut machine = Machine::new(&built.kernel, &built.path);
+        machine.cpus = cpus;
         machine.command_line = "log=warn".to_owned();
         machine.share = Some(share.clone());
         // Firmware waits by looking at the clock, which counts instructions only where asked to.

@@ -4,6 +4,7 @@
 //! suite conformance: 2 cases
 //! test allocate_is_zero ... ok
 //! test copy_is_private ... FAILED: byte 3 is 7, expected 0
+//! suite conformance: 17 non-maskable interrupts
 //! suite conformance: 1 passed; 1 failed
 //! ```
 //!
@@ -51,6 +52,7 @@ pub struct Suite {
     announced: Option<u64>,
     cases: Vec<Case>,
     summary: Option<(u64, u64)>,
+    non_maskable: u64,
 }
 
 impl Suite {
@@ -85,6 +87,8 @@ impl Suite {
         {
             self.announced = Some(cases);
             show(Event::Header(cases));
+        } else if let Some(number) = rest.strip_suffix(" non-maskable interrupts") {
+            self.non_maskable = number.parse().unwrap_or(0);
         } else if let Some((passed, failed)) = rest.split_once(" passed; ") {
             let failed = failed
                 .strip_suffix(" failed")
@@ -117,6 +121,18 @@ impl Suite {
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.count(|verdict| *verdict == Verdict::Passed)
+    }
+
+    /// Whether its first line has come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.announced.is_some()
+    }
+
+    /// How many non-maskable interrupts came until its end.
+    #[must_use]
+    pub fn non_maskable(&self) -> u64 {
+        self.non_maskable
     }
 
     fn count(&self, is: impl Fn(&Verdict) -> bool) -> u64 {
@@ -181,6 +197,14 @@ mod tests {
                 "Ended(Passed)"
             ]
         );
+    }
+
+    #[test]
+    fn interrupts_are_no_case() {
+        let (suite, _) = read(
+            "suite s: 0 cases\nsuite s: 12 non-maskable interrupts\nsuite s: 0 passed; 0 failed",
+        );
+        assert_eq!((suite.non_maskable(), suite.fault()), (12, None));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use bootimg::Ends;
 
 use crate::boot::{self, LineSplitter};
-use crate::build;
+use crate::build::{self, Profile};
 use crate::image::{self, Contents};
+use crate::interrupts::{self, Interrupts};
 use crate::qemu::{Machine, Memory, Outcome};
 use crate::scenario::SCENARIOS;
 use crate::suite::{Case, Event, Suite, Verdict};
@@ -24,11 +25,75 @@ const DEVICES: &str = "devices";
 /// The suite whose image holds the VM server once more, to be started below the first.
 const NESTED: &str = "nested";
 
-/// Cases that run on several processors as well, and on how many. Those that measure time are not among
-/// them: on several processors that is the time of a host, which may be busy.
-const SEVERAL: [(&str, &str, u32); 2] = [
-    ("conformance", "processors::", 2),
-    ("conformance", "processors::", 4),
+/// What a suite is run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Processors.
+    pub cpus: u32,
+    /// The kernel.
+    pub kernel: Profile,
+    /// Whether non-maskable interrupts come all the time.
+    pub interrupted: bool,
+}
+
+impl Setting {
+    /// A kernel as it is used, undisturbed.
+    #[must_use]
+    pub const fn plain(cpus: u32) -> Self {
+        Self {
+            cpus,
+            kernel: Profile::Release,
+            interrupted: false,
+        }
+    }
+
+    fn words(self) -> String {
+        let mut words = match self.cpus {
+            1 => String::new(),
+            cpus => format!(" on {cpus} processors"),
+        };
+        if self.kernel == Profile::Checked {
+            words += ", with the kernel's own checks";
+        }
+        if self.interrupted {
+            words += ", with non-maskable interrupts";
+        }
+        words
+    }
+}
+
+/// The numbers of processors that every suite runs on.
+pub(crate) const CPUS: [u32; 3] = [1, 2, 4];
+
+/// Cases that run under strain as well.
+const STRAINED: [(&str, &str, Setting); 3] = [
+    (
+        "conformance",
+        "",
+        Setting {
+            cpus: 2,
+            kernel: Profile::Checked,
+            interrupted: false,
+        },
+    ),
+    (
+        "hostile",
+        "traps::",
+        Setting {
+            cpus: 1,
+            kernel: Profile::Checked,
+            interrupted: true,
+        },
+    ),
+    (
+        "hostile",
+        "",
+        Setting {
+            cpus: 2,
+            kernel: Profile::Checked,
+            interrupted: true,
+        },
+    ),
 ];
 
 /// Time after which a suite is stopped, in seconds.
@@ -48,9 +113,38 @@ pub struct Options {
     /// Leave out the suites that run in QEMU
     #[arg(long, conflicts_with = "guest")]
     pub host: bool,
-    /// Number of processors that the guest suites run on [default: 1, and some cases on 2 and 4]
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub cpus: u32,
+    /// Number of processors that the guest suites run on [default: 1, then 2, then 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: Option<u32>,
+    /// Run the suites with a kernel that checks itself, as by default only some cases are
+    #[arg(long)]
+    pub checked: bool,
+    /// Send non-maskable interrupts all the time, as by default to some cases only
+    #[arg(long)]
+    pub interrupted: bool,
+}
+
+impl Options {
+    /// Whether nothing says how the suites are to be run.
+    const fn is_whole(&self) -> bool {
+        self.cpus.is_none() && !self.checked && !self.interrupted && !self.list
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let all = if self.list { &CPUS[..1] } else { &CPUS[..] };
+        let counts = self.cpus.map_or(all.to_vec(), |cpus| vec![cpus]);
+        let kernel = if self.checked {
+            Profile::Checked
+        } else {
+            Profile::Release
+        };
+        let setting = |cpus| Setting {
+            cpus,
+            kernel,
+            interrupted: self.interrupted,
+        };
+        counts.into_iter().map(setting).collect()
+    }
 }
 
 /// How many cases did what.
@@ -99,11 +193,13 @@ pub fn test(options: &Options) -> Result<u8> {
                 .is_none_or(|text| concerns(name, text))
         };
         for name in SUITES.into_iter().filter(concerned) {
-            let run = guest(name, options.filter.as_deref(), options);
-            count.add(run.or_else(|error| not_run(name, &error))?);
+            for setting in options.settings() {
+                let run = guest(name, options.filter.as_deref(), options.list, setting);
+                count.add(run.or_else(|error| not_run(name, &error))?);
+            }
         }
-        if options.cpus == 1 && !options.list {
-            count.add(several(options)?);
+        if options.is_whole() {
+            count.add(strained(options)?);
         }
         count.add(scenarios(options)?);
     }
@@ -171,35 +267,34 @@ fn libtest_result(line: &str) -> Option<Count> {
     })
 }
 
-/// What runs on several processors as well.
-fn several(options: &Options) -> Result<Count> {
+/// What runs under strain as well.
+fn strained(options: &Options) -> Result<Count> {
     let mut count = Count::default();
     let filter = options.filter.as_deref().unwrap_or_default();
-    for (name, cases, cpus) in SEVERAL {
-        if format!("{name}::{cases}").contains(filter) {
-            let options = Options {
-                cpus,
-                ..options.clone()
-            };
-            let run = guest(name, Some(cases), &options);
-            count.add(run.or_else(|error| not_run(name, &error))?);
-        }
+    for (name, cases, setting) in STRAINED {
+        // A filter that means other cases than these leaves them out.
+        let all = format!("{name}::{cases}");
+        let chosen = match (filter.starts_with(&all), all.contains(filter)) {
+            (true, _) => filter,
+            (_, true) => cases,
+            _ => continue,
+        };
+        let chosen = Some(chosen).filter(|chosen| !chosen.is_empty());
+        let run = guest(name, chosen, false, setting);
+        count.add(run.or_else(|error| not_run(name, &error))?);
     }
     Ok(count)
 }
 
-fn guest(name: &str, filter: Option<&str>, options: &Options) -> Result<Count> {
+fn guest(name: &str, filter: Option<&str>, list: bool, setting: Setting) -> Result<Count> {
     let mut args: Vec<String> = filter
         .into_iter()
         .map(|text| own_filter(name, text))
         .collect();
-    if options.list {
+    if list {
         args.insert(0, "--list".to_owned());
     }
-    let on = match options.cpus {
-        1 => String::new(),
-        cpus => format!(" on {cpus} processors"),
-    };
+    let on = setting.words();
     let mut show = |event: Event<'_>| match event {
         Event::Header(cases) => {
             println!("\nrunning {cases} tests of the guest suite `{name}`{on}");
@@ -213,14 +308,17 @@ fn guest(name: &str, filter: Option<&str>, options: &Options) -> Result<Count> {
         Event::Ended(Verdict::Failed(why)) => println!("FAILED: {why}"),
         Event::Ended(_) => println!("ok"),
     };
-    let (suite, end) = run_suite(name, args, options.cpus, &mut show)?;
-    if options.list {
+    let (suite, end) = run_suite(name, args, setting, &mut show)?;
+    if list {
         return Ok(Count {
             passed: 0,
             failed: u64::from(end.outcome != Outcome::Success),
         });
     }
-    Ok(report(name, &suite, &end))
+    let (came, sent) = (suite.non_maskable(), interrupts::fewest(end.elapsed));
+    let missing = (setting.interrupted && came < sent)
+        .then(|| format!("{came} non-maskable interrupts came, and not {sent} at least"));
+    Ok(report(name, &suite, &end, missing))
 }
 
 /// Runs what is tested by whole boots; see `scenario`.
@@ -299,7 +397,7 @@ pub fn own_filter(name: &str, filter: &str) -> String {
 pub fn run_suite(
     name: &str,
     args: Vec<String>,
-    cpus: u32,
+    setting: Setting,
     show: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Suite, boot::End)> {
     let built = image::make(
@@ -309,6 +407,7 @@ pub fn run_suite(
             clients: vec![(name, args)],
             second_server: name == NESTED,
             ends: Ends::LastClient,
+            kernel: setting.kernel,
             ..Contents::default()
         },
     )?;
@@ -316,16 +415,21 @@ pub fn run_suite(
     // The kernel compares its whole state with its rules now and then.
     machine.command_line = "log=warn check=16384".to_owned();
     machine.memory = Memory(512);
-    machine.cpus = cpus;
+    machine.cpus = setting.cpus;
     machine.share = Some(build::root().join("tests"));
     // The devices' own time is the host's: counted, a machine that waits would be far ahead of it.
     machine.test_devices = name == DEVICES;
     machine.count_instructions = name != DEVICES;
+    let mut interrupts = setting.interrupted.then(Interrupts::new);
+    machine.interrupts = interrupts.as_ref().map(|sent| sent.path().to_path_buf());
     let mut suite = Suite::default();
     let mut splitter = LineSplitter::default();
     let limit = Some(Duration::from_secs(SUITE_LIMIT));
     let end = boot::boot(&machine, limit, &mut |piece| {
         splitter.add(piece, &mut |line| suite.line(line, show));
+        if let Some(interrupts) = interrupts.as_mut().filter(|_| suite.has_begun()) {
+            interrupts.begin();
+        }
     })?;
     splitter.end(&mut |line| suite.line(line, show));
     if boot::stopped() {
@@ -335,7 +439,7 @@ pub fn run_suite(
 }
 
 /// Prints what went wrong and the suite's last line, and counts.
-fn report(name: &str, suite: &Suite, end: &boot::End) -> Count {
+fn report(name: &str, suite: &Suite, end: &boot::End, missing: Option<String>) -> Count {
     let mut faults: Vec<String> = Vec::new();
     for Case {
         name: case,
@@ -355,8 +459,9 @@ fn report(name: &str, suite: &Suite, end: &boot::End) -> Count {
         }
     }
     if let Some(fault) = suite.fault() {
-        faults.push(format!("{name}: {fault}"));
+        faults.push(format!("{name}: {fault}; {}", end.outcome));
     }
+    faults.extend(missing.map(|missing| format!("{name}: {missing}")));
     // A suite reports failed cases by its status; any other bad end is a fault of its own.
     if faults.is_empty() && end.outcome != Outcome::Success {
         faults.push(format!("{name}: {}", end.outcome));

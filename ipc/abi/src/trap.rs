@@ -377,8 +377,10 @@ pub mod counter {
     pub const THREADS: usize = 11;
     /// Ports, dead ones that there are still names of included.
     pub const PORTS: usize = 12;
+    /// Non-maskable interrupts.
+    pub const NON_MASKABLE: usize = 13;
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The local APIC: its timer, one-shot, and the end of an interrupt.
+//! The local APIC: its timer, one-shot, interrupts between processors, and the end of an interrupt.
 
 use core::ptr;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::layout::MMIO;
 
@@ -53,12 +54,22 @@ const ASSERT: u32 = 1 << 14;
 const TO_ALL_OTHERS: u32 = 3 << 18;
 const PENDING: u32 = 1 << 12;
 
-/// Enables the APIC with every source masked but the timer, which is stopped.
+/// Where a processor reads its identifier, in the highest byte.
+pub(crate) const IDENTIFIER_ADDRESS: u64 = MMIO + IDENTIFIER;
+
+/// Non-maskable interrupts so far, of all processors; their stub counts them.
+pub(crate) static NON_MASKABLES: AtomicU64 = AtomicU64::new(0);
+/// One more than the identifier of the processor that alone is to go on, for that stub; 0: all are.
+pub(crate) static LAST: AtomicU32 = AtomicU32::new(0);
+
+/// Enables the APIC with every source masked but the timer, which is stopped, and the line by which a
+/// chipset tells every processor of failures.
 pub(crate) fn init() {
     write(TASK_PRIORITY, 0);
-    for source in [LVT_LINT0, LVT_LINT1, LVT_ERROR] {
+    for source in [LVT_LINT0, LVT_ERROR] {
         write(source, MASKED);
     }
+    write(LVT_LINT1, NON_MASKABLE);
     write(SPURIOUS_VECTOR, 0x100 | u32::from(SPURIOUS));
     write(TIMER_DIVIDE, 0xB); // by 1
     write(LVT_TIMER, u32::from(TIMER)); // one-shot
@@ -100,8 +111,9 @@ pub(crate) fn send_startup(to: u32, page: u8) {
     command(to, STARTUP | ASSERT | u32::from(page));
 }
 
-/// Sends every other processor a non-maskable interrupt.
+/// Sends every other processor a non-maskable interrupt, and has it stop there.
 pub(crate) fn stop_others() {
+    LAST.store(identifier() + 1, Ordering::SeqCst);
     command(0, NON_MASKABLE | ASSERT | TO_ALL_OTHERS);
 }
 

@@ -32,6 +32,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::ptr;
 
+use super::apic;
 use super::context::{Block, Context, SYSTEM_CALL, Saved};
 use super::percpu::{FRAME_END, PerCpu};
 use super::vector::Mode;
@@ -286,16 +287,31 @@ debug_in_kernel:
     jmp report
 
     // A non-maskable interrupt may come anywhere, also between two instructions of a stub. It has a
-    // stack of its own and uses nothing else. If memory or a bus has failed (bits 6 and 7 of port
-    // 0x61), the machine ends; any other was for nobody.
+    // stack of its own, is counted and uses nothing else. While a processor prints last words, every
+    // other stops. If memory or a bus has failed (bits 6 and 7 of port 0x61), the machine ends; any
+    // other was for nobody.
 nmi:
     push rax
-    in al, 0x61
+    lock inc qword ptr [rip + {nmis}]
+    mov eax, [rip + {last}]
+    test eax, eax
+    jnz 3f
+2:  in al, 0x61
     test al, 0xC0
     pop rax
     jnz report
     add rsp, 16
     iretq
+3:  push rcx
+    movabs rcx, {identifier}
+    mov ecx, [rcx]
+    shr ecx, 24
+    inc ecx
+    cmp eax, ecx
+    pop rcx
+    je 2b
+4:  hlt                                 // for good: no further one comes before an IRETQ
+    jmp 4b
 
     .balign 16
     .global vector_stubs
@@ -333,6 +349,9 @@ vector_stubs:
     xsaveopt = const Mode::Xsaveopt as u64,
     in_use = const Mode::XsaveoptInUse as u64,
     cleared = sym super::vector::CLEARED_IMAGE,
+    nmis = sym apic::NON_MASKABLES,
+    last = sym apic::LAST,
+    identifier = const apic::IDENTIFIER_ADDRESS,
     handle_system_call = sym system_call,
     handle_trap = sym trap,
     handle_idle_interrupt = sym idle_interrupt,

@@ -1,10 +1,13 @@
 //! Traps for people who watch: console, counters, and the end of the run.
 
+use core::sync::atomic::Ordering;
+
 use ipc_abi::Kern;
 use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::trap::counter;
 
 use super::{Answer, Arguments, NOTHING};
+use crate::arch::apic;
 use crate::arch::context::Saved;
 use crate::arch::exit::{End, exit};
 use crate::arch::percpu;
@@ -57,6 +60,7 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
     words[counter::TASKS] = tasks;
     words[counter::THREADS] = threads;
     words[counter::PORTS] = ports;
+    words[counter::NON_MASKABLE] = apic::NON_MASKABLES.load(Ordering::Relaxed);
     let mut bytes = [0; 8 * counter::COUNT];
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());

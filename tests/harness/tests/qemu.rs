@@ -19,11 +19,12 @@ fn main() -> ExitCode {
 fn carry_out() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
     install::ensure()?;
+    let plain = test::Setting::plain(1);
     let mut trials = Vec::new();
     for name in test::SUITES {
         if arguments.list {
             let mut listed = Vec::new();
-            test::run_suite(name, vec!["--list".to_owned()], 1, &mut |event| {
+            test::run_suite(name, vec!["--list".to_owned()], plain, &mut |event| {
                 if let Event::Listed(case) = event {
                     listed.push(format!("{name}::{case}"));
                 }
@@ -36,7 +37,7 @@ fn carry_out() -> anyhow::Result<ExitCode> {
             .iter()
             .map(|text| test::own_filter(name, text))
             .collect();
-        let (suite, end) = test::run_suite(name, filter, 1, &mut |_| {})?;
+        let (suite, end) = test::run_suite(name, filter, plain, &mut |_| {})?;
         trials.extend(
             harness::outcomes(name, &suite, &end)
                 .into_iter()
