@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use guest_test::{Outcome, Supervisor, check, check_eq};
+use guest_test::{Outcome, Supervisor, check, check_eq, stretched};
 use ipc::abi::exception::Kind;
 use ipc::abi::message::option;
 use ipc::abi::state::{Debug, General, SINGLE_STEP, VECTOR_HEADER, VECTOR_MXCSR, VECTOR_SIZE};
@@ -37,7 +37,7 @@ fn address(word: &AtomicU64) -> u64 {
 
 pub(crate) fn the_registers_of_a_suspended_thread_are_as_it_left_them() -> Outcome {
     let bare = Bare::start(spin_with_values, 77)?;
-    sleep(MILLISECOND);
+    sleep(stretched(MILLISECOND));
     let state = bare.stop()?;
     check_eq!(
         (state.rbx, state.r9, state.r15, state.rcx, state.rdi),
@@ -53,7 +53,7 @@ pub(crate) fn the_registers_of_a_suspended_thread_are_as_it_left_them() -> Outco
 pub(crate) fn a_thread_goes_on_with_the_registers_that_it_was_given() -> Outcome {
     let word = AtomicU64::new(0);
     let bare = Bare::start(spin, 0)?;
-    sleep(MILLISECOND);
+    sleep(stretched(MILLISECOND));
     let mut state = bare.stop()?;
     state.rip = place(tell);
     (state.rdi, state.rbx) = (address(&word), 0xABCD_EF01_2345);
@@ -122,7 +122,7 @@ pub(crate) fn what_a_suspended_thread_waits_for_comes_over_its_registers() -> Ou
 pub(crate) fn vector_registers_can_be_read_and_set() -> Outcome {
     let words = [const { AtomicU64::new(0) }; 3];
     let bare = Bare::start(spin, 0)?;
-    sleep(MILLISECOND);
+    sleep(stretched(MILLISECOND));
     let mut state = bare.stop()?;
     let mut image = control::vector(&bare.thread)?;
     // XMM3, and a rounding mode.
@@ -163,7 +163,7 @@ pub(crate) fn vector_state_with_a_reserved_bit_is_refused() -> Outcome {
     }
     check_eq!(control::vector(&bare.thread)?, good);
     control::resume_thread(&bare.thread)?;
-    sleep(MILLISECOND);
+    sleep(stretched(MILLISECOND));
     Ok(())
 }
 

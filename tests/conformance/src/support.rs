@@ -4,13 +4,14 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, patience};
+use ipc::abi::info::RunState;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{POLL, WORDS};
 use ipc::abi::types::{Inherit, MapFlags, Prot};
 use ipc::protocol::vm_map::VmMap;
 use ipc::thread::{self, JoinHandle};
 use ipc::trap::Received;
-use ipc::{Kern, Mapping, ReceiveRight, Untyped, time, trap};
+use ipc::{Kern, Mapping, ReceiveRight, SendRight, Untyped, control, time, trap};
 
 /// A port of this task.
 pub(crate) type Port = ReceiveRight<Untyped>;
@@ -34,10 +35,17 @@ pub(crate) fn notice(port: &Port, id: u32) -> Outcome<(Received, [u64; WORDS])> 
     Ok((received, received.words))
 }
 
+/// Whether a thread neither runs nor has a fault or an exception.
+fn stands(thread: &SendRight<Untyped>) -> bool {
+    use RunState::{Running, Uninterruptible};
+    control::thread_info(thread).map_or(true, |info| {
+        !matches!(info.state, Running | Uninterruptible)
+    })
+}
+
 /// Runs `work`, which begins to wait for something, in a thread of its own, and returns when it waits.
 ///
-/// Nobody can see whether another thread waits; but only this thread and that one are ready here, so
-/// that a yield lets it run until it does. Elsewhere it takes the time that it takes.
+/// On one processor only this thread and that one are ready, so that a yield lets it run until it does.
 pub(crate) fn spawn_waiting<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Outcome<JoinHandle<T>> {
@@ -53,7 +61,11 @@ pub(crate) fn spawn_waiting<T: Send + 'static>(
         trap::thread_yield();
     }
     if has_several_processors() {
-        time::sleep(2 * time::MILLISECOND);
+        // It may wait for an answer first, but not for long.
+        for _ in 0..2 {
+            check!(until(|| stands(handle.thread())));
+            time::sleep(2 * time::MILLISECOND);
+        }
     }
     Ok(handle)
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_test::assistant::Command;
-use guest_test::{Assistant, Msg, Outcome, check, check_eq};
+use guest_test::{Assistant, Msg, Outcome, check, check_eq, stretched};
 use ipc::abi::info::RunState;
 use ipc::abi::message::Info;
 use ipc::time::{MILLISECOND, after, sleep};
@@ -50,6 +50,11 @@ impl Counter {
         self.count.load(Ordering::Relaxed) != before
     }
 
+    /// Whether it begins to count on.
+    fn goes_on(&self) -> bool {
+        until(|| self.counts())
+    }
+
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.handle.join();
@@ -58,7 +63,7 @@ impl Counter {
 
 pub(crate) fn a_suspended_thread_stands_still_until_it_is_resumed_as_often() -> Outcome {
     let counter = Counter::start()?;
-    check!(counter.counts());
+    check!(counter.goes_on());
     control::suspend_thread(counter.thread())?;
     control::suspend_thread(counter.thread())?;
     check!(!counter.counts());
@@ -67,7 +72,7 @@ pub(crate) fn a_suspended_thread_stands_still_until_it_is_resumed_as_often() -> 
     control::resume_thread(counter.thread())?;
     check!(!counter.counts());
     control::resume_thread(counter.thread())?;
-    check!(counter.counts());
+    check!(counter.goes_on());
     check_eq!(control::resume_thread(counter.thread()), Err(Kern::Failure));
     counter.end();
     Ok(())
@@ -123,11 +128,11 @@ pub(crate) fn the_deadline_of_a_suspended_thread_passes() -> Outcome {
     let name = port.name();
     let waiter = spawn_waiting(move || {
         Msg::receive_from(name)
-            .until(after(30 * MILLISECOND))
+            .until(after(stretched(30 * MILLISECOND)))
             .code()
     })?;
     control::suspend_thread(waiter.thread())?;
-    sleep(40 * MILLISECOND);
+    sleep(stretched(40 * MILLISECOND));
     check!(!waiter.is_finished());
     control::resume_thread(waiter.thread())?;
     check_eq!(waiter.join(), Some(Kern::ReceiveTimedOut));

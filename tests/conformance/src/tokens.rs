@@ -2,7 +2,7 @@
 
 use guest_test::assistant::{Assistant, Command};
 use guest_test::message::arrived;
-use guest_test::{Msg, Outcome, check, check_eq};
+use guest_test::{Msg, Outcome, check, check_eq, stretched};
 use ipc::abi::message::Info;
 use ipc::abi::notify;
 use ipc::abi::right::{ArrivedKind, Disposition};
@@ -144,7 +144,7 @@ pub(crate) fn a_failed_answer_receives_nothing() -> Outcome {
 pub(crate) fn a_call_that_timed_out_is_cancelled() -> Outcome {
     let port = port(0)?;
     let right = port.make_send()?;
-    let deadline = after(5 * MILLISECOND);
+    let deadline = after(stretched(5 * MILLISECOND));
     let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).code())?;
     let received = Msg::receive(&port).go()?;
     check_eq!(caller.join(), Some(Kern::ReceiveTimedOut));
@@ -365,7 +365,7 @@ pub(crate) fn a_call_passed_on_keeps_its_deadline() -> Outcome {
     let (first, last) = (port(0)?, port(0)?);
     let (to_first, to_last) = (first.make_send()?, last.make_send()?);
     for received in [false, true] {
-        let deadline = after(20 * MILLISECOND);
+        let deadline = after(stretched(20 * MILLISECOND));
         let right = trap::port_make_send(first.name())
             .map(|()| SendRight::<Untyped>::from_name(to_first.name()))?;
         let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).go())?;
