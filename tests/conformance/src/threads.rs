@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_test::touch::{self, Vectors};
-use guest_test::{Msg, Outcome, check, check_eq, has_several_processors};
+use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, stretched};
 use ipc::sync::{Condition, Mutex};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
@@ -185,7 +185,7 @@ pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines() -> Outcome {
         let order = Arc::clone(&order);
         threads.push(thread::spawn(move || {
             let _ = trap::thread_set_processor(0, Some(0));
-            sleep(milliseconds * MILLISECOND);
+            sleep(stretched(milliseconds * MILLISECOND));
             order.lock().push(milliseconds);
         })?);
     }
