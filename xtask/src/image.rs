@@ -200,6 +200,9 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 /// Clients of our own that wire memory and set limits.
 const HOSTS: [&str; 4] = ["bench", "conformance", "mach-cases", "nested"];
 
+/// A client of our own that is there once more, as the module `resident`, all of whose memory is wired.
+const TWICE: &str = "conformance";
+
 /// Clients of our own that drive devices.
 const DRIVERS: [&str; 2] = ["devices", "nested"];
 
@@ -239,6 +242,12 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
             device: DRIVERS.contains(name),
         });
         entries.push(entry);
+        if *name == TWICE {
+            let mut again = Entry::new(program(name)?, Level::Module);
+            again.spec.name = "resident".to_owned();
+            again.spec.resident = true;
+            entries.push(again);
+        }
     }
     if contents.second_server {
         let mut server = Entry::new(program("vm-server")?, Level::Module).with_rights(host);
@@ -279,7 +288,13 @@ fn distinguish(entries: &mut [Entry]) {
 /// A program that cannot be read or that the guest would refuse; see [`ImageBuilder::build`].
 fn pack(entries: &[Entry], ends: Ends, options: &[(String, String)]) -> Result<Vec<u8>> {
     let mut builder = ImageBuilder::new();
+    let mut files = Vec::new();
     for entry in entries {
+        // Two tasks may run one file.
+        if files.contains(&&entry.spec.file) {
+            continue;
+        }
+        files.push(&entry.spec.file);
         let elf = fs::read(&entry.elf)
             .with_context(|| format!("{} cannot be read", entry.elf.display()))?;
         let elf = strip(elf).map_err(|error| {

@@ -9,6 +9,7 @@ use ipc::protocol::bootstrap::{
 };
 use ipc::protocol::memory_entry::MemoryEntry;
 use ipc::protocol::vm_map::Map;
+use ipc::protocol::vm_wire::{UNCHANGED, VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
 use ipc::right::{Arrived, Passed, PortSet, ReceiveRight, SendRight};
 use ipc::server::{Answer, Context, Notice, Outgoing, Server, serve};
 use ipc::vm::NewTask;
@@ -169,8 +170,27 @@ impl<'a> Service<'a> {
             trap::task_set_quota(self.host.name(), task.name(), bytes)?;
         }
         task.watch(&self.notices)?;
+        if of.resident {
+            self.keep_resident(&loaded.new.map)?;
+        }
         loaded.start(priority)?;
         Ok(port)
+    }
+
+    /// Wires all that a task has and will have, out of the memory that is kept for the system.
+    fn keep_resident(&self, map: &SendRight<Map>) -> Result<(), Kern> {
+        let limits = VmSetLimits {
+            entries: UNCHANGED,
+            pages: UNCHANGED,
+            size: UNCHANGED,
+            wired: UNCHANGED,
+            copies: UNCHANGED,
+            objects: UNCHANGED,
+            ops: UNCHANGED,
+            system: true,
+        };
+        map.set_limits(&self.host, &limits)?;
+        map.wire_all(&self.host, VM_WIRE_CURRENT | VM_WIRE_FUTURE)
     }
 
     fn look_up(&mut self, name: Name, wait: bool, context: &mut Context) -> Answer<Reply> {

@@ -68,7 +68,9 @@ protocol! {
 
     /// Sets what the map may hold; what it holds already stays. Over a limit calls fail at once with
     /// KERN_RESOURCE_SHORTAGE and change nothing, and faults with an exception of that code. Children
-    /// that are made later have the same limits, but those of a map of the system the default.
+    /// that are made later have the same limits, and all but `size` counts for their parent as well: a
+    /// map and those below it hold no more together than the map may by itself. Children of a map of
+    /// the system have the default each.
     ///
     /// A field that is [`UNCHANGED`] leaves its limit; `u64::MAX` is no limit; a count over 32 bits
     /// is none either.

@@ -411,6 +411,8 @@ guest_test::suite! {
             a_mapping_that_cannot_be_wired_is_not_made,
             limits_are_told_set_and_inherited,
             wired_pages_and_copies_have_limits,
+            a_family_holds_no_more_than_its_first_may,
+            a_resident_task_is_wired_and_of_the_system,
         ],
         asked: [
             a_pager_makes_the_copy_and_keeps_it_apart,

@@ -296,6 +296,70 @@ pub(crate) fn limits_are_told_set_and_inherited() -> Outcome {
     Ok(())
 }
 
+pub(crate) fn a_family_holds_no_more_than_its_first_may() -> Outcome {
+    let (host, map) = (host()?, vm::own());
+    let first = map.create_task(false)?;
+    let few = VmSetLimits {
+        copies: 6,
+        wired: 8,
+        ..KEEP
+    };
+    first.map.set_limits(&host, &few)?;
+    let copies = |map: &SendRight<Map>| {
+        let at = map.allocate(PAGE_SIZE)?;
+        let mut got = alloc::vec::Vec::new();
+        while let Ok(copy) = map.copy_in(at, PAGE_SIZE, false) {
+            got.push(copy);
+        }
+        Ok::<_, Kern>(got)
+    };
+    let second = first.map.create_task(false)?;
+    let third = second.map.create_task(false)?;
+    let held = copies(&third.map)?;
+    check_eq!(held.len(), 6);
+    check_eq!(copies(&first.map)?.len(), 0);
+    drop(held);
+    check_eq!(copies(&second.map)?.len(), 6);
+    let at = second.map.allocate(8 * PAGE_SIZE)?;
+    second.map.wire(&host, at, 5 * PAGE_SIZE, RW)?;
+    let mine = first.map.allocate(8 * PAGE_SIZE)?;
+    let over = first.map.wire(&host, mine, 4 * PAGE_SIZE, RW);
+    check_eq!(over, Err(Kern::ResourceShortage));
+    first.map.wire(&host, mine, 3 * PAGE_SIZE, RW)?;
+    for new in [&third, &second, &first] {
+        ipc::task::terminate(&new.task, 0)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn a_resident_task_is_wired_and_of_the_system() -> Outcome {
+    let resident = Assistant::start_as("resident")?;
+    let map = &resident.started.map;
+    let limits = map.limits()?;
+    check!(limits.system && limits.wired > 0);
+    let (mut address, mut seen) = (0, 0);
+    while let Ok(region) = map.region(address) {
+        if region.protection != 0 && !region.is_submap {
+            check_eq!(
+                (region.address, region.user_wired_count),
+                (region.address, 1)
+            );
+            seen += region.size / PAGE_SIZE;
+        }
+        address = region.address + region.size;
+    }
+    check_eq!(seen, limits.wired);
+    // What it gets later is wired as well.
+    let at = map.allocate(3 * PAGE_SIZE)?;
+    check_eq!(wirings(map, at)?, 1);
+    check_eq!(map.limits()?.wired, seen + 3);
+    check_eq!(resident.read(at + PAGE_SIZE)?, 0);
+    let plain = Assistant::start()?;
+    let limits = plain.started.map.limits()?;
+    check_eq!((limits.system, limits.wired), (false, 0));
+    Ok(())
+}
+
 pub(crate) fn wired_pages_and_copies_have_limits() -> Outcome {
     let (host, map) = (host()?, vm::own());
     let child = map.create_task(false)?;

@@ -108,11 +108,19 @@ impl Assistant {
     /// # Errors
     /// It was not started, or does not say hello.
     pub fn start() -> Outcome<Assistant> {
+        Assistant::start_as(ipc::task_name())
+    }
+
+    /// Starts a task of the image that is the same program.
+    ///
+    /// # Errors
+    /// As [`Assistant::start`].
+    pub fn start_as(task: &str) -> Outcome<Assistant> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}.{number}", ipc::task_name());
         let hello = ReceiveRight::<Untyped>::new(0)?;
         bootstrap::register(&name, hello.make())?;
-        let started = bootstrap::start(ipc::task_name(), &format!("{ROLE}\0{name}"))?;
+        let started = bootstrap::start(task, &format!("{ROLE}\0{name}"))?;
         match Msg::receive(&hello).go() {
             Ok(_) => {}
             Err(code) => return Err(Failure::new(format!("no hello of the assistant: {code}"))),

@@ -7,12 +7,16 @@
 //!
 //! All maps together may hold what [`Whole`] says, so that some is left for tasks that others depend
 //! on: maps that are marked [`Account::system`] are exempt from that, and may use most of the frames
-//! that clients leave free ([`crate::frames::Class`]). Children have their parent's limits, and
-//! children of a system map the default; nobody inherits the mark.
+//! that clients leave free ([`crate::frames::Class`]). Children hold what they hold out of their
+//! parent's limits ([`family`]); those of a system map have the default each, and nobody inherits the
+//! mark.
 
 use ipc_abi::Kern;
 use ipc_protocol::vm_wire::{UNCHANGED, VmLimitsReply, VmSetLimits};
 
+pub(crate) mod family;
+
+use self::family::{Family, Good};
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
@@ -47,6 +51,17 @@ impl Limits {
         copies: u32::MAX,
         objects: u32::MAX,
         ops: u32::MAX,
+    };
+
+    /// Nothing.
+    pub const ZERO: Limits = Limits {
+        entries: 0,
+        pages: 0,
+        size: 0,
+        wired: 0,
+        copies: 0,
+        objects: 0,
+        ops: 0,
     };
 
     /// What a client gets of a machine of this size.
@@ -101,8 +116,10 @@ const fn at_least(wanted: u32, least: u32) -> u32 {
 /// What a map is charged with, besides what its own fields count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its limits.
+    /// What it may hold now.
     pub limits: Limits,
+    /// What it may hold at all, and who lends it to whom.
+    pub family: Family,
     /// Others depend on its task: see the module's text.
     pub system: bool,
     /// Of a hidden map: who made it, and is charged with its entries.
@@ -121,6 +138,7 @@ impl Account {
     /// Without limits.
     pub const NEW: Account = Account {
         limits: Limits::NONE,
+        family: Family::alone(Limits::NONE),
         system: false,
         payer: None,
         hidden_entries: 0,
@@ -130,9 +148,9 @@ impl Account {
     };
 }
 
-/// Whether one more is within the limits of one and of all.
-const fn within(held: u32, limit: u32, all: (u32, u32), system: bool) -> Result<(), Kern> {
-    if held < limit && (system || all.0 < all.1) {
+/// Whether one more is within the limit of all.
+const fn within(all: (u32, u32), system: bool) -> Result<(), Kern> {
+    if system || all.0 < all.1 {
         Ok(())
     } else {
         Err(Kern::ResourceShortage)
@@ -146,13 +164,14 @@ impl Core {
     /// `KERN_RESOURCE_SHORTAGE`: its limit, or that of all maps; nothing has changed.
     pub(crate) fn charge_wired(&mut self, map: MapId, pages: u64) -> Result<(), Kern> {
         let all = self.wired.saturating_add(pages);
-        let map = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
-        let wired = map.wired.saturating_add(pages);
-        let free = map.account.system || all <= self.config.whole.wired;
-        if wired > map.account.limits.wired || !free {
+        let system = self.maps.get(map).ok_or(Kern::Terminated)?.account.system;
+        if !system && all > self.config.whole.wired {
             return Err(Kern::ResourceShortage);
         }
-        map.wired = wired;
+        self.room(map, Good::Wired, pages)?;
+        if let Some(map) = self.maps.get_mut(map) {
+            map.wired = map.wired.saturating_add(pages);
+        }
         self.wired = all;
         Ok(())
     }
@@ -172,21 +191,20 @@ impl Core {
     pub(crate) fn charge_entry(&mut self, map: MapId) -> Result<(), Kern> {
         let all = (self.entries.len(), self.config.whole.entries);
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
-        let (own, payer) = (record.tree.len(), record.account.payer);
-        if own >= record.account.limits.entries {
+        let Some(payer) = record.account.payer else {
+            within(all, record.account.system)?;
+            return self.room(map, Good::Entries, 1);
+        };
+        if record.tree.len() >= record.account.limits.entries {
             return Err(Kern::ResourceShortage);
         }
-        let (account, entries) = match payer {
-            None => (&record.account, own),
-            // Whoever made it has gone: what is in flight stays within the whole.
-            Some(payer) => match self.maps.get(payer) {
-                None => return within(own, u32::MAX, all, false),
-                Some(payer) => (&payer.account, payer.tree.len()),
-            },
-        };
-        let held = entries.saturating_add(account.hidden_entries);
-        within(held, account.limits.entries, all, account.system)?;
-        if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
+        // If whoever made it has gone, what is in flight stays within the whole.
+        let system = self.maps.get(payer).is_some_and(|map| map.account.system);
+        within(all, system)?;
+        if self.maps.get(payer).is_some() {
+            self.room(payer, Good::Entries, 1)?;
+        }
+        if let Some(payer) = self.maps.get_mut(payer) {
             payer.account.hidden_entries = payer.account.hidden_entries.saturating_add(1);
         }
         Ok(())
@@ -227,17 +245,20 @@ impl Core {
         let payer = of.unwrap_or(payer);
         let all = (self.hidden_maps, self.config.whole.copies);
         let (mut limits, mut system) = (Limits::NONE, false);
-        if let Some(map) = self.maps.get_mut(payer) {
-            let account = &mut map.account;
-            within(account.copies, account.limits.copies, all, account.system)?;
-            account.copies = account.copies.saturating_add(1);
-            (limits, system) = (account.limits, account.system);
+        if let Some(map) = self.maps.get(payer) {
+            (limits, system) = (map.account.family.cap, map.account.system);
+            within(all, system)?;
+            self.room(payer, Good::Copies, 1)?;
         } else {
-            within(0, 1, all, false)?;
+            within(all, false)?;
+        }
+        if let Some(map) = self.maps.get_mut(payer) {
+            map.account.copies = map.account.copies.saturating_add(1);
         }
         self.hidden_maps = self.hidden_maps.saturating_add(1);
         Ok(Account {
             limits,
+            family: Family::alone(limits),
             system,
             payer: Some(payer),
             ..Account::NEW
@@ -260,16 +281,30 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: a limit, or no record; nothing has changed.
     pub(crate) fn object_insert(&mut self, mut object: Object) -> Result<ObjectId, Kern> {
-        let all = (self.objects.len(), self.config.whole.objects);
         let payer = object.payer.map(|payer| self.maker_of(payer));
-        if let Some(account) = payer.and_then(|id| self.maps.get(id)).map(|m| &m.account) {
-            within(account.objects, account.limits.objects, all, account.system)?;
-        }
-        object.charged = payer;
         // What is made in a hidden map counts for whoever made that.
         object.payer = payer;
+        self.object_insert_for(object, payer)
+    }
+
+    /// Stores an object, and charges a map with it, which is not to pay for its pages.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: a limit, or no record; nothing has changed.
+    pub(crate) fn object_insert_for(
+        &mut self,
+        mut object: Object,
+        charged: Option<MapId>,
+    ) -> Result<ObjectId, Kern> {
+        let all = (self.objects.len(), self.config.whole.objects);
+        let charged = charged.map(|map| self.maker_of(map));
+        if let Some((id, map)) = charged.and_then(|id| Some((id, self.maps.get(id)?))) {
+            within(all, map.account.system)?;
+            self.room(id, Good::Objects, 1)?;
+        }
+        object.charged = charged;
         let id = self.objects.insert(object)?;
-        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+        if let Some(map) = charged.and_then(|id| self.maps.get_mut(id)) {
             map.account.objects = map.account.objects.saturating_add(1);
         }
         Ok(id)
@@ -319,12 +354,12 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: a limit.
-    pub(crate) fn op_allowed(&self) -> Result<(), Kern> {
+    pub(crate) fn op_allowed(&mut self) -> Result<(), Kern> {
         let all = (self.ops.len(), self.config.whole.ops);
-        match self.caller.and_then(|id| self.maps.get(id)) {
-            Some(map) => {
-                let account = &map.account;
-                within(account.ops, account.limits.ops, all, account.system)
+        match self.caller.and_then(|id| Some((id, self.maps.get(id)?))) {
+            Some((id, map)) => {
+                within(all, map.account.system)?;
+                self.room(id, Good::Ops, 1)
             }
             None => Ok(()),
         }
@@ -371,21 +406,24 @@ impl Core {
         }
     }
 
-    /// The account of a child of a map (see the module's text).
+    /// The account of a child of a map, before it joins a family.
     pub(crate) fn account_of_child(&self, parent: MapId) -> Account {
         let like = self.maps.get(parent).map(|map| &map.account);
+        let cap = like
+            .filter(|account| !account.system)
+            .map_or(self.config.limits, |account| account.family.cap);
         Account {
-            limits: like
-                .filter(|account| !account.system)
-                .map_or(self.config.limits, |account| account.limits),
+            limits: cap,
+            family: Family::alone(cap),
             ..Account::NEW
         }
     }
 
     /// Sets the limits of a map. What it holds stays.
     pub(crate) fn set_limits(&mut self, map: MapId, args: &VmSetLimits) -> Result<(), Kern> {
-        let map = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
-        let limits = &mut map.account.limits;
+        let record = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
+        record.account.system = args.system;
+        let mut limits = record.account.family.cap;
         let small = |limit: &mut u32, value: u64| {
             if value != UNCHANGED {
                 *limit = u32::try_from(value).unwrap_or(u32::MAX);
@@ -402,14 +440,14 @@ impl Core {
         if args.wired != UNCHANGED {
             limits.wired = args.wired;
         }
-        map.account.system = args.system;
+        self.set_cap(map, limits);
         Ok(())
     }
 
     /// The limits of a map, and what it holds.
     pub(crate) fn limits(&self, map: MapId) -> Result<VmLimitsReply, Kern> {
         let map = self.maps.get(map).ok_or(Kern::Terminated)?;
-        let (limits, held) = (&map.account.limits, &map.account);
+        let (limits, held) = (&map.account.family.cap, &map.account);
         Ok(VmLimitsReply {
             entries_limit: limits.entries.into(),
             pages_limit: limits.pages.into(),

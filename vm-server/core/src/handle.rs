@@ -237,6 +237,9 @@ impl Core {
         if !self.map_teardown_step(turn, map) {
             return;
         }
+        if !self.family_leave_step(map) {
+            return;
+        }
         self.reserved_end(map);
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.waiting));
         self.wake_all(|core| core.maps.get_mut(map).map(|map| &mut map.transit));

@@ -89,9 +89,7 @@ impl Core {
             },
         )?;
         self.trays.reserve_one()?;
-        let object = self
-            .objects
-            .insert(Object::new(Kind::Internal, size, Some(map)))?;
+        let object = self.object_insert(Object::new(Kind::Internal, size, Some(map)))?;
         let entry = Entry {
             object: Some(object),
             max_protection: Prot::DEFAULT,
@@ -100,7 +98,7 @@ impl Core {
             ..Entry::anonymous(map, range.start(), range.end())
         };
         if let Err(code) = self.map_enter(entry) {
-            self.objects.remove(object);
+            self.object_deallocate(object);
             return Err(code);
         }
         let tray = self.trays.insert(Tray {

@@ -67,7 +67,7 @@ fn whole(map: &Map) -> TaskVmInfoReply {
         min_address: map.min(),
         max_address: map.max(),
         ledger_phys_footprint_peak: bytes(counts.pages_peak),
-        limit_bytes_remaining: match map.account.limits.pages {
+        limit_bytes_remaining: match map.account.family.cap.pages {
             u32::MAX => u64::MAX,
             limit => bytes(limit.saturating_sub(map.pages)),
         },

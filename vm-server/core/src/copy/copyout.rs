@@ -7,6 +7,7 @@
 use ipc_abi::Kern;
 use ipc_abi::types::{Inherit, Prot};
 
+use crate::account::family::Good;
 use crate::call::Reply;
 use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
@@ -64,17 +65,12 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: its limit; nothing has changed.
-    pub(crate) fn copyout_check(&self, source: MapId, target: MapId) -> Result<(), Kern> {
+    pub(crate) fn copyout_check(&mut self, source: MapId, target: MapId) -> Result<(), Kern> {
         let source = self.maps.get(source);
         // What is charged to the destination already only moves.
         let mine = source.is_some_and(|map| map.account.payer == Some(target));
         let entries = source.filter(|_| !mine).map_or(0, |map| map.entries());
-        let map = self.maps.get(target).ok_or(Kern::Terminated)?;
-        let held = map.entries().saturating_add(map.account.hidden_entries);
-        if held.saturating_add(entries) > map.account.limits.entries {
-            return Err(Kern::ResourceShortage);
-        }
-        Ok(())
+        self.room(target, Good::Entries, entries.into())
     }
 
     /// One step: up to [`BUDGET`] entries, and as many removed to make room.

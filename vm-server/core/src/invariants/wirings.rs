@@ -4,6 +4,7 @@ use ipc_abi::types::CopyStrategy;
 
 use super::{Check, must};
 use crate::Core;
+use crate::account::family::Good;
 use crate::event::MapId;
 use crate::map::entry::Entry;
 use crate::map::wire::Wire;
@@ -69,6 +70,22 @@ impl Core {
             index,
             "a map is charged with the hidden maps that it made",
         )?;
+        for good in Good::ALL {
+            let (mut lent, mut at) = (0u64, account.family.child);
+            while let Some(child) = self.maps.at(at) {
+                let own = child.account.limits.of(good);
+                let passed_on = child.account.family.lent.of(good);
+                lent = lent.saturating_add(own).saturating_add(passed_on);
+                let listed = child.account.family.lender == Some(id);
+                must(listed, at, "a map's children are lent to by it")?;
+                at = child.account.family.next();
+            }
+            must(
+                lent == account.family.lent.of(good),
+                index,
+                "what a map has lent its children may hold",
+            )?;
+        }
         let objects = self.objects.iter().filter(|(_, o)| o.charged == Some(id));
         must(
             objects.count() == account.objects as usize,

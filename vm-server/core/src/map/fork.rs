@@ -60,6 +60,7 @@ impl Core {
         child.jit = like.jit;
         child.account = self.account_of_child(parent);
         let child = self.maps.insert(child)?;
+        self.family_join(child, parent);
         match self.reserve_like(parent, child) {
             Ok(()) => Ok(child),
             Err(code) => {

@@ -3,6 +3,7 @@
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
+use crate::account::family::Good;
 use crate::event::ObjectId;
 use crate::frames::Class;
 use crate::machine::Machine;
@@ -41,7 +42,8 @@ impl Core {
             && map.pages >= map.account.limits.pages
             && !is_external
         {
-            return Err(Kern::ResourceShortage);
+            self.object_room(object, 1)?;
+            return self.object_add_page(object, index, frame, flags);
         }
         record
             .pages
@@ -63,6 +65,18 @@ impl Core {
         Ok(())
     }
 
+    /// Whoever pays for an object's pages may have more of them.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: the limit.
+    #[cold]
+    #[inline(never)]
+    fn object_room(&mut self, object: ObjectId, count: u32) -> Result<(), Kern> {
+        let payer = self.objects.get(object).and_then(|object| object.payer);
+        let payer = payer.ok_or(Kern::ResourceShortage)?;
+        self.room(payer, Good::Pages, count.into())
+    }
+
     /// Puts taken frames into slots side by side, as [`Core::object_add_page`] does each: all or none.
     ///
     /// # Errors
@@ -82,7 +96,8 @@ impl Core {
             && map.pages.saturating_add(count) > map.account.limits.pages
             && !is_external
         {
-            return Err(Kern::ResourceShortage);
+            self.object_room(object, count)?;
+            return self.object_add_pages(object, index, frames, (flags, lock));
         }
         if let Err(code) = record.pages.put_pages(&mut self.nodes, index, frames) {
             record.pages.clear_run(&mut self.nodes, index, count);

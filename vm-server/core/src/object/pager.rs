@@ -211,9 +211,9 @@ impl Core {
 
     fn object_make_external(&mut self, port: RightId) -> Result<(ObjectId, Id<Pager>), Kern> {
         self.pagers.reserve_one()?;
-        let object = self
-            .objects
-            .insert(Object::new(Kind::External, UNBOUNDED, None))?;
+        // Whoever maps it first is charged with the record; its pages are counted as they are mapped.
+        let object = Object::new(Kind::External, UNBOUNDED, None);
+        let object = self.object_insert_for(object, self.caller)?;
         let pager = self.pagers.insert(Pager {
             object,
             port,

@@ -163,6 +163,7 @@ impl Core {
         let waiter = self.waiter_new(What::Op(id), reply, now);
         let waiter = waiter.inspect_err(|_| {
             self.ops.remove(id);
+            self.uncharge_op(payer);
         })?;
         if let Some(op) = self.ops.get_mut(id) {
             op.waiter = waiter;
