@@ -136,6 +136,7 @@ fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
             None => return Arrived::Nothing,
         },
         (notify::TASK_ENDED, Some(PortOf::Map(map)), _) => Event::TaskEnded(map),
+        (notify::TASK_SUSPENDED, Some(PortOf::Map(map)), _) => Event::TaskSuspended(map),
         (notify::OWNER_ENDED, ..) => return Arrived::OwnerEnded,
         (notify::KERNEL_MEMORY_LOW, ..) => Event::KernelShort(first as u32),
         (_, _, Some(token)) => return Arrived::Refused(Some(token), Kern::MigBadId),

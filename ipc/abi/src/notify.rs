@@ -15,6 +15,9 @@ pub const SEND_POSSIBLE: u32 = 112;
 pub const CANCELLED: u32 = 113;
 /// The task whose faults come through this port has ended. Word 0: its exit status.
 pub const TASK_ENDED: u32 = 114;
+/// All threads of the task whose faults come through this port are suspended. Sent once each time that
+/// the task is suspended, and not again before the last one was received.
+pub const TASK_SUSPENDED: u32 = 120;
 /// The kernel is short of memory. Word 0: frames it would like. Sent to the port that the holder
 /// of the host memory port registered; once per shortage, armed again by a donation.
 pub const KERNEL_MEMORY_LOW: u32 = 115;

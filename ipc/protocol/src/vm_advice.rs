@@ -120,7 +120,8 @@ protocol! {
     };
 
     /// The task will not run for a while: takes all entries of its ring, then all translations of memory
-    /// that is not wired. Whatever is touched comes back by a fault; contents stay.
+    /// that is not wired. Whatever is touched comes back by a fault; contents stay. The kernel tells of
+    /// a task that is suspended, and the same is done without this call.
     ///
     /// KERN_TERMINATED: as for the flush.
     /// Source: R207, C0492; feature table row 60.

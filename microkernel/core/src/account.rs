@@ -44,8 +44,8 @@ pub(crate) const MESSAGE: u64 = Slab::<Message>::RECORD;
 /// A thread with all that it needs.
 pub(crate) const THREAD: u64 =
     Slab::<Thread>::RECORD + PORT + MESSAGE + THREAD_FRAMES * ipc_abi::layout::PAGE_SIZE;
-/// A task with its control port and the notice of its end; its names pay for themselves.
-pub(crate) const TASK: u64 = Slab::<Task>::RECORD + PORT + MESSAGE;
+/// A task with its control port and the notices of its end and suspension; its names pay for themselves.
+pub(crate) const TASK: u64 = Slab::<Task>::RECORD + PORT + 2 * MESSAGE;
 
 /// What a task may have if nobody says how much.
 pub(crate) const DEFAULT: u64 = 16 << 20;

@@ -209,11 +209,7 @@ impl Kernel {
         if let Source::Line { line, .. } = source {
             machine.line_close(line);
         }
-        let record = self.messages.at_mut(message);
-        record.role = Role::Spent;
-        if record.queue.is_none() {
-            self.messages.remove(message);
-        }
+        self.disown(message);
         self.drop_once(to);
     }
 }

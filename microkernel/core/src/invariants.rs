@@ -191,6 +191,7 @@ impl Kernel {
                 tally.send(port);
             }
             tally.message(task.notice.index());
+            tally.message(task.suspension.index());
             let threads = task.threads.iter(&self.threads).count();
             ensure!(
                 threads as u32 == task.thread_count,
@@ -519,7 +520,10 @@ impl Kernel {
             // A thread's or the kernel's own notice is found there, and where it is queued.
             let owned = matches!(message.role, Role::Cancelled(thread)
                     if self.threads.get(thread).is_some_and(|thread| thread.notice == id))
-                || matches!(message.role, Role::MemoryLow | Role::Interrupt(_));
+                || matches!(
+                    message.role,
+                    Role::MemoryLow | Role::Interrupt(_) | Role::Suspended
+                );
             let expected = if owned && message.queue.is_some() {
                 2
             } else {

@@ -276,7 +276,7 @@ impl Kernel {
         };
         self.tasks.reserve(1)?;
         self.ports.reserve(1)?;
-        self.messages.reserve(1)?;
+        self.messages.reserve(2)?;
         let quota = maker.map_or(account::UNLIMITED, |maker| self.first_quota(maker));
         let names = Names::new(quota)?;
         if let Some(maker) = maker {
@@ -284,8 +284,9 @@ impl Kernel {
             self.account(maker).charge(cost)?;
         }
         let notice = self.messages.insert(Message::notice(Role::Spent))?;
+        let suspension = self.messages.insert(Message::notice(Role::Suspended))?;
         let port = self.ports.add(Object::User)?;
-        let mut record = Task::new(names, space, port, notice);
+        let mut record = Task::new(names, space, port, [notice, suspension]);
         record.band = band;
         record.maker = maker;
         record.space_port = Some(space_port);

@@ -51,6 +51,8 @@ pub(crate) enum Role {
     Cancelled(ThreadId),
     /// Tells of an interrupt. Goes back to it when received.
     Interrupt(InterruptId),
+    /// Tells that a task is suspended. Goes back to it when received.
+    Suspended,
     /// Tells of kernel memory. Goes back to the kernel when received.
     MemoryLow,
     /// A notice that is due and will not be needed again.

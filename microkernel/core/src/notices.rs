@@ -7,7 +7,7 @@
 use crate::{
     account,
     cells::Hint,
-    kernel::{Kernel, ThreadId},
+    kernel::{Kernel, TaskId, ThreadId},
     machine::Machine,
     message::{Carried, EMPTY, Message, MessageId, Request, Role},
     owner::OwnerId,
@@ -19,6 +19,7 @@ use ipc_abi::{
     Kern,
     message::{Info, WORDS},
     notify,
+    right::SpecialPort,
 };
 
 /// A notice's id and words.
@@ -230,7 +231,7 @@ impl Kernel {
             Role::Message | Role::Forwarded | Role::Spent | Role::Request(_) | Role::Dormant(_) => {
                 self.messages.remove(message);
             }
-            Role::MemoryLow | Role::Interrupt(_) => {}
+            Role::MemoryLow | Role::Interrupt(_) | Role::Suspended => {}
             Role::Cancelled(thread) => {
                 let owner = self.threads.get_mut(thread);
                 let Some(owner) = owner.filter(|owner| owner.notice == message) else {
@@ -242,6 +243,30 @@ impl Kernel {
                     self.wake(thread);
                 }
             }
+        }
+    }
+
+    /// Tells the server of a task's memory that all of the task has been suspended: once each time, and
+    /// not while it has not heard of the last.
+    pub(crate) fn tell_suspended(&mut self, machine: &mut impl Machine, task: TaskId) {
+        let record = self.tasks.at_mut(task);
+        let (message, news) = (record.suspension, record.told != record.change);
+        let map = record.special(SpecialPort::Map);
+        record.told = record.change;
+        if let Some(map) = map.filter(|_| news && record.suspended > 0)
+            && self.messages.at(message).queue.is_none()
+        {
+            self.tell(message, map, Text::new(notify::TASK_SUSPENDED, 0, 0));
+            self.settle(machine);
+        }
+    }
+
+    /// Ends the use of a notice that goes back to its owner, who is no more.
+    pub(crate) fn disown(&mut self, message: MessageId) {
+        let record = self.messages.at_mut(message);
+        record.role = Role::Spent;
+        if record.queue.is_none() {
+            self.messages.remove(message);
         }
     }
 

@@ -51,7 +51,12 @@ impl Kernel {
     ///
     /// # Errors
     /// As the trap's.
-    pub fn task_suspend(&mut self, task: u64, more: bool) -> Result<Progress, Kern> {
+    pub fn task_suspend(
+        &mut self,
+        machine: &mut impl Machine,
+        task: u64,
+        more: bool,
+    ) -> Result<Progress, Kern> {
         let task = self.live_task(self.caller()?.task, task)?;
         let record = self.tasks.at_mut(task);
         if !more {
@@ -63,7 +68,11 @@ impl Kernel {
                 record.changed();
             }
         }
-        Ok(self.reach_threads(task))
+        let progress = self.reach_threads(task);
+        if progress == Progress::Done {
+            self.tell_suspended(machine, task);
+        }
+        Ok(progress)
     }
 
     /// Trap `task_resume`; `more`: it goes on with one that was begun.

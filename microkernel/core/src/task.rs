@@ -60,12 +60,21 @@ pub struct Task {
     pub(crate) slots: Slots,
     /// The notice that it has ended.
     pub(crate) notice: MessageId,
+    /// The notice that it is suspended.
+    pub(crate) suspension: MessageId,
+    /// The change that was told last by it.
+    pub(crate) told: u32,
     work_links: Links<Task>,
 }
 
 impl Task {
     /// A task without names, threads and special ports.
-    pub(crate) fn new(names: Names, space: SpaceId, port: PortId, notice: MessageId) -> Task {
+    pub(crate) fn new(
+        names: Names,
+        space: SpaceId,
+        port: PortId,
+        [notice, suspension]: [MessageId; 2],
+    ) -> Task {
         Task {
             life: Life::Alive,
             status: 0,
@@ -84,6 +93,8 @@ impl Task {
             unreached: 0,
             slots: Slots::NEW,
             notice,
+            suspension,
+            told: 0,
             work_links: Links::NONE,
         }
     }
@@ -124,7 +135,7 @@ impl Record for Task {
     type Cells = ();
 
     fn vacant(_: &()) -> Task {
-        Task::new(Names::NONE, SpaceId(0), Id::NOWHERE, Id::NOWHERE)
+        Task::new(Names::NONE, SpaceId(0), Id::NOWHERE, [Id::NOWHERE; 2])
     }
 
     fn release(&mut self) {

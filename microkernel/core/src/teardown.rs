@@ -456,6 +456,7 @@ impl Kernel {
     fn bury_task(&mut self, machine: &mut impl Machine, task: TaskId) {
         let record = self.tasks.at_mut(task);
         let (port, status, notice) = (record.port, record.status, record.notice);
+        let suspension = record.suspension;
         let space_port = record.space_port.take();
         let map = record.special(SpecialPort::Map);
         let (maker, quota) = (
@@ -469,6 +470,7 @@ impl Kernel {
             Some(_) => Report::Ended { task, status },
             None => Report::RootEnded { status },
         });
+        self.disown(suspension);
         match map {
             Some(map) => self.tell(notice, map, Text::new(notify::TASK_ENDED, status, 0)),
             None => self.retire(notice),

@@ -45,7 +45,9 @@ pub(super) fn set_band(world: &mut World, [host_control, task, band, ..]: Argume
 /// `task_suspend(task, more)`
 pub(super) fn suspend(world: &mut World, [task, more, ..]: Arguments) -> Answer {
     let running = world.kernel.running().ok_or(Kern::Failure)?;
-    let progress = world.kernel.task_suspend(task, more != 0)?;
+    let progress = world
+        .kernel
+        .task_suspend(&mut world.hardware, task, more != 0)?;
     if progress == Progress::Done {
         processors::recall_all();
     }

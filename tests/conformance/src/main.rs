@@ -191,6 +191,7 @@ guest_test::suite! {
             the_deadline_of_a_suspended_thread_passes,
             a_suspended_thread_can_be_ended,
             a_safe_abort_leaves_who_waits_for_an_answer,
+            a_suspended_task_is_swapped_out,
             a_suspended_task_answers_nothing_until_it_is_resumed,
             the_threads_of_a_task_can_be_named,
             only_control_ports_name_threads_and_tasks,

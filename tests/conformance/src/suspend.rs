@@ -6,7 +6,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_test::assistant::Command;
 use guest_test::{Assistant, Msg, Outcome, check, check_eq, stretched};
 use ipc::abi::info::RunState;
+use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::Info;
+use ipc::abi::reclaim;
+use ipc::protocol::vm_advice::MachVmDeferredReclamationBufferAllocate;
 use ipc::time::{MILLISECOND, after, sleep};
 use ipc::{Kern, SendRight, Untyped, control, task, thread, trap};
 
@@ -193,6 +196,49 @@ pub(crate) fn a_suspended_task_answers_nothing_until_it_is_resumed() -> Outcome 
     control::resume_task(task)?;
     check!(asked.said()?.result.is_ok());
     check_eq!(control::resume_task(task), Err(Kern::Failure));
+    Ok(())
+}
+
+pub(crate) fn a_suspended_task_is_swapped_out() -> Outcome {
+    const PAGES: u64 = 20;
+    let assistant = Assistant::start()?;
+    let (map, task) = (&assistant.started.map, &assistant.started.task);
+    let kept = map.allocate(PAGES * PAGE_SIZE)?;
+    let freed = map.allocate(PAGES * PAGE_SIZE)?;
+    for page in 0..PAGES {
+        assistant.write(kept + page * PAGE_SIZE, page + 1)?;
+        assistant.write(freed + page * PAGE_SIZE, page + 1)?;
+    }
+    // What it has put into its ring goes at once (C0492).
+    let (len, max_len) = (16, 16);
+    let request = MachVmDeferredReclamationBufferAllocate { len, max_len };
+    let ring = map.call(&request)?.address;
+    let entry = reclaim::Entry {
+        address: freed,
+        size: (PAGES * PAGE_SIZE) as u32,
+        behavior: reclaim::Behavior::Deallocate as u32,
+    };
+    let place = ring + reclaim::entry_offset(0, len);
+    let [first, second] = entry.to_words();
+    for (at, word) in [
+        (place, first),
+        (place + 8, second),
+        (ring + reclaim::TAIL, 1),
+    ] {
+        assistant.write(at, word)?;
+    }
+    let before = map.task_vm_info()?;
+    control::suspend_task(task)?;
+    let gone = || {
+        let now = map.task_vm_info();
+        now.is_ok_and(|now| before.phys_footprint - now.phys_footprint == PAGES * PAGE_SIZE)
+    };
+    check!(until(gone));
+    control::resume_task(task)?;
+    for page in 0..PAGES {
+        check_eq!(assistant.read(kept + page * PAGE_SIZE)?, page + 1);
+    }
+    check_eq!(assistant.read(ring + reclaim::HEAD)?, 1);
     Ok(())
 }
 

@@ -405,10 +405,10 @@ impl Storm {
         let more = self.random.once_in(8);
         let choice = self.random.below(5);
         let root = self.w.root;
-        let _ = self.w.trap(root, |kernel, _| {
+        let _ = self.w.trap(root, |kernel, toy| {
             match choice {
                 0 => kernel.thread_suspend(victim.name)?,
-                1 => drop(kernel.task_suspend(victim.child, more)?),
+                1 => drop(kernel.task_suspend(toy, victim.child, more)?),
                 2 | 3 => kernel.thread_resume(victim.name)?,
                 _ => drop(kernel.task_resume(victim.child, more)?),
             }

@@ -10,6 +10,7 @@ use ipc_abi::{
     Kern,
     info::{RunState, TaskInfo, ThreadInfo},
     message::{FOREVER, POLL},
+    notify,
     state::{Debug, Flavor, General},
 };
 use kernel_core::{Progress, ThreadStart};
@@ -28,8 +29,8 @@ fn resume(w: &mut World, actor: Actor) -> Result<(), Kern> {
 fn change_task(w: &mut World, task: u64, suspend: bool) -> Result<u32, Kern> {
     for go in 0..1000 {
         let root = w.root;
-        let progress = w.trap(root, |kernel, _| match suspend {
-            true => kernel.task_suspend(task, go > 0),
+        let progress = w.trap(root, |kernel, toy| match suspend {
+            true => kernel.task_suspend(toy, task, go > 0),
             false => kernel.task_resume(task, go > 0),
         })?;
         if progress == Progress::Done {
@@ -37,6 +38,46 @@ fn change_task(w: &mut World, task: u64, suspend: bool) -> Result<u32, Kern> {
         }
     }
     panic!("it does not end");
+}
+
+/// What the server of the tasks' memory finds at its port.
+fn told(w: &mut World) -> Option<(u32, u64)> {
+    let told = w.receive(w.root, w.map, POLL)?;
+    told.info
+        .is_kernel()
+        .then(|| (told.info.id(), told.payload))
+}
+
+#[test]
+fn whoever_has_a_tasks_memory_is_told_that_it_is_suspended() {
+    let mut w = World::new();
+    let child = w.child();
+    for _ in 0..100 {
+        w.thread(child, 5);
+    }
+    let before = w.kernel.population();
+    let suspended = Some((notify::TASK_SUSPENDED, 0x3A9));
+    change_task(&mut w, child.name, true).unwrap();
+    change_task(&mut w, child.name, true).unwrap();
+    assert_eq!(told(&mut w), suspended);
+    assert_eq!(told(&mut w), None, "the second does not make it more so");
+    for _ in 0..2 {
+        change_task(&mut w, child.name, false).unwrap();
+    }
+    assert_eq!(told(&mut w), None);
+    for _ in 0..3 {
+        change_task(&mut w, child.name, true).unwrap();
+        change_task(&mut w, child.name, false).unwrap();
+    }
+    assert_eq!(told(&mut w), suspended);
+    assert_eq!(told(&mut w), None, "there is one notice");
+    assert_eq!(w.kernel.population(), before);
+    change_task(&mut w, child.name, true).unwrap();
+    w.terminate(child, 7).unwrap();
+    w.settle();
+    assert_eq!(told(&mut w), suspended);
+    assert_eq!(told(&mut w), Some((notify::TASK_ENDED, 0x3A9)));
+    assert_eq!(told(&mut w), None);
 }
 
 fn words<const N: usize>(w: &mut World) -> [u64; N] {
@@ -162,7 +203,8 @@ fn a_task_that_suspends_itself_stops_its_caller_last() {
     let own = w.trap(me, |kernel, _| kernel.task_get_special_port(1));
     let own = u64::from(own.unwrap());
     w.run(me);
-    assert_eq!(w.kernel.task_suspend(own, false), Ok(Progress::More));
+    let progress = w.kernel.task_suspend(&mut w.toy, own, false);
+    assert_eq!(progress, Ok(Progress::More));
     w.run(me);
     // Others end while it is going on.
     for actor in &actors[80..] {
@@ -172,7 +214,8 @@ fn a_task_that_suspends_itself_stops_its_caller_last() {
         .unwrap();
     }
     w.run(me);
-    assert_eq!(w.kernel.task_suspend(own, true), Ok(Progress::Done));
+    let progress = w.kernel.task_suspend(&mut w.toy, own, true);
+    assert_eq!(progress, Ok(Progress::Done));
     w.settle();
     assert!(actors.iter().all(|actor| !w.try_run(*actor)));
     assert_eq!(change_task(&mut w, child.name, false), Ok(2));

@@ -165,6 +165,8 @@ pub enum Event {
     Cancelled(Token),
     /// The task of this map has ended; its translations are gone or irrelevant.
     TaskEnded(MapId),
+    /// The task of this map is suspended: it can do without translations, and its ring.
+    TaskSuspended(MapId),
     /// Frames for the core: free memory, contents unknown.
     AddFrames {
         /// First frame.

@@ -61,6 +61,10 @@ impl Core {
                 turn.effects.push(Effect::PortGone(PortOf::Map(map)));
                 turn.effects.push(Effect::PortGone(PortOf::MapRead(map)));
             }
+            Event::TaskSuspended(map) => {
+                self.task_suspended(turn, map);
+                self.run_ready_op(turn);
+            }
             Event::AddFrames { first, count } => self.add_frames(first, count),
             Event::KernelShort(wanted) => {
                 // In the midst of carrying out effects: nothing else may happen.

@@ -9,6 +9,7 @@ use ipc_protocol::vm_map;
 
 use super::vm_map::{MapCall, Outcome, done};
 use crate::call::Reply;
+use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
@@ -100,6 +101,20 @@ impl Core {
     ) -> Outcome {
         let reply = said(Said::VmSwapout(()));
         self.reclaim(turn, call, (u64::MAX, Then::Cool(0)), reply)
+    }
+
+    /// A task is suspended: as if somebody had called vm_swapout on its map, with nobody to hear that it
+    /// is done. If there is no record for that, nothing is lost.
+    pub(crate) fn task_suspended<M: Machine>(&mut self, turn: &mut Turn<'_, M>, map: MapId) {
+        let alive = self.maps.get(map).filter(|map| !map.dying);
+        if alive.is_none_or(|map| map.account.payer.is_some()) {
+            return;
+        }
+        let reply = Reply::map(said(Said::VmSwapout(())));
+        let work = Reclaim::of(map, u64::MAX, Then::Cool(0), reply);
+        self.caller = Some(map);
+        let _ = self.op_start(Verb::Reclaim(work), None, None, turn.now);
+        self.caller = None;
     }
 
     fn reclaim<M: Machine>(

@@ -14,12 +14,14 @@ use ipc_protocol::vm_advice::{
     MachVmDeferredReclamationBufferUpdateReclaimableBytes as Update, Reply as Said, Request,
     VmSwapout,
 };
-use ipc_protocol::vm_map;
+use ipc_protocol::{vm_map, vm_wire};
 
 use crate::call::Message;
 use crate::effect::Report;
-use crate::event::{MapId, NO_RIGHTS, PortOf};
+use crate::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, RightId};
 use crate::sim::{Touch, World};
+
+const HOST: RightId = RightId(77);
 
 fn call(world: &mut World, map: MapId, request: Request) -> Result<Said, Kern> {
     let request = vm_map::Request::Advice(request);
@@ -292,6 +294,37 @@ fn suspension_takes_the_ring_and_the_translations_and_no_contents() {
     }
     let bare = world.map();
     assert_eq!(swapout(&mut world, bare), Ok(()), "without a ring");
+}
+
+#[test]
+fn a_task_that_is_suspended_is_swapped_out_but_for_what_is_wired() {
+    let mut world = World::with(crate::Config {
+        host: Some(HOST),
+        ..crate::Config::for_frames(256)
+    });
+    let map = world.map();
+    let kept = filled(&mut world, map, 80);
+    let wired = filled(&mut world, map, 3);
+    let mut rights = NO_RIGHTS;
+    rights[0] = PortRef::Foreign(HOST);
+    let request = vm_wire::Request::VmWire(vm_wire::VmWire {
+        address: wired,
+        size: 3 * PAGE,
+        access: 3,
+    });
+    let said = world.call(map, vm_map::Request::Wire(request), rights);
+    assert!(said.is_ok());
+    world.event(Event::TaskSuspended(map));
+    world.settle();
+    let space = world.machine.spaces.get(&map.to_word()).unwrap();
+    assert!(space.pages.len() <= 3, "cold");
+    assert_eq!(word(&mut world, map, kept + 79 * PAGE) as u8, 80);
+    let other = world.map();
+    world.core.maps.get_mut(other).unwrap().account.limits.ops = 0;
+    world.event(Event::TaskSuspended(other));
+    world.event(Event::TaskEnded(other));
+    world.event(Event::TaskSuspended(other));
+    world.settle();
 }
 
 #[test]
