@@ -42,6 +42,26 @@ extern "C" fn declined() -> Next {
 /// CALL, with the registers as the trap has them.
 pub(crate) extern "C" fn call(
     destination: u64,
+    source: u64,
+    info: u64,
+    _: u64,
+    _: u64,
+    deadline: u64,
+) -> Next {
+    let taken = world::with_again(|world| {
+        let handed = world.kernel.quick_call(destination, info, deadline)?;
+        Some(give(world, handed))
+    });
+    match taken {
+        Some(next) => next,
+        None => longer_call(destination, source, info, 0, 0, deadline),
+    }
+}
+
+/// Calls that are not quick.
+#[inline(never)]
+extern "C" fn longer_call(
+    destination: u64,
     _source: u64,
     info: u64,
     _: u64,
@@ -59,6 +79,27 @@ pub(crate) extern "C" fn call(
 
 /// REPLY and RECEIVE, with the registers as the trap has them.
 pub(crate) extern "C" fn answer(
+    token: u64,
+    source: u64,
+    info: u64,
+    _: u64,
+    _: u64,
+    deadline: u64,
+) -> *mut Context {
+    let taken = world::with_again(|world| {
+        let kernel = &mut world.kernel;
+        let to = kernel.quick_answer(token, (source, deadline), info)?;
+        Some(go_on(world, Saved::of(to)))
+    });
+    match taken {
+        Some(next) => next,
+        None => longer_answer(token, source, info, 0, 0, deadline),
+    }
+}
+
+/// Answers that are not quick.
+#[inline(never)]
+extern "C" fn longer_answer(
     token: u64,
     source: u64,
     info: u64,
@@ -243,6 +284,12 @@ fn answer_taken(world: &mut World, to: Saved, info: u64) -> *mut Context {
     if info >> 32 != 0 {
         copy_body(to, Info(info));
     }
+    go_on(world, to)
+}
+
+/// Loads who was answered.
+#[inline(always)]
+fn go_on(world: &mut World, to: Saved) -> *mut Context {
     world.hardware.counters.messages += 1;
     Processor::here().load(to);
     to.context()

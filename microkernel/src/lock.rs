@@ -112,6 +112,19 @@ impl<T> TurnLock<T> {
         work(unsafe { &mut *self.value.get() })
     }
 
+    /// As [`TurnLock::with`], if the same processor had the lock last and need not wait; else does
+    /// nothing.
+    #[inline(always)]
+    pub(crate) fn with_again<R>(&self, work: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
+        if !self.turn.take_again(percpu::here().mine) {
+            return None;
+        }
+        percpu::lock_taken(Rank::World);
+        let _end = End(&self.turn);
+        // SAFETY: as in `with`.
+        work(unsafe { &mut *self.value.get() })
+    }
+
     #[cold]
     #[inline(never)]
     fn wait(&self, take_over: impl FnOnce(&mut T)) {

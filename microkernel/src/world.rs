@@ -60,6 +60,13 @@ pub(crate) fn with<R>(work: impl FnOnce(&mut World) -> R) -> R {
     })
 }
 
+/// As [`with`], if that needs no wait and `work` can do what it is there for; else nothing has happened,
+/// and the entry point calls [`with`]. The path that is quick calls no function.
+#[inline(always)]
+pub(crate) fn with_again<R>(work: impl FnOnce(&mut World) -> Option<R>) -> Option<R> {
+    WORLD.with_again(|world| work(world.as_mut()?))
+}
+
 /// Another processor was here: from now on decisions are made for this one, which may have been taken
 /// its thread or its space.
 fn take_over(world: &mut Option<World>) {

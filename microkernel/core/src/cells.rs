@@ -17,7 +17,12 @@ use crate::{
     thread::{QUEUE, Source, State, Thread},
 };
 use core::{cell::Cell, fmt};
-use ipc_abi::{exception::Behavior, fault::Fault, message::FOREVER, types::Prot};
+use ipc_abi::{
+    exception::Behavior,
+    fault::Fault,
+    message::{FOREVER, Outcome},
+    types::Prot,
+};
 
 /// What the fast paths read and write of a thread. Opaque outside of this crate.
 #[derive(Debug)]
@@ -85,9 +90,19 @@ impl ThreadCells {
             behavior: Cell::new(Behavior::empty()),
             sent_to: Cell::new(Hint::NONE),
             received_from: Cell::new(Hint::NONE),
-            faults_to: Known::NOTHING,
-            client: Known::NOTHING,
+            faults_to: Known::nothing(),
+            client: Known::nothing(),
         }
+    }
+
+    /// Says that it waits for a message, after it has sent one. Putting it there is the caller's.
+    #[inline(always)]
+    pub(crate) fn wait(&self, source: Source, deadline: u64) {
+        self.deadline.set(deadline);
+        self.state.set(State::Receiving {
+            source,
+            sent: Outcome(Outcome::SENT),
+        });
     }
 
     /// Makes it the one that runs.
@@ -174,14 +189,32 @@ impl Spot {
         self.first.get().is_none()
     }
 
+    /// Whether somebody waits beside the first.
+    #[inline(always)]
+    pub(crate) fn has_more(&self) -> bool {
+        !self.rest.get().is_empty()
+    }
+
     /// Takes the first out: mostly it is alone.
     #[inline(always)]
     pub(crate) fn take_first(&self, threads: &mut Slab<Thread>) {
-        if self.rest.get().is_empty() {
-            self.first.set(None);
-        } else {
+        if self.has_more() {
             self.next_comes(threads);
+        } else {
+            self.first.set(None);
         }
+    }
+
+    /// Has the only one who waits leave.
+    #[inline(always)]
+    pub(crate) fn clear(&self) {
+        self.first.set(None);
+    }
+
+    /// Puts a thread, which is in no queue, where nobody else is.
+    #[inline(always)]
+    pub(crate) fn begin(&self, thread: &'static ThreadCells) {
+        self.first.set(Some(thread));
     }
 
     /// Puts a thread, which is in no queue, last: mostly nobody else is there.
@@ -270,7 +303,9 @@ impl<T: Copy> Hint<T> {
 pub(crate) struct Known<T: 'static>(Cell<Option<&'static T>>);
 
 impl<T> Known<T> {
-    const NOTHING: Known<T> = Known(Cell::new(None));
+    const fn nothing() -> Known<T> {
+        Known(Cell::new(None))
+    }
 
     #[inline(always)]
     pub(crate) fn get(&self) -> Option<&'static T> {

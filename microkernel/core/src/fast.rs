@@ -85,6 +85,24 @@ impl Kernel {
         self.fast_hand_over(me, port, What::Message, deadline)
     }
 
+    /// As [`Kernel::fast_call`], for the commonest of calls: words alone, to a port that the thread knows
+    /// and that one thread waits for. It calls no function, so it needs few registers and saves none.
+    #[inline(always)]
+    pub fn quick_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
+        if info >> 32 != 0 {
+            return None;
+        }
+        let me = self.fast_caller(0)?;
+        let port = me.sent_to.get().get(destination, self.names_stamp)?;
+        let (spot, receiver) = port.receiver()?;
+        if spot.has_more() {
+            return None;
+        }
+        let handed = self.fast_pass(me, (port, receiver), What::Message, deadline)?;
+        spot.clear();
+        Some(handed)
+    }
+
     /// The page fault of the running thread, if its server waits for it.
     #[inline(always)]
     pub fn fast_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
@@ -161,6 +179,20 @@ impl Kernel {
         deadline: u64,
     ) -> Option<Handed> {
         let (spot, receiver) = port.receiver()?;
+        let handed = self.fast_pass(me, (port, receiver), what, deadline)?;
+        spot.take_first(&mut self.threads);
+        Some(handed)
+    }
+
+    /// Hands what a thread calls with to one that waits at a port, from where it is still to be taken.
+    #[inline(always)]
+    fn fast_pass(
+        &mut self,
+        me: &'static ThreadCells,
+        (port, receiver): (&'static PortCells, &'static ThreadCells),
+        what: What,
+        deadline: u64,
+    ) -> Option<Handed> {
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
@@ -183,7 +215,6 @@ impl Kernel {
         });
         receiver.client.set(me);
         self.fast_switch(receiver);
-        spot.take_first(&mut self.threads);
         Some(Handed {
             to: server.context,
             outcome: sent,
@@ -206,6 +237,31 @@ impl Kernel {
         self.fast_reply(me, token, (source, deadline), |_, call| {
             call == Call::Message
         })
+    }
+
+    /// As [`Kernel::fast_answer`], for the commonest of answers: words alone, to who called last, from a
+    /// thread that waits then where nobody else does. See [`Kernel::quick_call`].
+    #[inline(always)]
+    pub fn quick_answer(
+        &mut self,
+        token: u64,
+        (source, deadline): (u64, u64),
+        info: u64,
+    ) -> Option<Context> {
+        if info >> 32 != 0 {
+            return None;
+        }
+        let me = self.fast_caller(0)?;
+        let (source, spot) = me.received_from.get().get(source, self.names_stamp)?;
+        let caller = me.client.get()?;
+        if caller.token.get() != token || spot.full.get() || !spot.is_empty() {
+            return None;
+        }
+        self.fast_finish(me, caller, source, deadline, |_, call| {
+            call == Call::Message
+        })?;
+        spot.begin(me);
+        Some(caller.actor.get().context)
     }
 
     /// The answer of the running thread to a fault or an exception, of which `code` is the first word;
@@ -270,11 +326,27 @@ impl Kernel {
         (source, deadline): (u64, u64),
         finish: impl FnOnce(&ThreadCells, Call) -> bool,
     ) -> Option<Context> {
+        let (source, spot) = self.fast_source(me, source)?;
+        let caller = self.fast_client(me, token)?;
+        self.fast_finish(me, caller, source, deadline, finish)?;
+        spot.push_back(&mut self.threads, me);
+        Some(caller.actor.get().context)
+    }
+
+    /// The part of [`Kernel::fast_reply`] that is done when it is known who called; the running thread is
+    /// still to be put where it waits.
+    #[inline(always)]
+    fn fast_finish(
+        &mut self,
+        me: &'static ThreadCells,
+        caller: &'static ThreadCells,
+        source: Source,
+        deadline: u64,
+        finish: impl FnOnce(&ThreadCells, Call) -> bool,
+    ) -> Option<()> {
         if me.timer_key.get() > deadline {
             return None;
         }
-        let (source, spot) = self.fast_source(me, source)?;
-        let caller = self.fast_client(me, token)?;
         let State::Awaiting { server, call, .. } = caller.state.get() else {
             return None;
         };
@@ -283,9 +355,9 @@ impl Kernel {
             return None;
         }
         // From here on nothing fails.
-        self.fast_wait(me, (source, spot), deadline);
+        me.wait(source, deadline);
         self.fast_switch(caller);
-        Some(caller.actor.get().context)
+        Some(())
     }
 
     /// The thread whose call this token was issued for. It may be of no use any more.
@@ -299,22 +371,6 @@ impl Kernel {
             Some(client) if client.token.get() == token => Some(client),
             _ => self.find_client(token),
         }
-    }
-
-    /// Has the running thread wait for a message, after it has sent one.
-    #[inline(always)]
-    fn fast_wait(
-        &mut self,
-        me: &'static ThreadCells,
-        (source, spot): (Source, &'static Spot),
-        deadline: u64,
-    ) {
-        me.deadline.set(deadline);
-        me.state.set(State::Receiving {
-            source,
-            sent: Outcome(Outcome::SENT),
-        });
-        spot.push_back(&mut self.threads, me);
     }
 
     /// The one-way message of the running thread to one that waits for it; then the sender waits
@@ -335,7 +391,7 @@ impl Kernel {
             return None;
         }
         let port = self.fast_destination(me, destination)?;
-        let source = self.fast_source(me, source)?;
+        let (source, own) = self.fast_source(me, source)?;
         let (spot, receiver) = port.receiver()?;
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
@@ -345,7 +401,8 @@ impl Kernel {
         }
         // From here on nothing fails.
         spot.take_first(&mut self.threads);
-        self.fast_wait(me, source, deadline);
+        me.wait(source, deadline);
+        own.push_back(&mut self.threads, me);
         self.fast_switch(receiver);
         Some(Handed {
             to: receiver.actor.get().context,

@@ -24,6 +24,8 @@ const SEND_NOTIFY_RECEIVE: u64 = option::SEND | option::NOTIFY | option::RECEIVE
 /// Which ways took how many.
 #[derive(Debug, Default)]
 struct Taken {
+    quick_calls: u32,
+    quick_answers: u32,
     calls: u32,
     answers: u32,
     fault_answers: u32,
@@ -36,8 +38,10 @@ struct Taken {
 }
 
 impl Taken {
-    const fn all(&self) -> [u32; 9] {
+    const fn all(&self) -> [u32; 11] {
         [
+            self.quick_calls,
+            self.quick_answers,
             self.calls,
             self.answers,
             self.fault_answers,
@@ -126,19 +130,30 @@ impl Runner {
                     handed
                 })
             }
-            option::CALL => kernel
-                .fast_call(msg.destination, msg.info, msg.receive_deadline)
-                .inspect(|_| self.taken.calls += 1),
+            option::CALL => {
+                let (to, deadline) = (msg.destination, msg.receive_deadline);
+                let quick = kernel.quick_call(to, msg.info, deadline);
+                self.taken.quick_calls += u32::from(quick.is_some());
+                quick.or_else(|| {
+                    let handed = kernel.fast_call(to, msg.info, deadline);
+                    handed.inspect(|_| self.taken.calls += 1)
+                })
+            }
             REPLY_RECEIVE if msg.info == u64::from(FAULT_REPLY) => {
                 let went_on =
                     kernel.fast_fault_answer(msg.destination, source, code, |_| code == 0);
                 self.taken.fault_answers += u32::from(went_on.is_some());
                 return went_on.is_some();
             }
-            REPLY_RECEIVE => kernel
-                .fast_answer(msg.destination, source, msg.info)
-                .map(answered)
-                .inspect(|_| self.taken.answers += 1),
+            REPLY_RECEIVE => {
+                let quick = kernel.quick_answer(msg.destination, source, msg.info);
+                self.taken.quick_answers += u32::from(quick.is_some());
+                let to = quick.or_else(|| {
+                    let to = kernel.fast_answer(msg.destination, source, msg.info);
+                    to.inspect(|_| self.taken.answers += 1)
+                });
+                to.map(answered)
+            }
             SEND_RECEIVE | SEND_NOTIFY_RECEIVE => {
                 let notify = (msg.options == SEND_NOTIFY_RECEIVE).then_some(msg.notify);
                 kernel
@@ -470,7 +485,7 @@ fn next<'a>(random: &mut Random, w: &mut World, cast: &'a [Party]) -> Option<&'a
 
 #[test]
 fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
-    let mut counts = [0; 9];
+    let mut counts = [0; 11];
     for seed in 1..=80 {
         let mut random = Random::new(seed);
         let (mut fast, mut general) = (Runner::new(true), Runner::new(false));
