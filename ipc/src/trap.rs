@@ -13,6 +13,7 @@ use ipc_abi::message::{Info, Outcome, WORDS};
 use ipc_abi::port::{NameEntry, PortStatus, PortType, RightKind};
 use ipc_abi::right::{Disposition, Name};
 use ipc_abi::trap::{Trap, counter};
+use ipc_abi::types::Prot;
 use ipc_abi::{Kern, kern_return};
 
 /// The arguments of [`msg`].
@@ -454,6 +455,31 @@ pub fn space_create(host_memory: Name) -> Result<Name, Kern> {
 pub unsafe fn pmap_batch(length: usize) -> Result<u64, Kern> {
     // SAFETY: the caller's duty.
     unsafe { trap(Trap::PmapBatch, [length as u64, 0, 0, 0, 0, 0]) }.map(|[runs, _]| runs)
+}
+
+/// Reduces the page at `address` to `keep`, if it maps `frame`; gives the word that says what was seen.
+/// See [`Trap::PmapTake`].
+///
+/// # Safety
+/// No page that Rust code of this task relies on may change under it.
+#[inline]
+pub unsafe fn pmap_take(
+    space: Name,
+    keep: Prot,
+    address: u64,
+    epoch: u64,
+    frame: u32,
+) -> Result<u32, Kern> {
+    let words = [
+        space.into(),
+        keep.bits().into(),
+        address,
+        epoch,
+        frame.into(),
+        0,
+    ];
+    // SAFETY: the caller's duty.
+    unsafe { trap(Trap::PmapTake, words) }.map(|[seen, _]| seen as u32)
 }
 
 /// Gives frames to the kernel. See [`Trap::FrameDonate`].

@@ -196,6 +196,18 @@ fn push_enter(batch: &mut Batch, spaces: &Spaces, pages: &Enter) -> bool {
 
 /// Takes translations back, and says what they had seen.
 pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
+    if let &[
+        Revoke::Page {
+            map,
+            epoch,
+            address,
+            frame,
+            keep,
+        },
+    ] = elements
+    {
+        return take(spaces.get(map), (address, frame), epoch, keep);
+    }
     let mut seen = Seen::default();
     let mut rest = elements;
     while !rest.is_empty() {
@@ -208,16 +220,37 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
             pushed += 1;
         }
         let length = batch.length;
-        // A batch that only takes away needs no memory, and names only spaces of the server.
         if let Err(code) = batch.run() {
-            crate::stop(format_args!(
-                "the kernel refuses to take translations back: {code}"
-            ));
+            refused(code);
         }
         collect(length, &mut seen);
         rest = &rest[pushed..];
     }
     seen
+}
+
+/// Takes one page back.
+fn take(space: Name, (address, frame): (u64, Frame), epoch: u64, keep: Prot) -> Seen {
+    if space == NULL {
+        return Seen::default();
+    }
+    // SAFETY: spaces of maps are never the server's own.
+    match unsafe { trap::pmap_take(space, keep, address, epoch, frame.0) } {
+        Ok(SKIPPED) => Seen::default(),
+        Ok(word) => Seen {
+            referenced: word & REFERENCED != 0,
+            dirty: word & DIRTY != 0,
+        },
+        Err(code) => refused(code),
+    }
+}
+
+/// What only takes away needs no memory, and names only spaces of the server.
+#[cold]
+fn refused(code: Kern) -> ! {
+    crate::stop(format_args!(
+        "the kernel refuses to take translations back: {code}"
+    ))
 }
 
 fn push_revoke(batch: &mut Batch, spaces: &Spaces, element: &Revoke) -> bool {

@@ -285,6 +285,12 @@ traps! {
     /// not the same ones. Writes ranges as `owner_collect` does, at most 64. Errors: KERN_INVALID_HOST;
     /// KERN_RESOURCE_SHORTAGE: there are none.
     FrameReclaim = 56, frame_reclaim(host_memory, count) -> ranges;
+    /// Reduces one page to the rights `keep` (0: unmaps it), if it maps `frame`: as a batch of one run of
+    /// one page. `seen` is the word that a batch writes: the frame with what was seen of its use, or
+    /// `translation::SKIPPED`. Errors: KERN_INVALID_ARGUMENT: no rights, an address inside a page, or no
+    /// frame number; KERN_INVALID_ADDRESS: outside the part of the user half that tasks map;
+    /// KERN_INVALID_NAME: no space of the caller's.
+    PmapTake = 57, pmap_take(space, keep, address, epoch, frame) -> seen;
 
     /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. Errors: KERN_INVALID_HOST:
     /// not the device port; KERN_INVALID_ARGUMENT: width, or port over 0xFFFF; KERN_NO_ACCESS: a port

@@ -19,7 +19,9 @@ use kernel_core::addr::{Frame, PageRange, PhysAddr, UserAddr};
 use kernel_core::owner::OwnerId;
 use kernel_core::paging::domain::Function;
 use kernel_core::paging::range;
-use kernel_core::paging::{Outcome, Shootdown, Space, Spaces, State, batch, window};
+use kernel_core::paging::{
+    Outcome, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
+};
 use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId};
 
 use crate::arch::context::Saved;
@@ -232,6 +234,17 @@ impl Memory {
         let outcome = batch::run(&mut buffer, length, &mut named, store, owners, account);
         self.discharge();
         outcome
+    }
+
+    /// Takes one page back, and gives the word that says what was seen.
+    ///
+    /// # Errors
+    /// KERN_INVALID_NAME: no space.
+    pub(crate) fn take(&mut self, id: SpaceId, take: Take) -> Result<u32, Kern> {
+        let space = self.spaces.get(id)?;
+        let seen = take_one(space, &mut self.store, &mut self.account, take);
+        self.discharge();
+        Ok(seen)
     }
 
     /// Enters what lies beside the page of an answer; `buffer` has it.

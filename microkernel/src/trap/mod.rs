@@ -102,6 +102,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::ThreadSetExceptionPort => thread::set_exception_port,
         Trap::SpaceCreate => pmap::space_create,
         Trap::PmapBatch => pmap::batch,
+        Trap::PmapTake => pmap::take,
         Trap::FrameDonate => frame::donate,
         Trap::HostSetMemoryLow => frame::set_memory_low,
         Trap::OwnerCreate => frame::owner_create,
@@ -143,6 +144,7 @@ const fn is_quiet(trap: Trap) -> bool {
             | Trap::PortSetAllocate
             | Trap::PortMakeSend
             | Trap::PmapBatch
+            | Trap::PmapTake
             | Trap::ClockGet
     )
 }

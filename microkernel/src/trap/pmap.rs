@@ -1,7 +1,7 @@
 //! Traps on address spaces.
 
 use ipc_abi::Kern;
-use kernel_core::paging::State;
+use kernel_core::paging::{State, Take};
 
 use super::{Answer, Arguments, Stop};
 use crate::arch::context::Saved;
@@ -29,4 +29,16 @@ pub(super) fn batch(world: &mut World, [length, ..]: Arguments) -> Answer {
         State::More => Err(Stop::Again),
         State::Failed(code) => Err(Stop::Code(code)),
     }
+}
+
+/// `pmap_take(space, keep, address, epoch, frame) -> seen`
+pub(super) fn take(
+    world: &mut World,
+    [space, keep, address, epoch, frame, _]: Arguments,
+) -> Answer {
+    let take = Take::new(keep, address, epoch, frame)?;
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let space = world.kernel.resolve_space(running.task, space)?;
+    let seen = world.hardware.memory.take(space, take)?;
+    Ok([u64::from(seen), 0])
 }

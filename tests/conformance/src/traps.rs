@@ -239,6 +239,15 @@ pub(crate) fn batches_of_translations_need_a_space() -> Outcome {
     // SAFETY: as above.
     let long = unsafe { trap::pmap_batch(BODY_SIZE + 1) };
     check_eq!(long.err(), Some(Kern::InvalidArgument));
+    let take = |keep, address, frame| {
+        // SAFETY: as above.
+        unsafe { trap::pmap_take(vm::own().name(), keep, address, 1, frame) }
+    };
+    let (none, page) = (ipc::abi::types::Prot::NONE, 0x1_0000);
+    check_eq!(take(none, page, 1), Err(Kern::InvalidName));
+    check_eq!(take(none, page + 1, 1), Err(Kern::InvalidArgument));
+    check_eq!(take(none, page, u32::MAX), Err(Kern::InvalidArgument));
+    check_eq!(take(none, u64::MAX << 12, 1), Err(Kern::InvalidAddress));
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub mod entry;
 mod harvest;
 pub mod range;
 mod shootdown;
+mod take;
 pub mod walk;
 pub mod window;
 
@@ -39,6 +40,7 @@ pub use batch::{
 pub use beside::enter_beside;
 pub use entry::Entry;
 pub use shootdown::Shootdown;
+pub use take::{Take, take_one};
 
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;

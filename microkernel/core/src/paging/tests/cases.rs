@@ -13,7 +13,7 @@ use ipc_abi::types::Prot;
 use super::{Body, SERVER, World, a_run};
 use crate::addr::Frame;
 use crate::owner::OwnerId;
-use crate::paging::{BatchBuffer, window};
+use crate::paging::{BatchBuffer, Take, take_one, window};
 
 const BASE: u64 = 0x4000_0000;
 
@@ -284,4 +284,67 @@ fn the_rest_of_the_user_half_is_refused_to_batches() {
         world.enter(1 << 50, 1, Prot::READ),
         Err(Kern::InvalidAddress)
     );
+}
+
+#[test]
+fn one_page_is_taken_as_by_a_batch() {
+    let rights = [Prot::READ, Prot::DEFAULT, Prot::ALL];
+    let keeps = [
+        Prot::NONE,
+        Prot::READ,
+        Prot::READ.union(Prot::EXECUTE),
+        Prot::DEFAULT,
+    ];
+    for (before, keep) in rights.into_iter().flat_map(|r| keeps.map(|k| (r, k))) {
+        for (touched, written, frame) in [
+            (false, false, 5),
+            (true, false, 5),
+            (true, true, 5),
+            (true, true, 6),
+        ] {
+            for address in [BASE, BASE + PAGE_SIZE, BASE + (1 << 40)] {
+                let [mut one, mut other] = [(), ()].map(|()| {
+                    let mut world = World::new(8);
+                    world.enter(BASE, 5, before).unwrap();
+                    if touched {
+                        world.touch(BASE, written);
+                    }
+                    world
+                });
+                let op = if keep.is_empty() {
+                    Op::Remove
+                } else {
+                    Op::Lower
+                };
+                let run = Run {
+                    epoch: 9,
+                    ..a_run(op, address, 1, keep)
+                };
+                let (result, answers) = one.one(run, &[frame]);
+                assert_eq!(result, Ok(1));
+                let take = Take::new(keep.bits().into(), address, 9, frame.into()).unwrap();
+                let seen = take_one(&mut other.space, &mut other.store, &mut other.account, take);
+                other.settle();
+                assert_eq!(answers, [seen]);
+                assert_eq!(one.space.epoch(), other.space.epoch());
+                assert_eq!(one.rights(BASE), other.rights(BASE));
+                assert_eq!(one.count(5), other.count(5));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_page_is_not_taken() {
+    let of = |keep, address, frame| Take::new(keep, address, 0, frame).map(drop);
+    assert_eq!(of(0, BASE, 5), Ok(()));
+    for (keep, address, frame) in [(8, BASE, 5), (1 << 32, BASE, 5), (0, BASE + 1, 5)] {
+        assert_eq!(of(keep, address, frame), Err(Kern::InvalidArgument));
+    }
+    for frame in [u64::from(FRAME_LIMIT), 1 << 32] {
+        assert_eq!(of(0, BASE, frame), Err(Kern::InvalidArgument));
+    }
+    for address in [0, USER_MAX, u64::MAX & !(PAGE_SIZE - 1)] {
+        assert_eq!(of(0, address, 5), Err(Kern::InvalidAddress));
+    }
 }
