@@ -78,7 +78,7 @@ pub struct Beside {
 }
 
 /// Most pages of a [`Beside`].
-pub const BESIDE_MAX: usize = 32;
+pub const BESIDE_MAX: usize = 64;
 /// In a word of [`Beside`]: the page is entered without WRITE, whatever the answer's page has.
 pub const READ_ONLY: u32 = 1 << 31;
 

@@ -149,7 +149,7 @@ pub struct Effects {
 
 /// Pages to enter beside the one that answers a fault, under its epoch and with its rights: see
 /// [`ipc_abi::fault::Beside`], whose words these are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Beside {
     /// Address of the first page.
     pub address: u64,
@@ -157,6 +157,16 @@ pub struct Beside {
     pub count: u32,
     /// For each its frame, perhaps without WRITE, or that it is left out.
     pub words: [u32; BESIDE_MAX],
+}
+
+impl Default for Beside {
+    fn default() -> Beside {
+        Beside {
+            address: 0,
+            count: 0,
+            words: [0; BESIDE_MAX],
+        }
+    }
 }
 
 #[cfg(any(test, feature = "touched"))]

@@ -329,10 +329,14 @@ fn check(
             _ => None,
         };
         let mut access = Ok(());
-        for index in run.done..if run.op.has_frames() { run.count } else { 0 } {
-            let frame = read_frame(buffer, offset, index)?;
-            if let Some(owner) = owner {
-                access = access.and(owners.check_enter(frame, owner, run.uncached));
+        if run.op.has_frames() {
+            for index in run.done..run.count {
+                let frame = read_frame(buffer, offset, index)?;
+                if let Some(owner) = owner
+                    && let Err(code) = owners.check_enter(frame, owner, run.uncached)
+                {
+                    access = access.and(Err(code));
+                }
             }
         }
         space?;
@@ -465,7 +469,16 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
         for pages in 0..self.slice() {
             page.frame = read_frame(self.buffer, self.offset, self.run.done)?;
             page.address = first.after_pages(pages).ok_or(Kern::InvalidAddress)?;
-            put(root, self.store, self.owners, self.account, (table, page))?;
+            let index = page.address.slot(1);
+            let old = self.store.read(table, index);
+            let new = page.like.with_frame(page.frame);
+            if !old.is_present() {
+                // Nothing to flush, and no use of a page to keep.
+                self.owners.raise(page.frame, page.owner, page.uncached)?;
+                self.store.write(table, index, new);
+            } else if !old.is_same_page(new) {
+                put(root, self.store, self.owners, self.account, (table, page))?;
+            }
             self.run.done = self.run.done.saturating_add(1);
         }
         Ok(())

@@ -199,6 +199,12 @@ impl Entry {
         Entry(self.0 | other.0 & (Self::ACCESSED | Self::DIRTY))
     }
 
+    /// Whether the two say the same but for the use that was made of them.
+    #[must_use]
+    pub const fn is_same_page(self, other: Entry) -> bool {
+        (self.0 ^ other.0) & !(Self::ACCESSED | Self::DIRTY) == 0
+    }
+
     /// Whether the two are cached alike.
     #[must_use]
     pub const fn same_cache(self, other: Entry) -> bool {

@@ -229,17 +229,23 @@ impl<S: TableStore> Removal<'_, S> {
         };
         let (first, count) = (slot(0).map_or(0, |page| page.slot(1)), slice as usize);
         let end = first.saturating_add(count);
-        let mut index = self.store.next_present(table, first, end);
+        let mut index = first;
         while index < end
             && let Some(page) = slot(index.saturating_sub(first))
         {
-            if self.store.read(table, index).is_window() {
+            let old = self.store.read(table, index);
+            if !old.is_present() {
+                // Where pages are sparse, many are passed over at once.
+                index = self.store.next_present(table, index, end);
+                continue;
+            }
+            if old.is_window() {
                 self.clear_window(table, page);
             } else {
                 let old = self.store.exchange(table, index, Entry::EMPTY);
                 self.account.note_removed(root, page, old.frame());
             }
-            index = self.store.next_present(table, index.saturating_add(1), end);
+            index = index.saturating_add(1);
         }
         span.from.saturating_add(u64::from(slice) << PAGE_SHIFT)
     }

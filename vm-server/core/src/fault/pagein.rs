@@ -117,7 +117,11 @@ impl Core {
         let (low, high) = (low.wrapping_add(below), high.wrapping_add(below));
         let (mut first, mut end) = (index, index.saturating_add(1));
         if !backward && wanted > 1 {
-            let inside = high.saturating_sub(index).min(u64::from(wanted)) as u32;
+            // It ends where windows of that size do, so that the next begins there.
+            let size = 1u64.wrapping_shl(wanted.checked_ilog2().unwrap_or(0));
+            let ahead = index.saturating_add(wanted.into()) & !size.wrapping_sub(1);
+            let wanted = ahead.saturating_sub(index);
+            let inside = high.saturating_sub(index).min(wanted) as u32;
             let pages = self.objects.get(at).map(|object| &object.pages);
             let empty = pages.map_or(1, |p| p.empty_from(&self.nodes, index, inside));
             end = index.saturating_add(u64::from(empty.max(1)));

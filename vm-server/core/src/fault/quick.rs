@@ -11,7 +11,7 @@
 //! Who writes much fresh memory page after page gets several at a time ([`Core::fill_ahead`]). They count
 //! as written: so only where an entry is large, after a good run, and while memory is plenty.
 
-use ipc_abi::fault::{BESIDE_MAX, READ_ONLY};
+use ipc_abi::fault::READ_ONLY;
 use ipc_abi::translation::{self, SKIPPED};
 use ipc_abi::types::{Behavior, Prot};
 
@@ -30,6 +30,8 @@ use crate::{Core, Turn};
 pub(super) const WINDOW: u64 = ENTER_MAX as u64 - 1;
 /// Bytes that one page table maps: what is entered beside a page is in the same.
 const TABLE: u64 = 512 * PAGE_SIZE;
+/// Most pages that are filled ahead at a time.
+const FILL_MAX: usize = 32;
 /// Writes to page after page before pages are filled ahead.
 const FILL_AFTER: u8 = 16;
 
@@ -205,7 +207,7 @@ impl Core {
                     .saturating_sub(FILL_AFTER)
                     .min(5)
                     .saturating_add(2);
-            self.fill_ahead(turn, found, wanted.min(BESIDE_MAX));
+            self.fill_ahead(turn, found, wanted.min(FILL_MAX));
         }
         self.now_entered(found, frame, found.rights)
     }
@@ -275,7 +277,7 @@ impl Core {
             count = count.min(left as usize);
         }
         let (map, number) = (found.map.index(), page_of(found.address).wrapping_add(1));
-        let mut frames = heapless::Vec::<Frame, BESIDE_MAX>::new();
+        let mut frames = heapless::Vec::<Frame, FILL_MAX>::new();
         for (place, index) in (0..count as u64).zip(first..) {
             let at = (map, number.wrapping_add(place));
             let Some((frame, clean)) = self.pages.take_filled((found.object, index), at) else {

@@ -164,18 +164,24 @@ impl Core {
         };
         record.epoch = record.epoch.saturating_add(1);
         let epoch = record.epoch;
-        let mut batch = self.batch();
-        for (page, &frame) in (first..).zip(frames) {
-            let element = Revoke::Page {
+        let element = match *frames {
+            [frame] => Revoke::Page {
                 map,
                 epoch,
-                address: bytes_of(page),
+                address: bytes_of(first),
                 frame,
                 keep: Prot::NONE,
-            };
-            batch.push(turn.machine, element);
-        }
-        self.batch_end(batch, turn.machine);
+            },
+            // Nothing else shows in slots that are ready.
+            _ => Revoke::Range {
+                map,
+                epoch,
+                start: bytes_of(first),
+                end: bytes_of(first.saturating_add(frames.len() as u64)),
+                keep: Prot::NONE,
+            },
+        };
+        turn.machine.revoke(&[element]);
     }
 
     /// Puts a supplied page where it belongs, unless there is something already. Says whether it did.

@@ -95,7 +95,10 @@ impl Core {
             access,
             token,
         };
-        let enter = self.answer_supplied(turn, &fault, (object, first), &frames);
+        let enter = match frames.len() {
+            1 => self.fault_now(turn, (map, address), access),
+            _ => self.answer_supplied(turn, &fault, (object, first), &frames),
+        };
         if enter.is_none() {
             self.fault(turn, &fault);
         }
