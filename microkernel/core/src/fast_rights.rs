@@ -160,7 +160,7 @@ impl Kernel {
                 refs,
             } => (port, receive, refs, false),
             Holds::Once { port, refs: 1 } => (port, false, 1, true),
-            Holds::Once { .. } | Holds::Set(_) | Holds::Nothing => return None,
+            Holds::Once { .. } | Holds::Set(_) | Holds::Nothing { .. } => return None,
         };
         let record = self.ports.get_mut(port)?;
         if record.is_dead() {

@@ -134,11 +134,11 @@ impl Kernel {
                 };
                 used = used.saturating_add(1);
                 ensure!(
-                    entry.holds == Holds::Nothing || task.names.get(u64::from(name)).is_some(),
+                    entry.is_free() || task.names.get(u64::from(name)).is_some(),
                     "task {id:?}: name {name} is stale"
                 );
                 match entry.holds {
-                    Holds::Nothing => {}
+                    Holds::Nothing { .. } => {}
                     Holds::Set(set) => {
                         let set = self.sets.get(set);
                         ensure!(

@@ -24,6 +24,7 @@ use crate::{
     thread::{Source, Thread},
     timer_queue::TimerQueue,
 };
+use core::fmt;
 use ipc_abi::{
     Kern,
     right::{Name, SpecialPort},
@@ -138,6 +139,16 @@ pub struct Boot {
     pub device: Name,
 }
 
+/// A place from which to go on looking. It is no part of the state: where it is changes nothing that
+/// anybody sees.
+pub(crate) struct Cursor(pub(crate) u32);
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cursor")
+    }
+}
+
 /// The one notice that belongs to the kernel itself.
 #[derive(Debug)]
 pub(crate) struct MemoryLow {
@@ -182,6 +193,10 @@ pub struct Kernel {
     pub(crate) busy_ports: List<Port, WORK>,
     pub(crate) dead_sets: List<PortSet, 0>,
     pub(crate) ending: List<Task, 0>,
+    /// Whether there may be memory to give back of what has ended.
+    pub(crate) loose: bool,
+    /// Index of the task whose names are looked at next for such memory.
+    pub(crate) next_trim: Cursor,
     pub(crate) memory_low: MemoryLow,
     pub(crate) servers: Servers,
 }
@@ -214,6 +229,8 @@ impl Kernel {
             busy_ports: List::NEW,
             dead_sets: List::NEW,
             ending: List::NEW,
+            loose: false,
+            next_trim: Cursor(0),
             memory_low: MemoryLow {
                 message,
                 notify: None,

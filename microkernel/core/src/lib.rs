@@ -100,6 +100,6 @@ pub use machine::{
 pub use processors::PROCESSORS_MAX;
 pub use schedule::SLICE;
 pub use servers::Fallen;
-pub use slab::Id;
+pub use slab::{Id, fit};
 pub use task::Task;
 pub use thread::Thread;

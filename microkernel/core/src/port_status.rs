@@ -135,7 +135,7 @@ impl Kernel {
     /// What an entry denotes.
     pub(crate) fn type_of(&self, entry: &Entry) -> PortType {
         let mut kinds = match entry.holds {
-            Holds::Nothing => PortType::empty(),
+            Holds::Nothing { .. } => PortType::empty(),
             Holds::Set(_) => PortType::PORT_SET,
             Holds::Port { port, .. } | Holds::Once { port, .. }
                 if self.ports.at(port).is_dead() =>

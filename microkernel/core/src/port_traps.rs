@@ -151,7 +151,7 @@ impl Kernel {
                 }
                 self.free_if_drained(task, name);
             }
-            Holds::Nothing | Holds::Once { .. } => {}
+            Holds::Nothing { .. } | Holds::Once { .. } => {}
         }
     }
 
@@ -199,7 +199,7 @@ impl Kernel {
         match holds {
             Holds::Port { port, .. } => self.drop_send(port),
             Holds::Once { port, .. } => self.drop_once(port),
-            Holds::Nothing | Holds::Set(_) => {}
+            Holds::Nothing { .. } | Holds::Set(_) => {}
         }
         true
     }

@@ -141,7 +141,7 @@ impl Kernel {
                 refs,
             } => (port, receive, refs, false),
             Holds::Once { port, refs } => (port, false, refs, true),
-            Holds::Nothing | Holds::Set(_) => return Err(Kern::InvalidRight),
+            Holds::Nothing { .. } | Holds::Set(_) => return Err(Kern::InvalidRight),
         };
         let fits = match request {
             notify::Request::DeadName => refs > 0,

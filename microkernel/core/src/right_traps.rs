@@ -86,7 +86,7 @@ impl Kernel {
                 self.drop_refs(task, name, 1);
             }
             Holds::Set(_) | Holds::Port { .. } => self.destroy_name(machine, task, name),
-            Holds::Nothing => {}
+            Holds::Nothing { .. } => {}
         }
     }
 

@@ -129,7 +129,7 @@ impl Kernel {
                 }
                 Ok(Carried::Once(*port))
             }
-            Holds::Nothing | Holds::Set(_) => Err(Kern::SendInvalidRight),
+            Holds::Nothing { .. } | Holds::Set(_) => Err(Kern::SendInvalidRight),
         }
     }
 
@@ -286,7 +286,7 @@ impl Kernel {
                 }
                 true
             }
-            Holds::Nothing | Holds::Set(_) => return,
+            Holds::Nothing { .. } | Holds::Set(_) => return,
         };
         // Requests are about the send right: they end with it.
         self.cancel_requests(task, name);

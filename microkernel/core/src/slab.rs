@@ -1,6 +1,8 @@
 //! Records in chunks, named by handles that carry a generation; exhaustion is a value.
 //!
-//! A slab grows by one chunk at a time and never moves a record, so growth is bounded work. A
+//! A slab grows by one chunk at a time and never moves a record, so growth is bounded work. Chunks at
+//! its end in which nothing lies go back, but for so many places as an operation may have reserved; one
+//! that comes again begins with generations that none before it had. A
 //! handle whose record is gone finds nothing ([`Slab::get`]). Handles that the kernel keeps inside
 //! its own records always denote live ones (`invariants` checks it): for those there is
 //! [`Slab::at`], which stops the kernel rather than go on with a broken state.
@@ -87,7 +89,9 @@ struct Slot<T: Record> {
     cells: &'static T::Cells,
     /// Of the next record that lies here.
     generation: NonZeroU32,
-    next_free: Option<u32>,
+    next_free: u32,
+    /// Of no meaning for the first free place.
+    previous_free: u32,
 }
 
 impl<T: Record + fmt::Debug> fmt::Debug for Slot<T> {
@@ -113,19 +117,41 @@ impl<T: Record> Slot<T> {
     }
 }
 
+/// An end of the list of free places.
+const NONE: u32 = u32::MAX;
 /// log2 of the records of a chunk.
 const CHUNK_SHIFT: u32 = 5;
 const CHUNK: usize = 1 << CHUNK_SHIFT;
 const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
+/// Chunks whose cells are made at once.
+const CELLS: usize = 8;
+const CHUNK_CELLS: usize = CELLS << CHUNK_SHIFT;
+/// Free places below which no chunk goes back: as many as one has stay.
+const ROOM: u32 = 2 << CHUNK_SHIFT;
+
+/// Cells by chunk. They are no part of the state: what lies in a free place is of no interest.
+struct Kept<C: 'static>(Vec<&'static [C]>);
+
+impl<C> fmt::Debug for Kept<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
 
 /// Records of one kind.
 #[derive(Debug)]
 pub(crate) struct Slab<T: Record> {
     /// The length of a chunk is part of its type, so that a look-up checks only which chunk it is.
     chunks: Vec<Box<[Slot<T>; CHUNK]>>,
-    free: Option<u32>,
+    /// The cells of these chunks, and of some that there are not now.
+    cells: Kept<T::Cells>,
+    free: u32,
     live: u32,
     slots: u32,
+    /// How many of the live records lie in the last chunk.
+    tail: u32,
+    /// The generation that new places begin with.
+    floor: NonZeroU32,
     limit: u32,
     /// Set by tests: nothing grows, as if memory had run out.
     frozen: bool,
@@ -139,9 +165,12 @@ impl<T: Record> Slab<T> {
     pub(crate) const fn new(limit: u32) -> Slab<T> {
         Slab {
             chunks: Vec::new(),
-            free: None,
+            cells: Kept(Vec::new()),
+            free: NONE,
             live: 0,
             slots: 0,
+            tail: 0,
+            floor: NonZeroU32::MIN,
             limit,
             frozen: false,
         }
@@ -192,17 +221,20 @@ impl<T: Record> Slab<T> {
         &mut self,
         make: impl FnOnce(Id<T>, &'static T::Cells) -> T,
     ) -> Result<Id<T>, Kern> {
-        if self.free.is_none() {
+        if self.free == NONE {
             self.grow()?;
         }
-        let index = self.free.ok_or(Kern::ResourceShortage)?;
+        let index = self.free;
         let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
-        let next = slot.next_free.take();
+        let next = slot.next_free;
         let id = Id::new(index, slot.generation);
         slot.record = make(id, slot.cells);
         slot.held = Some(id);
         self.free = next;
         self.live = self.live.saturating_add(1);
+        if index >= self.tail_start() {
+            self.tail = self.tail.saturating_add(1);
+        }
         Ok(id)
     }
 
@@ -219,8 +251,72 @@ impl<T: Record> Slab<T> {
         slot.record.release();
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         slot.next_free = free;
-        self.free = Some(id.index());
+        if let Some(next) = self.slot_mut(free) {
+            next.previous_free = id.index();
+        }
+        self.free = id.index();
         self.live = self.live.saturating_sub(1);
+        if id.index() >= self.tail_start() {
+            self.tail = self.tail.saturating_sub(1);
+        }
+        if self.tail == 0 {
+            self.trim();
+        }
+    }
+
+    /// Whether [`Slab::trim`] would give something back.
+    #[inline]
+    pub(crate) const fn is_loose(&self) -> bool {
+        self.tail == 0 && self.slots.saturating_sub(self.live) >= ROOM
+    }
+
+    /// Gives the last chunk back, if it is empty and another's worth of places stays free. Says
+    /// whether it did.
+    pub(crate) fn trim(&mut self) -> bool {
+        if !self.is_loose() {
+            return false;
+        }
+        let start = self.tail_start();
+        for index in start..self.slots {
+            self.unlink(index);
+        }
+        let Some(chunk) = self.chunks.pop() else {
+            return false;
+        };
+        let last = chunk.iter().map(|slot| slot.generation).max();
+        self.floor = last.map_or(self.floor, |last| last.max(self.floor));
+        self.slots = start;
+        let tail = self
+            .chunks
+            .last()
+            .into_iter()
+            .flat_map(|chunk| chunk.iter());
+        self.tail = tail.map(|slot| u32::from(slot.held.is_some())).sum();
+        fit(&mut self.chunks, 0);
+        true
+    }
+
+    /// Takes a place out of the list of free ones.
+    fn unlink(&mut self, index: u32) {
+        let Some(slot) = self.slot(index) else {
+            return;
+        };
+        let (previous, next) = (slot.previous_free, slot.next_free);
+        if self.free == index {
+            self.free = next;
+            return;
+        }
+        if let Some(slot) = self.slot_mut(previous) {
+            slot.next_free = next;
+        }
+        if let Some(slot) = self.slot_mut(next) {
+            slot.previous_free = previous;
+        }
+    }
+
+    /// The first place of the last chunk.
+    fn tail_start(&self) -> u32 {
+        self.slots.saturating_sub(CHUNK as u32)
     }
 
     /// The record of a handle that may be stale.
@@ -273,6 +369,31 @@ impl<T: Record> Slab<T> {
         slots.filter_map(|slot| slot.held.map(|_| &mut slot.record))
     }
 
+    /// The cells of a chunk. They are never freed, since others may look at them without the slab: a
+    /// chunk that went and comes again finds those that it had. Those of many chunks are made at once, to
+    /// lie beside each other and not between chunks, which go back.
+    fn cells_of(&mut self, chunk: usize) -> Result<&'static [T::Cells], Kern> {
+        if let Some(cells) = self.cells.0.get(chunk) {
+            return Ok(cells);
+        }
+        let room = self.cells.0.try_reserve(CELLS);
+        room.map_err(|_| Kern::ResourceShortage)?;
+        let mut cells = Vec::new();
+        if cells.try_reserve_exact(CHUNK_CELLS).is_err() {
+            let room = cells.try_reserve_exact(CHUNK);
+            room.map_err(|_| Kern::ResourceShortage)?;
+        }
+        let count = cells.capacity().clamp(CHUNK, CHUNK_CELLS);
+        cells.resize_with(count, T::Cells::default);
+        let cells: &'static [T::Cells] = cells.leak();
+        self.cells.0.extend(cells.chunks_exact(CHUNK));
+        self.cells
+            .0
+            .get(chunk)
+            .copied()
+            .ok_or(Kern::ResourceShortage)
+    }
+
     fn grow(&mut self) -> Result<(), Kern> {
         if self.slots >= self.limit || self.frozen {
             return Err(Kern::ResourceShortage);
@@ -282,18 +403,14 @@ impl<T: Record> Slab<T> {
         room.map_err(|_| Kern::ResourceShortage)?;
         let room = self.chunks.try_reserve(1);
         room.map_err(|_| Kern::ResourceShortage)?;
-        let mut cells = Vec::new();
-        let room = cells.try_reserve_exact(CHUNK);
-        room.map_err(|_| Kern::ResourceShortage)?;
-        cells.resize_with(CHUNK, T::Cells::default);
-        // A chunk is never freed.
-        let cells: &'static [T::Cells] = cells.leak();
+        let cells = self.cells_of(self.chunks.len())?;
         let end = self.slots.saturating_add(CHUNK as u32);
         for (index, cells) in (self.slots..end).zip(cells) {
             let next = index.saturating_add(1);
             chunk.push(Slot {
-                generation: NonZeroU32::MIN,
-                next_free: if next == end { self.free } else { Some(next) },
+                generation: self.floor,
+                next_free: if next == end { self.free } else { next },
+                previous_free: index.wrapping_sub(1),
                 held: None,
                 record: T::vacant(cells),
                 cells,
@@ -301,8 +418,13 @@ impl<T: Record> Slab<T> {
         }
         let chunk = chunk.into_boxed_slice().try_into();
         let chunk = chunk.map_err(|_| Kern::ResourceShortage)?;
-        self.free = Some(self.slots);
+        let free = self.free;
+        if let Some(first) = self.slot_mut(free) {
+            first.previous_free = end.saturating_sub(1);
+        }
+        self.free = self.slots;
         self.slots = end;
+        self.tail = 0;
         self.chunks.push(chunk);
         Ok(())
     }
@@ -317,6 +439,19 @@ impl<T: Record> Slab<T> {
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
         let chunk = self.chunks.get_mut((index >> CHUNK_SHIFT) as usize)?;
         chunk.get_mut((index & CHUNK_MASK) as usize)
+    }
+}
+
+/// Gives back the room of a list that has much more than it needs for `least` items, or those that
+/// there are, if there is memory for a smaller one.
+pub fn fit<T>(list: &mut Vec<T>, least: usize) {
+    let room = list.len().max(least).saturating_mul(2);
+    if list.capacity() / 2 > room.max(8) {
+        let mut short = Vec::new();
+        if short.try_reserve_exact(room).is_ok() {
+            short.append(list);
+            *list = short;
+        }
     }
 }
 
@@ -349,6 +484,47 @@ mod tests {
         assert_eq!(slab.get(first), None);
         slab.remove(first);
         assert_eq!(slab.get(second), Some(&8));
+    }
+
+    #[test]
+    fn empty_chunks_at_the_end_go_back_and_no_handle_comes_to_life_with_their_successors() {
+        let mut slab = Slab::new(1 << 12);
+        let mut all: Vec<_> = (0..1000).map(|n| slab.insert(n).unwrap()).collect();
+        let again = all[999];
+        slab.remove(again);
+        all[999] = slab.insert(999).unwrap();
+        // From the front: only what lies at the end goes back by itself.
+        for id in &all[1..] {
+            slab.remove(*id);
+        }
+        while slab.trim() {}
+        assert_eq!((slab.slots(), slab.len()), (64, 1));
+        assert!(slab.chunks.capacity() <= 64);
+        assert_eq!(slab.get(all[0]), Some(&0));
+        let more: Vec<_> = (0..1000).map(|n| slab.insert(n).unwrap()).collect();
+        assert!(
+            all[1..]
+                .iter()
+                .chain([&again])
+                .all(|id| slab.get(*id).is_none())
+        );
+        assert!(
+            more.iter()
+                .zip(0..)
+                .all(|(id, n)| slab.get(*id) == Some(&n))
+        );
+        // From the end, with a hole in the free list for each chunk that goes.
+        for id in more.iter().rev() {
+            slab.remove(*id);
+        }
+        assert_eq!((slab.slots(), slab.len()), (64, 1));
+        let last: Vec<_> = (0..500).map(|n| slab.insert(n).unwrap()).collect();
+        assert!(
+            last.iter()
+                .zip(0..)
+                .all(|(id, n)| slab.get(*id) == Some(&n))
+        );
+        assert_eq!((slab.iter().count(), slab.tail), (501, 501 % 32));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A name is the index of an entry (24 bits) and the entry's generation (8 bits), so a name that was
 //! given back is not taken for its successor. Receive right and send rights of one port share an
 //! entry, which is found from the port by linear hashing: the table grows by one bucket at a time
-//! (bounded work, and if there is no memory for a bucket the chains only get longer). Send-once
+//! (bounded work, and if there is no memory for a bucket the chains only get longer), and gives pieces
+//! at its end back in which there are no names. Send-once
 //! rights have an entry each. A dead name is an entry whose port is dead; nothing is rewritten when
 //! a port dies.
 
@@ -11,6 +12,7 @@ use crate::{
     account::Account,
     message::MessageId,
     port::{PortId, SetId},
+    slab::fit,
 };
 use alloc::vec::Vec;
 use core::{cell::Cell, fmt};
@@ -24,6 +26,8 @@ pub(crate) const UREFS_MAX: u32 = u32::MAX;
 const CHUNK_SHIFT: u32 = 6;
 const CHUNK: usize = 1 << CHUNK_SHIFT;
 const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
+/// Free entries above which a piece can go back: as many as one has stay.
+const ROOM: u32 = 2 << CHUNK_SHIFT;
 const GENERATION_BITS: u32 = 8;
 /// End of a chain. Index 0 is never used, so that no name is 0.
 const NONE: u32 = 0;
@@ -32,7 +36,10 @@ const NONE: u32 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {
     /// Nothing: the entry is free.
-    Nothing,
+    Nothing {
+        /// The entry before it in the free list; of no meaning for the first.
+        previous: u32,
+    },
     /// The receive right of a port, send rights to it, or both.
     Port {
         /// The port, maybe dead.
@@ -95,6 +102,8 @@ pub(crate) struct Entry {
     /// Next of the hash chain, or of the free list.
     next: u32,
     generation: u8,
+    /// The generation that it began with.
+    first: u8,
     known: Known,
 }
 
@@ -112,6 +121,12 @@ impl Entry {
         }
     }
 
+    /// Whether it is no name.
+    #[inline]
+    pub(crate) const fn is_free(&self) -> bool {
+        matches!(self.holds, Holds::Nothing { .. })
+    }
+
     /// Whether no request is armed for it.
     #[inline]
     pub(crate) fn is_unwatched(&self) -> bool {
@@ -124,12 +139,16 @@ impl Entry {
 pub(crate) struct Names {
     /// Pieces of [`CHUNK`] entries, which never move: growth is bounded work. The last pieces may have
     /// room for entries that were never used, which are not written before.
-    entries: Vec<Vec<Entry>>,
+    pieces: Vec<Vec<Entry>>,
     /// Entries that there is room for.
     room: u32,
     /// Entries that there are: one past the highest index that was ever used.
     slots: u32,
     used: u32,
+    /// How many of the names that are used lie in the last piece.
+    tail: u32,
+    /// The generation that new entries begin with.
+    first: u8,
     free_head: u32,
     free_tail: u32,
     buckets: Vec<Vec<u32>>,
@@ -147,10 +166,12 @@ pub(crate) struct Names {
 impl Names {
     /// The names of no task.
     pub(crate) const NONE: Names = Names {
-        entries: Vec::new(),
+        pieces: Vec::new(),
         room: 0,
         slots: 0,
         used: 0,
+        tail: 0,
+        first: 0,
         free_head: NONE,
         free_tail: NONE,
         buckets: Vec::new(),
@@ -188,7 +209,7 @@ impl Names {
 
     /// Bytes that the table takes.
     pub(crate) fn bytes(&self) -> u64 {
-        Names::PIECE.saturating_mul(self.entries.len() as u64)
+        Names::PIECE.saturating_mul(self.pieces.len() as u64)
     }
 
     /// One past the highest index of an entry.
@@ -202,7 +223,7 @@ impl Names {
         let name = u32::try_from(name).ok()?;
         let entry = self.entry(name >> GENERATION_BITS)?;
         let fresh = u32::from(entry.generation) == name & 0xFF;
-        (fresh && entry.holds != Holds::Nothing).then_some(entry)
+        (fresh && !entry.is_free()).then_some(entry)
     }
 
     /// As [`Names::get`], to change. The port of an entry must stay the same.
@@ -211,7 +232,7 @@ impl Names {
         let name = u32::try_from(name).ok()?;
         let entry = self.entry_mut(name >> GENERATION_BITS)?;
         let fresh = u32::from(entry.generation) == name & 0xFF;
-        if !fresh || entry.holds == Holds::Nothing {
+        if !fresh || entry.is_free() {
             return None;
         }
         entry.change(stamp);
@@ -221,7 +242,7 @@ impl Names {
     /// The name that lies at an index now.
     pub(crate) fn at_index(&self, index: u32) -> Option<(Name, &Entry)> {
         let entry = self.entry(index)?;
-        (entry.holds != Holds::Nothing).then(|| (name_of(index, entry), entry))
+        (!entry.is_free()).then(|| (name_of(index, entry), entry))
     }
 
     /// The name under which this task holds receive or send rights of `port`.
@@ -273,6 +294,9 @@ impl Names {
             }
         }
         self.used = self.used.saturating_add(1);
+        if index >= self.tail_start() {
+            self.tail = self.tail.saturating_add(1);
+        }
         if let Holds::Port { port, .. } = holds {
             self.chain(index, port);
         }
@@ -290,17 +314,81 @@ impl Names {
             self.unchain(index, port);
         }
         if let Some(entry) = self.entry_mut(index) {
-            entry.holds = Holds::Nothing;
             entry.dead_name = None;
             entry.possible = None;
             entry.generation = entry.generation.wrapping_add(1);
         }
         self.used = self.used.saturating_sub(1);
         self.free(index);
+        if index >= self.tail_start() {
+            self.tail = self.tail.saturating_sub(1);
+        }
+        if self.tail == 0 {
+            self.trim();
+        }
+    }
+
+    /// Gives the last piece back, if no name lies in it and another's worth of entries stays free. Says
+    /// whether it did.
+    pub(crate) fn trim(&mut self) -> bool {
+        let free = self.room.saturating_sub(self.used);
+        if self.tail > 0 || free <= ROOM {
+            return false;
+        }
+        let start = self.tail_start();
+        for index in start..self.slots {
+            self.unlist(index);
+        }
+        let Some(piece) = self.pieces.pop() else {
+            return false;
+        };
+        // Of all generations that there were the latest: they go round.
+        for entry in piece.iter() {
+            let further = entry.generation.wrapping_sub(entry.first);
+            if further > self.first.wrapping_sub(entry.first) {
+                self.first = entry.generation;
+            }
+        }
+        self.room = start;
+        self.slots = self.slots.min(start);
+        self.account.release(Names::PIECE);
+        let tail = self.pieces.last();
+        let tail = tail.into_iter().flat_map(|piece| piece.iter());
+        self.tail = tail.map(|entry| u32::from(!entry.is_free())).sum();
+        fit(&mut self.pieces, 0);
+        true
+    }
+
+    /// Takes an entry out of the free list.
+    fn unlist(&mut self, index: u32) {
+        let Some(entry) = self.entry(index) else {
+            return;
+        };
+        let (Holds::Nothing { previous }, next) = (entry.holds, entry.next) else {
+            return;
+        };
+        if self.free_head == index {
+            self.free_head = next;
+        } else if let Some(entry) = self.entry_mut(previous) {
+            entry.next = next;
+        }
+        if self.free_tail == index {
+            self.free_tail = previous;
+        }
+        if let Some(entry) = self.entry_mut(next) {
+            entry.holds = Holds::Nothing { previous };
+        }
+    }
+
+    /// The first index of the last piece.
+    fn tail_start(&self) -> u32 {
+        self.room.saturating_sub(CHUNK as u32)
     }
 
     fn free(&mut self, index: u32) {
+        let previous = self.free_tail;
         if let Some(entry) = self.entry_mut(index) {
+            entry.holds = Holds::Nothing { previous };
             entry.next = NONE;
         }
         // The tail is stale when the list is empty: then the head is set.
@@ -317,14 +405,15 @@ impl Names {
             return Err(Kern::ResourceShortage);
         }
         self.account.check(Names::PIECE)?;
-        let mut chunk = Vec::new();
-        let room = chunk.try_reserve_exact(CHUNK);
+        let mut piece = Vec::new();
+        let room = piece.try_reserve_exact(CHUNK);
         room.map_err(|_| Kern::ResourceShortage)?;
-        let room = self.entries.try_reserve(1);
+        let room = self.pieces.try_reserve(1);
         room.map_err(|_| Kern::ResourceShortage)?;
-        self.entries.push(chunk);
+        self.pieces.push(piece);
         self.account.add(Names::PIECE);
         self.room = self.room.saturating_add(CHUNK as u32);
+        self.tail = 0;
         if self.slots == NONE {
             self.touch();
         }
@@ -334,13 +423,14 @@ impl Names {
     /// Makes the next entry that was never used, for which there is room; its index.
     fn touch(&mut self) -> u32 {
         let index = self.slots;
-        if let Some(chunk) = self.entries.get_mut((index >> CHUNK_SHIFT) as usize) {
+        if let Some(chunk) = self.pieces.get_mut((index >> CHUNK_SHIFT) as usize) {
             chunk.push(Entry {
-                holds: Holds::Nothing,
+                holds: Holds::Nothing { previous: NONE },
                 dead_name: None,
                 possible: None,
                 next: NONE,
-                generation: 0,
+                generation: self.first,
+                first: self.first,
                 known: Known(Cell::new(false)),
             });
             self.slots = index.saturating_add(1);
@@ -354,12 +444,7 @@ impl Names {
         if self.hashed > self.bucket_count && self.add_bucket().is_ok() {
             self.split();
         }
-        let bucket = self.bucket_of(port);
-        let head = self.bucket(bucket);
-        if let Some(entry) = self.entry_mut(index) {
-            entry.next = head;
-        }
-        self.set_bucket(bucket, index);
+        self.put(index, port);
     }
 
     fn unchain(&mut self, index: u32, port: PortId) {
@@ -369,15 +454,47 @@ impl Names {
         let mut at = self.bucket(bucket);
         if at == index {
             self.set_bucket(bucket, after);
-            return;
+            at = NONE;
         }
         while let Some(entry) = self.entry_mut(at) {
-            if entry.next == index {
-                entry.next = after;
-                return;
-            }
             at = entry.next;
+            if at == index {
+                entry.next = after;
+                break;
+            }
         }
+        if self.bucket_count > self.hashed.saturating_add(CHUNK as u32) {
+            self.merge();
+        }
+    }
+
+    /// Puts the entries of the last bucket back into the one that it was split from.
+    fn merge(&mut self) {
+        let last = self.bucket_count.saturating_sub(1);
+        let mut index = self.bucket(last);
+        self.set_bucket(last, NONE);
+        self.set_bucket_count(last);
+        while let Some(entry) = self.entry(index) {
+            let (holds, next) = (entry.holds, entry.next);
+            if let Holds::Port { port, .. } = holds {
+                self.put(index, port);
+            }
+            index = next;
+        }
+        if last & CHUNK_MASK == 0 {
+            self.buckets.pop();
+            fit(&mut self.buckets, 0);
+        }
+    }
+
+    /// Puts an entry into the bucket of its port.
+    fn put(&mut self, index: u32, port: PortId) {
+        let bucket = self.bucket_of(port);
+        let head = self.bucket(bucket);
+        if let Some(entry) = self.entry_mut(index) {
+            entry.next = head;
+        }
+        self.set_bucket(bucket, index);
     }
 
     /// Distributes the entries of the bucket that the newest one was split from.
@@ -390,12 +507,7 @@ impl Names {
         while let Some(entry) = self.entry(index) {
             let (holds, next) = (entry.holds, entry.next);
             if let Holds::Port { port, .. } = holds {
-                let bucket = self.bucket_of(port);
-                let head = self.bucket(bucket);
-                if let Some(entry) = self.entry_mut(index) {
-                    entry.next = head;
-                }
-                self.set_bucket(bucket, index);
+                self.put(index, port);
             }
             index = next;
         }
@@ -414,10 +526,14 @@ impl Names {
             chunk.resize(CHUNK, NONE);
             self.buckets.push(chunk);
         }
-        self.bucket_count = self.bucket_count.saturating_add(1);
-        let large = self.bucket_count.checked_next_power_of_two().unwrap_or(1);
-        self.mask = large.saturating_sub(1);
+        self.set_bucket_count(self.bucket_count.saturating_add(1));
         Ok(())
+    }
+
+    fn set_bucket_count(&mut self, count: u32) {
+        self.bucket_count = count;
+        let large = count.checked_next_power_of_two().unwrap_or(1);
+        self.mask = large.saturating_sub(1);
     }
 
     fn bucket_of(&self, port: PortId) -> u32 {
@@ -449,7 +565,7 @@ impl Names {
         if index == NONE {
             return None;
         }
-        let chunk = self.entries.get((index >> CHUNK_SHIFT) as usize)?;
+        let chunk = self.pieces.get((index >> CHUNK_SHIFT) as usize)?;
         chunk.get((index & CHUNK_MASK) as usize)
     }
 
@@ -458,7 +574,7 @@ impl Names {
         if index == NONE {
             return None;
         }
-        let chunk = self.entries.get_mut((index >> CHUNK_SHIFT) as usize)?;
+        let chunk = self.pieces.get_mut((index >> CHUNK_SHIFT) as usize)?;
         chunk.get_mut((index & CHUNK_MASK) as usize)
     }
 }
@@ -523,6 +639,47 @@ mod tests {
             assert_eq!(names.find(*port), (index % 3 == 0).then_some(*name));
         }
         assert_eq!(names.len(), 334);
+    }
+
+    #[test]
+    fn a_table_that_has_become_empty_shrinks_and_keeps_its_word_about_stale_names() {
+        let mut names = Names::new(u64::MAX).unwrap();
+        let ports = ports(2000);
+        let mut stale: Vec<Name> = Vec::new();
+        for round in 0..8 {
+            let given: Vec<_> = ports
+                .iter()
+                .map(|port| names.insert(right(*port)).unwrap())
+                .collect();
+            assert!(names.bytes() >= 31 * Names::PIECE);
+            assert!(stale.iter().all(|name| !given.contains(name)));
+            // From the front, from the end, and from both.
+            let order: Vec<_> = match round % 3 {
+                0 => (0..2000).collect(),
+                1 => (0..2000).rev().collect(),
+                _ => (0..1000).flat_map(|n| [n, 1999 - n]).collect(),
+            };
+            for (count, place) in order.iter().enumerate() {
+                names.remove(given[*place], &mut Stamp::default());
+                if count % 100 == 0 {
+                    let left = &order[count + 1..];
+                    assert!(
+                        left.iter()
+                            .all(|at| names.find(ports[*at]) == Some(given[*at]))
+                    );
+                }
+            }
+            stale.extend(given);
+            // What lay at the front until the end goes with the next ones.
+            for _ in 0..60 {
+                let one = names.insert(right(ports[0])).unwrap();
+                names.remove(one, &mut Stamp::default());
+            }
+            assert!(names.bytes() <= 3 * Names::PIECE, "{}", names.pieces.len());
+            assert_eq!(names.account.used(), names.bytes());
+            assert!(names.buckets.len() <= names.pieces.len());
+            assert!(names.has_room(64));
+        }
     }
 
     #[test]

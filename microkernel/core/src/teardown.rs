@@ -26,6 +26,8 @@ use ipc_abi::{
 
 /// Items of work that a step does, about.
 const STEP: u32 = 64;
+/// Chunks of records of each kind that a step gives back.
+const CHUNKS: u32 = 2;
 /// Items of those that all ports together get.
 const PORTS: u32 = 32;
 /// Items that one port, set or task gets before the next has its turn.
@@ -36,6 +38,11 @@ impl Kernel {
     #[inline]
     #[must_use]
     pub fn has_work(&self) -> bool {
+        self.has_ends() || self.loose
+    }
+
+    #[inline]
+    fn has_ends(&self) -> bool {
         !self.busy_ports.is_empty() || !self.ending.is_empty() || !self.dead_sets.is_empty()
     }
 
@@ -51,6 +58,9 @@ impl Kernel {
             self.ending.push_back(&mut self.tasks, task);
         }
         self.dispatch();
+        if !self.has_ends() {
+            self.loose = self.trim();
+        }
         if self.has_work() {
             Progress::More
         } else {
@@ -58,11 +68,46 @@ impl Kernel {
         }
     }
 
+    /// Whether much of the memory of what has ended can be given back.
+    fn is_loose(&self) -> bool {
+        self.ports.is_loose()
+            || self.messages.is_loose()
+            || self.threads.is_loose()
+            || self.sets.is_loose()
+            || self.members.is_loose()
+    }
+
+    /// Gives back some of the memory of what has ended; says whether there was any.
+    fn trim(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..CHUNKS {
+            any |= self.ports.trim();
+            any |= self.messages.trim();
+            any |= self.threads.trim();
+            any |= self.tasks.trim();
+            any |= self.sets.trim();
+            any |= self.members.trim();
+        }
+        self.timers.trim(self.threads.len());
+        // A task has given names back that lay before others: each has its turn, now or after another end.
+        for _ in 0..TURN {
+            let index = self.next_trim.0;
+            self.next_trim.0 = index.saturating_add(1);
+            if index >= self.tasks.slots() {
+                self.next_trim.0 = 0;
+            } else if let Some((task, _)) = self.tasks.by_index(index) {
+                any |= self.tasks.at_mut(task).names.trim();
+            }
+        }
+        any
+    }
+
     /// Ends a trap: does the first of what it left to do, and decides who runs. No task's end is gone
     /// on with, so the thread that made the trap is still there for its result.
     pub(crate) fn settle(&mut self, machine: &mut impl Machine) {
         if self.has_work() {
             self.step_ports(machine);
+            self.loose = self.is_loose();
         }
         self.dispatch();
     }
@@ -396,7 +441,7 @@ impl Kernel {
                 .names
                 .remove(name, &mut self.names_stamp);
             match holds {
-                Holds::Nothing => {}
+                Holds::Nothing { .. } => {}
                 Holds::Set(set) => {
                     self.account(task).release(account::SET);
                     self.kill_set(set);

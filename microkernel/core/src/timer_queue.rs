@@ -6,7 +6,11 @@
 //! more than the new one, if the thread is in the heap at a time that is not later. What is found at
 //! its old time is put in its right place then, or taken out.
 
-use crate::{ThreadId, slab::Slab, thread::Thread};
+use crate::{
+    ThreadId,
+    slab::{Slab, fit},
+    thread::Thread,
+};
 use alloc::vec::Vec;
 use ipc_abi::{Kern, message::FOREVER};
 
@@ -31,6 +35,11 @@ impl TimerQueue {
         self.heap
             .try_reserve(missing)
             .map_err(|_| Kern::ResourceShortage)
+    }
+
+    /// Gives back room that there is far more of than `threads` threads need.
+    pub(crate) fn trim(&mut self, threads: u32) {
+        fit(&mut self.heap, threads as usize);
     }
 
     /// A time before which no deadline passes; `FOREVER`: none will.

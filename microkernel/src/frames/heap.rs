@@ -2,7 +2,8 @@
 //!
 //! Whatever allocates here can fail, and kernel-core allocates only where it can say so. Memory
 //! comes in runs of frames that are mapped in the direct map anyway; once nothing is left in one
-//! piece the heap goes on by single frames, which hold everything but large tables.
+//! piece the heap goes on by single frames, which hold everything but large tables. A run in which
+//! nothing lies any more goes back to the pool.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
@@ -13,12 +14,10 @@ use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
 
-use super::{Depth, allocate, allocate_run, failing};
+use super::{Depth, RUN, allocate, allocate_run, failing, free, free_run};
 use crate::lock::Lock;
 use crate::pmap::direct_map;
 
-/// Frames that the heap takes at once: 64 KiB.
-const RUN: u32 = 16;
 /// What the allocator may need of a claim besides what was asked for.
 const OVERHEAD: usize = 256;
 
@@ -46,10 +45,26 @@ unsafe impl Source for FromPool {
         };
         let size = count as usize * PAGE_SIZE as usize;
         // SAFETY: the frames are RAM in one piece, shown in one piece by the direct map, and were
-        // taken from the pool for the heap alone, for ever.
+        // taken from the pool for the heap alone, until `resize` gives them back.
         unsafe { talc.claim(direct_map::pointer(first), size) }
             .map(|_| ())
             .ok_or(())
+    }
+
+    const TRACK_HEAP_END: bool = true;
+
+    unsafe fn resize(&mut self, base: *mut u8, end: *mut u8, is_all: bool) -> *mut u8 {
+        if !is_all {
+            return end;
+        }
+        // What was claimed are whole frames, and begins at most a page below: with the mark of its start.
+        let pages = (base as u64 - 1) / PAGE_SIZE..end as u64 / PAGE_SIZE;
+        let frame = |page| direct_map::frame(page * PAGE_SIZE);
+        match (frame(pages.start), pages.end - pages.start) {
+            (Some(first), count) if count == u64::from(RUN) => free_run(first),
+            _ => pages.filter_map(frame).for_each(free),
+        }
+        base
     }
 }
 

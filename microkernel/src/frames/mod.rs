@@ -1,9 +1,9 @@
 //! The frames of the machine: who owns each, and the kernel's own pool.
 //!
 //! At boot the kernel takes a pool in blocks of 2 MiB from the highest memory, and gives every
-//! other frame to the VM server. The pool serves page tables, IPC buffers and the heap, one frame
-//! at a time from a chain through the free frames themselves. A frame is zeroed when it is handed
-//! out. Below the low-water mark the VM server is asked for more ([`take_shortage`]); the last few
+//! other frame to the VM server. The pool serves page tables and IPC buffers, one frame at a time
+//! from a chain through the free frames themselves, and the heap, by runs, of which there is another
+//! chain; a run is taken apart when nothing else is left. A frame is zeroed when it is handed out. Below the low-water mark the VM server is asked for more ([`take_shortage`]); the last few
 //! frames are kept for what makes a donation possible.
 
 pub(crate) mod buffer;
@@ -32,6 +32,8 @@ const POOL_MIN: u32 = 2 * LARGE_FRAMES;
 const POOL_MAX: u32 = 32 * LARGE_FRAMES;
 /// Pieces that a pool can have at boot.
 const PIECES_MAX: usize = 32;
+/// Frames that the heap takes at once: 64 KiB.
+const RUN: u32 = 16;
 /// Frames that only a donation may use: the tables that split large pages of the window.
 const RESERVE: u32 = 8;
 /// The low-water mark is this part of the pool.
@@ -50,6 +52,8 @@ pub(crate) enum Depth {
 struct Pool {
     /// Chain of single frames; the first word of each is the number of the next, or `END`.
     chain: Option<Frame>,
+    /// Chain of runs that the heap gave back, by the first words of their first frames.
+    runs: Option<Frame>,
     /// Frames that have not been used since boot.
     fresh: Vec<FrameRange, PIECES_MAX>,
     total: u32,
@@ -63,6 +67,7 @@ static POOL: Lock<Pool> = Lock::new(
     Rank::Pool,
     Pool {
         chain: None,
+        runs: None,
         fresh: Vec::new(),
         total: 0,
         free: 0,
@@ -93,7 +98,7 @@ pub(crate) fn allocate_as_it_is(depth: Depth) -> Option<Frame> {
     POOL.lock().take(depth)
 }
 
-/// Takes `count` frames in one piece, not zeroed; only from what was never used.
+/// Takes `count` frames in one piece, not zeroed: from what was never used, or a run that came back.
 fn allocate_run(count: u32) -> Option<Frame> {
     POOL.lock().take_run(count)
 }
@@ -101,6 +106,11 @@ fn allocate_run(count: u32) -> Option<Frame> {
 /// Gives back a frame of the kernel's that nothing refers to any more.
 pub(crate) fn free(frame: Frame) {
     POOL.lock().put(frame);
+}
+
+/// Gives back a run of the heap's that nothing refers to any more.
+fn free_run(first: Frame) {
+    POOL.lock().put_run(first);
 }
 
 /// Adds a frame that was given to the kernel.
@@ -154,15 +164,15 @@ impl Pool {
             SHORT.store(true, Ordering::Relaxed);
             return None;
         }
-        let frame = match self.chain {
-            Some(frame) => {
-                // SAFETY: the frame is free and chained, so that its first word was written by
-                // `put` and nobody else uses it.
-                let next = unsafe { direct_map::pointer(frame).cast::<u64>().read() };
-                self.chain = u32::try_from(next).ok().and_then(Frame::new);
-                frame
+        let frame = match unchain(&mut self.chain).or_else(|| self.take_fresh(1)) {
+            Some(frame) => frame,
+            None => {
+                let first = unchain(&mut self.runs)?;
+                for number in (1..RUN).rev() {
+                    chain(&mut self.chain, Frame::new(first.number() + number)?);
+                }
+                first
             }
-            None => self.take_fresh(1)?,
         };
         self.taken(1);
         Some(frame)
@@ -173,7 +183,8 @@ impl Pool {
             SHORT.store(true, Ordering::Relaxed);
             return None;
         }
-        let frame = self.take_fresh(count)?;
+        let run = (count == RUN).then(|| unchain(&mut self.runs)).flatten();
+        let frame = run.or_else(|| self.take_fresh(count))?;
         self.taken(count);
         Some(frame)
     }
@@ -195,12 +206,13 @@ impl Pool {
     }
 
     fn put(&mut self, frame: Frame) {
-        let next = self.chain.map_or(END, |next| u64::from(next.number()));
-        // SAFETY: the frame is the kernel's and nothing refers to it (the caller's word), so that
-        // its first word is free for the chain.
-        unsafe { direct_map::pointer(frame).cast::<u64>().write(next) };
-        self.chain = Some(frame);
+        chain(&mut self.chain, frame);
         self.free += 1;
+    }
+
+    fn put_run(&mut self, first: Frame) {
+        chain(&mut self.runs, first);
+        self.free += RUN;
     }
 
     fn mark(&self) -> u32 {
@@ -211,6 +223,25 @@ impl Pool {
         let mark = self.mark();
         (self.free < mark).then(|| u64::from(2 * mark - self.free))
     }
+}
+
+/// Puts a frame of the kernel's that nothing refers to in front of a chain of such.
+fn chain(chain: &mut Option<Frame>, frame: Frame) {
+    let next = chain.map_or(END, |next| u64::from(next.number()));
+    // SAFETY: the frame is the kernel's and nothing refers to it (the caller's word), so that
+    // its first word is free for the chain.
+    unsafe { direct_map::pointer(frame).cast::<u64>().write(next) };
+    *chain = Some(frame);
+}
+
+/// Takes the first frame of a chain.
+fn unchain(chain: &mut Option<Frame>) -> Option<Frame> {
+    let frame = (*chain)?;
+    // SAFETY: the frame is free and chained, so that its first word was written by `chain` and nobody
+    // else uses it.
+    let next = unsafe { direct_map::pointer(frame).cast::<u64>().read() };
+    *chain = u32::try_from(next).ok().and_then(Frame::new);
+    Some(frame)
 }
 
 /// Makes the owner table and the pool, with `extra` frames beyond its usual size, out of `usable`

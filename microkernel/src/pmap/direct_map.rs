@@ -27,6 +27,11 @@ pub(crate) const fn pointer(frame: Frame) -> *mut u8 {
     (DIRECT_MAP + frame.start().raw()) as *mut u8
 }
 
+/// The frame that the kernel sees at an address of the direct map.
+pub(crate) fn frame(address: u64) -> Option<Frame> {
+    PhysAddr::new(address.checked_sub(DIRECT_MAP)?).map(PhysAddr::frame)
+}
+
 /// Fills a frame with zeros.
 ///
 /// # Safety

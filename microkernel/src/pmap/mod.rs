@@ -22,7 +22,7 @@ use kernel_core::paging::range;
 use kernel_core::paging::{
     Outcome, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
 };
-use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId};
+use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId, fit};
 
 use crate::arch::context::Saved;
 use crate::arch::vtd::Iommu;
@@ -340,7 +340,12 @@ impl Table {
     }
 
     fn take(&mut self, id: SpaceId) -> Option<Space> {
-        self.slots.get_mut(id.0 as usize)?.take()
+        let space = self.slots.get_mut(id.0 as usize)?.take();
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+        }
+        fit(&mut self.slots, 0);
+        space
     }
 
     fn find(&self, id: SpaceId) -> Option<&Space> {

@@ -8,18 +8,17 @@ use ipc::abi::trap::counter;
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Mapping, bootstrap, trap, vm};
 
-/// Frames that may stay: what servers and kernel keep to be faster next time, and the records of
-/// tasks that have ended. The kernel's heap grows by 16 frames at a time, and pieces of what was freed are
-/// in use when the same is taken again.
-const SLACK: u64 = 80;
+/// Frames of the kernel's that may stay. Its heap gives memory back by runs of 16 frames, when nothing
+/// lies in one any more; its tables of records keep room for a few more: three runs hold all of these.
+const SLACK: u64 = 48;
 
 /// What is in use, at one time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Balance {
-    /// Numbers that come back exactly: maps, copies, waiters.
-    exact: [u64; 3],
-    /// Numbers that come back but for a few: entries, objects, the server's frames, the kernel's.
-    nearly: [u64; 4],
+    /// Numbers that come back exactly: maps, copies, waiters, entries, objects, the server's frames.
+    exact: [u64; 6],
+    /// Frames that the kernel uses.
+    kernel: u64,
 }
 
 impl Balance {
@@ -30,14 +29,29 @@ impl Balance {
         let of = |index: usize| kernel.get(index).copied().unwrap_or(0);
         let kernel = of(counter::KERNEL_FRAMES) - of(counter::KERNEL_FRAMES_FREE);
         Ok(Balance {
-            exact: [server.maps, server.copies, server.waiters],
-            nearly: [
+            exact: [
+                server.maps,
+                server.copies,
+                server.waiters,
                 server.entries,
                 server.objects,
                 server.frames - server.frames_free,
-                kernel,
             ],
+            kernel,
         })
+    }
+
+    /// What is in use once nothing is being freed any more.
+    pub(crate) fn at_rest() -> Outcome<Balance> {
+        let mut before = Balance::now()?;
+        loop {
+            sleep(20 * MILLISECOND);
+            let found = Balance::now()?;
+            if found == before {
+                return Ok(found);
+            }
+            before = found;
+        }
     }
 
     /// Waits until no more is in use than then. What is freed is freed in steps.
@@ -46,11 +60,8 @@ impl Balance {
         let deadline = patience().saturating_add(3000 * MILLISECOND);
         loop {
             let found = Balance::now()?;
-            let near = |(found, before): (&u64, &u64)| *found <= before + SLACK;
-            let exact = found.exact.iter().zip(&self.exact);
-            if exact.into_iter().all(|(found, before)| found <= before)
-                && found.nearly.iter().zip(&self.nearly).all(near)
-            {
+            let mut exact = found.exact.iter().zip(&self.exact);
+            if exact.all(|(found, before)| found <= before) && found.kernel <= self.kernel + SLACK {
                 return Ok(());
             }
             if now() >= deadline {
