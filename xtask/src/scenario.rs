@@ -19,7 +19,6 @@ use crate::iso;
 use crate::module::Module;
 use crate::new_task::Template;
 use crate::qemu::{Machine, Outcome, Way};
-use crate::test::CPUS;
 
 /// Time after which a boot is stopped, in seconds. UEFI firmware takes most of a minute of it.
 const LIMIT: u64 = 240;
@@ -160,7 +159,7 @@ fn demo_hashes() -> Result<()> {
     };
     let mut machine = machine("scenario-demo", &contents, &share)?;
     let expected = digests(&share)?;
-    for cpus in CPUS {
+    for cpus in [1, 2, 4] {
         machine.cpus = cpus;
         compare(&run(&machine)?, &expected).with_context(|| format!("{cpus} processors"))?;
     }
