@@ -10,7 +10,7 @@ use ipc::sync::{Condition, Mutex};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
 
-use crate::support::{port, spawn_waiting};
+use crate::support::{port, spawn_waiting, until};
 
 pub(crate) fn a_thread_gives_its_result() -> Outcome {
     let shared = Arc::new(5_u64);
@@ -80,9 +80,11 @@ pub(crate) fn a_less_important_thread_takes_no_time() -> Outcome {
     }
     check_eq!(count.load(Ordering::Relaxed), 0);
     // While this thread waits, the other has the processor; when the time is up, it has not.
-    sleep(MILLISECOND);
+    check!(until(|| {
+        sleep(MILLISECOND);
+        count.load(Ordering::Relaxed) > 0
+    }));
     let seen = count.load(Ordering::Relaxed);
-    check!(seen > 0);
     trap::thread_yield();
     check_eq!(count.load(Ordering::Relaxed), seen);
     stop.store(true, Ordering::Relaxed);
