@@ -3,7 +3,7 @@
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use guest_test::{Failure, Msg, Outcome};
+use guest_test::{Failure, Msg, Outcome, stretched};
 use ipc::abi::message::Info;
 use ipc::bootstrap::{self, Started};
 use ipc::time::{SECOND, after};
@@ -15,7 +15,7 @@ pub(crate) const HELLO: u32 = 1;
 pub(crate) const DONE: u32 = 2;
 
 /// How long a world may take until its work is done.
-const LIMIT: u64 = 7 * SECOND;
+const LIMIT: u64 = 6 * SECOND;
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -37,7 +37,7 @@ impl Below {
 
     /// Answers its client until that says that its work is done, with `depth` worlds below it.
     pub(crate) fn wait(&self, depth: u64) -> Outcome {
-        let deadline = after(LIMIT);
+        let deadline = after(stretched(LIMIT));
         loop {
             let received = Msg::receive(&self.port).until(deadline).go()?;
             let [first, second, ..] = received.words;
