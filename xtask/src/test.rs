@@ -91,7 +91,7 @@ const STRAINED: [(&str, &[&str], Setting); 2] = [
 const ATTACKS: &[&str] = &["traps::", "cpu::", "registers::"];
 
 /// Time after which a suite is stopped, in seconds.
-const SUITE_LIMIT: u64 = 300;
+const SUITE_LIMIT: u64 = 600;
 
 /// `cargo xtask test`.
 #[derive(Clone, Debug, clap::Args)]
