@@ -57,6 +57,8 @@ pub struct Tray {
     pub hand: u32,
     /// Next tray to refill, or [`crate::object::life::NOT_LISTED`].
     pub refill_next: u32,
+    /// The one before it in that list.
+    pub refill_prev: u32,
     /// Who waits for a ready slot.
     pub waiting: List,
     /// The port's last right is gone; freed when no pager uses it.
@@ -113,6 +115,7 @@ impl Core {
             hungry: (NIL, NIL),
             hand: 0,
             refill_next: crate::object::life::NOT_LISTED,
+            refill_prev: NIL,
             waiting: List::EMPTY,
             gone: false,
             users: 0,
@@ -277,6 +280,9 @@ impl Core {
             if tray.refill_next == crate::object::life::NOT_LISTED {
                 tray.refill_next = first;
                 self.trays_to_fill = id.index();
+                if let Some(first) = self.trays.at_mut(first) {
+                    first.refill_prev = id.index();
+                }
             }
         }
     }
@@ -338,8 +344,7 @@ impl Core {
         };
         tray.hand = at;
         if !starved && (at >= slots || short) {
-            self.trays_to_fill = tray.refill_next;
-            tray.refill_next = crate::object::life::NOT_LISTED;
+            self.trays_to_fill_remove(id);
         }
         self.wake_slots(id);
     }
@@ -411,21 +416,23 @@ impl Core {
         }
     }
 
+    /// Takes a tray out of the list of those to fill, if it is in it.
     fn trays_to_fill_remove(&mut self, id: TrayId) {
-        let Some(next) = self.trays.get(id).map(|tray| tray.refill_next) else {
+        let Some(tray) = self.trays.get_mut(id) else {
             return;
         };
-        if self.trays_to_fill == id.index() {
-            self.trays_to_fill = next;
+        if tray.refill_next == crate::object::life::NOT_LISTED {
             return;
         }
-        let mut at = self.trays_to_fill;
-        while let Some(tray) = self.trays.at_mut(at) {
-            if tray.refill_next == id.index() {
-                tray.refill_next = next;
-                return;
-            }
-            at = tray.refill_next;
+        let (next, prev) = (tray.refill_next, tray.refill_prev);
+        tray.refill_next = crate::object::life::NOT_LISTED;
+        tray.refill_prev = NIL;
+        if let Some(next) = self.trays.at_mut(next) {
+            next.refill_prev = prev;
+        }
+        match self.trays.at_mut(prev) {
+            Some(prev) => prev.refill_next = next,
+            None => self.trays_to_fill = next,
         }
     }
 
