@@ -15,6 +15,7 @@ mod reclaims;
 mod remaps;
 mod shared;
 mod siblings;
+mod stories;
 mod system;
 mod windows;
 mod wiring;
@@ -41,6 +42,7 @@ pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
         .or_else(|| remaps::body(row))
         .or_else(|| shared::body(row))
         .or_else(|| siblings::body(row))
+        .or_else(|| stories::body(row))
         .or_else(|| system::body(row))
         .or_else(|| windows::body(row))
         .or_else(|| wiring::body(row))

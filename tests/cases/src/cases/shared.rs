@@ -16,7 +16,8 @@ use crate::words::AREA;
 const PERMANENT: u32 = 0x80;
 const COPY: u32 = 0x10;
 const VM_SHARE: u32 = 0x40_0000;
-const WORD: u64 = 0x5A;
+/// What each page of the shared region begins with.
+pub(super) const WORD: u64 = 0x5A;
 const SIZE: u64 = 2 * PAGE_SIZE;
 
 /// Rows of shared and permanent memory.
@@ -84,7 +85,7 @@ fn overwrite_permanent<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 }
 
 /// A window on a sealed map at [`AREA`].
-fn shared<V: Vm>(task: &Task<'_, V>, inherit: u32) -> Outcome {
+pub(super) fn shared<V: Vm>(task: &Task<'_, V>, inherit: u32) -> Outcome {
     let region = task.map_create(AREA, AREA + SIZE)?;
     region.allocate(AREA, SIZE, FIXED | PERMANENT)?;
     task.allocate(AREA, SIZE, FIXED)?;
