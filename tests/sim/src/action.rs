@@ -79,6 +79,11 @@ pub enum Action {
         /// Which task.
         client: usize,
     },
+    /// All threads of a task are suspended, and go on.
+    Suspend {
+        /// Which task.
+        client: usize,
+    },
     /// A pager ends.
     Kill {
         /// Which pager.

@@ -259,6 +259,14 @@ impl Sim {
             Action::Return => self.world.return_frames(),
             Action::Drop { name, late } => self.drop_right(name, late),
             Action::End { client } => self.end_idle(client),
+            Action::Suspend { client } => {
+                if let Some(client) = self.clients.get(client)
+                    && client.alive
+                    && !client.library
+                {
+                    self.world.post(Event::TaskSuspended(client.map));
+                }
+            }
             Action::Kill { pager } => {
                 if pager < self.pagers.pagers.len() {
                     self.pagers.kill(&mut self.world, pager);

@@ -10,3 +10,4 @@ mod loans;
 mod ports;
 mod quick;
 mod slab;
+mod sweep;

@@ -26,7 +26,7 @@ use crate::object::discard::Part;
 use crate::object::page::Frame;
 use crate::op::wait::WaitOn;
 use crate::op::{BUDGET, Progress, Verb};
-use crate::range::{PAGE_MASK, Span};
+use crate::range::{PAGE_MASK, Span, round_page};
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -80,6 +80,8 @@ pub(crate) enum Then {
     Nothing,
     /// It gets so many entries.
     Resize(u32),
+    /// The same, of a ring that was just made; if that fails, it goes again.
+    Make(u32),
     /// The map loses its translations, from this address on.
     Cool(u64),
     /// The ring of the map with this number, or a higher one, is next, while frames are short.
@@ -254,6 +256,9 @@ impl Core {
                 Some(Kern::Terminated)
             }
         };
+        if matches!(work.then, Then::Make(_)) && code.is_some() {
+            self.ring_unmake(turn.machine, map);
+        }
         if matches!(work.then, Then::Next(_)) {
             self.op_unlock(waiter);
             work.map = None;
@@ -264,6 +269,27 @@ impl Core {
             Some(code) => Some(Err(code)),
             None => work.reply.map(Ok),
         })
+    }
+
+    /// Takes a ring away again that could not be made, with its memory.
+    pub(crate) fn ring_unmake<M: Machine>(&mut self, machine: &mut M, map: MapId) {
+        let record = self.maps.get_mut(map).filter(|map| !map.dying);
+        let Some(ring) = record.and_then(|map| map.ring.take()) else {
+            return;
+        };
+        self.rings = self.rings.saturating_sub(1);
+        let size = round_page(layout::ring_size(ring.max_len)).unwrap_or(0);
+        let end = ring.address.saturating_add(size);
+        // Nobody has been told of it; what somebody has joined to it stays.
+        if let Some(link) = self.map_lookup(map, ring.address)
+            && let Some(entry) = self.entries.at(link.0)
+            && (entry.start, entry.end, entry.wired) == (ring.address, end, 0)
+            && let Some(range) = Span::exact(ring.address, end)
+        {
+            self.map_revoke(machine, map, range, Prot::NONE);
+            self.entry_delete(link);
+            self.map_changed(map);
+        }
     }
 
     /// The next map with a ring that may hold something.
@@ -335,7 +361,7 @@ impl Core {
                 Ok(())
             }
             Now::After => {
-                if let Then::Resize(len) = work.then {
+                if let Then::Resize(len) | Then::Make(len) = work.then {
                     let header = self.ring_words(turn, map, ring.address, waiter)?;
                     store(turn.machine, header, layout::CAPACITY, u64::from(len));
                     if let Some(map) = self.maps.get_mut(map) {

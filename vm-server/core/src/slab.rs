@@ -39,6 +39,9 @@ pub struct Slab<T> {
     /// Places that were ever used.
     top: u32,
     limit: u32,
+    /// Most records at a time, for tests that have it run out.
+    #[cfg(test)]
+    cap: u32,
     /// Those handed out to be changed.
     pub(crate) touched: Touched,
 }
@@ -53,6 +56,8 @@ impl<T> Slab<T> {
             used: 0,
             top: 0,
             limit,
+            #[cfg(test)]
+            cap: u32::MAX,
             touched: Touched::new(),
         }
     }
@@ -89,6 +94,8 @@ impl<T> Slab<T> {
     /// As there.
     #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Result<Id<T>, Kern> {
+        #[cfg(test)]
+        self.check_cap()?;
         let index = self.free;
         if index == NIL {
             return self.insert_fresh(make);
@@ -119,11 +126,27 @@ impl<T> Slab<T> {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`, as there.
     pub fn reserve_one(&mut self) -> Result<(), Kern> {
+        #[cfg(test)]
+        self.check_cap()?;
         if self.free == NIL {
             self.grow()
         } else {
             Ok(())
         }
+    }
+
+    /// Holds no more than `left` records beside those that it has, from now on.
+    #[cfg(test)]
+    pub(crate) const fn set_cap(&mut self, left: u32) {
+        self.cap = self.used.saturating_add(left);
+    }
+
+    #[cfg(test)]
+    const fn check_cap(&self) -> Result<(), Kern> {
+        if self.used >= self.cap {
+            return Err(Kern::ResourceShortage);
+        }
+        Ok(())
     }
 
     /// Makes room for one place beyond `top`. A chunk is allocated whole, so it never moves.

@@ -57,9 +57,13 @@ impl Sim {
                 thread: self.any_thread(random),
             },
             96..98 => self.choose_drop(random),
-            98 => Action::End {
-                client: random.below(self.clients.len() as u64) as usize,
-            },
+            98 => {
+                let client = random.below(self.clients.len() as u64) as usize;
+                match random.once_in(3) {
+                    true => Action::Suspend { client },
+                    false => Action::End { client },
+                }
+            }
             _ if self.kind.faulty => self.choose_failure(random),
             _ => Action::Step,
         }

@@ -13,6 +13,7 @@ use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::entry::Entry;
+use crate::object::{Kind, Object};
 use crate::op::{Progress, Verb};
 use crate::range::round_page;
 use crate::reclaim::{Reclaim, Ring, Then};
@@ -46,7 +47,15 @@ impl Core {
             flags: ipc_abi::types::MapFlags::ANYWHERE,
         };
         let range = self.map_place(call.map, place)?;
-        self.map_enter(Entry::anonymous(call.map, range.start(), range.end()))?;
+        // With an object of its own it becomes no part of an entry that is there.
+        let object = Object::new(Kind::Internal, range.size(), Some(call.map));
+        let object = self.object_insert(object)?;
+        let entry = Entry {
+            object: Some(object),
+            ..Entry::anonymous(call.map, range.start(), range.end())
+        };
+        self.map_enter(entry)
+            .inspect_err(|_| self.object_deallocate(object))?;
         let address = range.start();
         if let Some(map) = self.maps.get_mut(call.map) {
             map.ring = Some(Ring::new(address, len, max_len));
@@ -55,7 +64,8 @@ impl Core {
         let reply = said(Said::MachVmDeferredReclamationBufferAllocate(
             AllocateReply { address },
         ));
-        self.reclaim(turn, call, (0, Then::Resize(len)), reply)
+        self.reclaim(turn, call, (0, Then::Make(len)), reply)
+            .inspect_err(|_| self.ring_unmake(turn.machine, call.map))
     }
 
     pub(super) fn ring_flush<M: Machine>(

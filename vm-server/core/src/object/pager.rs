@@ -191,6 +191,7 @@ impl Core {
         let slot = Slot::Pending(pager.index());
         if let Err(code) = self.ports.set(&mut self.nodes, u64::from(port.0), slot) {
             self.pagers.remove(pager);
+            self.uncharge_object(object);
             self.objects.remove(object);
             return Err(code);
         }
