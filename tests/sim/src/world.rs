@@ -13,6 +13,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::Request as Wording;
 use ipc_protocol::{memory_object_control, vm_map};
+use vm_core::account::{Limits, Whole};
 use vm_core::call::{Call, Message};
 use vm_core::effect::{Answer, Effect, Effects, Report};
 use vm_core::event::{
@@ -140,6 +141,31 @@ impl Port {
 }
 
 impl World {
+    /// A kind world in which nothing has a limit but memory, and a map of the system in it.
+    ///
+    /// # Panics
+    /// There is no memory for it.
+    #[must_use]
+    pub fn unlimited() -> (World, MapId) {
+        let unkind = Unkind {
+            lost_enters: u64::MAX,
+            queue: 16,
+            supplies: false,
+        };
+        let mut config = Config::for_frames(4096);
+        config.limits = Limits::NONE;
+        config.whole = Whole {
+            entries: u32::MAX,
+            wired: u64::MAX,
+            copies: u32::MAX,
+            objects: u32::MAX,
+            ops: u32::MAX,
+        };
+        let mut world = World::new(config, unkind, Care::Never);
+        let map = world.core.boot_map().unwrap();
+        (world, map)
+    }
+
     /// A world with so many frames, and a core that has them all.
     #[must_use]
     pub fn new(config: Config, unkind: Unkind, care: Care) -> World {

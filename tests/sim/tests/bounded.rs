@@ -8,9 +8,7 @@
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
 use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{Request, TaskCreate, VmAllocate, VmDeallocate, VmInherit, VmProtect};
-use sim::world::{Arrival, Care, Cost, Unkind, World};
-use vm_core::Config;
-use vm_core::account::{Limits, Whole};
+use sim::world::{Arrival, Cost, World};
 use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 const ENTRIES: u64 = 60_000;
@@ -18,26 +16,6 @@ const ENTRIES: u64 = 60_000;
 const ENTRIES_MAX: u32 = 64 + 4;
 /// Machine calls of one event: pages freed or copied, and translations taken back.
 const MACHINE_MAX: u64 = 130;
-
-fn world() -> (World, MapId) {
-    let unkind = Unkind {
-        lost_enters: u64::MAX,
-        queue: 16,
-        supplies: false,
-    };
-    let mut config = Config::for_frames(4096);
-    config.limits = Limits::NONE;
-    config.whole = Whole {
-        entries: u32::MAX,
-        wired: u64::MAX,
-        copies: u32::MAX,
-        objects: u32::MAX,
-        ops: u32::MAX,
-    };
-    let mut world = World::new(config, unkind, Care::Never);
-    let map = world.core.boot_map().unwrap();
-    (world, map)
-}
 
 /// A map of so many entries, each different from its neighbours; some have been written.
 fn fill(world: &mut World, map: MapId) {
@@ -103,7 +81,7 @@ fn answer(world: &mut World, of: Token) -> Option<PortOf> {
 
 #[test]
 fn a_large_map_is_forked_changed_and_ended_in_small_steps() {
-    let (mut world, map) = world();
+    let (mut world, map) = World::unlimited();
     fill(&mut world, map);
     let other = another(&mut world);
     world.worst = Cost::default();
@@ -160,7 +138,7 @@ fn a_large_map_is_forked_changed_and_ended_in_small_steps() {
 
 #[test]
 fn a_large_map_is_torn_down_half_forked() {
-    let (mut world, map) = world();
+    let (mut world, map) = World::unlimited();
     fill(&mut world, map);
     let request = Request::TaskCreate(TaskCreate { inherit: true });
     let token = world.call(map, request, PortRef::None);

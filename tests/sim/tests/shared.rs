@@ -12,9 +12,7 @@ use ipc_protocol::vm_map::{
 };
 use random::Random;
 use sim::pager::{Habits, Pagers};
-use sim::world::{Arrival, Care, Cost, Unkind, World};
-use vm_core::Config;
-use vm_core::account::{Limits, Whole};
+use sim::world::{Arrival, Cost, World};
 use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 /// Tasks that share a page.
@@ -26,26 +24,6 @@ const RECORDS_MAX: usize = 600;
 /// Machine calls of one event: translations taken back of as many pages as make up a step's budget, and
 /// of one more.
 const MACHINE_MAX: u64 = 2 * 64;
-
-fn world() -> (World, MapId) {
-    let unkind = Unkind {
-        lost_enters: u64::MAX,
-        queue: 16,
-        supplies: false,
-    };
-    let mut config = Config::for_frames(4096);
-    config.limits = Limits::NONE;
-    config.whole = Whole {
-        entries: u32::MAX,
-        wired: u64::MAX,
-        copies: u32::MAX,
-        objects: u32::MAX,
-        ops: u32::MAX,
-    };
-    let mut world = World::new(config, unkind, Care::Never);
-    let map = world.core.boot_map().unwrap();
-    (world, map)
-}
 
 /// Tasks that share the first pages of one, which have been written.
 fn share(world: &mut World, map: MapId, pages: u64) -> Vec<MapId> {
@@ -96,7 +74,7 @@ fn touch_all(world: &mut World, sharers: &[MapId], value: Option<u8>) {
 
 #[test]
 fn a_page_that_thousands_share_is_never_taken_back_from_all_in_one_event() {
-    let (mut world, map) = world();
+    let (mut world, map) = World::unlimited();
     let sharers = share(&mut world, map, 2);
     world.worst = Cost::default();
     touch_all(&mut world, &sharers, None);
@@ -172,7 +150,7 @@ enum Ending {
 }
 
 fn many_wait(ending: Ending) {
-    let (mut world, map) = world();
+    let (mut world, map) = World::unlimited();
     let mut random = Random::new(7);
     let mut pagers = map_object(&mut world, map, 4, Habits::default());
     for _ in 0..20 {
