@@ -23,6 +23,7 @@ pub mod qemu;
 pub mod run;
 mod scale;
 mod scenario;
+pub mod setting;
 mod source;
 pub mod suite;
 pub mod test;

@@ -15,6 +15,7 @@ use crate::image::{self, Contents};
 use crate::interrupts::{self, Interrupts};
 use crate::qemu::{Machine, Memory, Outcome};
 use crate::scenario::SCENARIOS;
+use crate::setting::{SETTINGS, STRAINED, Setting};
 use crate::suite::{Case, Event, Suite, Verdict};
 use crate::{install, run};
 
@@ -24,71 +25,6 @@ pub const SUITES: [&str; 5] = ["conformance", "hostile", "mach-cases", NESTED, D
 const DEVICES: &str = "devices";
 /// The suite whose image holds the VM server once more, to be started below the first.
 const NESTED: &str = "nested";
-
-/// What a suite is run on.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Processors.
-    pub cpus: u32,
-    /// The kernel.
-    pub kernel: Profile,
-    /// Whether non-maskable interrupts come all the time.
-    pub interrupted: bool,
-}
-
-impl Setting {
-    /// A kernel as it is used, undisturbed.
-    #[must_use]
-    pub const fn plain(cpus: u32) -> Self {
-        Self {
-            cpus,
-            kernel: Profile::Release,
-            interrupted: false,
-        }
-    }
-
-    /// A kernel that checks itself, with non-maskable interrupts all the time.
-    const fn interrupted(cpus: u32) -> Self {
-        Self {
-            cpus,
-            kernel: Profile::Checked,
-            interrupted: true,
-        }
-    }
-
-    fn words(self) -> String {
-        let mut words = match self.cpus {
-            1 => String::new(),
-            cpus => format!(" on {cpus} processors"),
-        };
-        if self.kernel == Profile::Checked {
-            words += ", with the kernel's own checks";
-        }
-        if self.interrupted {
-            words += ", with non-maskable interrupts";
-        }
-        words
-    }
-}
-
-/// What every suite runs on.
-const SETTINGS: [Setting; 3] = [
-    Setting::plain(1),
-    Setting {
-        kernel: Profile::Checked,
-        ..Setting::plain(2)
-    },
-    Setting::plain(4),
-];
-
-/// Cases that run under strain as well: the suite, which cases, and how.
-const STRAINED: [(&str, &[&str], Setting); 2] = [
-    ("hostile", ATTACKS, Setting::interrupted(1)),
-    ("hostile", ATTACKS, Setting::interrupted(2)),
-];
-
-/// Cases of `hostile` that are in the kernel most of the time, and look at registers.
-const ATTACKS: &[&str] = &["traps::", "cpu::", "registers::"];
 
 /// Time after which a suite is stopped, in seconds.
 const SUITE_LIMIT: u64 = 600;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::setting::Setting;
 use xtask::suite::Event;
 use xtask::{install, test};
 
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
 fn carry_out() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::from_args();
     install::ensure()?;
-    let plain = test::Setting::plain(1);
+    let plain = Setting::plain(1);
     let mut trials = Vec::new();
     for name in test::SUITES {
         if arguments.list {
