@@ -311,7 +311,7 @@ impl Core {
     }
 
     /// A map, or if it is hidden, whoever made it.
-    fn maker_of(&self, map: MapId) -> MapId {
+    pub(crate) fn maker_of(&self, map: MapId) -> MapId {
         let maker = self.maps.get(map).and_then(|map| map.account.payer);
         maker.unwrap_or(map)
     }

@@ -273,7 +273,12 @@ impl Core {
 
     /// Makes a map one of the children of its parent's family, and lends it something to begin with.
     pub(crate) fn family_join(&mut self, child: MapId, parent: MapId) {
+        // A shared map is its maker's; if that has gone, nobody is there to lend.
+        let parent = self.maker_of(parent);
         let Some(record) = self.maps.get(parent) else {
+            if let Some(child) = self.maps.get_mut(child) {
+                child.account.limits = Limits::ZERO;
+            }
             return;
         };
         let account = &record.account;

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_protocol::vm_map::{self, Request};
+use ipc_protocol::vm_range;
 
 use super::Good;
 use crate::Config;
@@ -160,6 +161,30 @@ fn nobody_gets_more_by_ending() {
         world.core.check_invariants().unwrap();
     }
     assert_eq!(fill(&mut world, last, 1000), 40);
+}
+
+#[test]
+fn tasks_that_are_made_of_a_shared_map_are_its_makers() {
+    let (mut world, map) = first(100, 1000);
+    let son = child(&mut world, map, false).unwrap();
+    let request = vm_range::VmMapCreate {
+        min: 0x10_0000,
+        max: 0x100_0000,
+    };
+    let request = Request::Range(vm_range::Request::VmMapCreate(request));
+    let Some(PortOf::Map(shared)) = world.call(son, request, NO_RIGHTS).unwrap().right else {
+        panic!("no map");
+    };
+    let odd = child(&mut world, shared, false).unwrap();
+    assert_eq!(fill(&mut world, odd, 90), 90);
+    assert_eq!(fill(&mut world, map, 90), 10);
+    world.core.check_invariants().unwrap();
+    end(&mut world, odd);
+    end(&mut world, son);
+    let late = child(&mut world, shared, false);
+    let got = late.map(|late| fill(&mut world, late, 1));
+    assert!(matches!(got, Ok(0) | Err(_)), "{got:?}");
+    world.core.check_invariants().unwrap();
 }
 
 #[test]
