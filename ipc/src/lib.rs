@@ -55,6 +55,7 @@ pub mod memory;
 pub mod panic;
 pub mod reclaim;
 pub mod right;
+mod semaphore;
 pub mod server;
 pub mod start;
 pub mod sync;

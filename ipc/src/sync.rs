@@ -19,6 +19,7 @@ use ipc_abi::right::Name;
 pub(crate) const UNPARK: u32 = 1;
 
 pub use crate::lock::RawLock;
+pub use crate::semaphore::Semaphore;
 
 /// A [`RawLock`] around a value.
 pub type Lock<T> = talc::lock_api::Mutex<RawLock, T>;

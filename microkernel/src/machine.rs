@@ -10,8 +10,8 @@ use ipc_abi::{Kern, buffer::RIGHTS_MAX, layout};
 use kernel_core::owner::OwnerId;
 use kernel_core::state::{Vector, VectorLimits};
 use kernel_core::{
-    Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
-    StartState, Trigger,
+    Bill, Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved,
+    SpaceId, StartState, TaskId, Trigger,
 };
 
 use crate::arch::apic;
@@ -174,21 +174,21 @@ impl Machine for Hardware {
         saved.free();
     }
 
-    fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern> {
-        self.memory.space_new(owner)
+    fn space_new(&mut self, owner: OwnerId, maker: TaskId) -> Result<SpaceId, Kern> {
+        self.memory.space_new(owner, Some(maker))
     }
 
     fn space_clear(&mut self, space: SpaceId) -> Progress {
         self.memory.space_clear(space)
     }
 
-    fn space_free(&mut self, space: SpaceId) {
+    fn space_free(&mut self, space: SpaceId) -> Option<Bill> {
         let root = self.memory.root(space).start().raw();
         processors::recall(|other| other.root() == root);
         if Processor::here().root() == root {
             Processor::here().load_root(self.memory.kernel_root());
         }
-        self.memory.space_free(space);
+        self.memory.space_free(space)
     }
 
     fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern> {

@@ -207,6 +207,7 @@ fn work(world: &mut World) {
     }
     // How far it came, `has_work` says the next time.
     let _ = world.kernel.step(&mut world.hardware);
+    world.settle_bills();
 }
 
 /// [`next`] where there is no thread to run, or one that must not go on.

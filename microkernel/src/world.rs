@@ -48,6 +48,21 @@ impl World {
         let running = self.kernel.running();
         running.is_some_and(|running| running.context == thread.word())
     }
+
+    /// Charges for page tables that were made, and takes back the charges for those that are gone.
+    #[inline]
+    pub(crate) fn settle_bills(&mut self) {
+        if self.hardware.memory.has_bills() {
+            self.charge();
+        }
+    }
+
+    #[cold]
+    fn charge(&mut self) {
+        while let Some(bill) = self.hardware.memory.take_bill() {
+            self.kernel.bill(bill);
+        }
+    }
 }
 
 static WORLD: TurnLock<Option<World>> = TurnLock::new(None);

@@ -8,7 +8,8 @@
 //! | thread: record, registers, IPC buffer, control port, notice | the task that it runs in |
 //! | port, and the messages in its queue | who holds the receive right |
 //! | task, and the quota that it was given | the task that made it |
-//! | page tables, roots included | the owner of the space ([`crate::owner`]) |
+//! | space: port, root, and the tables that are made in it later | the task that made the space |
+//! | interrupt: record, port, notice | the task that made it |
 //!
 //! A receive right that moves takes its *load* along: its record, its queue, and the loads of the
 //! receive rights in that queue. While it lies in a queue it is part of that queue's load, and so paid
@@ -16,10 +17,15 @@
 //! quota of that one when it is sent, and an error of the sender's. A dead port costs nobody; it stays for
 //! as long as there are names of it, which are paid for.
 //!
+//! Tables are made and unmade by the shell, deep in page tables, where nobody knows of accounts. It asks
+//! before a piece of work how many its maker can still pay for ([`Kernel::tables_left`]), and tells
+//! afterwards how many there came to be ([`Kernel::bill`]).
+//!
 //! What moves by itself (a request that is due becomes a queued message) is never refused: it may take
 //! an account over its limit, and then nothing new can be made.
 
 use crate::{
+    interrupt::Interrupt,
     kernel::{Kernel, TaskId},
     members::Member,
     message::Message,
@@ -28,7 +34,7 @@ use crate::{
     task::Task,
     thread::Thread,
 };
-use ipc_abi::Kern;
+use ipc_abi::{Kern, layout::PAGE_SIZE};
 
 /// Frames that the shell needs for a thread: its registers and its IPC buffer.
 const THREAD_FRAMES: u64 = 2;
@@ -42,10 +48,14 @@ pub(crate) const MEMBER: u64 = Slab::<Member>::RECORD;
 /// A message or notice without its body.
 pub(crate) const MESSAGE: u64 = Slab::<Message>::RECORD;
 /// A thread with all that it needs.
-pub(crate) const THREAD: u64 =
-    Slab::<Thread>::RECORD + PORT + MESSAGE + THREAD_FRAMES * ipc_abi::layout::PAGE_SIZE;
+pub(crate) const THREAD: u64 = Slab::<Thread>::RECORD + PORT + MESSAGE + THREAD_FRAMES * PAGE_SIZE;
 /// A task with its control port and the notices of its end and suspension; its names pay for themselves.
 pub(crate) const TASK: u64 = Slab::<Task>::RECORD + PORT + 2 * MESSAGE;
+
+/// A space without its tables: its port.
+pub const SPACE: u64 = PORT;
+/// An interrupt.
+pub(crate) const INTERRUPT: u64 = Slab::<Interrupt>::RECORD + PORT + MESSAGE;
 
 /// What a task may have if nobody says how much.
 pub(crate) const DEFAULT: u64 = 16 << 20;
@@ -123,6 +133,17 @@ impl Account {
     }
 }
 
+/// A change of what the spaces that a task made take of the kernel's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bill {
+    /// The task, which may have ended.
+    pub payer: TaskId,
+    /// What there was before.
+    pub before: u64,
+    /// What there is now.
+    pub after: u64,
+}
+
 /// What a maker sets aside for a task with this quota. One who may have all there is sets nothing aside
 /// for another who may.
 pub(crate) const fn set_aside(quota: u64) -> u64 {
@@ -172,6 +193,31 @@ impl Kernel {
     pub(crate) fn first_quota(&self, maker: TaskId) -> u64 {
         let left = self.tasks.at(maker).names.account.left();
         DEFAULT.min(left.saturating_sub(TASK) >> 3)
+    }
+
+    /// How many tables more the maker of a space can pay for; without one (the first space) any number.
+    #[must_use]
+    pub fn tables_left(&self, payer: Option<TaskId>) -> u32 {
+        let Some(payer) = payer else {
+            return u32::MAX;
+        };
+        let left = self
+            .tasks
+            .get(payer)
+            .map_or(0, |task| task.names.account.left());
+        u32::try_from(left / PAGE_SIZE).unwrap_or(u32::MAX)
+    }
+
+    /// Charges a task for its spaces, or takes a charge back.
+    pub fn bill(&mut self, bill: Bill) {
+        if let Some(task) = self.tasks.get_mut(bill.payer) {
+            task.spaces = task
+                .spaces
+                .saturating_add(bill.after)
+                .saturating_sub(bill.before);
+            task.names.account.add(bill.after);
+            task.names.account.release(bill.before);
+        }
     }
 
     /// The account of a task.

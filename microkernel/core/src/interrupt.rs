@@ -10,7 +10,8 @@
 //! it: these are counted, and told as soon as they are enabled.
 
 use crate::{
-    kernel::Kernel,
+    account,
+    kernel::{Kernel, TaskId},
     machine::{Machine, Trigger},
     message::{Message, MessageId, Role},
     notices::Text,
@@ -43,6 +44,8 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub struct Interrupt {
     pub(crate) source: Source,
+    /// Who made it, and pays for it.
+    pub(crate) maker: TaskId,
     /// Where its messages go.
     pub(crate) to: PortId,
     pub(crate) message: MessageId,
@@ -58,6 +61,7 @@ impl Record for Interrupt {
     fn vacant(_: &()) -> Interrupt {
         Interrupt {
             source: Source::Message,
+            maker: Id::NOWHERE,
             to: Id::NOWHERE,
             message: Id::NOWHERE,
             pending: 0,
@@ -92,9 +96,11 @@ impl Kernel {
         self.messages.reserve(1)?;
         self.interrupts.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
+        self.account(task).check(account::INTERRUPT)?;
         let message = self.messages.insert(Message::notice(Role::Spent))?;
         let made = self.interrupts.insert(Interrupt {
             source: Source::Message,
+            maker: task,
             to,
             message,
             pending: 0,
@@ -113,6 +119,7 @@ impl Kernel {
         let (id, source) = opened.inspect_err(|_| {
             self.messages.remove(message);
         })?;
+        self.account(task).add(account::INTERRUPT);
         self.interrupts.at_mut(id).source = source;
         self.messages.at_mut(message).role = Role::Interrupt(id);
         let onces = &mut self.ports.at_mut(to).onces;
@@ -205,6 +212,7 @@ impl Kernel {
             return;
         };
         let (source, message, to) = (interrupt.source, interrupt.message, interrupt.to);
+        self.refund(interrupt.maker, account::INTERRUPT);
         self.interrupts.remove(id);
         if let Source::Line { line, .. } = source {
             machine.line_close(line);

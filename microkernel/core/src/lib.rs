@@ -87,6 +87,7 @@ mod thread;
 mod timer_queue;
 pub mod turn;
 
+pub use account::{Bill, SPACE};
 pub use fast::Handed;
 pub use fast_rights::Slot;
 pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};

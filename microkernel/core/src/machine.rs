@@ -5,6 +5,7 @@
 
 use crate::{
     Kernel, TaskId, ThreadId,
+    account::Bill,
     owner::OwnerId,
     state::{Vector, VectorLimits},
 };
@@ -219,15 +220,16 @@ pub trait Machine {
     /// Frees registers and IPC buffer of a thread that will not run again. It may be the thread
     /// that made the trap.
     fn thread_free(&mut self, thread: Context, space: SpaceId, slot: u64);
-    /// Makes an empty address space of an owner.
+    /// Makes an empty address space of an owner. For it, and for its tables, its maker gets a [`Bill`].
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern>;
+    fn space_new(&mut self, owner: OwnerId, maker: TaskId) -> Result<SpaceId, Kern>;
     /// Removes a bounded number of a space's translations, because its task ended.
     fn space_clear(&mut self, space: SpaceId) -> Progress;
     /// Frees a space that no task is in and no name denotes. It may be the one that is loaded.
-    fn space_free(&mut self, space: SpaceId);
+    /// Gives the last bill for it.
+    fn space_free(&mut self, space: SpaceId) -> Option<Bill>;
 
     /// Lets an interrupt line reach the vector of this number among those for devices, and says how
     /// the line signals. A line that is held is masked at first, one that pulses is not.

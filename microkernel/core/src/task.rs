@@ -40,6 +40,8 @@ pub struct Task {
     pub(crate) maker: Option<TaskId>,
     /// The port of its space.
     pub(crate) space_port: Option<PortId>,
+    /// Bytes that it is charged with for spaces that it made.
+    pub(crate) spaces: u64,
     /// Its control port.
     pub(crate) port: PortId,
     /// Send rights by index of special port.
@@ -82,6 +84,7 @@ impl Task {
             space,
             maker: None,
             space_port: None,
+            spaces: 0,
             port,
             special: [None; SpecialPort::COUNT],
             handlers: Handlers::NONE,

@@ -14,6 +14,7 @@ use crate::{
 };
 use ipc_abi::{
     Kern,
+    layout::PAGE_SIZE,
     notify::ExitStatus,
     right::{Name, SpecialPort},
 };
@@ -32,7 +33,9 @@ impl Kernel {
         let task = self.caller()?.task;
         self.ports.reserve(1)?;
         self.tasks.at_mut(task).names.reserve(1)?;
-        let space = machine.space_new(owner)?;
+        let cost = account::SPACE.saturating_add(PAGE_SIZE);
+        self.account(task).check(cost)?;
+        let space = machine.space_new(owner, task)?;
         let port = self.ports.add(Object::Space {
             space,
             owner,

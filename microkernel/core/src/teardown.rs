@@ -180,7 +180,9 @@ impl Kernel {
                 if machine.space_clear(space) == Progress::More {
                     return Progress::More;
                 }
-                machine.space_free(space);
+                if let Some(bill) = machine.space_free(space) {
+                    self.bill(bill);
+                }
                 self.kill_port(port);
                 self.forget_space(space, owner);
                 Progress::Done

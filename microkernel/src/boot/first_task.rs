@@ -160,7 +160,7 @@ impl Program {
     ) -> Result<(), BootError> {
         let memory = &mut world.hardware.memory;
         let space = memory
-            .space_new(OwnerId::FIRST_SERVER)
+            .space_new(OwnerId::FIRST_SERVER, None)
             .map_err(step("make a space for"))?;
         for segment in self.plan.segments() {
             load_segment(memory, space, segment).map_err(step("load"))?;

@@ -22,7 +22,7 @@ use kernel_core::paging::range;
 use kernel_core::paging::{
     Outcome, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
 };
-use kernel_core::{FaultAnswer, Kernel, Progress, Resolved, SpaceId, fit};
+use kernel_core::{Bill, FaultAnswer, Kernel, Progress, Resolved, SpaceId, TaskId, fit};
 
 use crate::arch::context::Saved;
 use crate::arch::vtd::Iommu;
@@ -42,7 +42,12 @@ pub(crate) struct Memory {
     devices: Option<Devices>,
     /// Empty between two calls.
     account: Shootdown,
+    /// What is to be charged for tables that were made, and for those that are gone.
+    bills: Bills,
 }
+
+/// Bills that nobody has seen yet. A space for which there is no room is billed the next time.
+type Bills = heapless::Vec<Bill, 8>;
 
 /// Spaces by number.
 struct Table {
@@ -58,6 +63,7 @@ impl Memory {
             kernel_root: kernel_root.frame(),
             devices: None,
             account: Shootdown::new(),
+            bills: Bills::new(),
         }
     }
 
@@ -87,16 +93,28 @@ impl Memory {
         devices.show(&mut self.store, (id, space), pages)
     }
 
-    /// Makes an empty space of a memory server's.
+    /// Makes an empty space of a memory server's; the first one costs nobody anything.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn space_new(&mut self, owner: OwnerId) -> Result<SpaceId, Kern> {
+    pub(crate) fn space_new(
+        &mut self,
+        owner: OwnerId,
+        maker: Option<TaskId>,
+    ) -> Result<SpaceId, Kern> {
         let id = self.spaces.reserve()?;
         let root = frames::allocate_as_it_is(Depth::Normal).ok_or(Kern::ResourceShortage)?;
         // SAFETY: the frame was just allocated; start-up made the kernel half.
         unsafe { self.store.make_root(self.kernel_root, root) };
-        self.spaces.put(id, Space::new(root, owner, u32::MAX));
+        let space = Space::new(root, owner, u32::MAX);
+        self.spaces.put(
+            id,
+            match maker {
+                Some(maker) => space.paid_by(maker),
+                None => space,
+            },
+        );
+        self.bill(id);
         Ok(id)
     }
 
@@ -107,18 +125,37 @@ impl Memory {
         };
         let progress = range::clear(space, &mut self.store, &mut self.account);
         self.discharge();
+        self.bill(id);
         progress
     }
 
-    /// Frees a space, which is loaded nowhere.
-    pub(crate) fn space_free(&mut self, id: SpaceId) {
+    /// Frees a space, which is loaded nowhere; gives the last bill for it.
+    pub(crate) fn space_free(&mut self, id: SpaceId) -> Option<Bill> {
         if let Some(devices) = &mut self.devices {
             devices.end(&mut self.store, id);
         }
         while self.space_clear(id) == Progress::More {}
-        if let Some(space) = self.spaces.take(id) {
-            frames::free(space.root());
+        let space = self.spaces.take(id)?;
+        frames::free(space.root());
+        space.last_bill()
+    }
+
+    /// Notes what a space costs now.
+    fn bill(&mut self, id: SpaceId) {
+        if let Ok(space) = self.spaces.get(id) {
+            note_bill(&mut self.bills, space);
         }
+    }
+
+    /// Whether [`Memory::take_bill`] has something to tell.
+    #[inline]
+    pub(crate) fn has_bills(&self) -> bool {
+        !self.bills.is_empty()
+    }
+
+    /// A bill that nobody has seen yet.
+    pub(crate) fn take_bill(&mut self) -> Option<Bill> {
+        self.bills.pop()
     }
 
     /// The root table of a space; of a space that is not there, the kernel's.
@@ -160,6 +197,7 @@ impl Memory {
             batch::remove_kernel_page(space, &mut self.store, account, address, frame);
         }
         self.discharge();
+        self.bill(id);
         frames::free(frame);
     }
 
@@ -177,8 +215,11 @@ impl Memory {
         let space = self.spaces.get(id)?;
         let page = (address, frame, rights);
         let (store, account) = (&mut self.store, &mut self.account);
+        // What the page is for is paid for by somebody else; the way to it is never refused.
+        space.allow_all();
         let result = batch::enter_kernel_page(space, store, frames::owners(), account, page);
         self.discharge();
+        self.bill(id);
         result
     }
 
@@ -187,7 +228,11 @@ impl Memory {
     /// # Errors
     /// KERN_INVALID_NAME: no space. KERN_INVALID_ADDRESS: shown already. KERN_RESOURCE_SHORTAGE.
     pub(crate) fn show(&mut self, id: SpaceId, first: Frame, count: u32) -> Result<(), Kern> {
-        window::show(self.spaces.get(id)?, &mut self.store, first, count)
+        let space = self.spaces.get(id)?;
+        space.allow_all();
+        let shown = window::show(space, &mut self.store, first, count);
+        self.bill(id);
+        shown
     }
 
     /// Enters one page.
@@ -212,27 +257,38 @@ impl Memory {
         }
     }
 
+    /// Without a limit to the tables of the space; else they are made on the general way only.
     #[cold]
     #[inline(never)]
     fn enter_with_care(&mut self, id: SpaceId, enter: Enter) -> bool {
-        self.enter(id, enter).is_ok()
+        let entered = self.enter(id, enter).is_ok();
+        self.bill(id);
+        entered
     }
 
     /// Carries out a slice of the batch in a buffer; `find` knows the caller's spaces by name.
     pub(crate) fn batch(
         &mut self,
+        kernel: &Kernel,
         mut buffer: Buffer,
         length: usize,
         find: impl Fn(u32) -> Result<SpaceId, Kern>,
     ) -> Outcome {
         let mut named = Named {
             spaces: &mut self.spaces,
+            bills: &mut self.bills,
+            kernel,
             find,
+            last: None,
         };
         let (store, account) = (&mut self.store, &mut self.account);
         let owners = frames::owners();
         let outcome = batch::run(&mut buffer, length, &mut named, store, owners, account);
+        let last = named.last;
         self.discharge();
+        if let Some(last) = last {
+            self.bill(last);
+        }
         outcome
     }
 
@@ -268,7 +324,12 @@ impl Memory {
         let buffer = Saved::of(answer.replier_context).buffer();
         let reply = FaultReply::from_words(answer.words);
         if let Some(enter) = reply.enter {
-            if let Err(code) = self.enter(answer.space, enter) {
+            if let Ok(space) = self.spaces.get(answer.space) {
+                space.allow(kernel.tables_left(space.payer()));
+            }
+            let entered = self.enter(answer.space, enter);
+            self.bill(answer.space);
+            if let Err(code) = entered {
                 return Resolved::Refused(code);
             }
             if let Some(beside) = reply.beside {
@@ -278,7 +339,7 @@ impl Memory {
         if answer.body == 0 {
             return Resolved::Done;
         }
-        let outcome = self.batch(buffer, answer.body, |name| match name {
+        let outcome = self.batch(kernel, buffer, answer.body, |name| match name {
             0 => Ok(answer.space),
             name => kernel.resolve_space(answer.replier, u64::from(name)),
         });
@@ -363,12 +424,34 @@ impl Table {
 /// Spaces by the names of a task.
 struct Named<'a, F> {
     spaces: &'a mut Table,
+    bills: &'a mut Bills,
+    kernel: &'a Kernel,
     find: F,
+    /// The last one that was named, which has its allowance of tables.
+    last: Option<SpaceId>,
 }
 
 impl<F: Fn(u32) -> Result<SpaceId, Kern>> Spaces for Named<'_, F> {
     fn space(&mut self, name: u32) -> Result<&mut Space, Kern> {
-        self.spaces.get((self.find)(name)?)
+        let id = (self.find)(name)?;
+        if self.last != Some(id) {
+            if let Some(last) = self.last.replace(id) {
+                note_bill(self.bills, self.spaces.get(last)?);
+            }
+            let space = self.spaces.get(id)?;
+            space.allow(self.kernel.tables_left(space.payer()));
+        }
+        self.spaces.get(id)
+    }
+}
+
+/// Notes what a space costs now, if there is room to note it.
+fn note_bill(bills: &mut Bills, space: &mut Space) {
+    if !bills.is_full()
+        && let Some(bill) = space.bill()
+    {
+        // There is room.
+        let _ = bills.push(bill);
     }
 }
 

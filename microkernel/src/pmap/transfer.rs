@@ -180,6 +180,7 @@ impl Memory {
     /// Shows frames of one block in a window: by a large page, if that can be.
     fn show_run(&mut self, window: SpaceId, start: Frame, count: u32) -> Result<(), Kern> {
         let space = self.spaces.get(window)?;
+        space.allow_all();
         self.store.set_depth(Depth::Reserve);
         let mut shown = window::show(space, &mut self.store, start, count);
         if shown == Err(Kern::InvalidAddress) && count == LARGE_FRAMES {
@@ -188,6 +189,7 @@ impl Memory {
                 .try_for_each(|frame| window::show(space, &mut self.store, frame, 1));
         }
         self.store.set_depth(Depth::Normal);
+        self.bill(window);
         shown
     }
 

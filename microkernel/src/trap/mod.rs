@@ -184,6 +184,7 @@ pub(crate) fn system_call(caller: Saved) -> Option<Saved> {
             }
         }
         failing::end();
+        world.settle_bills();
         audit::count(world);
         schedule::next(world)
     })

@@ -21,9 +21,10 @@ pub(super) fn batch(world: &mut World, [length, ..]: Arguments) -> Answer {
     let running = world.kernel.running().ok_or(Kern::Failure)?;
     let buffer = Saved::of(running.context).buffer();
     let kernel = &world.kernel;
-    let outcome = world.hardware.memory.batch(buffer, length, |name| {
-        kernel.resolve_space(running.task, u64::from(name))
-    });
+    let find = |name| kernel.resolve_space(running.task, u64::from(name));
+    let memory = &mut world.hardware.memory;
+    let outcome = memory.batch(kernel, buffer, length, find);
+    world.settle_bills();
     match outcome.state {
         State::Done => Ok([u64::from(outcome.runs), 0]),
         State::More => Err(Stop::Again),

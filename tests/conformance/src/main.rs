@@ -221,6 +221,9 @@ guest_test::suite! {
             a_thread_needs_a_good_place_and_priority,
             a_mutex_lets_one_in_at_a_time,
             a_condition_wakes_who_waits,
+            a_semaphore_hands_its_units_to_who_waits,
+            a_wait_for_a_unit_ends_at_its_deadline,
+            a_thread_that_ends_while_it_waits_takes_no_unit_along,
             each_thread_has_its_own_buffer,
         ],
         faults: [

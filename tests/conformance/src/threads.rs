@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_test::touch::{self, Vectors};
 use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, stretched};
-use ipc::sync::{Condition, Mutex};
+use ipc::sync::{Condition, Mutex, Semaphore};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
 
@@ -316,5 +316,56 @@ pub(crate) fn each_thread_has_its_own_buffer() -> Outcome {
     check!(guest_test::message::take_body(&received, &mut body));
     check_eq!(body, *b"first thread");
     let _: SendRight<Untyped> = right;
+    Ok(())
+}
+
+pub(crate) fn a_semaphore_hands_its_units_to_who_waits() -> Outcome {
+    let units = Arc::new(Semaphore::new(2)?);
+    let inside = Arc::new(AtomicU64::new(0));
+    let most = Arc::new(AtomicU64::new(0));
+    let mut threads = Vec::new();
+    for _ in 0..6 {
+        let (units, inside, most) = (units.clone(), inside.clone(), most.clone());
+        threads.push(thread::spawn(move || -> Result<(), Kern> {
+            for _ in 0..20 {
+                units.take()?;
+                let now = inside.fetch_add(1, Ordering::Relaxed) + 1;
+                most.fetch_max(now, Ordering::Relaxed);
+                trap::thread_yield();
+                inside.fetch_sub(1, Ordering::Relaxed);
+                units.give();
+            }
+            Ok(())
+        })?);
+    }
+    for thread in threads {
+        thread.join()?;
+    }
+    check_eq!(units.count(), 2);
+    check!((1..=2).contains(&most.load(Ordering::Relaxed)));
+    check!(units.try_take() && units.try_take() && !units.try_take());
+    Ok(())
+}
+
+pub(crate) fn a_wait_for_a_unit_ends_at_its_deadline() -> Outcome {
+    let units = Semaphore::new(0)?;
+    let deadline = now() + 2 * MILLISECOND;
+    check_eq!(units.take_until(deadline), Err(Kern::ReceiveTimedOut));
+    check!(now() >= deadline);
+    check_eq!(units.count(), 0);
+    units.give();
+    check_eq!(units.take_until(0), Ok(()));
+    Ok(())
+}
+
+pub(crate) fn a_thread_that_ends_while_it_waits_takes_no_unit_along() -> Outcome {
+    let units = Arc::new(Semaphore::new(0)?);
+    let theirs = Arc::clone(&units);
+    let waiting = spawn_waiting(move || theirs.take())?;
+    check_eq!(units.count(), -1);
+    trap::thread_terminate(waiting.thread().name())?;
+    units.give();
+    check_eq!(units.take(), Ok(()));
+    check_eq!(units.count(), -1);
     Ok(())
 }

@@ -17,6 +17,7 @@ mod helper;
 mod messages;
 mod pagers;
 mod probe;
+mod queues;
 mod random;
 mod registers;
 mod traps;
@@ -38,6 +39,7 @@ fn main(args: ipc::Args) -> Result<u32, Kern> {
         Some(traps::ROLE) => Ok(traps::attack(number(), number(), number())),
         Some(messages::ROLE) => messages::attack(number(), number(), number()),
         Some(exhaustion::ROLE) => exhaustion::attack(number()),
+        Some(queues::ROLE) => queues::attack(number()),
         Some(registers::ROLE) => registers::stand(),
         Some(pagers::ROLE) => pagers::lie(words.next().unwrap_or_default()),
         _ => SUITE.run(args),
@@ -97,6 +99,12 @@ guest_test::suite! {
             all_trays,
             all_memory_objects,
             all_notifications,
+        ],
+        queues: [
+            a_receive_right_never_lies_in_its_own_queue,
+            queues_full_of_each_others_rights_are_gone_with_their_task,
+            every_queue_has_an_end,
+            a_crowd_that_waits_is_gone_with_its_task,
         ],
         pagers: [
             a_slot_is_supplied_once,

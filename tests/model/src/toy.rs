@@ -10,8 +10,8 @@ use ipc_abi::{
 use kernel_core::owner::OwnerId;
 use kernel_core::state::{Vector, VectorLimits};
 use kernel_core::{
-    Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved, SpaceId,
-    StartState, Trigger,
+    Bill, Context, Event, FaultAnswer, Kernel, Machine, Position, Progress, Report, Resolved,
+    SpaceId, StartState, TaskId, Trigger,
 };
 
 /// What a `msg` trap left in a thread's registers and buffer.
@@ -236,7 +236,7 @@ impl Machine for Toy {
         self.get_mut(thread).freed = true;
     }
 
-    fn space_new(&mut self, _owner: OwnerId) -> Result<SpaceId, Kern> {
+    fn space_new(&mut self, _owner: OwnerId, _maker: TaskId) -> Result<SpaceId, Kern> {
         if self.exhausted || failing::is_due() {
             return Err(Kern::ResourceShortage);
         }
@@ -253,9 +253,10 @@ impl Machine for Toy {
         Progress::Done
     }
 
-    fn space_free(&mut self, space: SpaceId) {
+    fn space_free(&mut self, space: SpaceId) -> Option<Bill> {
         assert!(!self.freed_spaces.contains(&space), "freed twice");
         failing::aside(|| self.freed_spaces.push(space));
+        None
     }
 
     fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern> {

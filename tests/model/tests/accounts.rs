@@ -9,11 +9,12 @@
 
 use ipc_abi::{
     Kern,
+    device::LINE_NONE,
     message::{FOREVER, POLL},
     notify::Request,
     right::Disposition,
 };
-use kernel_core::ThreadStart;
+use kernel_core::{Bill, ThreadStart};
 use model::{Actor, Letter, World, word};
 
 /// A quota without end.
@@ -229,4 +230,58 @@ fn what_a_task_may_have_is_part_of_what_its_maker_may_have() {
     w.trap(w.root, |kernel, toy| kernel.task_terminate(toy, a.child, 0))
         .unwrap();
     assert!(used_by_root(&mut w) < before - limit);
+}
+
+#[test]
+fn the_tables_of_a_space_are_charged_to_who_made_it_as_long_as_it_lives() {
+    let mut w = World::new();
+    let a = w.actor();
+    let (before, limit) = quota(&mut w, a);
+    let payer = a.task;
+    let left = |w: &World| w.kernel.tables_left(Some(payer));
+    let bill = |w: &mut World, before, after| {
+        w.kernel.bill(Bill {
+            payer,
+            before,
+            after,
+        });
+        w.kernel.check().unwrap();
+    };
+    assert_eq!(w.kernel.tables_left(None), u32::MAX);
+    assert_eq!(u64::from(left(&w)), (limit - before) / 4096);
+    bill(&mut w, 0, 8192);
+    assert_eq!(used(&mut w, a), before + 8192);
+    // What was made is charged, also if that is more than there was left.
+    bill(&mut w, 8192, limit + 4096);
+    assert_eq!(left(&w), 0);
+    bill(&mut w, limit + 4096, 0);
+    assert_eq!(used(&mut w, a), before);
+    // The end of its maker does not end a space; nobody pays for more of it then.
+    bill(&mut w, 0, 4096);
+    let child = a.child;
+    w.trap(w.root, |kernel, toy| kernel.task_terminate(toy, child, 0))
+        .unwrap();
+    w.settle();
+    assert_eq!(left(&w), 0);
+    bill(&mut w, 4096, 0);
+}
+
+#[test]
+fn an_interrupt_is_charged_to_who_made_it_until_nobody_has_it() {
+    let mut w = World::new();
+    let notify = w.port(w.root, 0);
+    let device = u64::from(w.boot.device);
+    let before = used_by_root(&mut w);
+    let (name, _) = w
+        .trap(w.root, |kernel, toy| {
+            kernel.interrupt_create(toy, device, LINE_NONE, notify)
+        })
+        .unwrap();
+    assert!(used_by_root(&mut w) > before);
+    w.trap(w.root, |kernel, toy| {
+        kernel.port_deallocate(toy, name.into(), 1)
+    })
+    .unwrap();
+    w.settle();
+    assert_eq!(used_by_root(&mut w), before);
 }

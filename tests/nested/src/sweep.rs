@@ -2,13 +2,15 @@
 //! it answers that there is no memory, and there is nothing more or less than before.
 
 use guest_test::{Msg, Outcome, check_eq};
+use ipc::abi::device::LINE_NONE;
+use ipc::abi::exception::{Behavior, Handler};
 use ipc::abi::layout::USER_MIN;
 use ipc::abi::notify::{ExitStatus, Request};
 use ipc::abi::right::{Disposition, Name, SpecialPort};
 use ipc::abi::translation::{Op, Run};
 use ipc::abi::trap::counter;
 use ipc::abi::types::Prot;
-use ipc::{Kern, ReceiveRight, SendRight, Untyped, bootstrap, println, trap, vm};
+use ipc::{Kern, ReceiveRight, SendRight, Untyped, bootstrap, control, println, task, trap, vm};
 
 use crate::balance::Balance;
 use crate::harm::{DONE, batch};
@@ -17,6 +19,8 @@ use crate::harm::{DONE, batch};
 pub(crate) const ROLE: &str = "role:sweep";
 /// Times that each is done: more than the records of a piece of any table.
 const TIMES: u64 = 70;
+/// Frames of its own.
+const FRAMES: u32 = TIMES as u32 + 1;
 const NONE: u64 = u64::MAX;
 
 pub(crate) fn whichever_allocation_fails_a_trap_has_changed_nothing() -> Outcome {
@@ -34,16 +38,21 @@ pub(crate) fn whichever_allocation_fails_a_trap_has_changed_nothing() -> Outcome
 /// The life of the task.
 pub(crate) fn live() -> Result<(), Kern> {
     let host = SendRight::<Untyped>::special(SpecialPort::HostControl)?;
-    let (frames, memory) = vm::own().give_frames(&host, 64)?;
+    let (frames, memory) = vm::own().give_frames(&host, FRAMES)?;
     let sweep = Sweep {
         host: host.into_name(),
         memory: memory.into_name(),
         first: frames.first,
     };
     sweep.ports()?;
+    sweep.rights()?;
     sweep.messages()?;
+    sweep.received()?;
+    sweep.handlers()?;
+    sweep.interrupts()?;
     sweep.tasks()?;
-    sweep.frames()
+    sweep.frames()?;
+    sweep.owners()
 }
 
 struct Sweep {
@@ -78,7 +87,9 @@ impl Sweep {
                 let (_, failed) = trap::debug_fail_allocation(self.host, NONE)?;
                 match result {
                     Ok(_) => break,
-                    Err(Kern::ResourceShortage | Kern::SendNoBuffer) if failed => {
+                    Err(Kern::ResourceShortage | Kern::SendNoBuffer | Kern::ReceiveNoSpace)
+                        if failed =>
+                    {
                         failures += 1;
                         let after = objects()?;
                         if after != before {
@@ -111,6 +122,111 @@ impl Sweep {
         };
         self.each(("port_request_notification", 0), fresh, |port| {
             trap::port_request_notification(port, Request::DeadName, notify, 0)
+        })
+    }
+
+    /// A task without threads, and a port of ours.
+    fn task_and_port(&self) -> Result<(Name, Name), Kern> {
+        let space = trap::space_create(self.memory)?;
+        let map = trap::task_get_special_port(SpecialPort::Map)?;
+        let task = trap::task_create(self.host, space, map)?;
+        Ok((task, trap::port_allocate(0)?))
+    }
+
+    /// Rights in the names of another task, and sets.
+    fn rights(&self) -> Result<(), Kern> {
+        let (task, _) = self.task_and_port()?;
+        let port = |_| trap::port_allocate(0);
+        self.each(("port_insert_right", 1), port, |port| {
+            trap::port_insert_right(task, port, Disposition::MakeSendOnce)
+        })?;
+        let theirs = |number| {
+            let port = port(number)?;
+            trap::port_insert_right(task, port, Disposition::MakeSend)
+        };
+        self.each(("port_extract_right", 1), theirs, |name| {
+            trap::port_extract_right(task, name, Disposition::CopySend)
+        })?;
+        let set = trap::port_set_allocate()?;
+        self.each(("port_insert_member", 1), port, |port| {
+            trap::port_insert_member(port, set)
+        })?;
+        self.each(("port_move_member", 1), port, |port| {
+            trap::port_move_member(port, set)
+        })?;
+        self.each(("port_allocate in a set", 2), Ok, |_| {
+            trap::port_allocate_in(0, set, 4)
+        })?;
+        // A right to be told, that the trap makes or takes.
+        let notify = trap::port_allocate(0)?;
+        self.each(("port_request_notification", 1), port, |port| {
+            trap::port_request_notification(port, Request::PortDestroyed, notify, 0)
+        })
+    }
+
+    /// Rights that are received.
+    fn received(&self) -> Result<(), Kern> {
+        let port = ReceiveRight::<Untyped>::new(0)?;
+        let right = port.make_send()?;
+        let queued = |_| {
+            let cargo = trap::port_allocate(0)?;
+            let message = Msg::send(&right, 1).rights(&[
+                (cargo, Disposition::MakeSendOnce),
+                (cargo, Disposition::MakeSendOnce),
+                (cargo, Disposition::MoveReceive),
+            ]);
+            message.until(0).code().map_or(Ok(()), Err)
+        };
+        self.each(("msg received", 0), queued, |()| {
+            Msg::receive(&port).until(0).code().map_or(Ok(()), Err)
+        })
+    }
+
+    /// Handlers of exceptions, which come back as new names.
+    fn handlers(&self) -> Result<(), Kern> {
+        let own = task::own()?;
+        let handled = |_| {
+            let handler = ReceiveRight::<Untyped>::new(0)?.into_name();
+            trap::port_make_send(handler)?;
+            let right = SendRight::<Untyped>::from_name(handler);
+            let handler = Handler {
+                mask: 2,
+                behavior: Behavior::empty(),
+            };
+            control::set_handler(&own, handler, Some(&right))
+        };
+        self.each(("exception_ports_get", 0), handled, |()| {
+            control::handlers(&own, 2).map(core::mem::forget)
+        })?;
+        control::set_handler(
+            &own,
+            Handler {
+                mask: 2,
+                behavior: Behavior::empty(),
+            },
+            None,
+        )
+    }
+
+    /// Interrupts that no line is behind.
+    fn interrupts(&self) -> Result<(), Kern> {
+        let device = trap::task_get_special_port(SpecialPort::Device)?;
+        let notify = trap::port_allocate(0)?;
+        self.each(("interrupt_create", 1), Ok, |_| {
+            trap::interrupt_create(device, LINE_NONE, notify)
+        })
+    }
+
+    /// Frames for an owner below: the tables of its window. The first frame is mapped.
+    fn owners(&self) -> Result<(), Kern> {
+        let below = |number| {
+            let space = trap::space_create(self.memory)?;
+            let owner = trap::owner_create(self.memory, space)?;
+            Ok((owner, self.first + 1 + number as u32))
+        };
+        self.each(("frame_give", 2 * TIMES), below, |(owner, frame)| {
+            // SAFETY: nothing uses the frame; it comes back with its owner's end.
+            unsafe { trap::frame_give(self.memory, owner, frame, 1) }
         })
     }
 

@@ -87,6 +87,7 @@ impl Kernel {
         };
         for (id, task) in self.tasks.iter() {
             charge(id, task.names.bytes());
+            charge(id, task.spaces);
             for index in 0..task.names.slots() {
                 if let Some((_, entry)) = task.names.at_index(index)
                     && let Holds::Set(_) = entry.holds
@@ -104,6 +105,9 @@ impl Kernel {
         }
         for (_, thread) in self.threads.iter() {
             charge(thread.task, account::THREAD);
+        }
+        for (_, interrupt) in self.interrupts.iter() {
+            charge(interrupt.maker, account::INTERRUPT);
         }
         for (_, server) in self.servers.iter() {
             if let Some(maker) = server.maker {

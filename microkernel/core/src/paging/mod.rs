@@ -43,8 +43,11 @@ pub use shootdown::Shootdown;
 pub use take::{Take, take_one};
 
 use ipc_abi::Kern;
+use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::Prot;
 
+use crate::TaskId;
+use crate::account::{self, Bill};
 use crate::addr::Frame;
 use crate::owner::OwnerId;
 
@@ -102,6 +105,10 @@ pub struct Space {
     epoch: u64,
     tables: u32,
     table_limit: u32,
+    /// Who made it and pays for its tables; `None`: nobody.
+    payer: Option<TaskId>,
+    /// Bytes that the payer has been billed for.
+    billed: u64,
     /// Pages from the start of the user half that [`range::clear`] has done.
     cleared: u64,
 }
@@ -117,8 +124,63 @@ impl Space {
             epoch: 0,
             tables: 1,
             table_limit,
+            payer: None,
+            billed: 0,
             cleared: 0,
         }
+    }
+
+    /// Has a task pay for it and its tables. It gets none until [`Space::allow`] says so.
+    #[must_use]
+    pub const fn paid_by(mut self, payer: TaskId) -> Space {
+        self.payer = Some(payer);
+        self.table_limit = self.tables;
+        self
+    }
+
+    /// Who pays for its tables.
+    #[must_use]
+    pub const fn payer(&self) -> Option<TaskId> {
+        self.payer
+    }
+
+    /// Lets it have so many tables more than it has.
+    pub const fn allow(&mut self, more: u32) {
+        self.table_limit = self.tables.saturating_add(more);
+    }
+
+    /// Lets it have any number of tables until its next bill.
+    pub const fn allow_all(&mut self) {
+        self.table_limit = u32::MAX.wrapping_sub(1);
+    }
+
+    /// What its payer is to be charged with that it was not yet. What it may have more is void then,
+    /// if there is a payer whose quota has an end.
+    pub fn bill(&mut self) -> Option<Bill> {
+        let payer = self.payer?;
+        if self.table_limit != u32::MAX {
+            self.table_limit = self.tables;
+        }
+        let tables = u64::from(self.tables).saturating_mul(PAGE_SIZE);
+        let after = tables.saturating_add(account::SPACE);
+        let before = core::mem::replace(&mut self.billed, after);
+        (before != after).then_some(Bill {
+            payer,
+            before,
+            after,
+        })
+    }
+
+    /// The bill for a space that is no more.
+    #[must_use]
+    pub fn last_bill(&self) -> Option<Bill> {
+        let payer = self.payer?;
+        let before = self.billed;
+        Some(Bill {
+            payer,
+            before,
+            after: 0,
+        })
     }
 
     /// Its root table.
