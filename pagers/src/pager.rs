@@ -23,6 +23,10 @@ pub trait Pager {
     /// you.
     fn data_request(&mut self, object: &Object, want: &mut Want<'_>) -> Answer;
 
+    /// Called once, before anything is asked, with the slots that requests will take in turn: who knows
+    /// already what will be wanted first writes it there, and need not do so when it is asked.
+    fn prepare(&mut self, _slots: &mut [u8]) {}
+
     /// How the server shall treat an object. Asked whenever it is mapped after a time unmapped.
     fn attributes(&self, _object: &Object) -> Attributes {
         Attributes::default()

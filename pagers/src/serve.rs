@@ -71,12 +71,13 @@ impl<P: Pager> Service<P> {
         self.run(|_, request: Nothing, _, _| -> server::Answer<Nothing> { match request {} })
     }
 
-    fn run<Q, R, F>(self, front: F) -> Result<(), Kern>
+    fn run<Q, R, F>(mut self, front: F) -> Result<(), Kern>
     where
         Q: AnyRequest,
         R: AnyReply,
         F: FnMut(&mut P, Q, &mut Context, &mut Objects) -> server::Answer<R>,
     {
+        self.pager.prepare(self.tray.all());
         let set = Rc::clone(&self.objects.set);
         let mut serving = Serving {
             service: self,

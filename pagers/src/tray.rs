@@ -58,6 +58,12 @@ impl Tray {
         (first as u32, bytes)
     }
 
+    /// The bytes of all slots, before the first is taken.
+    pub(crate) fn all(&mut self) -> &mut [u8] {
+        // SAFETY: the slots exist, and the borrow of `self` keeps others away; nothing has been lent.
+        unsafe { slice::from_raw_parts_mut(self.base, self.slots * PAGE) }
+    }
+
     /// The bytes of slots that the server has lent, for reading; `None` if there are no such slots.
     pub(crate) fn lent(&self, first: u32, count: u32) -> Option<&[u8]> {
         let (first, count) = (first as usize, count as usize);

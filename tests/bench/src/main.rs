@@ -69,6 +69,9 @@ const OPERATIONS: &[Operation] = &[
     operation("pager.fault_1p", 1, 1000, pager::one),
     operation("pager.fault_16p", 16, 1000, pager::sixteen),
     operation("pager.fault_64p", 64, 256, pager::sixty_four),
+    // No more than half of the slots, with what is read before and after.
+    operation("pager.prepared_16p", 16, 9, pager::prepared_sixteen),
+    operation("pager.prepared_64p", 64, 2, pager::prepared_sixty_four),
     operation("vm.allocate_deallocate_1p", 1, 2000, map::allocate),
     operation(
         "vm.allocate_touch_deallocate_1p",

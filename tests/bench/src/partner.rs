@@ -43,9 +43,13 @@ pub(crate) enum Role {
     Pager16,
     /// The same, 64 pages a request.
     Pager64,
+    /// Serves memory objects whose pages are written before, 16 pages a request.
+    Prepared16,
+    /// The same, 64 pages a request.
+    Prepared64,
 }
 
-const ROLES: [(&str, Role); 10] = [
+const ROLES: [(&str, Role); 12] = [
     ("echo", Role::Echo),
     ("take", Role::Take),
     ("handle", Role::Handle),
@@ -56,6 +60,8 @@ const ROLES: [(&str, Role); 10] = [
     ("pager-1", Role::Pager1),
     ("pager-16", Role::Pager16),
     ("pager-64", Role::Pager64),
+    ("prepared-16", Role::Prepared16),
+    ("prepared-64", Role::Prepared64),
 ];
 
 /// The other task, seen by the one that measures. Dropped, it is ended.
@@ -103,6 +109,8 @@ pub(crate) fn serve(role: &str, name: &str) -> Result<u32, Kern> {
         Role::Pager1 => pager::serve::<1>(name)?,
         Role::Pager16 => pager::serve::<16>(name)?,
         Role::Pager64 => pager::serve::<64>(name)?,
+        Role::Prepared16 => pager::serve_prepared::<16>(name)?,
+        Role::Prepared64 => pager::serve_prepared::<64>(name)?,
         _ => {
             let port = ReceiveRight::<Untyped>::new(0)?;
             bootstrap::register(name, port.make())?;

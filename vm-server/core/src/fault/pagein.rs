@@ -99,6 +99,11 @@ impl Core {
             return (index, 1);
         };
         let most = pager.cluster.clamp(1, REQUEST_MAX).min(credits);
+        if most == 1 {
+            pager.next_page = index.saturating_add(1);
+            pager.window = 1;
+            return (index, 1);
+        }
         let wanted = match behavior {
             Behavior::Random => 1,
             Behavior::Sequential | Behavior::ReverseSequential => most,
@@ -174,6 +179,11 @@ impl Core {
         }
         let made = self.objects.get_mut(object).map_or((first, 0), |record| {
             let mut mark = |first, count| {
+                if count == 1 {
+                    let slot = Slot::Pending(id.index());
+                    let marked = record.pages.set(&mut self.nodes, first, slot);
+                    return marked.map(|()| (first, count));
+                }
                 let mark = (count, id.index());
                 let marked = record.pages.put_pending(&mut self.nodes, first, mark);
                 if marked.is_err() {

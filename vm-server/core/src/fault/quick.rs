@@ -72,7 +72,7 @@ pub(super) struct Neighbours {
 impl Core {
     /// What the common fault is answered with, and in the effects what is entered beside it; `None`: it
     /// is none, or there is not enough memory for it.
-    #[inline]
+    #[inline(always)]
     pub fn fault_now<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,

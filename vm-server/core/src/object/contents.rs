@@ -13,6 +13,29 @@ use crate::op::BUDGET;
 use crate::range::page_of;
 use crate::{Core, Turn};
 
+/// Which of a run of pages a map shows, from one page number on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    /// Index of the map.
+    pub(crate) map: u32,
+    /// Page number of the first that it shows.
+    pub(crate) number: u64,
+    /// Which is the first.
+    pub(crate) from: usize,
+    /// One past the last.
+    pub(crate) to: usize,
+}
+
+impl Shown {
+    /// None of them.
+    pub(crate) const NOWHERE: Shown = Shown {
+        map: 0,
+        number: 0,
+        from: 0,
+        to: 0,
+    };
+}
+
 impl Core {
     /// What an object has at a page number; `Empty` if there is no such object.
     #[inline]
@@ -136,6 +159,36 @@ impl Core {
         self.uncount_pages(object, count);
         if let Some(record) = self.objects.get_mut(object) {
             record.pages.clear_run(&mut self.nodes, index, count);
+        }
+    }
+
+    /// Moves pages side by side from a tray's object to one of a pager, whose slots for them are in use:
+    /// so nothing fails. They are clean, and about to be mapped as `shown` says.
+    pub(crate) fn object_pass_pages(
+        &mut self,
+        (from, slot): (ObjectId, u64),
+        (object, index): (ObjectId, u64),
+        frames: &[Frame],
+        shown: Shown,
+    ) {
+        let count = frames.len() as u32;
+        self.uncount_pages(from, count);
+        if let Some(record) = self.objects.get_mut(from) {
+            record.pages.clear_run(&mut self.nodes, slot, count);
+        }
+        let Some(record) = self.objects.get_mut(object) else {
+            return;
+        };
+        let payer = record.payer;
+        let put = record.pages.put_pages(&mut self.nodes, index, frames);
+        debug_assert!(put.is_ok(), "the slots are in use");
+        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
+            map.count_external(count);
+        }
+        for ((&frame, index), place) in frames.iter().zip(index..).zip(0usize..) {
+            let seen = place.checked_sub(shown.from).filter(|_| place < shown.to);
+            let at = seen.map(|nth| (shown.map, shown.number.wrapping_add(nth as u64)));
+            self.pages.pass(frame, (object, index), at);
         }
     }
 

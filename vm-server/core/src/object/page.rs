@@ -280,6 +280,29 @@ impl Pages {
         }
     }
 
+    /// Makes a frame a clean page of an object, mapped at this place alone, if at all.
+    #[inline]
+    pub(crate) fn pass(
+        &mut self,
+        frame: Frame,
+        (object, index): (ObjectId, u64),
+        at: Option<(u32, u64)>,
+    ) {
+        let Some(page) = self.records.get_mut(frame.0 as usize) else {
+            return;
+        };
+        self.touched.note(frame.0);
+        page.places.clear(&mut self.blocks);
+        if let Some(at) = at {
+            page.places = Places::one(at);
+        }
+        page.object = Some(object);
+        page.index = index;
+        page.state = State::Resident;
+        page.flags = Flags::empty();
+        page.lock = Prot::NONE;
+    }
+
     /// Remembers that a page may be mapped at a place, map index and page number. `Full`: it cannot;
     /// nothing has changed.
     #[inline]

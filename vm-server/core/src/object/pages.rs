@@ -234,32 +234,33 @@ impl Tree {
         count.min(most)
     }
 
-    /// The frames of pages side by side from `index` on, as many as fit; ends before what is no page.
+    /// Adds the frames of pages side by side from `index` on, at most `most` and as many as fit; ends
+    /// before what is no page.
     pub(crate) fn pages_from<const N: usize>(
         &self,
         nodes: &Nodes,
         index: u64,
         most: u32,
-    ) -> heapless::Vec<Frame, N> {
-        let mut frames = heapless::Vec::new();
+        frames: &mut heapless::Vec<Frame, N>,
+    ) {
         let mut at = index;
         let mut left = most;
         while left > 0
             && let Some(node) = nodes.at(self.leaf(nodes, at))
         {
-            let words = node.words.iter().skip((at & MASK) as usize);
-            for word in words.take(left as usize) {
-                let Slot::Page(frame) = Slot::from_raw(*word) else {
-                    return frames;
-                };
-                if frames.push(frame).is_err() {
-                    return frames;
-                }
-                left = left.wrapping_sub(1);
-                at = at.wrapping_add(1);
+            let place = at & MASK;
+            let here = (64u64.wrapping_sub(place) as u32).min(left);
+            let pages = (!(node.pages >> place)).trailing_zeros().min(here);
+            let words = node.words.iter().skip(place as usize);
+            let found = words.take(pages as usize).map(|word| Frame(word & VALUE));
+            let room = frames.capacity().wrapping_sub(frames.len());
+            frames.extend(found.take(room));
+            if pages < here {
+                return;
             }
+            left = left.wrapping_sub(here);
+            at = at.wrapping_add(here.into());
         }
-        frames
     }
 
     /// Puts pages into slots side by side, whatever was there.
@@ -622,7 +623,8 @@ mod tests {
             let empty = empty.take(count as usize).count();
             assert_eq!(tree.empty_from(&nodes, index, count) as usize, empty);
             let pages = (index..).take_while(is_page).take(count as usize).count();
-            let found = tree.pages_from::<64>(&nodes, index, count);
+            let mut found = heapless::Vec::<Frame, 64>::new();
+            tree.pages_from(&nodes, index, count, &mut found);
             assert_eq!(found.len(), pages.min(64));
         }
         tree.clear_run(&mut nodes, 0, 0x500);

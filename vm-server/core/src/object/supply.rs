@@ -17,6 +17,9 @@ use crate::object::pages::Slot;
 use crate::range::{bytes_of, is_aligned, page_of};
 use crate::{Core, Turn};
 
+/// Frames of one supply.
+pub(super) type Frames = heapless::Vec<Frame, { REQUEST_MAX as usize }>;
+
 /// What a range of missing pages is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -56,7 +59,10 @@ impl Core {
             return Err(Kern::InvalidArgument);
         }
         let slots = self.trays.get(tray).ok_or(Kern::InvalidArgument)?.object;
-        let frames = self.tray_filled(slots, args.slot, args.count)?;
+        let mut frames = Frames::new();
+        if !self.tray_filled(slots, args.slot, args.count, &mut frames) {
+            return Err(Kern::InvalidArgument);
+        }
         self.tray_close(turn, tray, (args.slot, &frames));
         let mut flags = Flags::empty();
         flags.set(Flags::PRECIOUS, args.precious);
@@ -89,19 +95,19 @@ impl Core {
         Ok(reply)
     }
 
-    /// The frames of slots that are ready, all of them.
+    /// The frames of slots that are ready. Says whether all of them are.
     pub(super) fn tray_filled(
         &self,
         slots: ObjectId,
         slot: u32,
         count: u32,
-    ) -> Result<heapless::Vec<Frame, { REQUEST_MAX as usize }>, Kern> {
-        let record = self.objects.get(slots).ok_or(Kern::InvalidArgument)?;
-        let frames = record.pages.pages_from(&self.nodes, slot.into(), count);
-        if frames.len() < count as usize {
-            return Err(Kern::InvalidArgument);
+        frames: &mut Frames,
+    ) -> bool {
+        if let Some(record) = self.objects.get(slots) {
+            let pages = &record.pages;
+            pages.pages_from(&self.nodes, slot.into(), count, frames);
         }
-        Ok(frames)
+        frames.len() == count as usize
     }
 
     /// Puts supplied pages where they belong, if one request asked for all of them and waits for all of

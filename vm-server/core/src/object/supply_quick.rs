@@ -9,11 +9,13 @@ use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
-use crate::event::{ControlId, Fault, ObjectId};
+use crate::event::{ControlId, Fault, MapId, ObjectId};
 use crate::fault::pagein::REQUEST_MAX;
 use crate::machine::Machine;
-use crate::object::page::{Flags, Frame};
+use crate::object::contents::Shown;
+use crate::object::page::Frame;
 use crate::object::pages::Slot;
+use crate::object::supply::Frames;
 use crate::op::wait::What;
 use crate::range::{PAGE_SIZE, bytes_of, is_aligned, page_of, trunc_page};
 use crate::{Core, Turn};
@@ -28,6 +30,17 @@ pub struct Supplied {
     pub fault: Fault,
     /// What is entered; what lies beside it is in the effects. `None`: the effects have the answer.
     pub enter: Option<translation::Enter>,
+}
+
+/// How a fault sees pages that come.
+struct View {
+    /// Address of its own page.
+    address: u64,
+    /// Which of them that is.
+    place: usize,
+    /// Which are entered.
+    shown: Shown,
+    protection: Prot,
 }
 
 impl Core {
@@ -74,14 +87,25 @@ impl Core {
         if !inside || !idle || !record.waiting.is_empty() {
             return None;
         }
-        let frames = self.tray_filled(slots, args.slot, count).ok()?;
+        let mut frames = Frames::new();
+        if !self.tray_filled(slots, args.slot, count, &mut frames) {
+            return None;
+        }
         // From here on nothing fails.
         self.tray_close(turn, tray, (args.slot, &frames));
-        self.object_take_pages(slots, args.slot.into(), &frames);
-        let clean = (Flags::empty(), Prot::NONE);
-        // The slots are in use, and a pager's pages are within nobody's limit.
-        let added = self.object_add_pages(object, first, &frames, clean);
-        debug_assert!(added.is_ok(), "a page that was asked for has a slot");
+        let fault = Fault {
+            map,
+            address,
+            access,
+            token,
+        };
+        let view = if count == 1 {
+            None
+        } else {
+            self.supplied_view(&fault, (object, first), frames.len())
+        };
+        let shown = view.as_ref().map_or(Shown::NOWHERE, |view| view.shown);
+        self.object_pass_pages((slots, args.slot.into()), (object, first), &frames, shown);
         self.waiter_served(waiter);
         self.request_end(index);
         if let Some(tray) = self.trays.get_mut(tray) {
@@ -89,15 +113,9 @@ impl Core {
         }
         self.stats.page_ins = self.stats.page_ins.saturating_add(count.into());
         self.tray_emptied(tray, args.slot);
-        let fault = Fault {
-            map,
-            address,
-            access,
-            token,
-        };
-        let enter = match frames.len() {
-            1 => self.fault_now(turn, (map, address), access),
-            _ => self.answer_supplied(turn, &fault, (object, first), &frames),
+        let enter = match view {
+            Some(view) => self.answer_supplied(turn, map, &view, &frames),
+            None => self.fault_supplied(turn, &fault),
         };
         if enter.is_none() {
             self.fault(turn, &fault);
@@ -105,16 +123,14 @@ impl Core {
         Some(Supplied { fault, enter })
     }
 
-    /// The answer to a fault for one of the pages that have just come, if it still shows them and only
-    /// reads. Those that lie in the same entry and page table are entered beside it.
-    fn answer_supplied<M: Machine>(
+    /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
+    /// that lie in the same entry and page table, as far as an answer can carry them.
+    fn supplied_view(
         &mut self,
-        turn: &mut Turn<'_, M>,
         fault: &Fault,
         (object, first): (ObjectId, u64),
-        frames: &[Frame],
-    ) -> Option<translation::Enter> {
-        turn.effects.beside.count = 0;
+        count: usize,
+    ) -> Option<View> {
         let link = self.map_lookup(fault.map, fault.address)?.0;
         let entry = self.entries.at(link)?;
         let reads = entry.protection.contains(fault.access) && fault.access != Prot::WRITE;
@@ -123,52 +139,72 @@ impl Core {
         }
         let address = trunc_page(fault.address);
         let place = page_of(entry.offset_of(address)).checked_sub(first)?;
-        let place = usize::try_from(place).ok()?;
-        let frame = *frames.get(place)?;
-        // The pages beside it, as far as the answer can carry them.
+        let place = usize::try_from(place).ok().filter(|place| *place < count)?;
         let table = address & !TABLE.wrapping_sub(1);
         let low = entry.start.max(table);
         let high = entry.end.min(table.wrapping_add(TABLE));
         let below = page_of(address.saturating_sub(low)).min(place as u64) as usize;
         let above = page_of(high.saturating_sub(address)) as usize;
-        let mut from = place.saturating_sub(below);
-        let to = place.saturating_add(above).min(frames.len());
-        from = from.max(place.saturating_add(1).saturating_sub(BESIDE_MAX));
-        let to = to.min(from.saturating_add(BESIDE_MAX));
-        let protection = entry.protection.difference(Prot::WRITE);
-        let number = page_of(address);
-        let map = fault.map.index();
-        let start = number.saturating_sub(place.saturating_sub(from) as u64);
-        let beside = frames.get(from..to).unwrap_or(&[]);
-        for ((&frame, at), word) in beside
-            .iter()
-            .zip(start..)
-            .zip(&mut turn.effects.beside.words)
-        {
+        let least = place.saturating_add(1).saturating_sub(BESIDE_MAX);
+        let from = place.saturating_sub(below).max(least);
+        let to = place.saturating_add(above).min(count);
+        Some(View {
+            address,
+            place,
+            shown: Shown {
+                map: fault.map.index(),
+                number: page_of(address).saturating_sub(place.saturating_sub(from) as u64),
+                from,
+                to: to.min(from.saturating_add(BESIDE_MAX)),
+            },
+            protection: entry.protection.difference(Prot::WRITE),
+        })
+    }
+
+    /// The answer to a fault as if it came now. Out of line, so that the common fault has its own.
+    #[inline(never)]
+    fn fault_supplied<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        fault: &Fault,
+    ) -> Option<translation::Enter> {
+        self.fault_now(turn, (fault.map, fault.address), fault.access)
+    }
+
+    /// The answer to a fault that sees pages that have come; the others are entered beside its own.
+    fn answer_supplied<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        map: MapId,
+        view: &View,
+        frames: &[Frame],
+    ) -> Option<translation::Enter> {
+        let beside = &mut turn.effects.beside;
+        let Shown {
+            number, from, to, ..
+        } = view.shown;
+        let shown = frames.get(from..to)?;
+        for (word, frame) in beside.words.iter_mut().zip(shown) {
             *word = frame.0;
-            // It is mapped nowhere yet.
-            let _ = self.pages.place_add(frame, (map, at));
         }
-        if let Some(word) = turn
-            .effects
-            .beside
-            .words
-            .get_mut(place.saturating_sub(from))
-        {
+        // Its own page comes first, and needs no word.
+        if let Some(word) = beside.words.get_mut(view.place.saturating_sub(from)) {
             *word = translation::SKIPPED;
         }
-        if beside.len() > 1 {
-            turn.effects.beside.address = bytes_of(start);
-            turn.effects.beside.count = beside.len() as u32;
-        }
+        beside.address = bytes_of(number);
+        beside.count = if shown.len() > 1 {
+            shown.len() as u32
+        } else {
+            0
+        };
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
         Some(translation::Enter {
-            address,
-            frame: frame.0,
-            protection,
+            address: view.address,
+            frame: frames.get(view.place)?.0,
+            protection: view.protection,
             uncached: false,
-            epoch: self.maps.get(fault.map)?.epoch,
+            epoch: self.maps.get(map)?.epoch,
         })
     }
 }
