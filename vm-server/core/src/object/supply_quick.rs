@@ -208,3 +208,110 @@ impl Core {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
+    use ipc_abi::layout::PAGE_SIZE;
+    use ipc_abi::types::Prot;
+    use ipc_protocol::memory_object::{MemoryObjectDataRequest, Request as ToPager};
+    use ipc_protocol::memory_object_control::{MemoryObjectDataSupply, Request as ToServer};
+
+    use crate::event::{MapId, NO_RIGHTS, RightId};
+    use crate::range::page_of;
+    use crate::sim::{Pager, Touch, World};
+
+    const PORT: RightId = RightId(7);
+
+    /// A client that has read the first two pages of an object, and waits for the third.
+    fn waiting() -> (World, Pager, MapId, u64, crate::event::Token) {
+        let mut world = World::new(512);
+        let mut pager = Pager::new(&mut world, PORT, 32, vec![1; 64 * PAGE_SIZE as usize]);
+        pager.ready.cluster_pages = 16;
+        let client = world.map();
+        let base = world.map_object(client, PORT, 64 * PAGE_SIZE);
+        for page in 0..2 {
+            world.touch(client, base + page * PAGE_SIZE, Prot::READ);
+            pager.settle(&mut world);
+        }
+        let at = base + 2 * PAGE_SIZE;
+        match world.touch(client, at, Prot::READ) {
+            Touch::Waits(token) => (world, pager, client, base, token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn asked(world: &mut World) -> Vec<MemoryObjectDataRequest> {
+        let said = world.said_to(PORT).into_iter();
+        let asked = said.filter_map(|message| match message.wording {
+            ToPager::MemoryObjectDataRequest(request) => Some(request),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    /// Writes slots and supplies them in one message.
+    fn supply(world: &mut World, pager: &mut Pager, offset: u64, count: u32) {
+        let slot = pager.slot;
+        for place in 0..count {
+            let address = pager.tray.1 + u64::from(slot + place) * PAGE_SIZE;
+            let bytes = vec![0x40 + place as u8; PAGE_SIZE as usize];
+            assert_eq!(world.write(pager.map, address, &bytes), Ok(()));
+        }
+        let supply = MemoryObjectDataSupply {
+            offset,
+            slot,
+            count,
+            lock_value: 0,
+            precious: false,
+        };
+        let said = pager.say(world, ToServer::MemoryObjectDataSupply(supply), NO_RIGHTS);
+        assert!(matches!(said, Some(Ok(_))), "{said:?}");
+        pager.slot = slot + count;
+    }
+
+    fn shown(world: &World, map: MapId, base: u64) -> Vec<u64> {
+        let pages = &world.machine.spaces[&map.to_word()].pages;
+        pages.keys().map(|page| page - page_of(base)).collect()
+    }
+
+    #[test]
+    fn what_comes_together_is_entered_together_and_leaves_the_slots() {
+        let (mut world, mut pager, client, base, token) = waiting();
+        let [request] = asked(&mut world)[..] else {
+            panic!("one request");
+        };
+        let two = (2 * PAGE_SIZE, 2 * PAGE_SIZE);
+        assert_eq!(
+            (request.offset, request.length),
+            two,
+            "it ends where two do"
+        );
+        supply(&mut world, &mut pager, request.offset, 2);
+        assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
+        assert_eq!(shown(&world, client, base), [0, 1, 2, 3]);
+        let mut byte = [0];
+        let second = base + 3 * PAGE_SIZE;
+        assert_eq!(world.read(client, second, &mut byte), Ok(()));
+        assert_eq!(byte, [0x41]);
+        let slots = world.machine.spaces[&pager.map.to_word()].pages.len();
+        assert!(slots <= 32 - 2, "the pager still maps {slots} slots");
+    }
+
+    #[test]
+    fn a_supply_that_is_not_what_was_asked_for_goes_the_general_way() {
+        let (mut world, mut pager, client, base, token) = waiting();
+        assert_eq!(asked(&mut world).len(), 1);
+        // Less than was asked for, then what it left out and one more.
+        supply(&mut world, &mut pager, 2 * PAGE_SIZE, 1);
+        assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
+        supply(&mut world, &mut pager, 3 * PAGE_SIZE, 2);
+        let touched = world.touch(client, base + 4 * PAGE_SIZE, Prot::READ);
+        assert!(matches!(touched, Touch::Done(_)), "{touched:?}");
+        world.settle();
+    }
+}
