@@ -175,6 +175,22 @@ impl Entry {
             false => Side::Right,
         }
     }
+
+    #[inline]
+    const fn child(&self, side: Side) -> Link {
+        match side {
+            Side::Left => self.left,
+            Side::Right => self.right,
+        }
+    }
+
+    #[inline]
+    const fn child_mut(&mut self, side: Side) -> &mut Link {
+        match side {
+            Side::Left => &mut self.left,
+            Side::Right => &mut self.right,
+        }
+    }
 }
 
 impl Tree {
@@ -258,15 +274,15 @@ impl Tree {
 
     /// Hangs in the entry at `new`, which overlaps none of the tree's.
     pub(crate) fn insert(&mut self, store: &mut impl Store, new: Link) {
-        let Some(start) = store.at(new).map(|entry| entry.start) else {
+        let Some((start, end)) = store.at(new).map(|entry| (entry.start, entry.end)) else {
             return;
         };
         let prev = self.floor(store, start);
         // One of the two neighbours has no subtree on that side.
-        let (parent, side, next) = match store.at(prev) {
-            Some(entry) if entry.right.is_nil() => (prev, Side::Right, entry.hooks.next),
-            Some(entry) => (entry.hooks.next, Side::Left, entry.hooks.next),
-            None => (self.first, Side::Left, self.first),
+        let (parent, next, below) = match store.at(prev) {
+            Some(entry) if entry.right.is_nil() => (prev, entry.hooks.next, entry.end),
+            Some(entry) => (entry.hooks.next, entry.hooks.next, entry.end),
+            None => (self.first, self.first, self.min),
         };
         if let Some(entry) = store.at_mut(new) {
             entry.left = Link::NIL;
@@ -275,17 +291,35 @@ impl Tree {
                 parent,
                 prev,
                 next,
+                gap: start.saturating_sub(below),
                 ..Hooks::FREE
             };
         }
-        self.set_child(store, parent, side, new);
-        self.thread(store, prev, new);
-        self.thread(store, new, next);
+        match store.at_mut(prev) {
+            Some(entry) => {
+                entry.hooks.next = new;
+                if parent == prev {
+                    entry.right = new;
+                }
+            }
+            None => self.first = new,
+        }
+        match store.at_mut(next) {
+            Some(entry) => {
+                entry.hooks.prev = new;
+                entry.hooks.gap = entry.start.saturating_sub(end);
+                if parent == next {
+                    entry.left = new;
+                }
+            }
+            None => self.last = new,
+        }
+        if parent.is_nil() {
+            self.root = new;
+        }
         self.near.set(new);
         self.len = self.len.saturating_add(1);
         // The new leaf hangs below its successor: one climb settles both holes.
-        self.measure(store, new);
-        self.measure(store, next);
         self.climb(store, new, next);
     }
 
@@ -513,11 +547,12 @@ impl Tree {
     /// node below it that knew, it goes on there.
     fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
         let mut at = link;
-        let mut passed = last.is_nil();
-        while let Some(entry) = store.at(at) {
-            passed |= at == last;
-            let [low, high] = entry.hooks.heights;
-            let (mut now, mut parent) = (entry.hooks.subtree(), entry.hooks.parent);
+        let mut passed = last.is_nil() || at == last;
+        let Some(entry) = store.at(at) else { return };
+        let mut heights = entry.hooks.heights;
+        let (mut now, mut parent) = (entry.hooks.subtree(), entry.hooks.parent);
+        loop {
+            let [low, high] = heights;
             if low.abs_diff(high) > 1 {
                 let heavy = if low > high { Side::Left } else { Side::Right };
                 at = self.lean(store, at, heavy);
@@ -531,7 +566,9 @@ impl Tree {
             let knew = above.hooks.below(side);
             if knew.height == now.height {
                 // From here on heights are as they were.
-                widen(store, at);
+                if knew.hole != now.hole {
+                    widen(store, at);
+                }
                 if !passed {
                     widen(store, last);
                 }
@@ -539,6 +576,9 @@ impl Tree {
             }
             above.hooks.note(side, now);
             at = parent;
+            heights = above.hooks.heights;
+            (now, parent) = (above.hooks.subtree(), above.hooks.parent);
+            passed |= at == last;
         }
     }
 
@@ -558,21 +598,30 @@ impl Tree {
 
     /// Lifts the child on `side` above `at`. Returns it.
     fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> Link {
-        let up = child(store, at, side);
-        let across = child(store, up, side.other());
-        let inner = store
-            .at(up)
-            .map_or(Subtree::NONE, |entry| entry.hooks.below(side.other()));
-        self.replace(store, at, up);
-        self.set_child(store, at, side, across);
-        self.set_child(store, up, side.other(), at);
+        let Some(entry) = store.at(at) else { return at };
+        let (up, parent) = (entry.child(side), entry.hooks.parent);
+        let Some(entry) = store.at_mut(up) else {
+            return at;
+        };
+        let inner = entry.hooks.below(side.other());
+        let across = core::mem::replace(entry.child_mut(side.other()), at);
+        entry.hooks.parent = parent;
         let mut lower = Subtree::NONE;
         if let Some(entry) = store.at_mut(at) {
+            *entry.child_mut(side) = across;
+            entry.hooks.parent = up;
             entry.hooks.note(side, inner);
             lower = entry.hooks.subtree();
         }
         if let Some(entry) = store.at_mut(up) {
             entry.hooks.note(side.other(), lower);
+        }
+        if let Some(entry) = store.at_mut(across) {
+            entry.hooks.parent = at;
+        }
+        match store.at_mut(parent) {
+            Some(entry) => *entry.child_mut(entry.side_of(at)) = up,
+            None => self.root = up,
         }
         up
     }
@@ -585,11 +634,7 @@ fn subtree(store: &impl Store, at: Link) -> Subtree {
 }
 
 fn child(store: &impl Store, at: Link, side: Side) -> Link {
-    match (store.at(at), side) {
-        (Some(entry), Side::Left) => entry.left,
-        (Some(entry), Side::Right) => entry.right,
-        (None, _) => Link::NIL,
-    }
+    store.at(at).map_or(Link::NIL, |entry| entry.child(side))
 }
 
 /// Tells the nodes above `link` how large the largest hole of its subtree is now, to the first that
