@@ -210,8 +210,11 @@ impl Core {
         Ok(())
     }
 
-    /// How many entries a map that is nobody's copy may be charged with before a limit is reached.
-    pub(crate) fn entry_room(&self, map: MapId) -> u32 {
+    /// How many entries, up to `wanted`, a map that is nobody's copy may be charged with before a limit is
+    /// reached.
+    pub(crate) fn entry_room(&mut self, map: MapId, wanted: u32) -> u32 {
+        // If there is not that much, then what there is.
+        let _ = self.room(map, Good::Entries, wanted.into());
         let Some(record) = self.maps.get(map).filter(|map| map.account.payer.is_none()) else {
             return 0;
         };
@@ -219,7 +222,8 @@ impl Core {
         let held = record.tree.len().saturating_add(account.hidden_entries);
         let room = account.limits.entries.saturating_sub(held);
         let all = self.config.whole.entries.saturating_sub(self.entries.len());
-        if account.system { room } else { room.min(all) }
+        let room = if account.system { room } else { room.min(all) };
+        room.min(wanted)
     }
 
     /// An entry of a map has gone.

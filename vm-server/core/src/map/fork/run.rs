@@ -10,6 +10,7 @@ use super::Fork;
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::machine::{Machine, Revoke};
+use crate::map::Map;
 use crate::map::entry::Entry;
 use crate::map::tree::{Hooks, Link};
 use crate::object::Kind;
@@ -73,7 +74,8 @@ impl Core {
     /// Gives the child up to `most` plain entries from the cursor on, and says how many those were: up to
     /// one that is not plain, or for which there is no record.
     pub(super) fn fork_run(&mut self, work: &mut Fork, most: u32, lowering: &mut Lowering) -> u32 {
-        let most = most.min(self.entry_room(work.child));
+        let entries = self.maps.get(work.parent).map_or(0, Map::entries);
+        let most = self.entry_room(work.child, most.min(entries));
         let Some(record) = self.maps.get(work.parent).filter(|map| !map.dying) else {
             return 0;
         };
