@@ -264,7 +264,8 @@ protocol! {
     /// KERN_PROTECTION_FAILURE: the source cannot be read.
     /// KERN_INVALID_ADDRESS: range of the destination; a hole in it. KERN_PROTECTION_FAILURE: it
     /// cannot be written. (The first failing entry from low to high decides.)
-    /// KERN_MEMORY_ERROR: a pager failed; a prefix of the destination may have been written.
+    /// KERN_MEMORY_ERROR: a pager failed. KERN_RESOURCE_SHORTAGE. After these two a prefix of the
+    /// destination may have been written.
     /// Source: R50-55, R63-75.
     3806 vm_copy VmCopy in words {
         /// First address to read.
