@@ -22,6 +22,29 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+/// How often somebody in line looks before the processor is told that this takes a while: longer than
+/// most turns. Telling it may cost more than a turn (a virtual machine may be left for it), and the
+/// line is rarely longer than one.
+const SOON: u32 = 2000;
+
+/// Waits between two looks.
+struct Pace(u32);
+
+impl Pace {
+    const fn new() -> Pace {
+        Pace(0)
+    }
+
+    #[inline]
+    fn wait(&mut self) {
+        if cfg!(not(feature = "loom")) && self.0 < SOON {
+            self.0 = self.0.saturating_add(1);
+        } else {
+            spin_loop();
+        }
+    }
+}
+
 const HELD: u32 = 1;
 const WANTED: u32 = 2;
 /// Above the two marks: who has the turn, or had it last.
@@ -90,9 +113,10 @@ impl Turn {
     /// Stands in line for the turn, calling `serve` all the time; gives who had it last.
     pub fn wait(&self, me: Mine, mut serve: impl FnMut()) -> Mine {
         let place = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut pace = Pace::new();
         while self.first.load(Ordering::Acquire) != place {
             serve();
-            spin_loop();
+            pace.wait();
         }
         let last = loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -110,7 +134,7 @@ impl Turn {
                 self.word.fetch_or(WANTED, Ordering::Relaxed);
             }
             serve();
-            spin_loop();
+            pace.wait();
         };
         self.first.store(place.wrapping_add(1), Ordering::Release);
         last
