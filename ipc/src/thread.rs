@@ -189,6 +189,53 @@ unsafe extern "C" fn thread_entry() -> ! {
     thread_prologue!(thread_main)
 }
 
+/// Starts a thread, which never ends, on a stack of the caller's, with a priority of 0 to 31: for who has
+/// no VM server to ask for memory. The stack must be large enough; nothing lies below it to stop at.
+///
+/// # Errors
+/// KERN_RESOURCE_SHORTAGE. KERN_INVALID_ARGUMENT: the stack is tiny. KERN_INVALID_VALUE: the priority.
+pub fn start_on(
+    stack: &'static mut [u64],
+    priority: u32,
+    run: fn(u64) -> !,
+    argument: u64,
+) -> Result<(), Kern> {
+    let [.., first, second, _] = stack else {
+        return Err(Kern::InvalidArgument);
+    };
+    (*first, *second) = (run as *const () as u64, argument);
+    let block = core::ptr::from_mut(first) as u64;
+    let task = SendRight::<Untyped>::special(SpecialPort::TaskSelf)?;
+    // SAFETY: the entry expects a stack, whose end is aligned by its first instructions, and a block above
+    // it with a function and its argument; both are the thread's alone from now on.
+    let created = unsafe {
+        trap::thread_create(
+            task.name(),
+            bare_entry as *const () as u64,
+            block & !15,
+            block,
+            priority,
+        )
+    };
+    created.map(|name| drop(SendRight::<Untyped>::from_name(name)))
+}
+
+/// The first instruction of a thread that [`start_on`] starts.
+#[unsafe(naked)]
+unsafe extern "C" fn bare_entry() -> ! {
+    thread_prologue!(bare_main)
+}
+
+/// The Rust part of it.
+unsafe extern "C" fn bare_main(block: u64) -> ! {
+    let block = core::ptr::with_exposed_provenance::<(u64, u64)>(block as usize);
+    // SAFETY: `start_on` has put both there, and the block is this thread's.
+    let (run, argument) = unsafe { block.read() };
+    // SAFETY: it was such a function.
+    let run = unsafe { core::mem::transmute::<u64, fn(u64) -> !>(run) };
+    run(argument)
+}
+
 /// The Rust part of a thread.
 unsafe extern "C" fn thread_main(argument: u64) -> ! {
     // SAFETY: `spawn_with` passes a box that is this thread's alone.

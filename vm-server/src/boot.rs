@@ -13,6 +13,7 @@ use ipc_abi::boot::{BootInfo, FrameRange, RANGES_MAX};
 use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::layout::{PAGE_SIZE, PHYSICAL_WINDOW, USER_MIN};
 use ipc_abi::right::{Name, SpecialPort};
+use ipc_abi::trap::counter;
 use ipc_abi::types::Prot;
 use vm_core::effect::Effects;
 use vm_core::event::{Event, MapId, RightId, Time};
@@ -136,13 +137,15 @@ fn take_heap(given: &mut Given) -> Result<(), Problem> {
 }
 
 fn make_server(given: &Given) -> Result<Server, Kern> {
-    let ports = Ports::new()?;
+    let processors = trap::host_statistics()?[counter::PROCESSORS];
+    let ports = Ports::new(processors > 1)?;
     let notices = trap::port_allocate(NOTICES)?;
     trap::port_move_member(notices, ports.set())?;
     trap::host_set_memory_low(given.host_memory, notices)?;
     let config = Config {
         device: Some(RightId(given.device)),
         host: Some(RightId(given.host_control)),
+        in_order: processors < 2,
         ..Config::for_frames(given.frame_limit)
     };
     Ok(Server {
@@ -165,6 +168,7 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         later: Vec::new(),
         refused: 0,
         stepper: None,
+        processors,
         step: Time::NEVER,
     })
 }

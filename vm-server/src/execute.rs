@@ -172,20 +172,41 @@ impl Pending {
         }
     }
 
-    /// An answer to a common fault, as any other answer. What lies beside it is left to faults of its own:
-    /// the buffer may be needed before it is sent.
-    #[cold]
-    pub(crate) fn of_fault(answer: &FaultAnswer) -> Pending {
-        let answer = FaultAnswer {
-            beside: None,
-            ..*answer
-        };
+    /// Whether it can be sent later as well as now: it waits for nobody's order, and names nothing that
+    /// may end until then.
+    pub(crate) const fn may_wait(&self) -> bool {
+        matches!(self.to, To::Caller(_)) && self.info.rights() == 0 && self.made.is_none()
+    }
+
+    /// An answer to a common fault, with what lies beside it, as any other answer: to be sent before the
+    /// buffer is used.
+    pub(crate) fn of_whole_fault(answer: &FaultAnswer) -> Pending {
         Pending {
             to: To::Caller(answer.token),
             info: Info::short(FAULT_REPLY),
             words: answer.words(),
             made: None,
         }
+    }
+
+    /// The same without what lies beside the page, which is left to faults of its own: the buffer may
+    /// have been used.
+    pub(crate) fn alone(mut self) -> Pending {
+        if self.info == Info::short(FAULT_REPLY) {
+            self.words = FaultReply {
+                beside: None,
+                ..FaultReply::from_words(self.words)
+            }
+            .to_words();
+        }
+        self
+    }
+
+    /// An answer to a common fault, as any other answer. What lies beside it is left to faults of its own:
+    /// the buffer may be needed before it is sent.
+    #[cold]
+    pub(crate) fn of_fault(answer: &FaultAnswer) -> Pending {
+        Pending::of_whole_fault(answer).alone()
     }
 }
 

@@ -19,13 +19,14 @@ mod ports;
 mod receive;
 mod serve;
 mod stepper;
+mod threads;
 mod window;
 
 ipc::bare_main!(main);
 
 fn main(argument: u64) -> ! {
     match boot::start(argument) {
-        Ok(mut server) => server.serve(),
+        Ok(server) => threads::serve(server),
         Err(problem) => stop(format_args!("cannot start: {problem}")),
     }
 }

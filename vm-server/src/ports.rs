@@ -26,6 +26,8 @@ const fn is_busy(port: PortOf) -> bool {
 pub(crate) struct Ports {
     /// The set that the server receives from.
     set: Name,
+    /// That for the ports of maps: the same, or one of its own, which several threads receive from.
+    maps: Name,
     /// By kind and index of the record. A place is used again when its record has ended, perhaps
     /// before the effect that ends the port is carried out, so it says whose port it holds.
     held: [Vec<Held>; 6],
@@ -55,13 +57,19 @@ const fn place(port: PortOf) -> (usize, usize) {
 }
 
 impl Ports {
-    /// No ports yet, and the set for them.
+    /// No ports yet, and the set for them; another for those of maps if there are several processors.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE, from the kernel.
-    pub(crate) fn new() -> Result<Ports, Kern> {
+    pub(crate) fn new(several: bool) -> Result<Ports, Kern> {
+        let set = trap::port_set_allocate()?;
         Ok(Ports {
-            set: trap::port_set_allocate()?,
+            set,
+            maps: if several {
+                trap::port_set_allocate()?
+            } else {
+                set
+            },
             held: Default::default(),
         })
     }
@@ -69,6 +77,11 @@ impl Ports {
     /// The set that the server receives from.
     pub(crate) const fn set(&self) -> Name {
         self.set
+    }
+
+    /// The set of the ports of maps.
+    pub(crate) const fn maps(&self) -> Name {
+        self.maps
     }
 
     /// The name of a record's port, which is made if there is none.
@@ -85,7 +98,11 @@ impl Ports {
         }
         let payload = port.to_payload();
         if held[index].payload != payload {
-            let name = make(port, self.set)?;
+            let set = match port {
+                PortOf::Map(_) => self.maps,
+                _ => self.set,
+            };
+            let name = make(port, set)?;
             let before = core::mem::replace(&mut held[index], Held { payload, name });
             destroy(before);
         }

@@ -96,6 +96,8 @@ pub(crate) struct Server {
     pub(crate) refused: u32,
     /// The stepper's call, while there is no step to do.
     pub(crate) stepper: Option<Token>,
+    /// How many processors there are.
+    pub(crate) processors: u64,
 }
 
 impl Server {
@@ -202,7 +204,7 @@ impl Server {
     /// nothing else. A fault that leaves more to do than that is as if it had not been looked at: it
     /// is handled with the other messages.
     #[inline(always)]
-    fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
+    pub(crate) fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
         // What there is still to carry out comes first.
         let (map, fault, token) = common_fault(received)?;
         if !self.effects.as_slice().is_empty() {
@@ -227,7 +229,7 @@ impl Server {
     /// The answer to a common call, if that is what was received and it is plain. Any other is as if it
     /// had not been looked at.
     #[inline(always)]
-    fn call_answer(&mut self, received: &Received) -> Option<CallAnswer> {
+    pub(crate) fn call_answer(&mut self, received: &Received) -> Option<CallAnswer> {
         let (map, call, token) = common_call(received)?;
         if !self.effects.as_slice().is_empty() || heap::is_low() {
             return None;
@@ -296,7 +298,7 @@ impl Server {
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make
     /// work faster than it is done.
-    fn pay(&mut self, answer: Option<Pending>) -> Option<Pending> {
+    pub(crate) fn pay(&mut self, answer: Option<Pending>) -> Option<Pending> {
         if let Some(answer) = answer {
             self.send_now(answer);
         }
@@ -306,7 +308,7 @@ impl Server {
     /// Until when to wait for a message. If work is unfinished, clients get a while before its next
     /// step, and the stepper is let go, in case that there is nobody else. Clients that keep asking
     /// do not put the step off.
-    fn deadline(&mut self, unfinished: bool) -> Time {
+    pub(crate) fn deadline(&mut self, unfinished: bool) -> Time {
         let heap_grows = heap::wants_more() && self.core.free_frames() > self.refused;
         if (unfinished || heap_grows || self.core.wants_idle())
             && let Some(token) = self.stepper.take()
@@ -337,13 +339,13 @@ impl Server {
     }
 
     /// The next step of unfinished work; the one after it is due later.
-    fn next_step(&mut self) -> Option<Pending> {
+    pub(crate) fn next_step(&mut self) -> Option<Pending> {
         self.step = Time::NEVER;
         self.handle(Event::Step)
     }
 
     /// Gives the heap more, if it has little.
-    fn feed_heap(&mut self) {
+    pub(crate) fn feed_heap(&mut self) {
         if heap::is_low() {
             self.grow_heap();
         }
@@ -369,7 +371,7 @@ impl Server {
         }
     }
 
-    fn arrived(&mut self, arrived: Arrived) -> Option<Pending> {
+    pub(crate) fn arrived(&mut self, arrived: Arrived) -> Option<Pending> {
         match arrived {
             Arrived::Event(event) => self.handle(event),
             Arrived::Refused(Some(token), code) => {
@@ -392,7 +394,7 @@ impl Server {
     }
 
     /// Handles what carrying out effects made.
-    fn handle_rest(&mut self, pending: Option<Pending>) -> Option<Pending> {
+    pub(crate) fn handle_rest(&mut self, pending: Option<Pending>) -> Option<Pending> {
         let mut pending = pending;
         while let Some(event) = self.later.pop() {
             if let Some(answer) = pending {

@@ -31,7 +31,7 @@ impl Core {
                     return;
                 }
                 // Nothing else is done before its answer is carried out: see `settle_covered`.
-                self.answering = true;
+                self.answering = self.config.in_order;
                 self.fault(turn, &fault);
                 self.answering = false;
                 return;

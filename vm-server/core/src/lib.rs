@@ -106,6 +106,9 @@ pub struct Config {
     pub ahead: u32,
     /// Tasks may have rings of deferred reclamation.
     pub reclaims: bool,
+    /// What an event is answered with is carried out before the next event. If not, a page that an answer
+    /// is to replace is taken back first: an earlier answer, which comes late, could bring it again.
+    pub in_order: bool,
 }
 
 impl Config {
@@ -120,6 +123,7 @@ impl Config {
             limits: account::Limits::for_frames(frame_limit),
             whole: account::Whole::for_frames(frame_limit),
             reclaims: true,
+            in_order: true,
             reserve: frame_limit / 64,
             ahead: frame_limit / 8,
         }

@@ -210,7 +210,7 @@ impl Core {
             copied: false,
             own: false,
         };
-        self.answering = true;
+        self.answering = self.config.in_order;
         self.settle_covered(turn, &look, old);
         self.answering = false;
     }
