@@ -216,6 +216,8 @@ pub(crate) struct World {
     pub(crate) events: u32,
     /// Faults that are not answered: whose.
     pub(crate) faults: BTreeMap<u64, MapId>,
+    /// What answers bring that are carried out after the next event, if answers may come late.
+    late: Vec<(MapId, u64, u64, Frame, Prot)>,
     effects: Effects,
     supplies: Supplies,
     next_token: u64,
@@ -248,6 +250,7 @@ impl World {
             check_every: 1,
             events: 0,
             faults: BTreeMap::new(),
+            late: Vec::new(),
             effects: Effects::new().unwrap_or_else(|code| panic!("{code}")),
             supplies: Supplies::default(),
             next_token: 1,
@@ -297,7 +300,11 @@ impl World {
             effects: &mut self.effects,
         };
         self.core.handle(event, &mut turn);
+        let earlier = core::mem::take(&mut self.late);
         self.carry_out();
+        for (map, epoch, page, frame, protection) in earlier {
+            self.enter(map, epoch, page, frame, protection);
+        }
         self.events += 1;
         self.check_translations(&what);
         if self.check_every > 0
@@ -323,7 +330,12 @@ impl World {
                     if let (Ok(Some(enter)), Some(map)) = (result, map) {
                         let frame = Frame(enter.frame);
                         let page = page_of(enter.address);
-                        self.enter(map, enter.epoch, page, frame, enter.protection);
+                        if self.core.config.in_order {
+                            self.enter(map, enter.epoch, page, frame, enter.protection);
+                        } else {
+                            let late = (map, enter.epoch, page, frame, enter.protection);
+                            self.late.push(late);
+                        }
                     }
                     self.resumed.insert(to.0.get(), result.map(|_| ()));
                 }

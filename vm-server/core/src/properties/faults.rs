@@ -63,6 +63,13 @@ impl Side {
         }
     }
 
+    /// Where answers are carried out after the event that comes next.
+    fn late(slowly: bool) -> Side {
+        let mut side = Side::new(slowly);
+        side.world.core.config.in_order = false;
+        side
+    }
+
     fn settle(&mut self) {
         self.pager.settle(&mut self.world);
     }
@@ -309,6 +316,22 @@ fn a_fault_that_goes_quickly_comes_to_the_same_as_one_that_does_not() {
                 &std::format!("seed {seed}, turn {turn}"),
                 Side::shape,
             );
+        }
+    }
+}
+
+/// The world checks after every event that each translation is one that a look-up would give.
+#[test]
+fn answers_that_come_late_bring_no_page_that_is_not_there_any_more() {
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let mut sides = [Side::late(false), Side::late(true)];
+        for _ in 0..160 {
+            if random.once_in(3) {
+                step(&mut sides, &mut random);
+            } else {
+                touch(&mut sides, &mut random);
+            }
         }
     }
 }
