@@ -12,7 +12,7 @@
 
 use alloc::vec::Vec;
 
-use ipc::sync::Lock;
+use ipc::sync::{Lock, Parker, parker};
 use ipc::thread::{PRIORITY_MAX, start_on};
 use ipc::trap::Received;
 use ipc_abi::right::Name;
@@ -67,6 +67,8 @@ fn start(set: Name) -> Result<(), Kern> {
 
 /// A thread: receives from a set, for ever.
 fn receive_from(set: u64) -> ! {
+    // The port that it parks at is made now, while there is memory for it.
+    let _: Parker = parker();
     let (mut answer, mut deadline) = with(|server| server.depart(None));
     loop {
         let received = exchange(answer, set as Name, deadline.0, 0);
