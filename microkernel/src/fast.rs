@@ -11,7 +11,8 @@ use core::ptr;
 use ipc_abi::exception::{EXCEPTION, Kind};
 use ipc_abi::fault::{FAULT, FaultReply};
 use ipc_abi::message::{Info, option};
-use kernel_core::{Handed, Machine, Position, Slot};
+use ipc_abi::types::Prot;
+use kernel_core::{Answered, Handed, Machine, Position, Slot};
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
@@ -151,7 +152,41 @@ pub(crate) extern "C" fn fault_answer(
     epoch: u64,
     deadline: u64,
     beside: u64,
-) -> Next {
+) -> *mut Context {
+    let taken = world::with_again(|world| {
+        let World { kernel, hardware } = world;
+        let (answer, answered) = kernel.quick_raised(token, (source, deadline))?;
+        if code != 0 || beside != 0 {
+            return None;
+        }
+        if let Answered::Fault(space) = answered {
+            let reply = FaultReply::from_words([0, page, frame, epoch, 0, 0]);
+            if !hardware.memory.enter_absent(space, reply.enter?) {
+                return None;
+            }
+        }
+        let to = Saved::of(kernel.quick_finish(&answer));
+        Processor::here().load(to);
+        Some(to.context())
+    });
+    match taken {
+        Some(next) => next,
+        None => longer_fault_answer(token, source, code, page, frame, epoch, deadline, beside),
+    }
+}
+
+/// Answers to faults that are not quick, and to exceptions.
+#[inline(never)]
+extern "C" fn longer_fault_answer(
+    token: u64,
+    source: u64,
+    code: u64,
+    page: u64,
+    frame: u64,
+    epoch: u64,
+    deadline: u64,
+    beside: u64,
+) -> *mut Context {
     world::with(|world| {
         let World { kernel, hardware } = world;
         let to = kernel.fast_fault_answer(token, (source, deadline), code, |space| {
@@ -170,9 +205,12 @@ pub(crate) extern "C" fn fault_answer(
             }
             true
         });
-        match to {
-            Some(to) => load(Saved::of(to), 0),
-            None => declined(),
+        match to.map(Saved::of) {
+            Some(to) => {
+                Processor::here().load(to);
+                to.context()
+            }
+            None => declined().context,
         }
     })
 }
@@ -185,18 +223,35 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
     let Some(access) = fault::access(error).filter(|_| address < USER_HALF_END) else {
         return declined();
     };
+    let taken = world::with_again(|world| {
+        let handed = world.kernel.quick_fault(address, access, ip)?;
+        Some(fault_taken(world, handed, access))
+    });
+    match taken {
+        Some(next) => next,
+        None => longer_fault(address, access, ip),
+    }
+}
+
+/// Faults that are not quick.
+#[inline(never)]
+fn longer_fault(address: u64, access: Prot, ip: u64) -> Next {
     world::with(|world| match world.kernel.fast_fault(address, access, ip) {
-        Some(handed) => {
-            world.hardware.counters.faults += 1;
-            Saved::of(handed.to).with(|registers| {
-                registers.rbp = u64::from(access.bits());
-                registers.r13 = handed.from;
-                registers.rdx = Info::short(FAULT).from_kernel().0;
-            });
-            give(world, handed)
-        }
+        Some(handed) => fault_taken(world, handed, access),
         None => declined(),
     })
+}
+
+/// Gives a server what it is told of a fault, as far as the entry code does not.
+#[inline(always)]
+fn fault_taken(world: &mut World, handed: Handed, access: Prot) -> Next {
+    world.hardware.counters.faults += 1;
+    Saved::of(handed.to).with(|registers| {
+        registers.rbp = u64::from(access.bits());
+        registers.r13 = handed.from;
+        registers.rdx = Info::short(FAULT).from_kernel().0;
+    });
+    give(world, handed)
 }
 
 /// An exception, with its code and subcode. Gives the handler's thread, with all that it gets.
@@ -314,15 +369,8 @@ fn give(world: &mut World, handed: Handed) -> Next {
         registers.rax = handed.outcome.0;
         registers.rdi = handed.payload;
     });
-    world.hardware.counters.messages += 1;
-    load(to, handed.token)
-}
-
-#[inline(always)]
-fn load(thread: Saved, token: u64) -> Next {
-    Processor::here().load(thread);
     Next {
-        context: thread.context(),
-        token,
+        context: go_on(world, to),
+        token: handed.token,
     }
 }

@@ -44,6 +44,25 @@ pub struct Handed {
     pub from: u64,
 }
 
+/// An answer that can be given.
+#[derive(Clone, Copy)]
+pub struct Answer {
+    me: &'static ThreadCells,
+    caller: &'static ThreadCells,
+    source: Source,
+    spot: &'static Spot,
+    deadline: u64,
+}
+
+/// What is answered.
+#[derive(Clone, Copy)]
+pub enum Answered {
+    /// A fault in this space.
+    Fault(SpaceId),
+    /// An exception.
+    Exception,
+}
+
 /// What a thread calls with.
 #[derive(Clone, Copy)]
 pub(crate) enum What {
@@ -53,6 +72,16 @@ pub(crate) enum What {
 }
 
 impl What {
+    #[inline(always)]
+    fn fault(me: &ThreadCells, address: u64, access: Prot, ip: u64) -> What {
+        What::Fault(Fault {
+            address,
+            access,
+            ip,
+            thread: u64::from(me.actor.get().thread.index()),
+        })
+    }
+
     const fn call(self) -> Call {
         match self {
             What::Message => Call::Message,
@@ -94,11 +123,31 @@ impl Kernel {
         }
         let me = self.fast_caller(0)?;
         let port = me.sent_to.get().get(destination, self.names_stamp)?;
+        self.quick_hand_over(me, port, What::Message, deadline)
+    }
+
+    /// As [`Kernel::fast_fault`], if the thread has faulted before and one thread waits for that.
+    #[inline(always)]
+    pub fn quick_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
+        let me = self.fast_caller(0)?;
+        let port = me.faults_to.get()?;
+        let fault = What::fault(me, address, access, ip);
+        self.quick_hand_over(me, port, fault, FOREVER)
+    }
+
+    #[inline(always)]
+    fn quick_hand_over(
+        &mut self,
+        me: &'static ThreadCells,
+        port: &'static PortCells,
+        what: What,
+        deadline: u64,
+    ) -> Option<Handed> {
         let (spot, receiver) = port.receiver()?;
         if spot.has_more() {
             return None;
         }
-        let handed = self.fast_pass(me, (port, receiver), What::Message, deadline)?;
+        let handed = self.fast_pass(me, (port, receiver), what, deadline)?;
         spot.clear();
         Some(handed)
     }
@@ -111,13 +160,8 @@ impl Kernel {
             Some(port) => port,
             None => self.find_map(me)?,
         };
-        let fault = Fault {
-            address,
-            access,
-            ip,
-            thread: u64::from(me.actor.get().thread.index()),
-        };
-        self.fast_hand_over(me, port, What::Fault(fault), FOREVER)
+        let fault = What::fault(me, address, access, ip);
+        self.fast_hand_over(me, port, fault, FOREVER)
     }
 
     /// The running thread, if what it does could go a fast way at all.
@@ -251,17 +295,53 @@ impl Kernel {
         if info >> 32 != 0 {
             return None;
         }
+        let (answer, call) = self.quick_redeem(token, (source, deadline))?;
+        (call == Call::Message).then(|| self.quick_finish(&answer))
+    }
+
+    /// Finds the fault or exception that the running thread answers, if it is of who called last and the
+    /// thread waits then where nobody else does. Nothing has happened before [`Kernel::quick_finish`].
+    #[inline(always)]
+    pub fn quick_raised(
+        &self,
+        token: u64,
+        (source, deadline): (u64, u64),
+    ) -> Option<(Answer, Answered)> {
+        let (answer, call) = self.quick_redeem(token, (source, deadline))?;
+        let answered = match call {
+            Call::Fault => Answered::Fault(answer.caller.actor.get().space),
+            Call::Exception(_) => Answered::Exception,
+            Call::Message => return None,
+        };
+        Some((answer, answered))
+    }
+
+    #[inline(always)]
+    fn quick_redeem(&self, token: u64, (source, deadline): (u64, u64)) -> Option<(Answer, Call)> {
         let me = self.fast_caller(0)?;
         let (source, spot) = me.received_from.get().get(source, self.names_stamp)?;
         let caller = me.client.get()?;
         if caller.token.get() != token || spot.full.get() || !spot.is_empty() {
             return None;
         }
-        self.fast_finish(me, caller, source, deadline, |_, call| {
-            call == Call::Message
-        })?;
-        spot.begin(me);
-        Some(caller.actor.get().context)
+        let call = self.fast_call_of(me, caller, deadline)?;
+        let answer = Answer {
+            me,
+            caller,
+            source,
+            spot,
+            deadline,
+        };
+        Some((answer, call))
+    }
+
+    /// Gives the processor to whom an answer is for, and has the one that gave it wait. Gives who goes on.
+    #[inline(always)]
+    pub fn quick_finish(&mut self, answer: &Answer) -> Context {
+        answer.me.wait(answer.source, answer.deadline);
+        self.fast_switch(answer.caller);
+        answer.spot.begin(answer.me);
+        answer.caller.actor.get().context
     }
 
     /// The answer of the running thread to a fault or an exception, of which `code` is the first word;
@@ -328,36 +408,30 @@ impl Kernel {
     ) -> Option<Context> {
         let (source, spot) = self.fast_source(me, source)?;
         let caller = self.fast_client(me, token)?;
-        self.fast_finish(me, caller, source, deadline, finish)?;
-        spot.push_back(&mut self.threads, me);
-        Some(caller.actor.get().context)
-    }
-
-    /// The part of [`Kernel::fast_reply`] that is done when it is known who called; the running thread is
-    /// still to be put where it waits.
-    #[inline(always)]
-    fn fast_finish(
-        &mut self,
-        me: &'static ThreadCells,
-        caller: &'static ThreadCells,
-        source: Source,
-        deadline: u64,
-        finish: impl FnOnce(&ThreadCells, Call) -> bool,
-    ) -> Option<()> {
-        if me.timer_key.get() > deadline {
-            return None;
-        }
-        let State::Awaiting { server, call, .. } = caller.state.get() else {
-            return None;
-        };
-        let mine = server == me.actor.get().task;
-        if !mine || !self.is_next(caller) || !finish(caller, call) {
+        let call = self.fast_call_of(me, caller, deadline)?;
+        if !finish(caller, call) {
             return None;
         }
         // From here on nothing fails.
         me.wait(source, deadline);
         self.fast_switch(caller);
-        Some(())
+        spot.push_back(&mut self.threads, me);
+        Some(caller.actor.get().context)
+    }
+
+    /// What kind of call the running thread answers, if it may and who called can go on at once.
+    #[inline(always)]
+    fn fast_call_of(
+        &self,
+        me: &'static ThreadCells,
+        caller: &'static ThreadCells,
+        deadline: u64,
+    ) -> Option<Call> {
+        let State::Awaiting { server, call, .. } = caller.state.get() else {
+            return None;
+        };
+        let mine = server == me.actor.get().task && me.timer_key.get() <= deadline;
+        (mine && self.is_next(caller)).then_some(call)
     }
 
     /// The thread whose call this token was issued for. It may be of no use any more.

@@ -88,7 +88,7 @@ mod timer_queue;
 pub mod turn;
 
 pub use account::{Bill, SPACE};
-pub use fast::Handed;
+pub use fast::{Answer, Answered, Handed};
 pub use fast_rights::Slot;
 pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};
 pub use kernel::{

@@ -183,6 +183,25 @@ impl<'a> Owners<'a> {
         }
     }
 
+    /// [`Owners::raise`] for a frame that belongs to the owner of the space, tried once; `false`: nothing
+    /// has changed, and that decides.
+    #[inline(always)]
+    pub(crate) fn raise_own(&self, frame: Frame, owner: OwnerId) -> bool {
+        let Some(record) = self.record(frame) else {
+            return false;
+        };
+        let word = record.0.load(Ordering::Relaxed);
+        let (found, count) = unpack(word);
+        let raised = word.wrapping_add(1);
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        found == owner
+            && count != COUNT_MAX
+            && record
+                .0
+                .compare_exchange(word, raised, success, failure)
+                .is_ok()
+    }
+
     /// Counts one translation less, once no processor can use it. Says whether one was counted;
     /// `false` for a frame with a record is a bug of the kernel.
     pub fn lower(&self, frame: Frame) -> bool {

@@ -250,11 +250,16 @@ impl Memory {
     /// [`Memory::enter`], for the answer to a fault: says whether the page is entered.
     #[inline(always)]
     pub(crate) fn enter_answer(&mut self, id: SpaceId, enter: Enter) -> bool {
+        self.enter_absent(id, enter) || self.enter_with_care(id, enter)
+    }
+
+    /// The part of [`Memory::enter_answer`] that is enough for the common fault; `false`: nothing has
+    /// happened.
+    #[inline(always)]
+    pub(crate) fn enter_absent(&mut self, id: SpaceId, enter: Enter) -> bool {
         let owners = frames::owners();
-        match self.spaces.find(id) {
-            Some(space) if batch::enter_absent(space, &mut self.store, owners, enter) => true,
-            _ => self.enter_with_care(id, enter),
-        }
+        let space = self.spaces.find(id);
+        space.is_some_and(|space| batch::enter_absent(space, &mut self.store, owners, enter))
     }
 
     /// Without a limit to the tables of the space; else they are made on the general way only.

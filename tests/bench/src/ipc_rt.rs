@@ -7,7 +7,7 @@ use ipc::abi::buffer::BODY_SIZE;
 use ipc::abi::message::{FOREVER, Info, WORDS, option};
 use ipc::abi::right::Disposition;
 use ipc::trap::{self, Received, Send};
-use ipc::{Kern, ReceiveRight, SendRight, Untyped, buffer};
+use ipc::{Kern, ReceiveRight, SendRight, Untyped, buffer, thread};
 
 use crate::partner::{Partner, Role};
 use crate::probe::Bench;
@@ -66,6 +66,23 @@ pub(crate) fn call_32(bench: &mut Bench) -> Result<(), Kern> {
         let answer = probe.time(|| trap::exchange(request));
         check(&answer)
     })
+}
+
+/// Six words, six words back, while another thread's call is always queued: both callers are more
+/// important than the server, so that each calls again as soon as it has its answer. In the time of one
+/// call the other has one, too.
+pub(crate) fn call_loaded(bench: &mut Bench) -> Result<(), Kern> {
+    let partner = Partner::start(Role::EchoLow)?;
+    let request = call_of(&partner, Info::short(1), [1, 2, 3, 4, 5, 6]);
+    let other = thread::spawn(move || while check(&trap::exchange(&request)).is_ok() {})?;
+    let done = bench.repeat(|probe| {
+        let request = black_box(&request);
+        let answer = probe.time(|| trap::exchange(request));
+        check(&answer)
+    });
+    drop(partner);
+    other.join();
+    done
 }
 
 /// A body of 4000 bytes, which lies in the buffer already; six words back.

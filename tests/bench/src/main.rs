@@ -51,6 +51,7 @@ const fn operation(
 const OPERATIONS: &[Operation] = &[
     operation("ipc.call_rt_2task", 1, 10_000, ipc_rt::call),
     operation("ipc.call_rt_32B_2task", 1, 10_000, ipc_rt::call_32),
+    operation("ipc.call_rt_loaded", 2, 5000, ipc_rt::call_loaded),
     operation("ipc.call_rt_4000B_2task", 1, 2000, ipc_rt::call_4000),
     operation("ipc.call_rt_right", 1, 2000, ipc_rt::call_right),
     operation("ipc.notify_rt", 1, 10_000, ipc_rt::notify),

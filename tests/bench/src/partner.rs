@@ -15,7 +15,7 @@ use ipc::bootstrap::{self, Started};
 use ipc::protocol::memory_object::MemoryObject;
 use ipc::trap::{self, Send};
 use ipc::vm;
-use ipc::{Kern, ReceiveRight, SendRight, Untyped, task};
+use ipc::{Kern, ReceiveRight, SendRight, Untyped, task, thread};
 
 use crate::pager;
 use crate::scale;
@@ -25,6 +25,8 @@ use crate::scale;
 pub(crate) enum Role {
     /// Answers each call with its words.
     Echo,
+    /// The same, by a thread that is less important than those of other tasks.
+    EchoLow,
     /// Answers each call with its words, and nothing of its body.
     Take,
     /// Answers each exception with success.
@@ -49,7 +51,8 @@ pub(crate) enum Role {
     Prepared64,
 }
 
-const ROLES: [(&str, Role); 12] = [
+const ROLES: [(&str, Role); 13] = [
+    ("echo-low", Role::EchoLow),
     ("echo", Role::Echo),
     ("take", Role::Take),
     ("handle", Role::Handle),
@@ -70,6 +73,9 @@ pub(crate) struct Partner {
     /// The port that it registered.
     pub(crate) port: SendRight<Untyped>,
 }
+
+/// Bytes of the stack of a thread that only serves.
+const STACK: u64 = 4 * PAGE_SIZE;
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -116,6 +122,10 @@ pub(crate) fn serve(role: &str, name: &str) -> Result<u32, Kern> {
             bootstrap::register(name, port.make())?;
             match role {
                 Role::Notify => notify(&port)?,
+                Role::EchoLow => {
+                    let server = thread::spawn_with(STACK, 0, move || answer(&port, Role::Echo))?;
+                    server.join();
+                }
                 Role::OutOfLine | Role::OutOfLineTouched => out_of_line(&port, *role)?,
                 Role::Worker => scale::work(&port)?,
                 role => answer(&port, *role),

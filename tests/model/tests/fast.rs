@@ -26,6 +26,8 @@ const SEND_NOTIFY_RECEIVE: u64 = option::SEND | option::NOTIFY | option::RECEIVE
 struct Taken {
     quick_calls: u32,
     quick_answers: u32,
+    quick_faults: u32,
+    quick_fault_answers: u32,
     calls: u32,
     answers: u32,
     fault_answers: u32,
@@ -38,10 +40,12 @@ struct Taken {
 }
 
 impl Taken {
-    const fn all(&self) -> [u32; 11] {
+    const fn all(&self) -> [u32; 13] {
         [
             self.quick_calls,
             self.quick_answers,
+            self.quick_faults,
+            self.quick_fault_answers,
             self.calls,
             self.answers,
             self.fault_answers,
@@ -140,9 +144,14 @@ impl Runner {
                 })
             }
             REPLY_RECEIVE if msg.info == u64::from(FAULT_REPLY) => {
-                let went_on =
-                    kernel.fast_fault_answer(msg.destination, source, code, |_| code == 0);
-                self.taken.fault_answers += u32::from(went_on.is_some());
+                let raised = kernel.quick_raised(msg.destination, source);
+                let quick = raised.filter(|_| code == 0);
+                let quick = quick.map(|(answer, _)| kernel.quick_finish(&answer));
+                self.taken.quick_fault_answers += u32::from(quick.is_some());
+                let went_on = quick.or_else(|| {
+                    let to = kernel.fast_fault_answer(msg.destination, source, code, |_| code == 0);
+                    to.inspect(|_| self.taken.fault_answers += 1)
+                });
                 return went_on.is_some();
             }
             REPLY_RECEIVE => {
@@ -196,7 +205,11 @@ impl Runner {
         self.w.kernel.allow_fast(true);
         let ip = self.w.toy.position(me.context).ip;
         let handed = match self.fast {
-            true => self.w.kernel.fast_fault(address, Prot::WRITE, ip),
+            true => {
+                let quick = self.w.kernel.quick_fault(address, Prot::WRITE, ip);
+                self.taken.quick_faults += u32::from(quick.is_some());
+                quick.or_else(|| self.w.kernel.fast_fault(address, Prot::WRITE, ip))
+            }
             false => None,
         };
         match handed {
@@ -485,7 +498,7 @@ fn next<'a>(random: &mut Random, w: &mut World, cast: &'a [Party]) -> Option<&'a
 
 #[test]
 fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
-    let mut counts = [0; 11];
+    let mut counts = [0; 13];
     for seed in 1..=80 {
         let mut random = Random::new(seed);
         let (mut fast, mut general) = (Runner::new(true), Runner::new(false));

@@ -177,7 +177,7 @@ pub fn enter_absent<S: TableStore>(
     };
     let index = address.slot(1);
     let vacant = !store.read(table, index).is_present();
-    if !vacant || owners.raise(frame, space.owner(), false).is_err() {
+    if !vacant || !owners.raise_own(frame, space.owner()) {
         return false;
     }
     store.write(table, index, Entry::page(frame, enter.protection, false));

@@ -65,7 +65,7 @@ pub fn translate(store: &impl TableStore, root: Frame, address: UserAddr) -> Opt
 
 /// The lowest table on the way to an address, if it is there and nothing above it keeps `rights`
 /// from a page: what the common fault finds.
-#[inline]
+#[inline(always)]
 pub(super) fn open(
     store: &impl TableStore,
     root: Frame,
