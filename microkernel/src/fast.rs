@@ -327,7 +327,7 @@ fn first_right() -> Option<Slot> {
 /// A call or message was handed over; RDX is the entry code's to load.
 #[inline(always)]
 fn call_taken(world: &mut World, handed: Handed, info: u64) -> Next {
-    if info >> 32 != 0 {
+    if Info(info).body() != 0 {
         copy_body(Saved::of(handed.to), Info(info));
     }
     give(world, handed)
@@ -336,7 +336,7 @@ fn call_taken(world: &mut World, handed: Handed, info: u64) -> Next {
 /// An answer was handed over; the entry code loads all results.
 #[inline(always)]
 fn answer_taken(world: &mut World, to: Saved, info: u64) -> *mut Context {
-    if info >> 32 != 0 {
+    if Info(info).body() != 0 {
         copy_body(to, Info(info));
     }
     go_on(world, to)

@@ -10,7 +10,7 @@ use crate::{
     message::{Carried, EMPTY},
     port::PortId,
     schedule::{NOT_SENT, SENT},
-    send::Captured,
+    send::{Captured, Outgoing},
     thread::{Call, Level, State},
 };
 use ipc_abi::{
@@ -48,22 +48,20 @@ impl Kernel {
             captured = self.take_rights(machine, me, msg, info, to)?;
             Some(&captured)
         };
-        let receiver = self.fitting_receiver(machine, to.port, rights);
-        self.commit_send(machine, me, msg, to, rights);
-        match receiver {
-            Some(receiver) => {
-                let server = self.actor(receiver);
-                Self::copy_message(machine, me.context, server.context, info);
-                let token = self.issue(me.thread, server, to.port, Call::Message);
-                let cargo = Captured::cargo(rights);
-                self.deliver(machine, server, to.port, info, cargo, token);
+        let outgoing = Outgoing {
+            msg,
+            info,
+            to,
+            rights,
+        };
+        let issue =
+            |kernel: &mut Kernel, server| kernel.issue(me.thread, server, to.port, Call::Message);
+        if !self.deliver_now(machine, me, &outgoing, issue) {
+            self.commit_send(machine, me, msg, to, rights);
+            if let Some(rights) = rights {
+                self.threads.at_mut(me.thread).cargo = rights.cargo;
             }
-            None => {
-                if let Some(rights) = rights {
-                    self.threads.at_mut(me.thread).cargo = rights.cargo;
-                }
-                self.queue_caller(machine, me.thread, to.port, info, Call::Message);
-            }
+            self.queue_caller(machine, me.thread, to.port, info, Call::Message);
         }
         self.timers
             .arm(&mut self.threads, me.thread, msg.receive_deadline);

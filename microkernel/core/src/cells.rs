@@ -54,22 +54,29 @@ pub struct ThreadCells {
     pub(crate) client: Known<ThreadCells>,
 }
 
+const NO_FAULT: Fault = Fault {
+    address: 0,
+    access: Prot::NONE,
+    ip: 0,
+    thread: 0,
+};
+
 impl ThreadCells {
     /// Says that another thread lies here, which is ready.
     pub(crate) fn begin(&self, actor: Running, priority: u8) {
-        let fresh = ThreadCells::new(actor);
         self.actor.set(actor);
         self.state.set(State::Ready);
         self.rank.set(rank(priority));
         self.priority.set(priority);
-        self.token.swap(&fresh.token);
-        self.timer_key.swap(&fresh.timer_key);
-        self.deadline.swap(&fresh.deadline);
-        self.fault.swap(&fresh.fault);
-        self.behavior.swap(&fresh.behavior);
-        self.sent_to.swap(&fresh.sent_to);
-        self.received_from.swap(&fresh.received_from);
+        self.token.set(0);
+        self.timer_key.set(FOREVER);
+        self.deadline.set(FOREVER);
+        self.fault.set(NO_FAULT);
+        self.behavior.set(Behavior::empty());
+        self.sent_to.set(Hint::NONE);
+        self.received_from.set(Hint::NONE);
         self.faults_to.forget();
+        self.client.forget();
     }
 
     const fn new(actor: Running) -> ThreadCells {
@@ -81,12 +88,7 @@ impl ThreadCells {
             token: Cell::new(0),
             timer_key: Cell::new(FOREVER),
             deadline: Cell::new(FOREVER),
-            fault: Cell::new(Fault {
-                address: 0,
-                access: Prot::NONE,
-                ip: 0,
-                thread: 0,
-            }),
+            fault: Cell::new(NO_FAULT),
             behavior: Cell::new(Behavior::empty()),
             sent_to: Cell::new(Hint::NONE),
             received_from: Cell::new(Hint::NONE),

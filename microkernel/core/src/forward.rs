@@ -9,7 +9,7 @@ use crate::{
     machine::Machine,
     message::Role,
     schedule::{NOT_SENT, SENT},
-    send::Captured,
+    send::{Captured, Outgoing},
     thread::{Call, State},
 };
 use ipc_abi::{
@@ -68,13 +68,15 @@ impl Kernel {
             captured = self.take_rights(machine, me, msg, info, to)?;
             Some(&captured)
         };
-        if let Some(receiver) = self.fitting_receiver(machine, to.port, rights) {
-            self.commit_send(machine, me, msg, to, rights);
-            let server = self.actor(receiver);
-            Self::copy_message(machine, me.context, server.context, info);
-            let token = self.issue(caller, server, to.port, Call::Message);
-            let cargo = Captured::cargo(rights);
-            self.deliver(machine, server, to.port, info, cargo, token);
+        let outgoing = Outgoing {
+            msg,
+            info,
+            to,
+            rights,
+        };
+        let issue =
+            |kernel: &mut Kernel, server| kernel.issue(caller, server, to.port, Call::Message);
+        if self.deliver_now(machine, me, &outgoing, issue) {
             return Ok(());
         }
         let kept = match self.buffer(machine, me, to.port, info) {

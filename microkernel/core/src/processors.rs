@@ -300,7 +300,14 @@ impl Kernel {
     }
 
     /// Gives what waits *here* to a processor that idles.
+    #[inline(always)]
     pub(crate) fn share(&mut self) {
+        if !self.processors.all.is_empty() {
+            self.share_among();
+        }
+    }
+
+    fn share_among(&mut self) {
         while self.run_queue.len() > 0
             && let Some(idle) = self
                 .processors

@@ -40,6 +40,14 @@ impl Captured {
     }
 }
 
+/// A message that is about to be sent; its rights are captured.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) msg: &'a Msg,
+    pub(crate) info: Info,
+    pub(crate) to: Destination,
+    pub(crate) rights: Option<&'a Captured>,
+}
+
 /// Where a message is sent to.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination {
@@ -178,12 +186,13 @@ impl Kernel {
             captured = self.take_rights(machine, me, msg, info, to)?;
             Some(&captured)
         };
-        if let Some(receiver) = self.fitting_receiver(machine, to.port, rights) {
-            self.commit_send(machine, me, msg, to, rights);
-            let receiver = self.actor(receiver);
-            Self::copy_message(machine, me.context, receiver.context, info);
-            let cargo = Captured::cargo(rights);
-            self.deliver(machine, receiver, to.port, info, cargo, NO_TOKEN);
+        let outgoing = Outgoing {
+            msg,
+            info,
+            to,
+            rights,
+        };
+        if self.deliver_now(machine, me, &outgoing, |_, _| NO_TOKEN) {
             return Ok(Half::Sent);
         }
         let port = self.ports.at(to.port);
@@ -287,6 +296,34 @@ impl Kernel {
             names.remove(msg.destination as Name, &mut self.names_stamp);
             self.drop_once(to.port);
         }
+    }
+
+    /// Hands a message to a thread that waits for it, if there is one, with the token that `issue`
+    /// gives. `false`: nobody waits, and nothing has happened.
+    #[inline(always)]
+    pub(crate) fn deliver_now(
+        &mut self,
+        machine: &mut impl Machine,
+        me: Running,
+        outgoing: &Outgoing<'_>,
+        issue: impl FnOnce(&mut Kernel, Running) -> u64,
+    ) -> bool {
+        let Outgoing {
+            msg,
+            info,
+            to,
+            rights,
+        } = *outgoing;
+        let Some(receiver) = self.fitting_receiver(machine, to.port, rights) else {
+            return false;
+        };
+        self.commit_send(machine, me, msg, to, rights);
+        let receiver = self.actor(receiver);
+        Self::copy_message(machine, me.context, receiver.context, info);
+        let token = issue(self, receiver);
+        let cargo = Captured::cargo(rights);
+        self.deliver(machine, receiver, to.port, info, cargo, token);
+        true
     }
 
     /// The first thread that waits at a port (or its set) and can take these rights. Those that

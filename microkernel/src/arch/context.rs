@@ -132,7 +132,7 @@ impl Saved {
             return Err(Kern::ResourceShortage);
         }
         // SAFETY: the block was just allocated with the layout of its type.
-        unsafe { block.write(Block::new(context, buffer, root)) };
+        unsafe { Block::begin(block, context, buffer, root) };
         Ok(Saved(block))
     }
 

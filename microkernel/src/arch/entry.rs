@@ -55,10 +55,39 @@ pub(crate) fn leave(next: Option<Saved>) -> ! {
     unsafe { resume(pointer(next)) }
 }
 
+#[inline(always)]
 fn pointer(next: Option<Saved>) -> *mut Context {
     let next = next.or_else(crate::schedule::rest);
     next.map_or(ptr::null_mut(), Saved::context)
 }
+
+/// Stores the registers that a system call keeps, RAX first. RSP: where RAX is stored.
+macro_rules! push_registers {
+    () => {
+        "push rax
+         push rdi
+         push rsi
+         push rdx
+         push r10
+         push r8
+         push r9
+         push rbx
+         push rbp
+         push r12
+         push r13
+         push r14
+         push r15"
+    };
+}
+
+/// Stores all general registers, RCX first.
+macro_rules! push_all {
+    () => {
+        concat!("push rcx\n push r11\n", push_registers!())
+    };
+}
+
+pub(super) use {push_all, push_registers};
 
 global_asm!(
     r#"
@@ -66,19 +95,9 @@ global_asm!(
     // A system call whose words are in their registers. RSP: where RAX is stored in the block.
     .global store_registers
 store_registers:
-    push rax
-    push rdi
-    push rsi
-    push rdx
-    push r10
-    push r8
-    push r9
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    "#,
+    push_registers!(),
+    r#"
     mov rdi, rsp
     mov rsp, gs:[{stack_top}]
     call {handle_system_call}
@@ -169,21 +188,9 @@ idle_end:
 trap_common:
     test byte ptr [rsp + 24], 3
     jz from_kernel
-    push rcx
-    push r11
-    push rax
-    push rdi
-    push rsi
-    push rdx
-    push r10
-    push r8
-    push r9
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    "#,
+    push_all!(),
+    r#"
     swapgs
     mov rdi, rsp
     mov rsp, gs:[{stack_top}]
@@ -231,21 +238,9 @@ from_kernel:
 
     // Last words: every register as a context on whatever stack this is.
 report:
-    push rcx
-    push r11
-    push rax
-    push rdi
-    push rsi
-    push rdx
-    push r10
-    push r8
-    push r9
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    "#,
+    push_all!(),
+    r#"
     mov rdi, rsp
     and rsp, -16
     cld

@@ -12,6 +12,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use super::context::{Block, Context};
+use super::entry::{push_all, push_registers};
 use super::percpu::{FRAME_END, PerCpu};
 use super::vector::Mode;
 use crate::fast;
@@ -194,21 +195,9 @@ page_fault_in_use:
     push 14
     test byte ptr [rsp + 24], 3
     jz from_kernel
-    push rcx
-    push r11
-    push rax
-    push rdi
-    push rsi
-    push rdx
-    push r10
-    push r8
-    push r9
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    "#,
+    push_all!(),
+    r#"
     swapgs
     mov rdi, rsp
     mov rsp, gs:[{stack_top}]

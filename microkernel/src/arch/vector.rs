@@ -61,14 +61,23 @@ pub(super) struct Aligned(pub(super) [u8; VECTOR_IMAGE]);
 pub(super) static CLEARED_IMAGE: Aligned = Aligned(CLEARED);
 
 impl Block {
-    /// A block of a thread that has not run: nothing of any other thread is in it.
-    pub(crate) fn new(context: super::context::Context, buffer: Frame, root: Frame) -> Block {
-        Block {
-            vector: CLEARED,
-            fs_base: 0,
-            buffer,
-            root,
-            context,
+    /// Makes a block of a thread that has not run, in place: nothing of any other thread is in it.
+    ///
+    /// # Safety
+    /// `place` is aligned for a block and the caller's alone.
+    pub(super) unsafe fn begin(
+        place: *mut Block,
+        context: super::context::Context,
+        buffer: Frame,
+        root: Frame,
+    ) {
+        // SAFETY: the caller's word; each field is written once.
+        unsafe {
+            (&raw mut (*place).vector).write(CLEARED);
+            (&raw mut (*place).fs_base).write(0);
+            (&raw mut (*place).buffer).write(buffer);
+            (&raw mut (*place).root).write(root);
+            (&raw mut (*place).context).write(context);
         }
     }
 }
