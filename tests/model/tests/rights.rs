@@ -195,7 +195,7 @@ fn a_receive_right_cannot_be_sent_where_only_it_could_be_received() {
     }
     let [.., ports_after, _, messages] = w.kernel.population();
     assert_eq!(ports_after, ports_before - 3);
-    assert_eq!(messages, 3, "the notices of task, thread and kernel");
+    assert_eq!(messages, 4, "the notices of task (two), thread and kernel");
 }
 
 #[test]
