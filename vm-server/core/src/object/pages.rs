@@ -4,6 +4,9 @@
 //! resident page, so that neighbours are found by one word. An object of up to 64 pages is one
 //! leaf. Nodes of all objects live in one slab; an insertion may need new ones and can fail, a
 //! change of a used slot cannot. The same tree maps right names to objects.
+//!
+//! A tree keeps the last leaf that became empty, as long as it has others: a page that comes and goes
+//! makes no leaf each time. A tree without a used slot has no nodes.
 
 use ipc_abi::Kern;
 
@@ -95,6 +98,8 @@ pub struct Tree {
     /// Pages that ever came, and that left again; both wrap.
     came: u32,
     left: u32,
+    /// The leaf that may be empty, as the number of its first slot; no other is.
+    hollow: u64,
 }
 
 impl Default for Tree {
@@ -111,6 +116,7 @@ impl Tree {
         used: 0,
         came: 0,
         left: 0,
+        hollow: 0,
     };
 
     /// Slots that are not empty.
@@ -212,9 +218,21 @@ impl Tree {
         self.came = self.came.wrapping_add((page & !was_page) as u32);
         self.left = self.left.wrapping_add((was_page & !page) as u32);
         if node.used == 0 {
-            self.prune(nodes, index);
+            self.emptied(nodes, index);
         }
         Ok(())
+    }
+
+    /// The leaf of a slot is empty. It stays, and the one that was empty before goes.
+    #[inline]
+    fn emptied(&mut self, nodes: &mut Nodes, index: u64) {
+        let before = core::mem::replace(&mut self.hollow, index & !MASK);
+        if before != self.hollow && self.reaches(before) {
+            self.prune(nodes, before);
+        }
+        if self.used == 0 {
+            self.prune(nodes, index);
+        }
     }
 
     /// Empty slots side by side from `index` on, at most `most`.
@@ -353,7 +371,7 @@ impl Tree {
             self.came = self.came.wrapping_add((pages & !was_pages).count_ones());
             self.left = self.left.wrapping_add((was_pages & !pages).count_ones());
             if empty {
-                self.prune(nodes, at);
+                self.emptied(nodes, at);
             }
             done = done.saturating_add(here);
         }
@@ -412,6 +430,7 @@ impl Tree {
     }
 
     /// Frees the nodes on the way to `index` that hold nothing, and roots with one low child.
+    #[inline(never)]
     fn prune(&mut self, nodes: &mut Nodes, index: u64) {
         for _ in 0..LEVELS {
             let (mut parent, mut place, mut at, mut level) = (NIL, 0, self.root, self.levels);
@@ -427,9 +446,7 @@ impl Tree {
             if nodes.at(at).is_none_or(|node| node.used != 0) {
                 break;
             }
-            if let Some(id) = nodes.id_at(at) {
-                nodes.remove(id);
-            }
+            nodes.discard(at);
             if parent == NIL {
                 self.root = NIL;
                 self.levels = 0;
@@ -439,9 +456,7 @@ impl Tree {
         }
         while self.levels > 1 && nodes.at(self.root).is_some_and(|node| node.used == 1) {
             let low = child(nodes, self.root, 0);
-            if let Some(id) = nodes.id_at(self.root) {
-                nodes.remove(id);
-            }
+            nodes.discard(self.root);
             self.root = low;
             self.levels = self.levels.saturating_sub(1);
         }
@@ -648,6 +663,26 @@ mod tests {
         assert_eq!(leaf.slot(5), Slot::Pending(4));
         assert_eq!((tree.used(), tree.pages()), (3, 1));
         assert_eq!(tree.get(&nodes, 64), Slot::Empty);
+    }
+
+    #[test]
+    fn one_leaf_may_be_empty_while_others_are_not() {
+        let mut nodes = Nodes::new(10);
+        let mut tree = Tree::EMPTY;
+        for index in [0, 64, 128, 192] {
+            let page = Slot::Page(Frame(1));
+            tree.set(&mut nodes, index, page).unwrap();
+        }
+        for (index, left) in [(64, 5), (128, 4), (0, 3)] {
+            tree.clear(&mut nodes, index);
+            assert_eq!(nodes.len(), left, "but for the last");
+        }
+        assert_eq!(tree.next(&nodes, 0), Some((192, Slot::Page(Frame(1)))));
+        tree.set(&mut nodes, 5, Slot::Unavailable).unwrap();
+        tree.clear(&mut nodes, 192);
+        assert_eq!(nodes.len(), 3, "the empty one was used again");
+        tree.clear(&mut nodes, 5);
+        assert!(nodes.is_empty());
     }
 
     #[test]

@@ -207,9 +207,26 @@ impl Core {
             }
             return Ok(old);
         }
-        let new = self.object_insert(Object::new(Kind::Internal, size, Some(map)))?;
-        self.entry_set_object(link, Some(new), 0, false);
-        self.shadow_link(new, old, offset);
+        let next = self.objects.get(old).map_or(NIL, |object| object.shadows);
+        // It is made with its links, as `entry_link` and `shadow_link` would set them.
+        let mut new = Object::new(Kind::Internal, size, Some(map));
+        new.shadow = Some(old);
+        new.shadow_offset = offset;
+        new.shadow_next = next;
+        new.entries = link;
+        let new = self.object_insert(new)?;
+        self.entry_unlink(link);
+        if let Some(entry) = self.entries.at_mut(link) {
+            entry.object = Some(new);
+            entry.offset = 0;
+            entry.needs_copy = false;
+        }
+        if let Some(record) = self.objects.get_mut(old) {
+            record.shadows = new.index();
+        }
+        if let Some(record) = self.objects.at_mut(next) {
+            record.shadow_prev = new.index();
+        }
         Ok(new)
     }
 
