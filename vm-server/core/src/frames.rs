@@ -73,6 +73,11 @@ impl Core {
     /// Gives back a frame that nobody maps; whoever waits for frames is woken.
     pub(crate) fn frame_free(&mut self, frame: Frame) {
         self.pages.put(frame, State::Free);
+        self.frames_freed();
+    }
+
+    /// After frames were given back: whoever waits for some is woken.
+    pub(crate) fn frames_freed(&mut self) {
         if !self.short.is_empty() && self.pages.free() > self.config.reserve {
             self.wake_all(|core| Some(&mut core.short));
         }

@@ -36,6 +36,9 @@ impl Shown {
     };
 }
 
+/// Pages that are freed together.
+const RUN: usize = 64;
+
 impl Core {
     /// What an object has at a page number; `Empty` if there is no such object.
     #[inline]
@@ -285,21 +288,43 @@ impl Core {
     /// Frees up to [`BUDGET`] pages of an internal object in `[from, to)`, whose translations are
     /// gone. Says whether none is left there.
     pub(crate) fn object_free_pages(&mut self, object: ObjectId, from: u64, to: u64) -> bool {
-        for _ in 0..BUDGET {
-            match self.next_slot(object, from, to) {
-                None => return true,
-                Some((_, Slot::Page(frame))) => {
-                    self.object_take_page(frame);
-                    self.frame_free(frame);
-                }
-                Some((index, _)) => {
-                    if let Some(record) = self.objects.get_mut(object) {
-                        record.pages.clear(&mut self.nodes, index);
-                    }
-                }
+        let mut left = BUDGET;
+        while left > 0 {
+            let Some((index, slot)) = self.next_slot(object, from, to) else {
+                return true;
+            };
+            let Some(record) = self.objects.get_mut(object) else {
+                return true;
+            };
+            if !matches!(slot, Slot::Page(_)) {
+                record.pages.clear(&mut self.nodes, index);
+                left = left.saturating_sub(1);
+                continue;
             }
+            let most = to.saturating_sub(index).min(left.into()) as u32;
+            let mut frames = heapless::Vec::<Frame, RUN>::new();
+            let pages = &record.pages;
+            pages.pages_from(&self.nodes, index, most, &mut frames);
+            let count = frames.len() as u32;
+            record.pages.clear_run(&mut self.nodes, index, count);
+            self.frames_free(object, &frames);
+            left = left.saturating_sub(count.max(1));
         }
         self.next_slot(object, from, to).is_none()
+    }
+
+    /// Frees pages of an internal object that are in none of its slots any more.
+    fn frames_free(&mut self, object: ObjectId, frames: &[Frame]) {
+        let is_reusable = |frame: &&Frame| {
+            let page = self.pages.get(**frame);
+            page.is_some_and(|page| page.flags.contains(Flags::REUSABLE))
+        };
+        let reusable = frames.iter().filter(is_reusable).count() as u32;
+        if let Some(map) = self.uncount_pages(object, frames.len() as u32) {
+            map.counts.reusable = map.counts.reusable.saturating_sub(reusable);
+        }
+        self.pages.put_run(frames);
+        self.frames_freed();
     }
 
     /// The first used slot of an object in `[from, to)`.

@@ -211,6 +211,30 @@ impl Pages {
         }
     }
 
+    /// Puts frames that nobody has any more into the list of free frames, as [`Pages::put`] does each.
+    pub(crate) fn put_run(&mut self, frames: &[Frame]) {
+        let mut next = self.free.head;
+        if let (Some(first), Some(page)) = (frames.first(), self.records.get_mut(next as usize)) {
+            page.prev = first.0;
+        }
+        let after = frames.iter().skip(1).map(|frame| frame.0);
+        for (frame, prev) in frames.iter().zip(after.chain([NIL])) {
+            self.touched.note(frame.0);
+            if let Some(page) = self.records.get_mut(frame.0 as usize) {
+                page.places.clear(&mut self.blocks);
+                *page = Page {
+                    next,
+                    prev,
+                    state: State::Free,
+                    ..Page::FOREIGN
+                };
+            }
+            next = frame.0;
+        }
+        self.free.head = next;
+        self.free.count = self.free.count.saturating_add(frames.len() as u32);
+    }
+
     /// Takes the first frame of a list out.
     #[inline]
     pub fn take(&mut self, state: State) -> Option<Frame> {
