@@ -320,6 +320,13 @@ impl Space {
         self.shown = Some((low.min(first), high.max(last)));
     }
 
+    /// The mapped pages of a range, which may be the whole map.
+    #[must_use]
+    pub fn mapped(&self, start: u64, count: u64) -> Vec<u64> {
+        let pages = self.pages.range(start..start.saturating_add(count));
+        pages.map(|(page, _)| *page).collect()
+    }
+
     /// Whether no page of the range is mapped.
     #[must_use]
     pub fn is_free(&self, start: u64, count: u64) -> bool {

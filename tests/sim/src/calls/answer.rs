@@ -94,7 +94,7 @@ impl Sim {
             return;
         }
         for (_, start, count) in &plan.changes {
-            for page in *start..start + count {
+            for page in client.space.mapped(*start, *count) {
                 if self.world.core.entry_at(client.map, page).is_none() {
                     client.space.unmap(page, 1);
                 }
@@ -106,7 +106,7 @@ impl Sim {
     /// and whether it is shared nobody knows.
     fn half_owned(&mut self, client: usize, start: u64, count: u64) {
         let client = &mut self.clients[client];
-        for page in start..start + count {
+        for page in client.space.mapped(start, count) {
             let entry = self.world.core.entry_at(client.map, page);
             if let (Some(mapped), Some(entry)) = (client.space.get_mut(page), entry) {
                 mapped.cell.borrow_mut().lost = true;
