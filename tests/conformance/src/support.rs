@@ -36,7 +36,7 @@ pub(crate) fn notice(port: &Port, id: u32) -> Outcome<(Received, [u64; WORDS])> 
 }
 
 /// Whether a thread neither runs nor has a fault or an exception.
-fn stands(thread: &SendRight<Untyped>) -> bool {
+pub(crate) fn stands(thread: &SendRight<Untyped>) -> bool {
     use RunState::{Running, Uninterruptible};
     control::thread_info(thread).map_or(true, |info| {
         !matches!(info.state, Running | Uninterruptible)

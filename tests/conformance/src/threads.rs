@@ -10,7 +10,7 @@ use ipc::sync::{Condition, Mutex, Semaphore};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
 
-use crate::support::{port, spawn_waiting, until};
+use crate::support::{port, spawn_waiting, stands, until};
 
 pub(crate) fn a_thread_gives_its_result() -> Outcome {
     let shared = Arc::new(5_u64);
@@ -36,29 +36,30 @@ pub(crate) fn many_threads_come_and_go() -> Outcome {
 
 pub(crate) fn a_more_important_thread_goes_first() -> Outcome {
     let order = Arc::new(Mutex::new(Vec::new()));
-    let came = Arc::new(AtomicU64::new(0));
+    let gate = Arc::new(Semaphore::new(0)?);
     let mut threads = Vec::new();
-    trap::thread_set_processor(0, Some(0))?;
     for priority in [1, 5, 3] {
-        let (order, came) = (Arc::clone(&order), Arc::clone(&came));
-        threads.push(thread::spawn_with(
-            thread::STACK_SIZE,
-            priority,
-            move || {
-                came.fetch_add(1, Ordering::Relaxed);
-                let _ = trap::thread_set_processor(0, Some(0));
-                order.lock().push(priority);
-            },
-        )?);
+        let (order, gate) = (Arc::clone(&order), Arc::clone(&gate));
+        let body = move || {
+            let passed = gate.take();
+            order.lock().push(priority);
+            passed
+        };
+        threads.push(thread::spawn_with(thread::STACK_SIZE, priority, body)?);
     }
-    // Elsewhere each runs until it comes to this processor, which this thread keeps.
-    let mut settled = now();
-    while has_several_processors() && now() < settled + 5 * MILLISECOND {
-        if came.load(Ordering::Relaxed) < 3 {
-            settled = now();
-        }
+    // They wait at the gate, and then for the one processor that this thread keeps.
+    check!(until(|| gate.count() == -3));
+    check!(until(|| threads
+        .iter()
+        .all(|thread| stands(thread.thread()))));
+    trap::thread_set_processor(0, Some(0))?;
+    for thread in &threads {
+        trap::thread_set_processor(thread.thread().name(), Some(0))?;
     }
-    threads.into_iter().for_each(thread::JoinHandle::join);
+    (0..3).for_each(|_| gate.give());
+    for thread in threads {
+        thread.join()?;
+    }
     trap::thread_set_processor(0, None)?;
     check_eq!(*order.lock(), [5, 3, 1]);
     Ok(())
