@@ -109,6 +109,44 @@ fn pages_of_all_generations_come_out_of_one_limit() {
     world.core.check_invariants().unwrap();
 }
 
+/// Copies a page until that is refused.
+fn copies(world: &mut World, map: MapId) -> Vec<PortOf> {
+    let address = world.allocate(map, PAGE);
+    let request = Request::VmCopyin(vm_map::VmCopyin {
+        address,
+        size: PAGE,
+        src_destroy: false,
+    });
+    let mut got = Vec::new();
+    while let Ok(reply) = world.call(map, request, NO_RIGHTS) {
+        got.push(reply.right.unwrap());
+        assert!(got.len() < 100);
+    }
+    got
+}
+
+#[test]
+fn copies_that_have_gone_are_there_for_the_others() {
+    let mut world = World::with(Config::for_frames(4096));
+    let map = world.map();
+    let cap = Limits {
+        copies: 6,
+        ..Limits::NONE
+    };
+    world.core.set_cap(map, cap);
+    let son = child(&mut world, map, false).unwrap();
+    let grandson = child(&mut world, son, false).unwrap();
+    let held = copies(&mut world, grandson);
+    assert_eq!(held.len(), 6);
+    assert_eq!(copies(&mut world, map).len(), 0);
+    for port in held {
+        world.event(Event::NoSenders { port, made: 1 });
+    }
+    assert_eq!(copies(&mut world, son).len(), 6);
+    world.settle();
+    world.core.check_invariants().unwrap();
+}
+
 #[test]
 fn a_fork_that_the_family_may_not_hold_is_refused_whole() {
     let (mut world, map) = first(100, 1000);
