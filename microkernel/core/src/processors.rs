@@ -194,7 +194,12 @@ impl Kernel {
 
     /// Takes a thread, which is ready and queued, out of its queue.
     pub(crate) fn unqueue(&mut self, thread: ThreadId) {
-        let home = usize::from(self.threads.at(thread).home);
+        let record = self.threads.at(thread);
+        let home = usize::from(record.home);
+        // Who stands behind a thread that could not move may have a processor elsewhere.
+        if record.pin.is_some() && home != self.processors.here {
+            self.processors.poke(home);
+        }
         let queue = match self.processors.all.get_mut(home) {
             Some(other) if home != self.processors.here => &mut other.run_queue,
             _ => &mut self.run_queue,

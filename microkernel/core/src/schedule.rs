@@ -96,6 +96,7 @@ impl Kernel {
             self.preempt();
             self.unqueue(thread);
             self.run(thread);
+            self.share();
         }
     }
 
@@ -184,7 +185,8 @@ impl Kernel {
             if self.current.is_none() && first && here {
                 self.priority = record.priority.get();
                 self.current = Some(record.cells.run());
-                return;
+                // Who was woken before it may have come to this queue while nobody ran here.
+                return self.share();
             }
             self.make_ready(next, Turn::Last);
         }

@@ -90,6 +90,26 @@ fn what_was_preempted_goes_on_elsewhere() {
 }
 
 #[test]
+fn of_two_that_wake_where_nobody_runs_one_goes_to_another_that_idles() {
+    let mut w = world(2);
+    let child = w.child();
+    let pair = [w.thread(child, 10), w.thread(child, 10)];
+    for actor in pair {
+        let inbox = w.port(actor, 0);
+        w.receive(actor, inbox, 50);
+    }
+    let root = w.root;
+    let inbox = w.port(root, 0);
+    w.receive(root, inbox, FOREVER);
+    assert_eq!((look(&mut w, 1), look(&mut w, 0)), (None, None));
+    let _ = w.kernel.take_pokes();
+    w.expire(60);
+    assert_eq!(w.kernel.take_pokes(), 0b10);
+    let both = [look(&mut w, 0), look(&mut w, 1)].map(Option::unwrap);
+    assert!(pair.iter().all(|actor| both.contains(&actor.thread)));
+}
+
+#[test]
 fn a_call_takes_its_server_along_unless_it_is_pinned() {
     for pinned in [false, true] {
         let mut w = world(2);
