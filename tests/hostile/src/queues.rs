@@ -20,6 +20,10 @@ pub(crate) const ROLE: &str = "attack:queues";
 const DEPTH: u64 = 2000;
 /// Threads that wait at one port.
 const CROWD: u64 = 200;
+/// Turns that the crowd is given. A yield comes back when all that were ready have had a turn, so after the
+/// first nobody in it is new. Those who pass messages on among themselves never rest, and use up a slice
+/// of time at each.
+const TURNS: u64 = 16;
 /// More than any queue holds.
 const MANY: u64 = 3000;
 
@@ -207,7 +211,7 @@ fn crowds() -> Result<(), Kern> {
         // SAFETY: the code uses no stack.
         unsafe { trap::thread_create(task, code, 0, argument, 31) }?;
     }
-    for _ in 0..CROWD {
+    for _ in 0..TURNS {
         trap::thread_yield();
     }
     Ok(())
