@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest_test::touch::{self, Vectors};
-use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, stretched};
+use guest_test::{Msg, Outcome, check, check_eq, stretched};
 use ipc::sync::{Condition, Mutex, Semaphore};
 use ipc::time::{MILLISECOND, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};

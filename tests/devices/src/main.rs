@@ -15,6 +15,8 @@ mod ports;
 ipc::main!(main);
 
 fn main(args: ipc::Args) -> Result<u32, ipc::Kern> {
+    // Two drivers that look for devices at once disturb each other: the file pager is to be done.
+    let _ = ipc::bootstrap::wait_for::<()>("files")?;
     SUITE.run(args)
 }
 
