@@ -16,7 +16,7 @@ use crate::event::ObjectId;
 use crate::frames::Class;
 use crate::machine::Machine;
 use crate::object::Object;
-use crate::object::page::{Flags, Frame, State};
+use crate::object::page::{Frame, State};
 use crate::object::pages::Slot;
 use crate::object::places::Added;
 use crate::range::page_of;
@@ -153,26 +153,16 @@ impl Core {
         shown: &Shown,
     ) -> Option<translation::Enter> {
         let covers = shown.next && self.covers(found.object, shown.object)?;
+        let mapped = !self.pages.get(shown.frame)?.places.is_never();
         let frame = self.frame_any(Class::Client)?;
-        let (object, index) = (found.object, found.index);
-        if self
-            .object_add_page(object, index, frame, Flags::DIRTY)
-            .is_err()
-        {
-            self.frame_free(frame);
-            return None;
-        }
+        self.now_owned(found, frame)?;
         turn.machine.copy(shown.frame, frame);
-        let old = self.pages.get(shown.frame)?;
-        if !old.places.is_never() {
+        if mapped {
             self.now_covered(turn, found, shown.frame);
         }
         if covers {
-            self.splice(object, shown.object);
+            self.splice(found.object, shown.object);
         }
-        // It is nowhere yet.
-        let at = (found.map.index(), page_of(found.address));
-        let _ = self.pages.place_add(frame, at);
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.cow_breaks = self.stats.cow_breaks.saturating_add(1);
         self.now_entered(found, frame, found.rights)

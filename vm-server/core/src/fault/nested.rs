@@ -46,7 +46,7 @@ impl Core {
             access,
             rights: leaf.rights,
             needs_copy: leaf.copies,
-            copied: object.copy.is_some(),
+            copied: object.is_copied(),
             own: false,
         };
         // What lies beside it is told by entries of another map.

@@ -220,21 +220,24 @@ impl Core {
         found: &Found,
     ) -> Option<Frame> {
         let frame = self.frame_zeroed(turn, Class::Client)?;
-        let (index, object) = (found.index, found.object);
-        if self
-            .object_add_page(object, index, frame, Flags::DIRTY)
-            .is_err()
-        {
+        self.now_owned(found, frame)?;
+        self.stats.faults = self.stats.faults.saturating_add(1);
+        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
+        Some(frame)
+    }
+
+    /// A frame becomes the first object's page, about to be mapped where the fault was, or is free again.
+    #[inline(always)]
+    pub(super) fn now_owned(&mut self, found: &Found, frame: Frame) -> Option<()> {
+        let added = self.object_add_page(found.object, found.index, frame, Flags::DIRTY);
+        if added.is_err() {
             self.frame_free(frame);
             return None;
         }
         // It is nowhere yet.
-        let _ = self
-            .pages
-            .place_add(frame, (found.map.index(), page_of(found.address)));
-        self.stats.faults = self.stats.faults.saturating_add(1);
-        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
-        Some(frame)
+        let at = (found.map.index(), page_of(found.address));
+        let _ = self.pages.place_add(frame, at);
+        Some(())
     }
 
     /// The answer.
