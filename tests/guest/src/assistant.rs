@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use ipc::abi::kern_return;
-use ipc::abi::message::{FOREVER, Info};
+use ipc::abi::message::{FOREVER, Info, POLL};
 use ipc::abi::notify::ExitStatus;
 use ipc::abi::right::{ArrivedKind, Disposition, Name};
 use ipc::bootstrap::{self, Started};
@@ -138,7 +138,7 @@ impl Assistant {
     /// Asks for something and does not wait.
     ///
     /// # Errors
-    /// The assistant has gone.
+    /// The assistant has gone, or stands still and has as many unheard as its port holds.
     pub fn ask(&self, command: Command, words: [u64; 2]) -> Outcome<Pending> {
         self.ask_with(command, words, (0, Disposition::None))
     }
@@ -146,7 +146,7 @@ impl Assistant {
     /// Asks for something, with a right, and does not wait.
     ///
     /// # Errors
-    /// The assistant has gone, or the right cannot be sent.
+    /// As [`Assistant::ask`]; the right cannot be sent.
     pub fn ask_with(
         &self,
         command: Command,
@@ -157,6 +157,7 @@ impl Assistant {
         Msg::send(&self.commands, command as u32)
             .words([first, second, 0, 0, 0, 0])
             .rights(&[(answers.name(), Disposition::MakeSendOnce), right])
+            .until(POLL)
             .go()?;
         Ok(Pending { answers })
     }
