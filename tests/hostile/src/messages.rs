@@ -47,7 +47,7 @@ mod target {
 
 /// Runs attackers with these seeds; all that were not expected to end early have to finish.
 fn attackers(target: u64, seeds: core::ops::Range<u64>) -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for seed in seeds {
         let helper = Helper::start(ROLE, &[seed, MESSAGES, target])?;
         check_eq!(helper.wait()?, ExitStatus::Exited(DONE));
@@ -57,7 +57,7 @@ fn attackers(target: u64, seeds: core::ops::Range<u64>) -> Outcome {
 }
 
 pub(crate) fn any_message_to_ones_own_map_is_answered() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for seed in 1..16 {
         // Most take the ground from under their own feet.
         let helper = Helper::start(ROLE, &[seed, MESSAGES, target::OWN_MAP])?;

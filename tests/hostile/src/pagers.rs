@@ -210,7 +210,7 @@ fn liar(how: &str, seed: u64) -> Outcome<(Helper, SendRight<MemoryObject>)> {
 }
 
 pub(crate) fn a_pager_that_says_anything_harms_only_its_clients() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for seed in 1..=4 {
         let (helper, object) = liar("chatter", seed)?;
         let clients = [Assistant::start()?, Assistant::start()?];
@@ -260,7 +260,7 @@ pub(crate) fn a_pager_that_says_anything_harms_only_its_clients() -> Outcome {
 }
 
 pub(crate) fn a_pager_that_dies_with_requests_open_is_an_error() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     {
         let clients = [
             Assistant::start()?,
@@ -288,7 +288,7 @@ pub(crate) fn a_pager_that_dies_with_requests_open_is_an_error() -> Outcome {
 }
 
 pub(crate) fn a_silent_pager_costs_nobody_else_anything() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for how in ["mute", "deaf"] {
         let (helper, object) = liar(how, 1)?;
         let clients = [

@@ -192,7 +192,7 @@ fn one_round(target: &Target, random: &mut Random) -> Outcome<bool> {
 
 fn many_rounds(seed: u64) -> Outcome {
     let mut random = Random::new(seed);
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     let mut target = Target::start()?;
     for round in 0..ROUNDS {
         if !one_round(&target, &mut random)? {

@@ -57,7 +57,7 @@ pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
 }
 
 pub(crate) fn a_task_that_harms_itself_harms_nobody_else() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for seed in 100..112 {
         let helper = Helper::start(ROLE, &[seed, 4000, 1])?;
         // It may have ended its only thread, or wait for ever.
@@ -70,7 +70,7 @@ pub(crate) fn a_task_that_harms_itself_harms_nobody_else() -> Outcome {
 }
 
 pub(crate) fn a_task_with_many_threads_in_traps_can_be_ended() -> Outcome {
-    let before = Balance::now()?;
+    let before = Balance::at_rest()?;
     for seed in 200..204 {
         let helper = Helper::start(ROLE, &[seed, u64::MAX, 2])?;
         check_eq!(helper.wait_until(after(60 * MILLISECOND)).ok(), None);
