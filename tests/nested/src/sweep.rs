@@ -70,7 +70,8 @@ fn objects() -> Result<[u64; 3], Kern> {
 
 impl Sweep {
     /// Makes a trap many times, each time with each of its allocations failing, with something new that
-    /// `prepare` gives; at least `least` have to have failed in all.
+    /// `prepare` gives; at least `least` have to have failed in all (not all that there are: what another task
+    /// gave back a moment ago is taken without an allocation).
     fn each<P: Copy, T>(
         &self,
         (what, least): (&str, u64),
@@ -244,14 +245,14 @@ impl Sweep {
     fn tasks(&self) -> Result<(), Kern> {
         let task = ipc::task::own()?;
         trap::task_set_quota(self.host, task.name(), u64::MAX)?;
-        self.each(("thread_create", 2 * TIMES), Ok, |_| {
+        self.each(("thread_create", TIMES), Ok, |_| {
             // SAFETY: nobody resumes it; it ends with the task.
             unsafe { ipc::task::make_thread(&task, 0, 0, 0, 0) }
         })?;
         let space = |_| trap::space_create(self.memory);
         self.each(("space_create", TIMES), Ok, space)?;
         let map = trap::task_get_special_port(SpecialPort::Map)?;
-        self.each(("task_create", 2 * TIMES), space, |space| {
+        self.each(("task_create", TIMES), space, |space| {
             trap::task_create(self.host, space, map)
         })?;
         self.each(("owner_create", 0), space, |space| {
