@@ -608,6 +608,39 @@ pub fn device_attach(device: Name, function: u16) -> Result<(), Kern> {
     )
 }
 
+/// Reads `width` 1, 2 or 4 bytes of a PCI function's configuration space. See [`Trap::DeviceConfigIo`].
+pub fn device_config_read(
+    device: Name,
+    function: u16,
+    register: u8,
+    width: u32,
+) -> Result<u32, Kern> {
+    let (function, register) = (function.into(), register.into());
+    let arguments = [device.into(), function, register, width.into(), 0, 0];
+    harmless(Trap::DeviceConfigIo, arguments).map(|[value, _]| value as u32)
+}
+
+/// Writes `width` 1, 2 or 4 bytes of a PCI function's configuration space. See [`Trap::DeviceConfigIo`].
+///
+/// # Safety
+/// The device must not change this task's memory because of it.
+pub unsafe fn device_config_write(
+    device: Name,
+    function: u16,
+    register: u8,
+    (width, value): (u32, u32),
+) -> Result<(), Kern> {
+    let arguments = [
+        device.into(),
+        function.into(),
+        register.into(),
+        width.into(),
+        1,
+        value.into(),
+    ];
+    done(Trap::DeviceConfigIo, arguments)
+}
+
 /// Shows memory to this task's devices. See [`Trap::DeviceShow`].
 ///
 /// # Safety

@@ -323,6 +323,12 @@ traps! {
     /// function is attached; KERN_PROTECTION_FAILURE: a page is read-only; KERN_NO_ACCESS: it is no
     /// memory of the task's server; KERN_RESOURCE_SHORTAGE.
     DeviceShow = 68, device_show(device, address, pages);
+    /// Reads (`write` 0) or writes `width` 1, 2 or 4 bytes of the configuration space of a PCI function
+    /// (numbered as for `device_attach`) at `register`, in one piece: the two I/O ports behind it are the
+    /// kernel's, so that drivers do not get into each other's way. What no function answers reads as
+    /// ones. Errors: KERN_INVALID_HOST: not the device port; KERN_INVALID_ARGUMENT: width, no such
+    /// function number, or a register that is not aligned to the width or over 255.
+    DeviceConfigIo = 69, device_config_io(device, function, register, width, write, value) -> value;
 
     /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
     ClockGet = 80, clock_get() -> nanoseconds, frequency;

@@ -1,4 +1,4 @@
-//! Traps on devices: I/O ports and interrupts.
+//! Traps on devices: I/O ports, configuration space and interrupts.
 
 use ipc_abi::Kern;
 use ipc_abi::device::{InterruptMessage, LINE_NONE};
@@ -9,6 +9,11 @@ use super::{Answer, Arguments, NOTHING};
 use crate::arch::port_io::{read8, read16, read32, write8, write16, write32};
 use crate::arch::{apic, clock, exit, pic, serial};
 use crate::world::World;
+
+/// Which register of which PCI function the data port is: a bit that says so, the function, the register.
+const CONFIG_ADDRESS: u16 = 0xCF8;
+const CONFIG_DATA: u16 = 0xCFC;
+const CONFIG_ENABLE: u32 = 1 << 31;
 
 /// `device_port_io(device, port, width, write, value) -> value`
 pub(super) fn port_io(
@@ -26,24 +31,41 @@ pub(super) fn port_io(
     if (port..=last).any(is_kernels) {
         return Err(Kern::NoAccess.into());
     }
-    let value = match (write != 0, width) {
-        (false, 1) => u64::from(read8(port)),
-        (false, 2) => u64::from(read16(port)),
-        (false, _) => u64::from(read32(port)),
-        (true, 1) => {
-            write8(port, value as u8);
-            0
-        }
-        (true, 2) => {
-            write16(port, value as u16);
-            0
-        }
-        (true, _) => {
-            write32(port, value as u32);
-            0
-        }
+    Ok([access(port, width, (write != 0).then_some(value as u32)), 0])
+}
+
+/// `device_config_io(device, function, register, width, write, value) -> value`
+pub(super) fn config_io(
+    world: &mut World,
+    [device, function, register, width, write, value]: Arguments,
+) -> Answer {
+    world.kernel.check_device(device)?;
+    let (Ok(function), Ok(register), 1 | 2 | 4) =
+        (u16::try_from(function), u8::try_from(register), width)
+    else {
+        return Err(Kern::InvalidArgument.into());
     };
-    Ok([value, 0])
+    if u64::from(register) % width != 0 {
+        return Err(Kern::InvalidArgument.into());
+    }
+    // The world is this processor's: nobody selects anything else in between.
+    let place = u32::from(function) << 8 | u32::from(register & !3);
+    write32(CONFIG_ADDRESS, CONFIG_ENABLE | place);
+    let data = CONFIG_DATA + u16::from(register & 3);
+    Ok([access(data, width, (write != 0).then_some(value as u32)), 0])
+}
+
+/// Reads `width` bytes from a port, or writes them.
+fn access(port: u16, width: u64, value: Option<u32>) -> u64 {
+    match (value, width) {
+        (None, 1) => return read8(port).into(),
+        (None, 2) => return read16(port).into(),
+        (None, _) => return read32(port).into(),
+        (Some(value), 1) => write8(port, value as u8),
+        (Some(value), 2) => write16(port, value as u16),
+        (Some(value), _) => write32(port, value),
+    }
+    0
 }
 
 /// `interrupt_create(device, line, notify) -> interrupt, message`
@@ -92,6 +114,7 @@ fn is_kernels(port: u16) -> bool {
         || clock::PIT_PORTS.contains(&port)
         || pic::has_port(port)
         || exit::has_port(port)
+        || (CONFIG_ADDRESS..CONFIG_DATA + 4).contains(&port)
         || port == clock::GATE_PORT
         || port == crate::trace::PORT
 }

@@ -115,6 +115,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::InterruptEnable => device::interrupt_enable,
         Trap::DeviceAttach => device::attach,
         Trap::DeviceShow => device::show,
+        Trap::DeviceConfigIo => device::config_io,
         Trap::ClockGet => time::clock_get,
         Trap::ConsoleWrite => debug::console_write,
         Trap::HostShutdown => debug::shutdown,

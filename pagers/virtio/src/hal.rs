@@ -18,7 +18,7 @@ use ipc::{Kern, SendRight, Untyped, trap, vm};
 use virtio_drivers::transport::pci::bus::DeviceFunction;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
-use crate::Error;
+use crate::{Error, pci};
 
 /// Ranges of one kind that can be in use.
 const RANGES_MAX: usize = 32;
@@ -85,27 +85,17 @@ impl DevicePort {
         ManuallyDrop::new(SendRight::from_name(self.0))
     }
 
-    /// Reads 32 bits from an I/O port of the PCI bus.
-    pub(crate) fn read_port(self, port: ConfigPort) -> Result<u32, Kern> {
-        // SAFETY: reading the address and data ports of the PCI bus has no side effect on memory.
-        unsafe { trap::device_port_read(self.0, port as u16, 4) }
+    /// Reads 32 bits of a function's configuration space.
+    pub(crate) fn read_config(self, function: u16, register: u8) -> Result<u32, Kern> {
+        trap::device_config_read(self.0, function, register, 4)
     }
 
-    /// Writes 32 bits to an I/O port of the PCI bus.
-    pub(crate) fn write_port(self, port: ConfigPort, value: u32) -> Result<(), Kern> {
+    /// Writes 32 bits of a function's configuration space.
+    pub(crate) fn write_config(self, function: u16, register: u8, value: u32) -> Result<(), Kern> {
         // SAFETY: what a device may do to memory once its command register lets it is the business
         // of its queues, whose memory is this module's; the firmware left no queue running.
-        unsafe { trap::device_port_write(self.0, port as u16, 4, value) }
+        unsafe { trap::device_config_write(self.0, function, register, (4, value)) }
     }
-}
-
-/// The I/O ports through which configuration space is reached.
-#[derive(Clone, Copy)]
-pub(crate) enum ConfigPort {
-    /// Which register of which function.
-    Address = 0xCF8,
-    /// Its contents.
-    Data = 0xCFC,
 }
 
 /// Maps registers, so that the library finds them when it asks.
@@ -225,10 +215,7 @@ fn remember(
 /// # Errors
 /// KERN_NO_ACCESS: another task drives it. KERN_RESOURCE_SHORTAGE.
 pub fn attach(function: DeviceFunction) -> Result<(), Kern> {
-    let number = u16::from(function.bus) << 8
-        | u16::from(function.device) << 3
-        | u16::from(function.function);
-    match trap::device_attach(device()?.0, number) {
+    match trap::device_attach(device()?.0, pci::number(function)) {
         Err(Kern::NotSupported) => return Ok(()),
         attached => attached?,
     }

@@ -8,7 +8,7 @@ use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, P
 
 use crate::Error;
 use crate::hal::{DevicePort, Registers};
-use crate::pci::{self, Ports, Root};
+use crate::pci::{self, Config, Root};
 
 /// Capabilities by their numbers.
 const MSI: u8 = 0x05;
@@ -32,27 +32,27 @@ const QUEUE_VECTOR: usize = 0x1A;
 
 /// Lets a function signal by its MSI capability. `false`: it has none.
 pub fn enable_msi(device: DevicePort, function: DeviceFunction, message: InterruptMessage) -> bool {
-    let mut ports = Ports::new(device);
+    let mut config = Config::new(device);
     let Some((at, control)) = capability(&pci::root(device), function, MSI) else {
         return false;
     };
-    ports.write_word(function, at + 4, message.address);
+    config.write_word(function, at + 4, message.address);
     let data = if control & MSI_WIDE != 0 {
-        ports.write_word(function, at + 8, 0);
+        config.write_word(function, at + 8, 0);
         at + 12
     } else {
         at + 8
     };
-    ports.write_word(function, data, message.data);
+    config.write_word(function, data, message.data);
     // One message of those that it could send.
-    ports.write_word(function, at, control & !(7 << 20) | MSI_ENABLE);
+    config.write_word(function, at, control & !(7 << 20) | MSI_ENABLE);
     true
 }
 
 /// Has a function signal by its line again, if it has an MSI capability.
 pub fn disable_msi(device: DevicePort, function: DeviceFunction) {
     if let Some((at, control)) = capability(&pci::root(device), function, MSI) {
-        Ports::new(device).write_word(function, at, control & !MSI_ENABLE);
+        Config::new(device).write_word(function, at, control & !MSI_ENABLE);
     }
 }
 
@@ -67,17 +67,17 @@ pub fn enable_msix(
     message: InterruptMessage,
 ) -> Result<(), Error> {
     let mut root = pci::root(device);
-    let mut ports = Ports::new(device);
+    let mut config = Config::new(device);
     let (at, control) = capability(&root, function, MSI_X).ok_or(Error::Missing)?;
-    let place = ports.read_word(function, at + 4);
+    let place = config.read_word(function, at + 4);
     let start = place & !7;
     let table = registers(&mut root, function, (place & 7) as u8, start, ENTRY)?;
-    ports.write_word(function, at, control | MSI_X_ENABLE | MSI_X_MASK);
+    config.write_word(function, at, control | MSI_X_ENABLE | MSI_X_MASK);
     table.write32(0, message.address);
     table.write32(4, 0);
     table.write32(8, message.data);
     table.write32(12, 0);
-    ports.write_word(function, at, control & !MSI_X_MASK | MSI_X_ENABLE);
+    config.write_word(function, at, control & !MSI_X_MASK | MSI_X_ENABLE);
     Ok(())
 }
 
@@ -87,13 +87,13 @@ pub fn enable_msix(
 /// As [`enable_msix`]; [`Error::NoAddress`] as well if the device has no room for one more vector.
 pub fn signal_queue(device: DevicePort, function: DeviceFunction, queue: u16) -> Result<(), Error> {
     let mut root = pci::root(device);
-    let ports = Ports::new(device);
+    let config = Config::new(device);
     let mut all = root.capabilities(function);
     let common =
         all.find(|found| found.id == VENDOR && u32::from(found.private_header >> 8) == COMMON);
     let at = common.ok_or(Error::Missing)?.offset;
-    let bar = (ports.read_word(function, at + 4) & 0xFF) as u8;
-    let start = ports.read_word(function, at + 8);
+    let bar = (config.read_word(function, at + 4) & 0xFF) as u8;
+    let start = config.read_word(function, at + 8);
     let common = registers(&mut root, function, bar, start, COMMON_BYTES)?;
     common.write16(QUEUE_SELECT, queue);
     common.write16(QUEUE_VECTOR, 0);

@@ -1,7 +1,7 @@
 //! Finding a virtio device on the PCI bus, and making it reachable.
 //!
-//! Configuration space is reached through the two I/O ports of the first PCs (address at 0xCF8,
-//! data at 0xCFC), which every machine of this kind still has; no table of the firmware is needed.
+//! Configuration space is reached by a trap, since the two I/O ports behind it can be used by one driver
+//! at a time; no table of the firmware is needed.
 //! Firmware has usually given the registers their addresses. Where it has not, [`prepare`] does, in
 //! the window below the interrupt controllers that PC firmware uses itself.
 
@@ -13,9 +13,8 @@ use virtio_drivers::transport::pci::bus::{
 use virtio_drivers::transport::pci::virtio_device_type;
 
 use crate::Error;
-use crate::hal::{self, ConfigPort, DevicePort};
+use crate::hal::{self, DevicePort};
 
-const ENABLE: u32 = 1 << 31;
 /// What a read of nothing gives.
 const NOTHING: u32 = u32::MAX;
 
@@ -26,56 +25,50 @@ const DEVICES_MAX: usize = 8;
 /// Register ranges that are known to be taken.
 const TAKEN_MAX: usize = 64;
 
-/// Configuration space by I/O ports.
-pub struct Ports {
+/// Configuration space.
+pub struct Config {
     device: DevicePort,
 }
 
-impl Ports {
+impl Config {
     /// Configuration space, reached by the right to the device port.
     #[must_use]
-    pub const fn new(device: DevicePort) -> Ports {
-        Ports { device }
-    }
-
-    fn select(&self, function: DeviceFunction, register: u8) -> Option<()> {
-        let address = ENABLE
-            | u32::from(function.bus) << 16
-            | u32::from(function.device) << 11
-            | u32::from(function.function) << 8
-            | u32::from(register & 0xFC);
-        self.device.write_port(ConfigPort::Address, address).ok()
+    pub const fn new(device: DevicePort) -> Config {
+        Config { device }
     }
 }
 
-impl ConfigurationAccess for Ports {
+/// A function as the kernel numbers them: its bus, device and function number, 8, 5 and 3 bits.
+#[must_use]
+pub fn number(function: DeviceFunction) -> u16 {
+    u16::from(function.bus) << 8 | u16::from(function.device) << 3 | u16::from(function.function)
+}
+
+impl ConfigurationAccess for Config {
     fn read_word(&self, function: DeviceFunction, register: u8) -> u32 {
-        self.select(function, register)
-            .and_then(|()| self.device.read_port(ConfigPort::Data).ok())
-            .unwrap_or(NOTHING)
+        let word = self.device.read_config(number(function), register);
+        word.unwrap_or(NOTHING)
     }
 
     // A write that fails is found out by what is read afterwards.
     fn write_word(&mut self, function: DeviceFunction, register: u8, data: u32) {
-        let _ = self
-            .select(function, register)
-            .and_then(|()| self.device.write_port(ConfigPort::Data, data).ok());
+        let _ = self.device.write_config(number(function), register, data);
     }
 
     unsafe fn unsafe_clone(&self) -> Self {
-        Ports {
+        Config {
             device: self.device,
         }
     }
 }
 
 /// The PCI bus, as far as this crate uses it: bus 0.
-pub type Root = PciRoot<Ports>;
+pub type Root = PciRoot<Config>;
 
 /// The bus, reached by the right to the device port.
 #[must_use]
 pub fn root(device: DevicePort) -> Root {
-    PciRoot::new(Ports::new(device))
+    PciRoot::new(Config::new(device))
 }
 
 /// The virtio devices of this kind.

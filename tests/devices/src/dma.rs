@@ -116,7 +116,8 @@ pub(crate) fn what_is_not_the_tasks_to_show_is_refused() -> Outcome {
     let text = what_is_not_the_tasks_to_show_is_refused as *const () as u64 & !4095;
     check_eq!(show(text, 1), Err(Kern::ProtectionFailure));
     check_eq!(trap::device_attach(0, 8), Err(Kern::InvalidHost));
-    // The driver of the host's files has its device.
+    // The driver of the host's files has its device, once it serves.
+    let _ = ipc::bootstrap::wait_for::<()>("files")?;
     let files = DevicePort::open()?;
     check_eq!(
         trap::device_attach(files.right().name(), files_function()?),
@@ -130,7 +131,5 @@ fn files_function() -> Result<u16, guest_test::Failure> {
     let root = virtio::pci::root(DevicePort::open()?);
     let found = virtio::pci::find(&root, virtio_drivers::transport::DeviceType::_9P);
     let function = found.first().ok_or("the machine shares no files")?;
-    Ok(u16::from(function.bus) << 8
-        | u16::from(function.device) << 3
-        | u16::from(function.function))
+    Ok(virtio::pci::number(*function))
 }

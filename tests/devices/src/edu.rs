@@ -74,9 +74,14 @@ impl Edu {
         self.device.right()
     }
 
+    /// The number of its function.
+    pub(crate) fn number(&self) -> u16 {
+        pci::number(self.function)
+    }
+
     /// The number of its line.
     pub(crate) fn line(&self) -> u8 {
-        virtio::pci::Ports::new(self.device).read_word(self.function, LINE) as u8
+        pci::Config::new(self.device).read_word(self.function, LINE) as u8
     }
 
     /// Its line's interrupt.

@@ -15,8 +15,6 @@ mod ports;
 ipc::main!(main);
 
 fn main(args: ipc::Args) -> Result<u32, ipc::Kern> {
-    // Two drivers that look for devices at once disturb each other: the file pager is to be done.
-    let _ = ipc::bootstrap::wait_for::<()>("files")?;
     SUITE.run(args)
 }
 
@@ -40,6 +38,8 @@ guest_test::suite! {
             what_is_not_the_tasks_to_show_is_refused,
         ],
         ports: [
+            configuration_space_is_read_and_written_in_every_width,
+            two_threads_that_read_configuration_space_do_not_disturb_each_other,
             ports_are_read_and_written_in_every_width,
             ports_of_the_kernel_are_refused,
         ],
