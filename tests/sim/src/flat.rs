@@ -525,6 +525,12 @@ pub fn snapshot(of: &Cell) -> Cell {
     }))
 }
 
+/// A page that is another, or a copy of it: whatever can be done with that one may be done with this.
+#[must_use]
+pub fn perhaps_shared(of: &Cell) -> Cell {
+    Rc::new(RefCell::new(of.borrow().clone()))
+}
+
 /// Replaces `size` bytes of `to` from `at` on by those of `from` from `start` on. The two may overlap
 /// (rule 70); both begin in their first cell.
 pub fn overwrite(to: &[Cell], at: usize, from: &[Cell], start: usize, size: usize) {

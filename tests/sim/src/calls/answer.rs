@@ -103,14 +103,14 @@ impl Sim {
     }
 
     /// A range was to become a client's own, and perhaps a part is: its rights are what the core says,
-    /// and whether it is shared nobody knows.
+    /// and whether it is shared, or purgeable as before, nobody knows.
     fn half_owned(&mut self, client: usize, start: u64, count: u64) {
         let client = &mut self.clients[client];
         for page in client.space.mapped(start, count) {
             let entry = self.world.core.entry_at(client.map, page);
             if let (Some(mapped), Some(entry)) = (client.space.get_mut(page), entry) {
                 mapped.cell.borrow_mut().lost = true;
-                mapped.cell = flat::snapshot(&mapped.cell);
+                mapped.cell = flat::perhaps_shared(&mapped.cell);
                 assert!(mapped.protection == entry.protection, "page {page:#x}");
                 mapped.max = entry.max_protection;
             }
