@@ -108,6 +108,8 @@ pub struct Content {
     pub purgeable: Option<u64>,
     /// It may be emptied: any bytes are right, for now.
     pub volatile: bool,
+    /// Whether it is the same as another page or a copy of it nobody knows: any bytes are right, for good.
+    tangled: bool,
 }
 
 /// Other contents that a page may have, at most; with more, nobody knows any more.
@@ -123,13 +125,14 @@ impl Content {
             lost: false,
             purgeable: None,
             volatile: false,
+            tangled: false,
         }
     }
 
     /// Whether nobody can say what it is.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
-        self.lost || self.volatile
+        self.lost || self.volatile || self.tangled
     }
 
     /// Whether a page may look like this.
@@ -521,13 +524,16 @@ pub fn snapshot(of: &Cell) -> Cell {
         lost: of.is_unknown(),
         purgeable: None,
         volatile: false,
+        tangled: false,
         ..of.clone()
     }))
 }
 
-/// A page that is another, or a copy of it: whatever can be done with that one may be done with this.
+/// A page that is another, or a copy of it: whatever can be done with that one may be done with this, and
+/// what is written to one may show in the other.
 #[must_use]
 pub fn perhaps_shared(of: &Cell) -> Cell {
+    of.borrow_mut().tangled = true;
     Rc::new(RefCell::new(of.borrow().clone()))
 }
 
@@ -548,6 +554,7 @@ pub fn overwrite(to: &[Cell], at: usize, from: &[Cell], start: usize, size: usiz
                 lost: taken.is_unknown(),
                 purgeable: target.purgeable,
                 volatile: target.volatile,
+                tangled: target.tangled,
                 ..taken.clone()
             };
         } else {

@@ -170,6 +170,8 @@ impl Setup {
             lost_enters: [3, 20, 1_000_000][random.below(3) as usize],
             queue: 1 + random.below(12) as usize,
             supplies: random.once_in(2),
+            late: random.once_in(3),
+            slow: [0, 0, 2, 1][random.below(4) as usize],
         };
         let pagers = (0..kind.pagers)
             .map(|_| PagerSetup {

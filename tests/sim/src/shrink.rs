@@ -83,5 +83,11 @@ impl Shrinker {
         let mut kinder = self.best.schedule.clone();
         kinder.setup.unkind.supplies = false;
         self.accept(&kinder);
+        let mut kinder = self.best.schedule.clone();
+        kinder.setup.unkind.late = false;
+        self.accept(&kinder);
+        let mut kinder = self.best.schedule.clone();
+        kinder.setup.unkind.slow = 0;
+        self.accept(&kinder);
     }
 }

@@ -98,7 +98,16 @@ pub struct Unkind {
     pub queue: usize,
     /// Bring zeroed frames along.
     pub supplies: bool,
+    /// Answers to faults may be carried out after what later events do, as by several processors.
+    #[serde(default)]
+    pub late: bool,
+    /// One in this many events is handled the general way where a quick one would do; 0: none.
+    #[serde(default)]
+    pub slow: u64,
 }
+
+/// Events for which an answer is late at most.
+const LATE: u64 = 6;
 
 /// Everything outside the core.
 pub struct World {
@@ -124,6 +133,8 @@ pub struct World {
     arrivals: VecDeque<Arrival>,
     donated: Vec<Frame>,
     later: VecDeque<Event>,
+    /// Answers to faults that are late, each with the events that come before it.
+    late: Vec<(u64, Vec<Effect>)>,
     /// Events so far.
     pub events: u64,
     /// The dearest event.
@@ -151,6 +162,8 @@ impl World {
             lost_enters: u64::MAX,
             queue: 16,
             supplies: false,
+            late: false,
+            slow: 0,
         };
         let mut config = Config::for_frames(4096);
         config.limits = Limits::NONE;
@@ -168,7 +181,8 @@ impl World {
 
     /// A world with so many frames, and a core that has them all.
     #[must_use]
-    pub fn new(config: Config, unkind: Unkind, care: Care) -> World {
+    pub fn new(mut config: Config, unkind: Unkind, care: Care) -> World {
+        config.in_order = !unkind.late;
         let mut world = World {
             core: Core::new(config).unwrap(),
             model: Model::new(config.frame_limit),
@@ -187,6 +201,7 @@ impl World {
             arrivals: VecDeque::new(),
             donated: Vec::new(),
             later: VecDeque::new(),
+            late: Vec::new(),
             events: 0,
             worst: Cost::default(),
             verbose: false,
@@ -220,6 +235,10 @@ impl World {
         if let Event::TaskEnded(map) = event {
             self.model.end(map);
         }
+        if self.unkind.slow != 0 {
+            self.core.go_slowly(self.random.once_in(self.unkind.slow));
+        }
+        let is_fault = matches!(event, Event::Fault(_));
         let before = self.model.work;
         let mut turn = Turn {
             now: self.now,
@@ -230,11 +249,24 @@ impl World {
         self.core.handle(event, &mut turn);
         self.worst.machine = self.worst.machine.max(self.model.work - before);
         self.worst.effects = self.worst.effects.max(self.effects.as_slice().len());
+        let mut late = Vec::new();
+        let hold = is_fault && self.unkind.late && self.random.once_in(2);
         while let Some(effect) = self.effects.pop_front() {
-            if self.verbose {
-                println!("         -> {effect:x?}");
+            if hold
+                && matches!(
+                    effect,
+                    Effect::Enter(_) | Effect::Resume { result: Ok(_), .. }
+                )
+            {
+                late.push(effect);
+                continue;
             }
             self.carry_out(effect);
+        }
+        self.carry_out_late(1);
+        if !late.is_empty() {
+            let left = self.random.below(LATE);
+            self.late.push((left, late));
         }
         match self.care {
             Care::Never => {
@@ -252,7 +284,49 @@ impl World {
         self.random = Random::new(luck ^ 0x5157);
     }
 
+    /// Carries out the late answers that no more than so many events come before.
+    fn carry_out_late(&mut self, passed: u64) {
+        let mut place = 0;
+        while let Some((left, _)) = self.late.get_mut(place) {
+            if *left > passed {
+                *left -= passed;
+                place += 1;
+                continue;
+            }
+            let (_, late) = self.late.remove(place);
+            let mut maps = Vec::new();
+            for effect in late {
+                maps.extend(self.shown_by(&effect));
+                self.carry_out(effect);
+            }
+            if self.care != Care::Never {
+                maps.into_iter()
+                    .for_each(|map| self.check_translations(map));
+            }
+        }
+    }
+
+    /// The map in which an effect enters something.
+    fn shown_by(&self, effect: &Effect) -> Option<MapId> {
+        match effect {
+            Effect::Enter(enter) => Some(enter.map),
+            Effect::Resume { to: Some(to), .. } => match self.waits.get(&to.0.get()) {
+                Some(Waits::Fault(map)) => Some(*map),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Carries out what is late.
+    pub fn catch_up(&mut self) {
+        self.carry_out_late(u64::MAX);
+    }
+
     fn carry_out(&mut self, effect: Effect) {
+        if self.verbose {
+            println!("         -> {effect:x?}");
+        }
         match effect {
             Effect::Enter(enter) => {
                 if !self.random.once_in(self.unkind.lost_enters) {
@@ -463,11 +537,17 @@ impl World {
     /// The thread behind a token is aborted. Nothing may be said to the token from now on.
     pub fn cancel(&mut self, token: Token) {
         let waits = self.waits.remove(&token.0.get());
-        assert!(waits.is_some(), "{token:?} is answered already");
-        self.arrivals.retain(|arrival| match arrival {
-            Arrival::Resumed(to, _) | Arrival::Answered(to, _) => *to != token,
-            Arrival::Reported(_) => true,
-        });
+        let is_of = |arrival: &Arrival| match arrival {
+            Arrival::Resumed(to, _) | Arrival::Answered(to, _) => *to == token,
+            Arrival::Reported(_) => false,
+        };
+        // A late answer may have come since the thread was looked at.
+        let came = self.unkind.late && self.arrivals.iter().any(is_of);
+        assert!(waits.is_some() || came, "{token:?} is answered already");
+        self.arrivals.retain(|arrival| !is_of(arrival));
+        let answers =
+            |effect: &Effect| matches!(effect, Effect::Resume { to, .. } if *to == Some(token));
+        self.late.retain(|(_, late)| !late.iter().any(answers));
         self.post(Event::Cancelled(token));
     }
 
@@ -518,6 +598,7 @@ impl World {
     /// Takes steps until there is nothing left to do.
     pub fn settle(&mut self) {
         for _ in 0..1_000_000 {
+            self.catch_up();
             if !self.core.wants_step() {
                 return;
             }
@@ -636,6 +717,7 @@ impl World {
                 return Ok(byte);
             }
             let token = self.fault(map, address, access);
+            self.catch_up();
             while self.is_waiting(token) {
                 assert!(self.core.wants_step(), "a touch of {address:#x} waits");
                 self.post(Event::Step);

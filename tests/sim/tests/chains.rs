@@ -20,6 +20,8 @@ fn world() -> (World, MapId) {
         lost_enters: u64::MAX,
         queue: 16,
         supplies: false,
+        late: false,
+        slow: 0,
     };
     let mut world = World::new(Config::for_frames(512), unkind, Care::Touched);
     let map = world.core.boot_map().unwrap();

@@ -68,6 +68,8 @@ impl Cast {
             lost_enters: 20,
             queue: 4,
             supplies: false,
+            late: false,
+            slow: 0,
         };
         let mut world = World::new(config, unkind, Care::Whole);
         let mut random = Random::new(seed);

@@ -226,8 +226,8 @@ pub struct Core {
     /// The event is a fault, whose answer is carried out before anything else happens.
     pub(crate) answering: bool,
     pub(crate) stats: stats::Stats,
-    /// Nothing is done the quick way, for tests that compare the two.
-    #[cfg(test)]
+    /// Nothing is done the quick way, for tests that compare the two or mix them.
+    #[cfg(any(test, feature = "touched"))]
     pub(crate) slowly: bool,
 }
 
@@ -288,7 +288,7 @@ impl Core {
             caller: None,
             answering: false,
             stats: stats::Stats::default(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "touched"))]
             slowly: false,
         })
     }

@@ -29,6 +29,8 @@ const KIND: Unkind = Unkind {
     lost_enters: u64::MAX,
     queue: 64,
     supplies: false,
+    late: false,
+    slow: 0,
 };
 
 /// The host control port.

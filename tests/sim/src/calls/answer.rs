@@ -109,7 +109,6 @@ impl Sim {
         for page in client.space.mapped(start, count) {
             let entry = self.world.core.entry_at(client.map, page);
             if let (Some(mapped), Some(entry)) = (client.space.get_mut(page), entry) {
-                mapped.cell.borrow_mut().lost = true;
                 mapped.cell = flat::perhaps_shared(&mapped.cell);
                 assert!(mapped.protection == entry.protection, "page {page:#x}");
                 mapped.max = entry.max_protection;

@@ -109,18 +109,24 @@ impl Core {
         Some(range.start())
     }
 
-    /// Whether anything is done the quick way: always, but in tests that compare the two.
-    #[cfg(test)]
+    /// Whether anything is done the quick way: always, but in tests that compare the two or mix them.
+    #[cfg(any(test, feature = "touched"))]
     pub(crate) const fn goes_quickly(&self) -> bool {
         !self.slowly
     }
 
-    /// Whether anything is done the quick way: always, but in tests that compare the two.
-    #[cfg(not(test))]
+    /// Whether anything is done the quick way: always, but in tests that compare the two or mix them.
+    #[cfg(not(any(test, feature = "touched")))]
     #[inline(always)]
     #[expect(clippy::unused_self, reason = "in tests it depends")]
     pub(crate) const fn goes_quickly(&self) -> bool {
         true
+    }
+
+    /// Does everything the general way from now on, or not. For tests that mix the two.
+    #[cfg(feature = "touched")]
+    pub const fn go_slowly(&mut self, slowly: bool) {
+        self.slowly = slowly;
     }
 }
 
