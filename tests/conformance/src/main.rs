@@ -72,6 +72,7 @@ guest_test::suite! {
             rights_travel_in_every_disposition,
             a_right_to_a_dead_port_arrives_as_a_dead_name,
             the_same_right_keeps_its_name,
+            rights_to_one_port_get_one_name_in_whatever_order_they_come,
             a_receive_right_moves_with_what_is_queued,
             a_receive_right_cannot_be_queued_at_itself,
             a_message_with_one_bad_right_moves_none,
@@ -101,6 +102,7 @@ guest_test::suite! {
             threads_that_wait_on_different_sets_get_what_comes,
             a_set_that_is_destroyed_leaves_its_members_to_others,
             ports_come_and_go_in_many_sets,
+            threads_that_change_the_sets_of_the_same_ports_do_no_harm,
         ],
         notices: [
             a_destroyed_port_goes_to_who_asked_with_its_queue,

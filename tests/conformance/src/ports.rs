@@ -1,9 +1,12 @@
 //! Ports and names: how they are made, counted, moved and told of.
 
+use alloc::vec::Vec;
+
 use guest_test::assistant::{Assistant, Command};
 use guest_test::message::arrived;
 use guest_test::{Msg, Outcome, check, check_eq};
 use ipc::abi::notify::{self, ExitStatus, Request};
+use ipc::abi::port::RightKind;
 use ipc::abi::right::{ArrivedKind, Disposition, Name};
 use ipc::right::Source;
 use ipc::{Kern, PortSet, ReceiveRight, SendRight, Untyped, trap};
@@ -258,6 +261,50 @@ pub(crate) fn the_same_right_keeps_its_name() -> Outcome {
     }
     let third = assistant.ask(Command::Release, [first, 0])?.said()?.result;
     check_eq!(third, Err(Kern::InvalidName));
+    Ok(())
+}
+
+pub(crate) fn rights_to_one_port_get_one_name_in_whatever_order_they_come() -> Outcome {
+    use Disposition::{CopySend, MoveReceive, MoveSend};
+    const PAYLOAD: u64 = 0xFACE;
+    let through = port(0)?;
+    let to = through.make_send()?;
+    for (order, sends) in [
+        ([MoveReceive, CopySend, MoveSend], 0),
+        ([CopySend, MoveReceive, MoveSend], 1),
+        ([CopySend, MoveSend, MoveReceive], 2),
+    ] {
+        let name = trap::port_allocate(PAYLOAD)?;
+        trap::port_make_send(name)?;
+        for disposition in order {
+            Msg::send(&to, 1).rights(&[(name, disposition)]).go()?;
+        }
+        // All of it is in the queue.
+        check_eq!(trap::port_type(0, name), Err(Kern::InvalidName));
+        let mut names = Vec::new();
+        for disposition in order {
+            Msg::receive(&through).go()?;
+            match arrived::<1>() {
+                [(name, ArrivedKind::Receive)] if disposition == MoveReceive => names.push(name),
+                [(name, ArrivedKind::Send)] if disposition != MoveReceive => names.push(name),
+                // Those that come after the receive right are given back.
+                [(value, kind)] => check_eq!((value, kind), (PAYLOAD, ArrivedKind::Own)),
+            }
+        }
+        check_eq!(names.len(), sends + 1);
+        let name = names[0] as Name;
+        check!(names.iter().all(|other| *other == u64::from(name)));
+        check_eq!(trap::port_get_refs(0, name, RightKind::Receive), Ok(1));
+        check_eq!(
+            trap::port_get_refs(0, name, RightKind::Send),
+            Ok(sends as u32)
+        );
+        if sends > 0 {
+            trap::port_deallocate(name, sends as u32)?;
+        }
+        trap::port_destroy(name)?;
+        check_eq!(trap::port_type(0, name), Err(Kern::InvalidName));
+    }
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! Ports in several sets: each set brings what comes to its members.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use guest_test::{Msg, Outcome, check_eq};
 use ipc::abi::message::POLL;
+use ipc::abi::right::Name;
 use ipc::right::Source;
-use ipc::{Kern, PortSet, trap};
+use ipc::{Kern, PortSet, thread, trap};
 
 use crate::support::{port, spawn_waiting};
 
@@ -112,6 +114,57 @@ pub(crate) fn ports_come_and_go_in_many_sets() -> Outcome {
     }
     for member in &ports {
         check_eq!(trap::port_get_status(0, member.name())?.sets, 0);
+    }
+    Ok(())
+}
+
+pub(crate) fn threads_that_change_the_sets_of_the_same_ports_do_no_harm() -> Outcome {
+    const THREADS: usize = 4;
+    const PORTS: u64 = 64;
+    let mut ports = Vec::new();
+    for payload in 0..PORTS {
+        ports.push(port(payload)?);
+    }
+    let names: Arc<[Name]> = ports.iter().map(|member| member.name()).collect();
+    let mut threads = Vec::new();
+    for _ in 0..THREADS {
+        let names = Arc::clone(&names);
+        threads.push(thread::spawn(move || -> Result<(), Kern> {
+            for _ in 0..10 {
+                let set = trap::port_set_allocate()?;
+                for &name in names.iter() {
+                    trap::port_insert_member(name, set)?;
+                }
+                for &name in names.iter() {
+                    // Out of the others' sets as well, unless another was here first.
+                    match trap::port_move_member(name, 0) {
+                        Ok(()) | Err(Kern::NotInSet) => {}
+                        Err(code) => return Err(code),
+                    }
+                }
+                for &name in names.iter() {
+                    match trap::port_insert_member(name, set) {
+                        Ok(()) | Err(Kern::AlreadyInSet) => {}
+                        Err(code) => return Err(code),
+                    }
+                }
+                trap::port_destroy(set)?;
+            }
+            Ok(())
+        })?);
+    }
+    for thread in threads {
+        thread.join()?;
+    }
+    let set = PortSet::new()?;
+    for member in &ports {
+        check_eq!(trap::port_get_status(0, member.name())?.sets, 0);
+        set.add(member)?;
+        Msg::send(&member.make_send()?, 1).go()?;
+    }
+    for payload in 0..PORTS {
+        let received = Msg::receive_from(set.source_name()).until(POLL).go()?;
+        check_eq!(received.payload, payload);
     }
     Ok(())
 }

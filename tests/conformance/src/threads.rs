@@ -47,8 +47,11 @@ pub(crate) fn a_more_important_thread_goes_first() -> Outcome {
         };
         threads.push(thread::spawn_with(thread::STACK_SIZE, priority, body)?);
     }
-    // They wait at the gate, and then for the one processor that this thread keeps.
-    check!(until(|| gate.count() == -3));
+    // They wait at the gate, for which they need a processor, and then for the one that this thread keeps.
+    check!(until(|| {
+        sleep(MILLISECOND);
+        gate.count() == -3
+    }));
     check!(until(|| threads
         .iter()
         .all(|thread| stands(thread.thread()))));
