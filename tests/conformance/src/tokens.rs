@@ -13,6 +13,9 @@ use ipc::{Kern, SendRight, Untyped, task, trap};
 
 use crate::support::{Port, is_empty, notice, port, spawn_waiting};
 
+/// How long a call waits that nobody is to answer: enough for it to be received on a busy host.
+const UNHEARD: u64 = 50 * MILLISECOND;
+
 /// What a call in a thread of its own came to.
 type Called = JoinHandle<Result<Received, Kern>>;
 
@@ -144,7 +147,7 @@ pub(crate) fn a_failed_answer_receives_nothing() -> Outcome {
 pub(crate) fn a_call_that_timed_out_is_cancelled() -> Outcome {
     let port = port(0)?;
     let right = port.make_send()?;
-    let deadline = after(stretched(5 * MILLISECOND));
+    let deadline = after(stretched(UNHEARD));
     let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).code())?;
     let received = Msg::receive(&port).go()?;
     check_eq!(caller.join(), Some(Kern::ReceiveTimedOut));
@@ -365,7 +368,7 @@ pub(crate) fn a_call_passed_on_keeps_its_deadline() -> Outcome {
     let (first, last) = (port(0)?, port(0)?);
     let (to_first, to_last) = (first.make_send()?, last.make_send()?);
     for received in [false, true] {
-        let deadline = after(stretched(20 * MILLISECOND));
+        let deadline = after(stretched(UNHEARD));
         let right = trap::port_make_send(first.name())
             .map(|()| SendRight::<Untyped>::from_name(to_first.name()))?;
         let caller = spawn_waiting(move || Msg::call(&right, 1).until(deadline).go())?;
