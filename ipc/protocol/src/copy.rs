@@ -25,7 +25,8 @@ protocol! {
 
     /// Makes the copy depend on no pager: what a pager may have to bring is brought now, and copied. Who
     /// receives memory from somebody it does not trust does so before it touches the memory. What has
-    /// been settled stays so, whatever the answer.
+    /// been settled stays so, whatever the answer. Where the copy is mapped already, the old memory stays:
+    /// what is written there does not show in what is mapped of the copy from then on.
     ///
     /// KERN_TERMINATED: the copy was used up meanwhile. KERN_OPERATION_TIMED_OUT: not all came in time.
     /// KERN_MEMORY_ERROR: a pager failed. KERN_RESOURCE_SHORTAGE: memory.

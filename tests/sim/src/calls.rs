@@ -7,10 +7,12 @@
 mod answer;
 mod choose;
 mod handles;
+mod more;
 mod plan;
 mod shared_map;
 
 pub(crate) use choose::Choice;
+pub use more::More;
 pub use shared_map::Library;
 
 use serde::{Deserialize, Serialize};
@@ -176,6 +178,8 @@ pub enum Call {
     Seal(#[serde(with = "crate::numbers::prot")] Prot),
     /// vm_map of a sealed map from a page on.
     Show(u64, u64, Place),
+    /// Others.
+    More(More),
 }
 
 /// A call on its way.
@@ -490,6 +494,7 @@ impl Call {
             Call::MakeMasked(start, count, to) => handles::make_masked(start, count, to),
             Call::MakeMap(_) => shared_map::make_map(),
             Call::Seal(protection) => shared_map::seal(protection),
+            Call::More(more) => more.request(),
         }
     }
 
@@ -510,6 +515,7 @@ impl Call {
                 PortRef::Own(sim.entry(number).port)
             }
             Call::Show(number, ..) => PortRef::Own(sim.library(number).port),
+            Call::More(more) => more.right(sim),
             call => sim.handle(&call),
         }
     }
@@ -633,7 +639,7 @@ impl Sim {
         for other in self.pending.values_mut() {
             other.overtaken |= meet(&plan.changes, &other.looks);
         }
-        if let Call::Show(number, _, place) = call {
+        if let Call::Show(number, _, place) | Call::More(More::Submap(number, _, place)) = call {
             self.will_show(number, place);
         }
         if let Call::Purge(page, purgeable::SET_STATE, _) = call

@@ -270,12 +270,18 @@ impl Mapped {
     }
 }
 
+fn meet(one: (u64, u64), other: (u64, u64)) -> bool {
+    one.0 < other.0 + other.1 && other.0 < one.0 + one.1
+}
+
 /// What a task sees: pages by page number.
 #[derive(Clone, Debug, Default)]
 pub struct Space {
     pages: BTreeMap<u64, Mapped>,
     /// No page outside of this range shows of a sealed map.
     shown: Option<(u64, u64)>,
+    /// Ranges set aside: first page, pages.
+    pub reserved: Vec<(u64, u64)>,
 }
 
 impl Space {
@@ -424,10 +430,44 @@ impl Space {
     #[must_use]
     pub fn first_fit(&self, from: u64, count: u64) -> u64 {
         let mut start = from;
-        while let Some((taken, _)) = self.pages.range(start..start + count).next_back() {
-            start = taken + 1;
+        loop {
+            let taken = self.pages.range(start..start + count).next_back();
+            let reserved = self.reserved.iter().filter(|r| meet(**r, (start, count)));
+            let reserved = reserved.map(|(first, pages)| first + pages);
+            match taken
+                .map(|(page, _)| page + 1)
+                .into_iter()
+                .chain(reserved)
+                .max()
+            {
+                Some(end) => start = end,
+                None => return start,
+            }
         }
-        start
+    }
+
+    /// Whether a part of a range was set aside.
+    #[must_use]
+    pub fn is_reserved(&self, start: u64, count: u64) -> bool {
+        let mut reserved = self.reserved.iter();
+        reserved.any(|range| meet(*range, (start, count)))
+    }
+
+    /// Whether all of a range was set aside at once.
+    #[must_use]
+    pub fn may_show(&self, start: u64, count: u64) -> bool {
+        let within =
+            |(first, pages): &(u64, u64)| *first <= start && start + count <= first + pages;
+        self.reserved.iter().any(within)
+    }
+
+    /// What a task begins with that inherits nothing.
+    #[must_use]
+    pub fn fresh(&self) -> Space {
+        Space {
+            reserved: self.reserved.clone(),
+            ..Space::default()
+        }
     }
 
     /// Sets the rights of a range as vm_protect does.
@@ -501,6 +541,7 @@ impl Space {
         Space {
             pages,
             shown: self.shown,
+            reserved: self.reserved.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! other. What an object holds is [`flat::file_byte`] until dirty pages come back.
 
 mod answers;
+mod copied;
 mod copying;
 mod ideas;
 
@@ -85,6 +86,14 @@ enum Act {
     Fill { file: usize, index: u64, slot: u32 },
     /// Read a lent slot and store it.
     Store { file: usize, index: u64, slot: u32 },
+    /// Write the data of a page into memory of its own, at this address.
+    Write {
+        file: usize,
+        index: u64,
+        address: u64,
+    },
+    /// Supply from a copy of such memory.
+    Copied(copied::Copied),
     /// Say something on the control port.
     Say { file: usize, request: Request },
     /// Answer who wants a copy, with the object that was made for it.
@@ -126,6 +135,8 @@ pub struct Pagers {
     pub mapped: usize,
     /// Everybody does what is expected from now on.
     pub honest: bool,
+    /// Memory is plenty, so that pagers may use some of their own.
+    pub plenty: bool,
     /// Copies that wait until the data of the original has come back, by number of the lock request.
     copying: BTreeMap<u64, copying::Wanted>,
     locks: u64,
@@ -317,6 +328,12 @@ impl Pagers {
                     None => self.wait(world, place, slot, Prot::READ),
                 }
             }
+            Act::Write {
+                file,
+                index,
+                address,
+            } => self.write_own(world, place, (file, index), address),
+            Act::Copied(copied) => self.supply_copied(world, place, copied),
             Act::Say { file, request } => {
                 let Some(control) = self.files[file].control else {
                     return;

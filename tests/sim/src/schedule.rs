@@ -119,6 +119,7 @@ impl Sim {
         world.model.flaw = how.flaw;
         let host = world.core.boot_map().unwrap();
         let mut pagers = Pagers::default();
+        pagers.plenty = !kind.pressure;
         for pager in &setup.pagers {
             pagers.start(&mut world, host, pager.slots, &pager.objects);
         }
@@ -339,6 +340,9 @@ impl Sim {
     }
 
     fn answered(&mut self, token: Token, answer: Answer) {
+        if self.pagers.answered(token, &answer) {
+            return;
+        }
         let pending = self.pending.remove(&token.0.get());
         let pending = pending.unwrap_or_else(|| panic!("{token:?} is answered {answer:?}"));
         self.apply(pending, answer);

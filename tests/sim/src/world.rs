@@ -4,6 +4,9 @@
 //! order, keeps queues of messages to pagers, counts rights and tokens. What tasks would notice comes
 //! out as [`Arrival`]s, in order. After each event the core is checked as closely as [`Care`] says.
 
+mod check;
+mod late;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
@@ -284,45 +287,6 @@ impl World {
         self.random = Random::new(luck ^ 0x5157);
     }
 
-    /// Carries out the late answers that no more than so many events come before.
-    fn carry_out_late(&mut self, passed: u64) {
-        let mut place = 0;
-        while let Some((left, _)) = self.late.get_mut(place) {
-            if *left > passed {
-                *left -= passed;
-                place += 1;
-                continue;
-            }
-            let (_, late) = self.late.remove(place);
-            let mut maps = Vec::new();
-            for effect in late {
-                maps.extend(self.shown_by(&effect));
-                self.carry_out(effect);
-            }
-            if self.care != Care::Never {
-                maps.into_iter()
-                    .for_each(|map| self.check_translations(map));
-            }
-        }
-    }
-
-    /// The map in which an effect enters something.
-    fn shown_by(&self, effect: &Effect) -> Option<MapId> {
-        match effect {
-            Effect::Enter(enter) => Some(enter.map),
-            Effect::Resume { to: Some(to), .. } => match self.waits.get(&to.0.get()) {
-                Some(Waits::Fault(map)) => Some(*map),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Carries out what is late.
-    pub fn catch_up(&mut self) {
-        self.carry_out_late(u64::MAX);
-    }
-
     fn carry_out(&mut self, effect: Effect) {
         if self.verbose {
             println!("         -> {effect:x?}");
@@ -368,8 +332,8 @@ impl World {
                     self.later.push_back(Event::DeadName(right));
                 }
             }
-            // Nobody asks for a second right to an entry here.
-            Effect::WatchSenders(port) => panic!("{port:?} had one right"),
+            // The notice comes when the last right goes.
+            Effect::WatchSenders(_) => {}
             Effect::PortGone(port) => {
                 self.made.remove(&port.to_payload());
             }
@@ -632,49 +596,6 @@ impl World {
                 return;
             }
             self.post(Event::KernelShort((free - keep).min(16)));
-        }
-    }
-
-    /// The core's own invariants, and that every translation is one that a look-up would give.
-    pub fn check(&mut self) {
-        if let Err(what) = self.core.check_invariants() {
-            panic!("after event {}: {what}", self.events);
-        }
-        for map in self.model.maps() {
-            self.check_translations(map);
-        }
-    }
-
-    /// As [`World::check`], but only what the event touched.
-    fn check_touched(&mut self) {
-        match self.core.check_touched() {
-            Err(what) => panic!("after event {}: {what}", self.events),
-            Ok(maps) => maps
-                .into_iter()
-                .for_each(|map| self.check_translations(map)),
-        }
-    }
-
-    fn check_translations(&self, map: MapId) {
-        for (page, found) in self.model.translations(map) {
-            let granted = self.core.would_grant(map, page);
-            let sound = granted.is_some_and(|(frame, protection)| {
-                frame == found.frame && protection.contains(found.protection)
-            });
-            assert!(
-                sound,
-                "after event {}: {map:?} maps page {page:#x} as {found:?}, a look-up grants \
-                 {granted:?}\n{:#?}\n{:#?}",
-                self.events,
-                self.core.entry_at(map, page),
-                self.core.chain(map, page).collect::<Vec<_>>(),
-            );
-            assert!(
-                self.core.knows_place(found.frame, map, page),
-                "after event {}: {map:?} maps page {page:#x}, which frame {:?} does not know",
-                self.events,
-                found.frame,
-            );
         }
     }
 

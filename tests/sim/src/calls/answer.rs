@@ -1,5 +1,7 @@
 //! An answer: whether it is right, and what it changes in the flat model.
 
+use std::rc::Rc;
+
 use ipc_abi::Kern;
 use ipc_abi::types::{Advice, purgeable};
 use ipc_protocol::{vm_advice, vm_map, vm_share};
@@ -28,6 +30,9 @@ impl Sim {
             call => call.request(self).name(),
         };
         self.count(name, answer.map(|_| ()));
+        if let Call::Settle(number, _) = plan.call {
+            self.settled(number);
+        }
         match (plan.expect, answer) {
             // It shows what it showed.
             (Ok(()), Ok(_)) if matches!(plan.call, Call::Settle(..)) => {}
@@ -98,6 +103,20 @@ impl Sim {
                 if self.world.core.entry_at(client.map, page).is_none() {
                     client.space.unmap(page, 1);
                 }
+            }
+        }
+    }
+
+    /// What of a copy may come from a pager has been copied once more, or not: who has mapped it already
+    /// shares it no longer.
+    fn settled(&mut self, number: u64) {
+        let mut copies = self.copies.iter_mut();
+        let held = copies.find(|held| held.number == number).unwrap();
+        for cell in &mut held.cells {
+            let asks = cell.borrow().pager.is_some() || cell.borrow().is_unknown();
+            // The plan of the call has it too.
+            if asks && Rc::strong_count(cell) > 2 {
+                *cell = flat::perhaps_shared(cell);
             }
         }
     }
@@ -255,7 +274,7 @@ impl Sim {
                 };
                 let space = match inherit {
                     true => self.space(client).fork(),
-                    false => Space::default(),
+                    false => self.space(client).fresh(),
                 };
                 self.add_client(child, map, space);
             }
@@ -282,6 +301,7 @@ impl Sim {
                 self.clients[name].library = true;
             }
             (Call::Seal(protection), _) => self.sealed(plan, protection, right.unwrap()),
+            (Call::More(more), reply) => self.done_more(plan, more, (reply, right)),
             (Call::Show(number, index, place), vm_map::Reply::VmMap(reply)) => {
                 self.show(plan, (number, index), (place, reply.address));
             }

@@ -62,6 +62,7 @@ impl Choice<'_> {
             39..40 => Call::Msync(start, count, self.random_sync()),
             40..42 => self.random_remap(),
             42 => self.random_handle(start, count),
+            99 => self.random_more(client, (start, count)),
             98 if self.random.once_in(2) => self.random_handle(start, count),
             43..50 => {
                 let files = sim.pagers.mapped as u64;

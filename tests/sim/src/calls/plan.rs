@@ -184,6 +184,7 @@ impl Sim {
             Call::Show(number, index, place) => {
                 self.plan_show(&mut plan, number, (index, place));
             }
+            Call::More(more) => self.plan_more(&mut plan, more),
             Call::Region(page) => {
                 plan.looks.push((client, 0, u64::MAX / 2));
                 let space = self.space(client);
@@ -300,7 +301,7 @@ impl Sim {
         }
     }
 
-    fn plan_entry(
+    pub(super) fn plan_entry(
         &self,
         plan: &mut Pending,
         (start, count): (u64, u64),

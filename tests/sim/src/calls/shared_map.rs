@@ -115,6 +115,7 @@ impl Sim {
             }
             Call::ProtectCopy(..) => !library,
             Call::Seal(_) => library && !sealed,
+            Call::More(more) => more.suits(self, client),
             Call::Show(number, index, place) => !library && self.can_show(number, index, place),
             Call::MakeMap(_) | Call::Wire(..) | Call::WireAll(_) | Call::Swapout => !library,
             Call::Fork(..) => !library && !self.is_taking_out(client),
@@ -134,7 +135,7 @@ impl Sim {
         }
     }
 
-    fn can_show(&self, number: u64, index: u64, place: Place) -> bool {
+    pub(super) fn can_show(&self, number: u64, index: u64, place: Place) -> bool {
         let mut libraries = self.libraries.iter();
         let Some(library) = libraries.find(|library| library.number == number) else {
             return false;
@@ -270,23 +271,29 @@ impl Choice<'_> {
                 Some(Call::MakeMap(sim.next_client()))
             }
             None => None,
-            Some(library) => {
-                let from = BASE + self.random.below(sim.kind().pages);
-                let (index, _) = library.space.from(from)?;
-                let mut place = self.random_place(true);
-                let full = |page: &u64| library.space.get(*page).is_some();
-                place.count = (index..index + place.count).take_while(full).count() as u64;
-                place.copy = library.settled && (library.copied || !self.random.once_in(3));
-                place.overwrite |= place.start.is_some() && self.random.once_in(2);
-                if self.random.once_in(2) {
-                    (place.protection, place.max) = (Prot::ALL, Prot::ALL);
-                }
-                if !self.random.once_in(6) {
-                    place.protection &= library.protection;
-                    place.max &= library.protection;
-                }
-                Some(Call::Show(library.number, index, place))
-            }
+            Some(_) => self.random_show(),
         }
+    }
+
+    /// Showing pages of some sealed map.
+    pub(super) fn random_show(&mut self) -> Option<Call> {
+        let sim = self.sim;
+        let at = self.random.below(sim.libraries.len().max(1) as u64) as usize;
+        let library = sim.libraries.get(at)?;
+        let from = BASE + self.random.below(sim.kind().pages);
+        let (index, _) = library.space.from(from)?;
+        let mut place = self.random_place(true);
+        let full = |page: &u64| library.space.get(*page).is_some();
+        place.count = (index..index + place.count).take_while(full).count() as u64;
+        place.copy = library.settled && (library.copied || !self.random.once_in(3));
+        place.overwrite |= place.start.is_some() && self.random.once_in(2);
+        if self.random.once_in(2) {
+            (place.protection, place.max) = (Prot::ALL, Prot::ALL);
+        }
+        if !self.random.once_in(6) {
+            place.protection &= library.protection;
+            place.max &= library.protection;
+        }
+        Some(Call::Show(library.number, index, place))
     }
 }

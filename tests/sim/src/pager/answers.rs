@@ -89,20 +89,12 @@ impl Pagers {
         (first, count): (u64, u64),
     ) {
         let habits = self.files[file].habits;
-        let pager = &mut self.pagers[place];
-        let count = count.min(u64::from(pager.slots)) as u32;
-        if pager.next + count > pager.slots {
-            pager.next = 0;
-        }
-        let slot = pager.next;
-        pager.next += count;
-        for place in 0..count {
-            pager.acts.push_back(Act::Fill {
-                file,
-                index: first + u64::from(place),
-                slot: slot + place,
-            });
-        }
+        let count = count.min(u64::from(self.pagers[place].slots)) as u32;
+        let copied = self.plenty && random.once_in(8);
+        let slot = match copied {
+            true => 0,
+            false => self.fill(place, (file, first), count),
+        };
         let locked = self.feels(random, habits.locked);
         let supply = MemoryObjectDataSupply {
             offset: first * PAGE_SIZE,
@@ -115,7 +107,28 @@ impl Pagers {
             },
             precious: self.feels(random, habits.precious),
         };
-        self.say(place, file, Request::MemoryObjectDataSupply(supply));
+        match copied {
+            true => self.bring_copied(place, (file, random.once_in(2)), supply),
+            false => self.say(place, file, Request::MemoryObjectDataSupply(supply)),
+        }
+    }
+
+    /// Fills slots with pages; says from which on.
+    fn fill(&mut self, place: usize, (file, first): (usize, u64), count: u32) -> u32 {
+        let pager = &mut self.pagers[place];
+        if pager.next + count > pager.slots {
+            pager.next = 0;
+        }
+        let slot = pager.next;
+        pager.next += count;
+        for place in 0..count {
+            pager.acts.push_back(Act::Fill {
+                file,
+                index: first + u64::from(place),
+                slot: slot + place,
+            });
+        }
+        slot
     }
 
     pub(super) fn returned(
