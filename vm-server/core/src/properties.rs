@@ -9,5 +9,6 @@ mod lists;
 mod loans;
 mod ports;
 mod quick;
+mod scarce;
 mod slab;
 mod sweep;

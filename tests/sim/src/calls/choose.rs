@@ -123,7 +123,7 @@ impl Choice<'_> {
     }
 
     /// Any pages.
-    fn random_pages(&mut self) -> (u64, u64) {
+    pub(super) fn random_pages(&mut self) -> (u64, u64) {
         let pages = self.sim.kind().pages;
         let most = if self.random.once_in(4) { 12 } else { 4 };
         let count = 1 + self.random.below(most);

@@ -265,6 +265,10 @@ impl Choice<'_> {
         if !self.random.once_in(often) {
             return None;
         }
+        if sim.kind().sharing && self.random.once_in(3) {
+            let pages = self.random_pages();
+            return Some(self.random_more(client, pages));
+        }
         let at = self.random.below(2 * sim.libraries.len() as u64 + 1) as usize / 2;
         match sim.libraries.get(at) {
             None if libraries.count() < 2 && sim.libraries.len() < 4 => {

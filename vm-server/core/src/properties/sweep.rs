@@ -37,17 +37,18 @@ macro_rules! kinds {
     ($($place:literal $kind:ident),+ $(,)?) => {
         impl Core {
             /// Kinds of records.
-            const KINDS: usize = [$($place),+].len();
+            pub(super) const KINDS: usize = [$($place),+].len();
 
             /// Leaves room for so many more records of a kind.
-            fn cap(&mut self, kind: usize, left: u32) {
+            pub(super) fn cap(&mut self, kind: usize, left: u32) {
                 match kind {
                     $($place => self.$kind.set_cap(left),)+
                     other => panic!("there is no kind {other}"),
                 }
             }
 
-            fn uncap(&mut self) {
+            /// Leaves room for all again.
+            pub(super) fn uncap(&mut self) {
                 $(self.$kind.set_cap(u32::MAX);)+
             }
         }
@@ -56,6 +57,7 @@ macro_rules! kinds {
 
 kinds! {
     0 maps, 1 entries, 2 objects, 3 trays, 4 copies, 5 named, 6 ops, 7 waiters, 8 nodes, 9 reserved,
+    10 pagers, 11 controls, 12 requests, 13 loans, 14 notes, 15 asked,
 }
 
 /// A task with memory, a child that shares some of it, and rights to a copy and to named entries.

@@ -112,7 +112,8 @@ impl Pager {
         panic!("the pager and the core keep each other busy");
     }
 
-    fn hear(&mut self, world: &mut World, message: talk::Message) {
+    /// Answers one message.
+    pub(crate) fn hear(&mut self, world: &mut World, message: talk::Message) {
         match message.wording {
             ToPager::MemoryObjectInit(_) => {
                 if let Some(PortOf::Control(control)) = message.right {
