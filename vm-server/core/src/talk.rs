@@ -19,7 +19,7 @@ use crate::effect::{Effect, Effects};
 use crate::event::{PortOf, RightId};
 use crate::id::Id;
 use crate::object::loan::Loan;
-use crate::object::pager::{Control, Pager, Request, State};
+use crate::object::pager::{Pager, Request, State};
 use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::range::bytes_of;
@@ -315,19 +315,12 @@ impl Core {
         }
     }
 
-    fn word_init(&mut self, id: Id<Pager>) -> Option<Message> {
-        let pager = self.pagers.get(id)?;
-        let control = match pager.control {
-            Some(control) => control,
-            // Without a record it is said when there is one: the next `Talk`.
-            None => self.controls.insert(Control { pager: id, made: 0 }).ok()?,
-        };
-        self.pagers.get_mut(id)?.control = Some(control);
+    fn word_init(&self, id: Id<Pager>) -> Option<Message> {
         Some(Message {
             wording: Wording::MemoryObjectInit(MemoryObjectInit {
                 page_size: PAGE_SIZE as u32,
             }),
-            right: Some(PortOf::Control(control)),
+            right: Some(PortOf::Control(self.pagers.get(id)?.control?)),
         })
     }
 

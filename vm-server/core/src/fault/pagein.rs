@@ -344,23 +344,30 @@ impl Core {
         let Some(object) = self.pagers.get(pager).map(|pager| pager.object) else {
             return;
         };
-        // Each turn settles a page; there are no more than the tray has slots.
         while let Some(first) = self.pagers.get(pager).map(|pager| pager.requests) {
-            let Some(request) = self.requests.at(first) else {
+            if self.requests.at(first).is_none() {
                 return;
-            };
+            }
+            self.request_give_up(object, first);
+        }
+    }
+
+    /// Ends a request; whoever waits for it looks again.
+    pub(crate) fn request_give_up(&mut self, object: ObjectId, index: u32) {
+        // Each turn settles a page; there are no more than the tray has slots.
+        while let Some(request) = self.requests.at(index) {
             if request.missing == 0 {
-                if let Some(id) = self.requests.id_at(first) {
+                if let Some(id) = self.requests.id_at(index) {
                     self.request_close(id);
                 }
-                continue;
+                return;
             }
             let place = u64::from(request.missing.trailing_zeros());
             let page = request.first.saturating_add(place);
             if let Some(record) = self.objects.get_mut(object) {
                 record.pages.clear(&mut self.nodes, page);
             }
-            self.request_settle(first, page, Settled::Changed);
+            self.request_settle(index, page, Settled::Changed);
         }
     }
 

@@ -190,6 +190,7 @@ impl Core {
         let (object, pager) = self.object_make_external(port)?;
         let slot = Slot::Pending(pager.index());
         if let Err(code) = self.ports.set(&mut self.nodes, u64::from(port.0), slot) {
+            self.drop_control(turn.effects, pager);
             self.pagers.remove(pager);
             self.uncharge_object(object);
             self.objects.remove(object);
@@ -212,6 +213,7 @@ impl Core {
 
     fn object_make_external(&mut self, port: RightId) -> Result<(ObjectId, Id<Pager>), Kern> {
         self.pagers.reserve_one()?;
+        self.controls.reserve_one()?;
         // Whoever maps it first is charged with the record; its pages are counted as they are mapped.
         let object = Object::new(Kind::External, UNBOUNDED, None);
         let object = self.object_insert_for(object, self.caller)?;
@@ -245,7 +247,17 @@ impl Core {
         if let Some(object) = self.objects.get_mut(object) {
             object.pager = Some(pager);
         }
+        self.pager_attach(pager);
         Ok((object, pager))
+    }
+
+    /// Makes the record of the attachment that begins when the pager is told of its object. There is room
+    /// for it: then nothing is missing when it is told.
+    fn pager_attach(&mut self, id: Id<Pager>) {
+        let control = self.controls.insert(Control { pager: id, made: 0 }).ok();
+        if let Some(pager) = self.pagers.get_mut(id) {
+            pager.control = control;
+        }
     }
 
     /// The pager behind a control port.
@@ -348,6 +360,8 @@ impl Core {
                 pager.knows = false;
                 let (port, object) = (pager.port, pager.object);
                 self.drop_notes(id);
+                // In the place of the one that has just gone.
+                self.pager_attach(id);
                 turn.effects.push(Effect::Talk(port));
                 if self.objects.get(object).is_some_and(|o| o.refs == 0) {
                     // Cached, and nobody is there to keep it for.
@@ -459,7 +473,7 @@ impl Core {
             return;
         };
         let (tray, port, mut at) = (pager.tray, pager.port, pager.requests);
-        let mut last = NIL;
+        let (object, mut last) = (pager.object, NIL);
         while let Some(request) = self.requests.at(at) {
             last = at;
             at = request.next;
@@ -470,10 +484,14 @@ impl Core {
                 if let Some(tray) = tray.and_then(|tray| self.trays.get_mut(tray)) {
                     tray.taken = tray.taken.saturating_add(open);
                 }
-                // Without a record for the note the waits end by their deadline.
-                let note = self.note(id, crate::talk::Say::Request(request)).ok();
-                if let Some(request) = self.requests.get_mut(request) {
-                    request.note = note;
+                match self.note(id, crate::talk::Say::Request(request)) {
+                    Ok(note) => {
+                        if let Some(request) = self.requests.get_mut(request) {
+                            request.note = Some(note);
+                        }
+                    }
+                    // Without a record for it, whoever waits asks again, or is refused.
+                    Err(_) => self.request_give_up(object, last),
                 }
             }
             last = prev;

@@ -61,9 +61,11 @@ enum Deed {
     Flush,
     Change,
     Ready,
+    /// The same, while somebody waits for a page.
+    ReadyWaited,
 }
 
-const DEEDS: [Deed; 17] = [
+const DEEDS: [Deed; 18] = [
     Deed::Read(1),
     Deed::Read(6),
     Deed::Write(0),
@@ -81,6 +83,7 @@ const DEEDS: [Deed; 17] = [
     Deed::Flush,
     Deed::Change,
     Deed::Ready,
+    Deed::ReadyWaited,
 ];
 
 struct Scene {
@@ -96,6 +99,8 @@ struct Scene {
     copy: PortOf,
     /// First byte of each page of the object.
     bytes: Vec<u8>,
+    /// A thread that waits for a page.
+    waits: Option<Token>,
     /// Frames that are out of reach.
     hoard: Vec<Frame>,
     what: String,
@@ -128,6 +133,7 @@ impl Scene {
             to,
             copy: PortOf::Map(map),
             bytes,
+            waits: None,
             hoard: Vec::new(),
             what,
         };
@@ -253,7 +259,10 @@ impl Scene {
     }
 
     fn touch(&mut self, page: u64, byte: Option<u8>) -> Result<(), Kern> {
-        let address = self.at + page * PAGE_SIZE;
+        self.touch_at(self.at + page * PAGE_SIZE, byte)
+    }
+
+    fn touch_at(&mut self, address: u64, byte: Option<u8>) -> Result<(), Kern> {
         for _ in 0..20 {
             let done = match byte {
                 None => self.world.read(self.map, address, &mut [0]),
@@ -265,7 +274,7 @@ impl Scene {
                 Err(None) => self.rest(Vec::new()),
             }
         }
-        panic!("{}: page {page} never comes", self.what);
+        panic!("{}: page {address:#x} never comes", self.what);
     }
 
     fn lock(&mut self, flags: u32) -> Option<Token> {
@@ -351,10 +360,10 @@ impl Scene {
             }
             Deed::MapOther => {
                 let request = vm_map::VmMap {
-                    address: 0,
+                    address: self.to + 64 * PAGE_SIZE,
                     size: PAGE_SIZE,
                     mask: 0,
-                    flags: ipc_abi::types::MapFlags::ANYWHERE.bits(),
+                    flags: 0,
                     offset: 0,
                     copy: false,
                     protection: 3,
@@ -375,14 +384,14 @@ impl Scene {
                 let control = self.pager.control.unwrap();
                 self.world.send(Call::Control(control, said), NO_RIGHTS)
             }
-            Deed::Ready => {
+            Deed::Ready | Deed::ReadyWaited => {
                 // The pager has given up the object; it is asked to open it again.
                 let control = self.pager.control.take().unwrap();
                 self.world.event(Event::NoSenders {
                     port: PortOf::Control(control),
                     made: u32::MAX,
                 });
-                return (None, None);
+                return (None, self.waits.map(Touch::Waits));
             }
         };
         (Some(token), None)
@@ -439,6 +448,19 @@ impl Scene {
 fn starve(strategy: CopyStrategy, deed: Deed, kind: usize, left: u32) -> bool {
     let what = format!("{deed:?}, {strategy:?}, {left} of kind {kind}");
     let mut scene = Scene::new(strategy, what.clone());
+    if deed == Deed::ReadyWaited {
+        match scene
+            .world
+            .touch(scene.map, scene.at + 6 * PAGE_SIZE, Prot::READ)
+        {
+            Touch::Waits(token) => scene.waits = Some(token),
+            // It was brought to be copied.
+            Touch::Done(_) => return false,
+            other => panic!("{what}: {other:?}"),
+        }
+        // The pager has the request, and forgets it.
+        scene.said();
+    }
     scene.cap(kind, left);
     let (token, touch) = scene.begin(deed);
     let heard = scene.toil();
@@ -456,7 +478,12 @@ fn starve(strategy: CopyStrategy, deed: Deed, kind: usize, left: u32) -> bool {
     };
     if let Err(code) = said {
         assert_eq!(code, Kern::ResourceShortage, "{what}");
-        let (token, _) = scene.begin(deed);
+        let again = if deed == Deed::ReadyWaited {
+            Deed::Read(6)
+        } else {
+            deed
+        };
+        let (token, _) = scene.begin(again);
         if let Some(token) = token {
             let again = scene.answer(token);
             assert!(again.is_ok(), "{what}: {again:?} with room");
@@ -464,6 +491,13 @@ fn starve(strategy: CopyStrategy, deed: Deed, kind: usize, left: u32) -> bool {
         scene.rest(Vec::new());
     }
     scene.world.core.check_invariants().unwrap();
+    if deed == Deed::MapOther {
+        assert_eq!(
+            scene.touch_at(scene.to + 64 * PAGE_SIZE, None),
+            Ok(()),
+            "{what}"
+        );
+    }
     if deed != Deed::Unmap {
         scene.look();
     }
