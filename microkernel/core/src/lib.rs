@@ -61,6 +61,7 @@ mod message;
 mod notices;
 pub mod owner;
 pub mod paging;
+mod places;
 mod port;
 mod port_status;
 mod port_traps;

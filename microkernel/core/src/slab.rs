@@ -1,8 +1,8 @@
 //! Records in chunks, named by handles that carry a generation; exhaustion is a value.
 //!
-//! A slab grows by one chunk at a time and never moves a record, so growth is bounded work. Chunks at
-//! its end in which nothing lies go back, but for so many places as an operation may have reserved; one
-//! that comes again begins with generations that none before it had. A
+//! A slab grows by one chunk at a time and never moves a record, so growth is bounded work. New records lie
+//! as low as they can, and chunks at the end in which nothing lies go back, but for so many places as an
+//! operation may have reserved; one that comes again begins with generations that none before it had. A
 //! handle whose record is gone finds nothing ([`Slab::get`]). Handles that the kernel keeps inside
 //! its own records always denote live ones (`invariants` checks it): for those there is
 //! [`Slab::at`], which stops the kernel rather than go on with a broken state.
@@ -14,6 +14,8 @@ use core::{
     num::{NonZeroU32, NonZeroU64},
 };
 use ipc_abi::Kern;
+
+use crate::places::{CHUNK_SHIFT, Places};
 
 /// A handle: where a record lies, and which of the records that lay there it is. One word, so that
 /// copying and comparing are one instruction: the index below, the generation, never 0, above.
@@ -82,16 +84,13 @@ pub(crate) trait Record {
     fn release(&mut self);
 }
 
-/// A place: the handle of the record that lies here now, or else the next free place.
+/// A place: a record, and its handle while it is there.
 struct Slot<T: Record> {
     held: Option<Id<T>>,
     record: T,
     cells: &'static T::Cells,
     /// Of the next record that lies here.
     generation: NonZeroU32,
-    next_free: u32,
-    /// Of no meaning for the first free place.
-    previous_free: u32,
 }
 
 impl<T: Record + fmt::Debug> fmt::Debug for Slot<T> {
@@ -100,7 +99,6 @@ impl<T: Record + fmt::Debug> fmt::Debug for Slot<T> {
             .field("held", &self.held)
             .field("record", &self.record)
             .field("generation", &self.generation)
-            .field("next_free", &self.next_free)
             .finish()
     }
 }
@@ -117,10 +115,6 @@ impl<T: Record> Slot<T> {
     }
 }
 
-/// An end of the list of free places.
-const NONE: u32 = u32::MAX;
-/// log2 of the records of a chunk.
-const CHUNK_SHIFT: u32 = 5;
 const CHUNK: usize = 1 << CHUNK_SHIFT;
 const CHUNK_MASK: u32 = (1 << CHUNK_SHIFT) - 1;
 /// Chunks whose cells are made at once.
@@ -145,11 +139,9 @@ pub(crate) struct Slab<T: Record> {
     chunks: Vec<Box<[Slot<T>; CHUNK]>>,
     /// The cells of these chunks, and of some that there are not now.
     cells: Kept<T::Cells>,
-    free: u32,
+    free: Places,
     live: u32,
     slots: u32,
-    /// How many of the live records lie in the last chunk.
-    tail: u32,
     /// The generation that new places begin with.
     floor: NonZeroU32,
     limit: u32,
@@ -166,10 +158,9 @@ impl<T: Record> Slab<T> {
         Slab {
             chunks: Vec::new(),
             cells: Kept(Vec::new()),
-            free: NONE,
+            free: Places::new(),
             live: 0,
             slots: 0,
-            tail: 0,
             floor: NonZeroU32::MIN,
             limit,
             frozen: false,
@@ -221,53 +212,41 @@ impl<T: Record> Slab<T> {
         &mut self,
         make: impl FnOnce(Id<T>, &'static T::Cells) -> T,
     ) -> Result<Id<T>, Kern> {
-        if self.free == NONE {
-            self.grow()?;
-        }
-        let index = self.free;
+        let index = match self.free.take() {
+            Some(index) => index,
+            None => {
+                self.grow()?;
+                self.free.take().ok_or(Kern::ResourceShortage)?
+            }
+        };
         let slot = self.slot_mut(index).ok_or(Kern::ResourceShortage)?;
-        let next = slot.next_free;
         let id = Id::new(index, slot.generation);
         slot.record = make(id, slot.cells);
         slot.held = Some(id);
-        self.free = next;
         self.live = self.live.saturating_add(1);
-        if index >= self.tail_start() {
-            self.tail = self.tail.saturating_add(1);
-        }
         Ok(id)
     }
 
     /// Ends a record, if it is there; its handles are stale from now on.
     pub(crate) fn remove(&mut self, id: Id<T>) {
-        let free = self.free;
-        let Some(slot) = self
-            .slot_mut(id.index())
-            .filter(|slot| slot.held == Some(id))
-        else {
+        let slot = self.slot_mut(id.index());
+        let Some(slot) = slot.filter(|slot| slot.held == Some(id)) else {
             return;
         };
         slot.held = None;
         slot.record.release();
         slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        slot.next_free = free;
-        if let Some(next) = self.slot_mut(free) {
-            next.previous_free = id.index();
-        }
-        self.free = id.index();
+        self.free.give(id.index());
         self.live = self.live.saturating_sub(1);
-        if id.index() >= self.tail_start() {
-            self.tail = self.tail.saturating_sub(1);
-        }
-        if self.tail == 0 {
+        if self.free.ends_empty() {
             self.trim();
         }
     }
 
     /// Whether [`Slab::trim`] would give something back.
     #[inline]
-    pub(crate) const fn is_loose(&self) -> bool {
-        self.tail == 0 && self.slots.saturating_sub(self.live) >= ROOM
+    pub(crate) fn is_loose(&self) -> bool {
+        self.free.ends_empty() && self.slots.saturating_sub(self.live) >= ROOM
     }
 
     /// Gives the last chunk back, if it is empty and another's worth of places stays free. Says
@@ -276,47 +255,15 @@ impl<T: Record> Slab<T> {
         if !self.is_loose() {
             return false;
         }
-        let start = self.tail_start();
-        for index in start..self.slots {
-            self.unlink(index);
-        }
         let Some(chunk) = self.chunks.pop() else {
             return false;
         };
+        self.free.shrink();
         let last = chunk.iter().map(|slot| slot.generation).max();
         self.floor = last.map_or(self.floor, |last| last.max(self.floor));
-        self.slots = start;
-        let tail = self
-            .chunks
-            .last()
-            .into_iter()
-            .flat_map(|chunk| chunk.iter());
-        self.tail = tail.map(|slot| u32::from(slot.held.is_some())).sum();
+        self.slots = self.slots.saturating_sub(CHUNK as u32);
         fit(&mut self.chunks, 0);
         true
-    }
-
-    /// Takes a place out of the list of free ones.
-    fn unlink(&mut self, index: u32) {
-        let Some(slot) = self.slot(index) else {
-            return;
-        };
-        let (previous, next) = (slot.previous_free, slot.next_free);
-        if self.free == index {
-            self.free = next;
-            return;
-        }
-        if let Some(slot) = self.slot_mut(previous) {
-            slot.next_free = next;
-        }
-        if let Some(slot) = self.slot_mut(next) {
-            slot.previous_free = previous;
-        }
-    }
-
-    /// The first place of the last chunk.
-    fn tail_start(&self) -> u32 {
-        self.slots.saturating_sub(CHUNK as u32)
     }
 
     /// The record of a handle that may be stale.
@@ -404,27 +351,16 @@ impl<T: Record> Slab<T> {
         let room = self.chunks.try_reserve(1);
         room.map_err(|_| Kern::ResourceShortage)?;
         let cells = self.cells_of(self.chunks.len())?;
-        let end = self.slots.saturating_add(CHUNK as u32);
-        for (index, cells) in (self.slots..end).zip(cells) {
-            let next = index.saturating_add(1);
-            chunk.push(Slot {
-                generation: self.floor,
-                next_free: if next == end { self.free } else { next },
-                previous_free: index.wrapping_sub(1),
-                held: None,
-                record: T::vacant(cells),
-                cells,
-            });
-        }
+        chunk.extend(cells.iter().map(|cells| Slot {
+            generation: self.floor,
+            held: None,
+            record: T::vacant(cells),
+            cells,
+        }));
         let chunk = chunk.into_boxed_slice().try_into();
         let chunk = chunk.map_err(|_| Kern::ResourceShortage)?;
-        let free = self.free;
-        if let Some(first) = self.slot_mut(free) {
-            first.previous_free = end.saturating_sub(1);
-        }
-        self.free = self.slots;
-        self.slots = end;
-        self.tail = 0;
+        self.free.grow()?;
+        self.slots = self.slots.saturating_add(CHUNK as u32);
         self.chunks.push(chunk);
         Ok(())
     }
@@ -524,7 +460,7 @@ mod tests {
                 .zip(0..)
                 .all(|(id, n)| slab.get(*id) == Some(&n))
         );
-        assert_eq!((slab.iter().count(), slab.tail), (501, 501 % 32));
+        assert_eq!((slab.iter().count(), slab.slots()), (501, 512));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use guest_test::message::Msg;
-use guest_test::{Failure, Outcome, has_several_processors};
+use guest_test::{Failure, Outcome};
 use ipc::abi::exception::Kind;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::option;
@@ -40,8 +40,6 @@ mod what {
 
 /// The most that is taken: an end, should there be none.
 const MOST: u64 = 8_000;
-/// How often tasks are taken again, if not all is back.
-const MORE: u64 = 2;
 
 fn take_all(what: u64) -> Outcome {
     // Servers keep what they have grown by, and use it the next time. The records of tasks lie between
@@ -52,19 +50,7 @@ fn take_all(what: u64) -> Outcome {
     }
     let before = Balance::at_rest()?;
     attempt(what)?;
-    let mut back = before.is_back();
-    // On several processors it is chance where records that stay lie among those of the tasks: what the
-    // kernel's tables and heap keep comes and goes by many runs. What leaks grows each time.
-    if what == what::TASKS && has_several_processors() {
-        for _ in 0..MORE {
-            if back.is_ok() {
-                break;
-            }
-            attempt(what)?;
-            back = before.is_back();
-        }
-    }
-    back?;
+    before.is_back()?;
     all_is_well()
 }
 
