@@ -204,10 +204,16 @@ impl Core {
         if self.maps.get(payer).is_some() {
             self.room(payer, Good::Entries, 1)?;
         }
-        if let Some(payer) = self.maps.get_mut(payer) {
+        self.charge_entry_again(map);
+        Ok(())
+    }
+
+    /// Charges for an entry in place of one that has just gone, whatever the limits are now.
+    pub(crate) fn charge_entry_again(&mut self, map: MapId) {
+        let payer = self.maps.get(map).and_then(|map| map.account.payer);
+        if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
             payer.account.hidden_entries = payer.account.hidden_entries.saturating_add(1);
         }
-        Ok(())
     }
 
     /// How many entries, up to `wanted`, a map that is nobody's copy may be charged with before a limit is

@@ -28,8 +28,8 @@ pub enum More {
     Submap(u64, u64, Place),
     /// mach_make_memory_entry of pages, which may be those of a named entry.
     Reuse(u64, u64, u64, #[serde(with = "crate::numbers::prot")] Prot),
-    /// vm_set_limits: pages, and copies.
-    Limit(u64, u64),
+    /// vm_set_limits: entries, pages, and copies.
+    Limit(u64, u64, u64),
 }
 
 impl More {
@@ -65,9 +65,9 @@ impl More {
                     permission: u32::from(protection.bits()) | vm_map::MAP_MEM_NAMED_REUSE,
                 })
             }
-            More::Limit(pages, copies) => {
+            More::Limit(entries, pages, copies) => {
                 let limits = VmSetLimits {
-                    entries: UNCHANGED,
+                    entries,
                     pages,
                     size: UNCHANGED,
                     wired: UNCHANGED,
@@ -201,6 +201,7 @@ impl Choice<'_> {
                 More::Reserve(from, 1 + self.random.below(6))
             }
             1..3 if sim.kind().limited => More::Limit(
+                [UNCHANGED, 4 + self.random.below(30)][self.random.below(2) as usize],
                 20 + self.random.below(40),
                 [UNCHANGED, 1 + self.random.below(8)][self.random.below(2) as usize],
             ),

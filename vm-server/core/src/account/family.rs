@@ -181,7 +181,7 @@ impl Core {
         let (mut at, mut wanted) = (map, more);
         loop {
             if self.lacks(at, good, wanted) > 0 {
-                self.take_back(at, good);
+                self.take_back(at, good, &way);
             }
             let lacking = self.lacks(at, good, wanted);
             if lacking == 0 {
@@ -236,8 +236,8 @@ impl Core {
     }
 
     /// Takes back what those below a map have and do not use, the lowest first: up to [`BUDGET`] of
-    /// them.
-    fn take_back(&mut self, map: MapId, good: Good) {
+    /// them. Those on the `way` down are going to use what they have.
+    fn take_back(&mut self, map: MapId, good: Good, way: &[(MapId, u64)]) {
         let mut at = self.lowest(map);
         for _ in 0..BUDGET {
             if at == map {
@@ -250,7 +250,9 @@ impl Core {
             let (next, Some(lender)) = (self.maps.id_at(family.next), family.lender) else {
                 return;
             };
-            self.give_back(at, lender, good, amount);
+            if !way.iter().any(|(kept, _)| *kept == at) {
+                self.give_back(at, lender, good, amount);
+            }
             at = next.map_or(lender, |next| self.lowest(next));
         }
     }
@@ -414,7 +416,7 @@ impl Core {
     }
 
     /// Sets what a map may hold at all; what it may hold now follows.
-    pub(super) fn set_cap(&mut self, map: MapId, cap: Limits) {
+    pub(crate) fn set_cap(&mut self, map: MapId, cap: Limits) {
         let Some(record) = self.maps.get_mut(map) else {
             return;
         };

@@ -20,9 +20,20 @@ impl Core {
     /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
     pub(crate) fn entry_insert(&mut self, entry: Entry) -> Result<Link, Kern> {
         self.charge_entry(entry.map)?;
-        let inserted = self.entries.insert(entry);
-        let inserted = inserted.inspect_err(|_| self.uncharge_entry(entry.map))?;
-        let link = Link(inserted.index());
+        let inserted = self.entry_put(entry);
+        inserted.inspect_err(|_| self.uncharge_entry(entry.map))
+    }
+
+    /// As [`Core::entry_insert`], in place of an entry that has gone in this event: a limit that the map
+    /// was beyond before is not in the way, and there is a record.
+    pub(crate) fn entry_insert_instead(&mut self, entry: Entry) -> Result<Link, Kern> {
+        self.charge_entry_again(entry.map);
+        let inserted = self.entry_put(entry);
+        inserted.inspect_err(|_| self.uncharge_entry(entry.map))
+    }
+
+    fn entry_put(&mut self, entry: Entry) -> Result<Link, Kern> {
+        let link = Link(self.entries.insert(entry)?.index());
         let map = self.maps.get_mut(entry.map).ok_or(Kern::Terminated)?;
         map.tree.insert(&mut self.entries, link);
         map.size = map.size.saturating_add(entry.size());

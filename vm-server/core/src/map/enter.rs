@@ -98,10 +98,19 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit; nothing has changed.
     pub(crate) fn map_enter(&mut self, entry: Entry) -> Result<(), Kern> {
+        self.map_enter_by(entry, Core::entry_insert)
+    }
+
+    /// As [`Core::map_enter`], with a way to insert what becomes an entry of its own.
+    pub(super) fn map_enter_by(
+        &mut self,
+        entry: Entry,
+        insert: fn(&mut Core, Entry) -> Result<Link, Kern>,
+    ) -> Result<(), Kern> {
         match self.entry_below(&entry) {
             Some(lower) => self.entry_set_end(lower, entry.end),
             None => {
-                self.entry_insert(entry)?;
+                insert(self, entry)?;
             }
         }
         self.map_changed(entry.map);

@@ -141,9 +141,10 @@ impl Core {
             self.map_changed(work.walk.map);
             return self.remove_refused(work, Kern::NoSpace);
         }
-        let from = work.walk.cursor;
+        let (from, before) = (work.walk.cursor, self.entries.len());
         let whole = self.remove_some(turn, &mut work.walk);
-        if let Err(code) = self.enter_piece(work, from) {
+        let removed = self.entries.len() < before;
+        if let Err(code) = self.enter_piece(work, from, removed) {
             return self.remove_refused(work, code);
         }
         self.map_changed(work.walk.map);
@@ -237,9 +238,9 @@ impl Core {
     /// Enters the part of the successor that lies below the walk's cursor and is not there yet.
     ///
     /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: no record. Where something was removed in the same event there is one,
-    /// so nothing has changed.
-    fn enter_piece(&mut self, work: &Remove, from: u64) -> Result<(), Kern> {
+    /// `KERN_RESOURCE_SHORTAGE`: no record, or the map's limit. Where something was `removed` in the same
+    /// event there is a record, and no limit counts: so nothing has changed.
+    fn enter_piece(&mut self, work: &Remove, from: u64, removed: bool) -> Result<(), Kern> {
         let to = work.walk.cursor;
         let Some(entry) = work.then.filter(|_| from < to) else {
             return Ok(());
@@ -252,10 +253,14 @@ impl Core {
         if !entry.is_untouched() {
             piece.offset = entry.offset_of(from);
         }
-        let Some(object) = entry.object else {
-            return self.map_enter(piece);
+        let insert = match removed {
+            true => Core::entry_insert_instead,
+            false => Core::entry_insert,
         };
-        let link = self.entry_insert(piece)?;
+        let Some(object) = entry.object else {
+            return self.map_enter_by(piece, insert);
+        };
+        let link = insert(self, piece)?;
         self.object_reference(object);
         self.entry_simplify(link);
         Ok(())

@@ -91,6 +91,28 @@ fn children_hold_out_of_their_parents_limit() {
     assert_eq!(slack(&world, map), 30);
 }
 
+/// A fork wants more than its parent has left: what the parent has left counts once.
+#[test]
+fn what_is_lent_on_is_not_taken_back_meanwhile() {
+    let (mut world, map) = first(60, 1000);
+    assert_eq!(fill(&mut world, map, 10), 10);
+    let son = child(&mut world, map, false).unwrap();
+    assert_eq!(fill(&mut world, son, 12), 12);
+    while slack(&world, son) == 0 {
+        assert_eq!(fill(&mut world, son, 1), 1);
+    }
+    let grandson = child(&mut world, son, true).unwrap();
+    for map in [map, son, grandson] {
+        let record = world.core.maps.get(map).unwrap();
+        let (held, may) = (
+            record.held(Good::Entries),
+            record.account.limits.of(Good::Entries),
+        );
+        assert!(held <= may, "{map:?} holds {held} of {may}");
+    }
+    world.core.check_invariants().unwrap();
+}
+
 #[test]
 fn pages_of_all_generations_come_out_of_one_limit() {
     let (mut world, map) = first(1000, 50);

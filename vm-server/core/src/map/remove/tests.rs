@@ -4,6 +4,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::{MapFlags, Prot};
 use ipc_protocol::vm_map::{self, Request};
 
+use crate::account::Limits;
 use crate::event::{MapId, NO_RIGHTS, PortOf};
 use crate::map::submap::tests::{PAGE, byte, entry, set};
 use crate::sim::World;
@@ -208,4 +209,27 @@ fn the_upper_part_of_an_entry_keeps_what_a_copy_shows() {
     world.deallocate(map, AT + PAGE, PAGE);
     assert_eq!(byte(&mut world, child, AT + PAGE), Ok(7));
     assert!(byte(&mut world, map, AT + PAGE).is_err());
+}
+
+/// A limit that was lowered leaves what there is, and what only takes its place is no more.
+#[test]
+fn what_takes_the_place_of_another_is_not_beyond_the_limit() {
+    let mut world = World::new(64);
+    let map = world.map();
+    for page in 0..4u64 {
+        let tag = (page as u32 + 1) << 24;
+        allocate(&mut world, map, (AT + page * PAGE, 1), tag).unwrap();
+        set(&mut world, map, AT + page * PAGE, 1).unwrap();
+    }
+    let cap = Limits {
+        entries: 2,
+        ..Limits::NONE
+    };
+    world.core.set_cap(map, cap);
+    allocate(&mut world, map, (AT + PAGE, 1), OVERWRITE | 9 << 24).unwrap();
+    assert_eq!(byte(&mut world, map, AT + PAGE), Ok(0));
+    assert_eq!(byte(&mut world, map, AT), Ok(1));
+    let more = allocate(&mut world, map, (AT + 8 * PAGE, 1), 0);
+    assert_eq!(more, Err(Kern::ResourceShortage));
+    world.core.check_invariants().unwrap();
 }
