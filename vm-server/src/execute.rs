@@ -268,7 +268,7 @@ impl Server {
         }
         let mut pending = None;
         loop {
-            if let Some(Effect::Enter(_)) = self.effects.as_slice().first() {
+            if let Some(Effect::Enter(_) | Effect::EnterRun(_)) = self.effects.as_slice().first() {
                 if let Some(answer) = pending.take() {
                     self.send_now(answer);
                 }
@@ -292,10 +292,10 @@ impl Server {
     /// page table it is tried once more with one; what was entered then is entered again.
     fn enter_some(&mut self) {
         let spaces = &self.hardware.spaces;
-        let (count, mut result) = pmap::enter(spaces, self.effects.as_slice());
+        let (count, mut result) = pmap::enter(spaces, &self.effects);
         if result == Err(Kern::ResourceShortage) {
             self.kernel_is_short();
-            (_, result) = pmap::enter(&self.hardware.spaces, self.effects.as_slice());
+            (_, result) = pmap::enter(&self.hardware.spaces, &self.effects);
         }
         // Whoever misses a translation has a fault.
         let _ = result;
@@ -307,7 +307,7 @@ impl Server {
     fn carry_out_one(&mut self, effect: Effect) -> Option<Pending> {
         match effect {
             // They go many at a time.
-            Effect::Enter(_) => {}
+            Effect::Enter(_) | Effect::EnterRun(_) => {}
             Effect::Resume { to, result } => return resume(to, result),
             Effect::Reply { to, answer } => return self.compose(to?, answer),
             Effect::Release(RightId(name), count) => {

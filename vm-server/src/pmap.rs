@@ -12,7 +12,7 @@ use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::right::{NULL, Name};
 use ipc_abi::translation::{DIRTY, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
 use ipc_abi::types::Prot;
-use vm_core::effect::{Effect, Enter};
+use vm_core::effect::{Effect, Effects, Enter};
 use vm_core::event::MapId;
 use vm_core::machine::{Revoke, Seen};
 use vm_core::object::page::Frame;
@@ -150,12 +150,28 @@ fn run(space: Name, op: Op, protection: Prot, address: u64, epoch: u64, count: u
 
 /// Enters the pages of the first effects, up to one that enters none or finds no room. Says how many
 /// effects that were, and how it went: KERN_RESOURCE_SHORTAGE: the kernel has no frame for a page table.
-pub(crate) fn enter(spaces: &Spaces, effects: &[Effect]) -> (usize, Result<(), Kern>) {
+pub(crate) fn enter(spaces: &Spaces, effects: &Effects) -> (usize, Result<(), Kern>) {
     let mut batch = Batch::new();
     let mut count = 0;
-    for effect in effects {
-        let Effect::Enter(pages) = effect else { break };
-        if !push_enter(&mut batch, spaces, pages) {
+    for effect in effects.as_slice() {
+        let (map, frames, mut element) = match effect {
+            Effect::Enter(pages) => (pages.map, pages.frames(), of_enter(pages)),
+            Effect::EnterRun(pages) => (
+                pages.map,
+                effects.frames_of(pages),
+                run(
+                    NULL,
+                    Op::Enter,
+                    pages.protection,
+                    pages.address,
+                    pages.epoch,
+                    0,
+                ),
+            ),
+            _ => break,
+        };
+        element.space = spaces.get(map);
+        if !push_enter(&mut batch, element, frames) {
             break;
         }
         count += 1;
@@ -163,32 +179,37 @@ pub(crate) fn enter(spaces: &Spaces, effects: &[Effect]) -> (usize, Result<(), K
     (count, batch.run())
 }
 
-fn push_enter(batch: &mut Batch, spaces: &Spaces, pages: &Enter) -> bool {
-    let space = spaces.get(pages.map);
-    if space == NULL {
+fn of_enter(pages: &Enter) -> Run {
+    Run {
+        uncached: pages.uncached,
+        ..run(
+            NULL,
+            Op::Enter,
+            pages.protection,
+            pages.address,
+            pages.epoch,
+            0,
+        )
+    }
+}
+
+/// Adds pages from the address of `first` on.
+fn push_enter(batch: &mut Batch, first: Run, frames: &[Frame]) -> bool {
+    if first.space == NULL {
         return true;
     }
     let before = batch.length;
-    let (mut address, mut frames) = (pages.address, pages.frames());
+    let (mut element, mut frames) = (first, frames);
     while !frames.is_empty() {
         // A run stays inside one page table.
-        let room = 512 - (address >> 12 & 511) as usize;
+        let room = 512 - (element.address >> 12 & 511) as usize;
         let (now, later) = frames.split_at(room.min(frames.len()));
-        let count = now.len() as u32;
-        let mut element = run(
-            space,
-            Op::Enter,
-            pages.protection,
-            address,
-            pages.epoch,
-            count,
-        );
-        element.uncached = pages.uncached;
+        element.count = now.len() as u32;
         if !batch.push(element, now) {
             batch.length = before;
             return false;
         }
-        address += u64::from(count) << 12;
+        element.address += u64::from(element.count) << 12;
         frames = later;
     }
     true

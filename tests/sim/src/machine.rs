@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ipc_abi::translation;
 use ipc_abi::types::Prot;
-use vm_core::effect::{ENTER_MAX, Enter};
+use vm_core::effect::{Enter, EnterRun};
 use vm_core::event::MapId;
 use vm_core::machine::{Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
@@ -80,34 +80,47 @@ impl Model {
 
     /// Enters translations, unless they are out of date.
     pub fn enter(&mut self, enter: &Enter) {
-        let space = self.spaces.entry(enter.map.to_word()).or_default();
-        if space.ended || enter.epoch < space.epoch {
+        self.enter_pages(
+            (enter.map, enter.epoch),
+            (enter.address, enter.protection),
+            enter.frames(),
+        );
+    }
+
+    /// The same of a run with its frames.
+    pub fn enter_run(&mut self, run: &EnterRun, frames: &[Frame]) {
+        self.enter_pages((run.map, run.epoch), (run.address, run.protection), frames);
+    }
+
+    /// Enters the translation that an answer to a fault carries.
+    pub fn enter_one(&mut self, map: MapId, enter: &translation::Enter) {
+        let frame = Frame(enter.frame);
+        self.enter_pages(
+            (map, enter.epoch),
+            (enter.address, enter.protection),
+            &[frame],
+        );
+    }
+
+    fn enter_pages(
+        &mut self,
+        (map, epoch): (MapId, u64),
+        (address, protection): (u64, Prot),
+        frames: &[Frame],
+    ) {
+        let space = self.spaces.entry(map.to_word()).or_default();
+        if space.ended || epoch < space.epoch {
             return;
         }
-        for (page, frame) in (enter.address >> 12..).zip(enter.frames()) {
+        for (page, frame) in (address >> 12..).zip(frames) {
             let translation = Translation {
                 frame: *frame,
-                protection: enter.protection,
+                protection,
                 referenced: false,
                 dirty: false,
             };
             space.pages.insert(page, translation);
         }
-    }
-
-    /// Enters the translation that an answer to a fault carries.
-    pub fn enter_one(&mut self, map: MapId, enter: &translation::Enter) {
-        let mut frames = [Frame(0); ENTER_MAX];
-        frames[0] = Frame(enter.frame);
-        self.enter(&Enter {
-            map,
-            epoch: enter.epoch,
-            address: enter.address,
-            protection: enter.protection,
-            uncached: enter.uncached,
-            count: 1,
-            frames,
-        });
     }
 
     /// Drops the translation of a page, as a kernel that is short of memory may.

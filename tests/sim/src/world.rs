@@ -297,6 +297,12 @@ impl World {
                     self.model.enter(&enter);
                 }
             }
+            Effect::EnterRun(run) => {
+                if !self.random.once_in(self.unkind.lost_enters) {
+                    let frames = self.effects.frames_of(&run);
+                    self.model.enter_run(&run, frames);
+                }
+            }
             Effect::Resume { to, result } => {
                 let token = to.expect("a fault has a token");
                 let waits = self.waits.remove(&token.0.get());

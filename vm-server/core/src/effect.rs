@@ -43,6 +43,24 @@ impl Enter {
     }
 }
 
+/// Pages of any number to enter, side by side, with equal rights: as [`Enter`], with frames that lie in
+/// the list of effects ([`Effects::frames_of`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnterRun {
+    /// Whose address space.
+    pub map: MapId,
+    /// The space's epoch under which this was decided.
+    pub epoch: u64,
+    /// Address of the first page.
+    pub address: u64,
+    /// Rights to give.
+    pub protection: Prot,
+    /// Where in the list its frames begin.
+    pub first: u32,
+    /// Pages.
+    pub count: u32,
+}
+
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(
@@ -52,6 +70,8 @@ impl Enter {
 pub enum Effect {
     /// Enter translations. Those of a fault's answer come before the answer.
     Enter(Enter),
+    /// Enter many translations.
+    EnterRun(EnterRun),
     /// Answer a fault: resume the thread with this one translation in registers (none: it tries
     /// again), or raise an exception with the code.
     Resume {
@@ -143,6 +163,8 @@ pub struct Effects {
     list: Vec<Effect>,
     /// Effects of the list that have been taken out.
     taken: usize,
+    /// The frames of all [`EnterRun`]s of the list.
+    frames: Vec<Frame>,
     /// What goes with the answer of [`crate::Core::fault_now`].
     pub beside: Beside,
 }
@@ -202,6 +224,8 @@ impl Effects {
 pub const EFFECTS_MAX: usize = 512;
 /// Effects that one fault, or one step of an operation, makes at most.
 pub const EFFECTS_STEP: usize = 96;
+/// Frames that the runs of one list have at most.
+pub const RUN_FRAMES: usize = 256;
 
 impl Effects {
     /// A list with all its memory.
@@ -212,9 +236,14 @@ impl Effects {
         let mut list = Vec::new();
         list.try_reserve_exact(EFFECTS_MAX)
             .map_err(|_| Kern::ResourceShortage)?;
+        let mut frames = Vec::new();
+        frames
+            .try_reserve_exact(RUN_FRAMES)
+            .map_err(|_| Kern::ResourceShortage)?;
         Ok(Effects {
             list,
             taken: 0,
+            frames,
             beside: Beside::default(),
         })
     }
@@ -225,6 +254,33 @@ impl Effects {
         if self.list.len() < EFFECTS_MAX {
             self.list.push(effect);
         }
+    }
+
+    /// Adds the frame of a page that a run is to enter. Who adds some asks for room first.
+    #[inline]
+    pub(crate) fn push_frame(&mut self, frame: Frame) {
+        debug_assert!(self.frames.len() < RUN_FRAMES, "frames overflow");
+        if self.frames.len() < RUN_FRAMES {
+            self.frames.push(frame);
+        }
+    }
+
+    /// Frames that runs have so far.
+    pub(crate) fn frames_used(&self) -> u32 {
+        self.frames.len() as u32
+    }
+
+    /// Frames that there is room for.
+    pub(crate) fn frames_left(&self) -> u32 {
+        RUN_FRAMES.saturating_sub(self.frames.len()) as u32
+    }
+
+    /// The frames of a run, until the list is empty.
+    #[must_use]
+    pub fn frames_of(&self, run: &EnterRun) -> &[Frame] {
+        let first = run.first as usize;
+        let frames = first..first.saturating_add(run.count as usize);
+        self.frames.get(frames).unwrap_or(&[])
     }
 
     /// Whether one more fault or step may be begun.
@@ -247,8 +303,7 @@ impl Effects {
             return None;
         };
         let answer = (*to, *result);
-        self.list.clear();
-        self.taken = 0;
+        self.clear();
         Some(answer)
     }
 
@@ -257,10 +312,15 @@ impl Effects {
         let first = self.list.get(self.taken).copied();
         self.taken = self.taken.saturating_add(1);
         if first.is_none() {
-            self.list.clear();
-            self.taken = 0;
+            self.clear();
         }
         first
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.frames.clear();
+        self.taken = 0;
     }
 }
 

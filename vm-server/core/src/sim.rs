@@ -324,6 +324,12 @@ impl World {
                         self.enter(run.map, run.epoch, page, *frame, run.protection);
                     }
                 }
+                Effect::EnterRun(run) => {
+                    let frames = self.effects.frames_of(&run).to_vec();
+                    for (page, frame) in (page_of(run.address)..).zip(frames) {
+                        self.enter(run.map, run.epoch, page, frame, run.protection);
+                    }
+                }
                 Effect::Resume { to, result } => {
                     let Some(to) = to else { continue };
                     let map = self.faults.remove(&to.0.get());

@@ -83,7 +83,7 @@ pub fn run<S: TableStore>(
         runs: 0,
         state: State::Done,
     };
-    if let Err(code) = check(buffer, length, spaces, owners) {
+    if let Err(code) = check(buffer, length, spaces, (store, owners)) {
         outcome.state = State::Failed(code);
         return outcome;
     }
@@ -309,23 +309,31 @@ fn put_again<S: TableStore>(
     }
 }
 
-/// Checks the part of a batch that is not done yet.
-fn check(
-    buffer: &impl BatchBuffer,
+/// Checks the part of a batch that is not done yet. Pages that are to be entered and are there already
+/// are done.
+fn check<S: TableStore>(
+    buffer: &mut impl BatchBuffer,
     length: usize,
     spaces: &mut impl Spaces,
-    owners: &Owners<'_>,
+    (store, owners): (&S, &Owners<'_>),
 ) -> Result<(), Kern> {
     if length > BODY_SIZE {
         return Err(Kern::InvalidArgument);
     }
     let mut offset = 0;
     while offset < length {
-        let (run, next) = read_run(buffer, offset, length)?;
+        let (mut run, next) = read_run(buffer, offset, length)?;
         let space = spaces.space(run.space);
         // Whom the frames must belong to, if they are to be entered at all.
         let owner = match &space {
-            Ok(space) if run.op == Op::Enter && space.accepts(run.epoch) => Some(space.owner()),
+            Ok(space) if run.op == Op::Enter && space.accepts(run.epoch) => {
+                let there = pages_there(space, store, buffer, (offset, run));
+                if there > 0 {
+                    run.done = run.done.saturating_add(there);
+                    buffer.store32(offset.saturating_add(DONE_OFFSET), run.done);
+                }
+                Some(space.owner())
+            }
             _ => None,
         };
         let mut access = Ok(());
@@ -345,6 +353,34 @@ fn check(
         offset = next;
     }
     Ok(())
+}
+
+/// How many of the next pages of a run are mapped as it would map them: nothing has to be looked at or
+/// done for those.
+fn pages_there(
+    space: &Space,
+    store: &impl TableStore,
+    buffer: &impl BatchBuffer,
+    (offset, run): (usize, Run),
+) -> u32 {
+    let Ok(range) = PageRange::new(run.address, u64::from(run.count)) else {
+        return 0;
+    };
+    let first = UserAddr::new(range.skip(u64::from(run.done)).start());
+    let Some(first) = first.filter(|_| run.done < run.count) else {
+        return 0;
+    };
+    let Some(table) = walk::open(store, space.root(), first, run.protection) else {
+        return 0;
+    };
+    let like = like(run.protection, run.uncached);
+    let slots = (run.done..run.count).zip(first.slot(1)..);
+    let there = slots.take_while(|(index, slot)| {
+        let number = buffer.load32(frame_offset(offset, *index));
+        let new = Frame::new(number).map(|frame| like.with_frame(frame));
+        new.is_some_and(|new| store.read(table, *slot).is_same_page(new))
+    });
+    there.count() as u32
 }
 
 /// Reads the run at `offset`, and where the next one starts; checks its form.

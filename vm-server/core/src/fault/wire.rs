@@ -2,27 +2,87 @@
 //! whole protection needs it (rules 33, 191), and translated.
 //!
 //! So a wired page is always in the object that the entry maps, never in one below: who finds it
-//! again finds it there. Resident pages, the common case, are taken a leaf at a time.
+//! again finds it there. Resident pages, the common case, are taken a leaf at a time, and a step takes
+//! more of them than of others: a count and a word for the kernel are a tenth of what it is to fill one.
 
 use ipc_abi::Kern;
 use ipc_abi::types::Prot;
 
 use super::{Asker, Look, Resolved};
-use crate::effect::{ENTER_MAX, Effect, Enter};
+use crate::effect::{Effect, Effects, EnterRun};
 use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
 use crate::map::entry::Entry;
-use crate::object::page::{Flags, Frame, State};
+use crate::object::page::Flags;
 use crate::object::pages::Slot;
-use crate::object::places::Added;
 use crate::op::BUDGET;
 use crate::op::wait::WaitOn;
 use crate::range::{PAGE_SIZE, bytes_of, page_of};
 use crate::{Core, Turn};
 
-/// Pages that a step has wired, by page number, to be entered at its end: what a step does may make
-/// translations that it entered before void.
-pub(crate) type Wired = heapless::Vec<(u64, Frame, Prot), { BUDGET as usize }>;
+/// What a page or an entry counts that takes more than counting a wiring.
+pub(crate) const BROUGHT: u32 = 4;
+/// Pages that are there which a step wires or unwires at most.
+pub(crate) const WORK: u32 = BROUGHT.saturating_mul(BUDGET);
+
+/// What a step has wired, to be entered at its end: what it does may make translations that it entered
+/// before void.
+pub(crate) struct Wired {
+    runs: heapless::Vec<Run, { BUDGET as usize }>,
+    /// What may still be done. Each page counts 1 at least, and each entry [`BROUGHT`] besides.
+    left: u32,
+}
+
+/// Pages side by side, whose frames are with the effects.
+struct Run {
+    number: u64,
+    protection: Prot,
+    first: u32,
+    count: u32,
+}
+
+impl Wired {
+    /// Nothing, and as much to do as there is room for.
+    pub(crate) fn new(effects: &Effects) -> Wired {
+        let left = match effects.frames_left() {
+            0 => 0,
+            room => room.min(WORK).saturating_add(BROUGHT),
+        };
+        let runs = heapless::Vec::new();
+        Wired { runs, left }
+    }
+
+    /// What may still be done.
+    pub(crate) const fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Something was done.
+    pub(crate) const fn spend(&mut self, work: u32) {
+        self.left = self.left.saturating_sub(work);
+    }
+
+    /// The last frames with the effects are those of pages from `number` on, entered with these rights.
+    fn extend(&mut self, (number, count): (u64, u32), protection: Prot, effects: &Effects) {
+        if let Some(run) = self.runs.last_mut()
+            && run.protection == protection
+            && run.number.saturating_add(run.count.into()) == number
+        {
+            run.count = run.count.saturating_add(count);
+            return;
+        }
+        // There is room: a step with as many runs as it may have does no more.
+        let _ = self.runs.push(Run {
+            number,
+            protection,
+            first: effects.frames_used().saturating_sub(count),
+            count,
+        });
+        if self.runs.is_full() {
+            self.left = 0;
+        }
+    }
+}
 
 /// Why no more pages were wired.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,8 +96,8 @@ pub(crate) enum Stopped {
 }
 
 impl Core {
-    /// Wires pages of the entry at `link` from address `from` up to `to`, until one has to be waited
-    /// for. Gives the address that was reached.
+    /// Wires pages of the entry at `link` from address `from` up to `to`, as many as the step may and
+    /// until one has to be waited for. Gives the address that was reached.
     pub(crate) fn wire_pages<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
@@ -49,9 +109,9 @@ impl Core {
             entry.visited = true;
         }
         let mut at = from;
-        while at < to {
-            at = self.wire_resident(link, (at, to), wired);
-            if at >= to {
+        while at < to && wired.left > 0 {
+            at = self.wire_resident(link, (at, to), (turn.effects, wired));
+            if at >= to || wired.left == 0 {
                 break;
             }
             let page = match self.resolve_own(turn, link, at) {
@@ -69,8 +129,12 @@ impl Core {
             };
             record.wired = count;
             self.place_enter(turn.machine, page.frame, (map, page_of(at)));
-            // There is room: no step wires more pages.
-            let _ = wired.push((page_of(at), page.frame, page.protection));
+            if !page.protection.is_empty() {
+                // There is room: the page counts.
+                turn.effects.push_frame(page.frame);
+                wired.extend((page_of(at), 1), page.protection, turn.effects);
+            }
+            wired.spend(BROUGHT);
             at = at.saturating_add(PAGE_SIZE);
             if self.revoked >= BUDGET {
                 break;
@@ -81,7 +145,12 @@ impl Core {
 
     /// Wires resident pages of the object that the entry maps, until there is one that needs more than
     /// that. Gives the address that was reached.
-    fn wire_resident(&mut self, link: u32, (from, to): (u64, u64), wired: &mut Wired) -> u64 {
+    fn wire_resident(
+        &mut self,
+        link: u32,
+        (from, to): (u64, u64),
+        (effects, wired): (&mut Effects, &mut Wired),
+    ) -> u64 {
         let Some(entry) = self.entries.at(link) else {
             return from;
         };
@@ -94,40 +163,33 @@ impl Core {
         if writes && object.is_copied() {
             return from;
         }
-        let mut number = page_of(from);
-        let end = page_of(to);
-        while number < end {
+        let known = if writes { Flags::DIRTY } else { Flags::empty() };
+        let first = page_of(from);
+        let end = page_of(to).min(first.saturating_add(wired.left.into()));
+        let mut number = first;
+        let entered = !rights.is_empty();
+        'leaves: while number < end {
             let Some(leaf) = object.pages.leaf_at(&self.nodes, index) else {
                 break;
             };
-            let rest = 64u64.saturating_sub(index & 63);
-            let last = end.min(number.saturating_add(rest));
-            while number < last {
-                let Slot::Page(frame) = leaf.slot(index) else {
-                    return bytes_of(number);
-                };
-                let Some(page) = self.pages.get(frame) else {
-                    return bytes_of(number);
-                };
-                if page.state != State::Resident || !page.lock.is_empty() || page.wired == u16::MAX
-                {
-                    return bytes_of(number);
+            for frame in leaf.frames_from(index, end.saturating_sub(number)) {
+                let Some(frame) = frame else { break 'leaves };
+                if !self.pages.wire_resident(frame, (map, number), known) {
+                    break 'leaves;
                 }
-                if self.pages.place_add(frame, (map, number)) == Added::Full {
-                    return bytes_of(number);
+                if entered {
+                    // There is room for as many as are left to do.
+                    effects.push_frame(frame);
                 }
-                let Some(page) = self.pages.get_mut(frame) else {
-                    return bytes_of(number);
-                };
-                page.wired = page.wired.saturating_add(1);
-                if writes {
-                    page.flags.insert(Flags::DIRTY);
-                }
-                let _ = wired.push((number, frame, rights));
                 number = number.wrapping_add(1);
                 index = index.wrapping_add(1);
             }
         }
+        let count = number.saturating_sub(first) as u32;
+        if entered && count > 0 {
+            wired.extend((first, count), rights, effects);
+        }
+        wired.spend(count);
         bytes_of(number)
     }
 
@@ -169,41 +231,15 @@ impl Core {
         wired: &Wired,
     ) {
         let epoch = self.maps.get(map).map_or(0, |map| map.epoch);
-        let empty = Enter {
-            map,
-            epoch,
-            address: 0,
-            protection: Prot::NONE,
-            uncached: false,
-            count: 0,
-            frames: [Frame(0); ENTER_MAX],
-        };
-        let (mut run, mut next) = (empty, 0);
-        for &(number, frame, protection) in wired {
-            if protection.is_empty() {
-                continue;
-            }
-            let goes_on = run.protection == protection
-                && next == number
-                && usize::from(run.count) < ENTER_MAX;
-            if !goes_on {
-                if run.count > 0 {
-                    turn.effects.push(Effect::Enter(run));
-                }
-                run = Enter {
-                    address: bytes_of(number),
-                    protection,
-                    ..empty
-                };
-            }
-            if let Some(place) = run.frames.get_mut(usize::from(run.count)) {
-                *place = frame;
-                run.count = run.count.saturating_add(1);
-            }
-            next = number.saturating_add(1);
-        }
-        if run.count > 0 {
-            turn.effects.push(Effect::Enter(run));
+        for run in &wired.runs {
+            turn.effects.push(Effect::EnterRun(EnterRun {
+                map,
+                epoch,
+                address: bytes_of(run.number),
+                protection: run.protection,
+                first: run.first,
+                count: run.count,
+            }));
         }
     }
 }

@@ -12,15 +12,17 @@ use super::tree::Link;
 use super::walk::{Holes, Pass, Walk};
 use crate::call::Reply;
 use crate::event::MapId;
+use crate::fault::wire::{BROUGHT, WORK};
 use crate::machine::Machine;
 use crate::object::Kind;
-use crate::object::pages::Slot;
 use crate::op::{BUDGET, Progress};
 use crate::range::{Span, bytes_of, page_of};
 use crate::{Core, Turn};
 
-/// Bytes whose pages a step wires or unwires.
-pub(super) const PART: u64 = bytes_of(BUDGET as u64);
+/// Bytes whose pages a step unwires: as many as one wires that are there.
+pub(super) const PART: u64 = bytes_of(WORK as u64);
+/// Bytes whose pages a step unwires that takes them away as well, and perhaps zeroes them.
+const PART_REMOVED: u64 = bytes_of(BUDGET as u64);
 
 /// Taking wirings of the user off a range.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +53,8 @@ impl Unwire {
 }
 
 impl Core {
-    /// One step of unwiring: up to [`BUDGET`] entries, or pages. What is not wired is passed over
-    /// (rule 144).
+    /// One step of unwiring: up to [`BUDGET`] entries, or [`WORK`] pages. What is not wired is passed
+    /// over (rule 144).
     ///
     /// # Errors
     /// `KERN_TERMINATED`. `KERN_RESOURCE_SHORTAGE`: no records for the cuts at the ends of the range.
@@ -66,7 +68,7 @@ impl Core {
                 Ok(()) => {}
             }
         }
-        let mut budget = BUDGET;
+        let mut budget = WORK;
         while budget > 0 {
             let link = self.walk_first(&work.walk);
             let Some(&entry) = self.walk_entry(&work.walk, link) else {
@@ -80,12 +82,13 @@ impl Core {
                 }
                 work.walk.cursor = entry.end;
                 self.entry_simplify(link);
-                budget = budget.saturating_sub(1);
+                budget = budget.saturating_sub(BROUGHT);
                 continue;
             }
             let to = self.entry_unwire_part(link, &mut work.cut, |entry| entry.user_wired = 0);
             work.walk.cursor = to;
-            budget = budget.saturating_sub(page_of(to.saturating_sub(entry.start)) as u32);
+            let pages = page_of(to.saturating_sub(entry.start)).min(page_of(PART)) as u32;
+            budget = budget.saturating_sub(pages.saturating_add(BROUGHT));
         }
         if !work.walk.is_done() {
             return Progress::More;
@@ -142,7 +145,7 @@ impl Core {
         if entry.wired == 0 {
             return entry.end;
         }
-        let mut end = entry.end.min(entry.start.saturating_add(PART));
+        let mut end = entry.end.min(entry.start.saturating_add(PART_REMOVED));
         if end < entry.end && self.map_clip(entry.map, end).is_err() {
             end = entry.end;
         }
@@ -204,10 +207,9 @@ impl Core {
         while index < last {
             let next = (index | 63).saturating_add(1).min(last);
             if let Some(leaf) = object.pages.leaf_at(&self.nodes, index) {
-                for number in index..next {
-                    if let Slot::Page(frame) = leaf.slot(number)
-                        && let Some(page) = self.pages.get_mut(frame)
-                    {
+                let frames = leaf.frames_from(index, next.saturating_sub(index));
+                for frame in frames.flatten() {
+                    if let Some(page) = self.pages.get_mut(frame) {
                         page.wired = page.wired.saturating_sub(1);
                     }
                 }

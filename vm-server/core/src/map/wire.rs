@@ -18,7 +18,7 @@ use super::unwire::PART;
 use super::walk::{Holes, Pass, Walk};
 use crate::call::Reply;
 use crate::event::MapId;
-use crate::fault::wire::{Stopped, Wired};
+use crate::fault::wire::{BROUGHT, Stopped, Wired};
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::op::wait::What;
@@ -167,7 +167,8 @@ const fn add_wiring(entry: &mut Entry) {
 }
 
 impl Core {
-    /// One step of wiring: up to [`BUDGET`] entries or pages in each stage.
+    /// One step of wiring: up to [`BUDGET`] entries in each stage, or as many pages that are not there, or
+    /// [`crate::fault::wire::WORK`] that are.
     ///
     /// # Errors
     /// In order of address: `KERN_INVALID_ADDRESS`: a hole. `KERN_PROTECTION_FAILURE`: the access is
@@ -339,14 +340,14 @@ impl Core {
         Ok(())
     }
 
-    /// Wires up to [`BUDGET`] pages. `None`: all are wired, or it has failed.
+    /// Wires as many pages as a step may. `None`: all are wired, or it has failed.
     fn wire_pages_step<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Wire,
         waiter: u32,
     ) -> Option<Progress> {
-        let mut wired = Wired::new();
+        let mut wired = Wired::new(turn.effects);
         let outcome = self.wire_some(turn, work, &mut wired);
         self.enter_wired(turn, work.walk.map, &wired);
         match outcome {
@@ -374,9 +375,8 @@ impl Core {
         work: &mut Wire,
         wired: &mut Wired,
     ) -> Stopped {
-        let mut budget = BUDGET;
         self.revoked = 0;
-        while budget > 0 && self.revoked < BUDGET {
+        while wired.left() > 0 && self.revoked < BUDGET {
             let Some(map) = self.maps.get(work.walk.map) else {
                 return Stopped::Failed(Kern::Terminated);
             };
@@ -385,21 +385,17 @@ impl Core {
                 work.done = work.walk.range.end();
                 return Stopped::Full;
             };
+            wired.spend(BROUGHT);
             if !entry.in_transition {
                 work.done = entry.end;
-                budget = budget.saturating_sub(1);
                 continue;
             }
             let pages = self.object_with_pages(&entry);
             let whole = entry.user_wired > 0 || !pages;
-            let most = entry
-                .start
-                .saturating_add(crate::range::bytes_of(u64::from(budget)));
             let (to, stopped) = if whole {
                 (entry.end, Stopped::Full)
             } else {
-                let part = (entry.start, entry.end.min(most));
-                self.wire_pages(turn, link.0, part, wired)
+                self.wire_pages(turn, link.0, (entry.start, entry.end), wired)
             };
             if to > entry.start {
                 let changed = self.entry_change_part(link, to, &mut work.cut, add_wiring);
@@ -409,14 +405,10 @@ impl Core {
                     return Stopped::Failed(code);
                 }
                 work.done = to;
-                let pages = page_of(to.saturating_sub(entry.start));
                 if !whole {
+                    let pages = page_of(to.saturating_sub(entry.start));
                     work.owed = work.owed.saturating_sub(pages);
                 }
-                budget = match whole {
-                    true => budget.saturating_sub(1),
-                    false => budget.saturating_sub(pages as u32),
-                };
             }
             if stopped != Stopped::Full {
                 return stopped;
@@ -425,8 +417,8 @@ impl Core {
         Stopped::Full
     }
 
-    /// Takes the marks off up to [`BUDGET`] entries; after a failure also the wirings, up to as many
-    /// pages.
+    /// Takes the marks off up to [`BUDGET`] entries; after a failure also the wirings, up to
+    /// [`crate::fault::wire::WORK`] pages.
     fn wire_settle_step(&mut self, work: &mut Wire, waiter: u32, ending: bool) -> Progress {
         let mut budget = BUDGET;
         while budget > 0 {

@@ -327,6 +327,30 @@ impl Pages {
         page.lock = Prot::NONE;
     }
 
+    /// Wires a resident page once more, for an entry that maps it at a place and makes this known of it.
+    /// `false`: that takes more, or cannot be; nothing has changed.
+    #[inline]
+    pub(crate) fn wire_resident(&mut self, frame: Frame, at: (u32, u64), known: Flags) -> bool {
+        let Some(page) = self.records.get_mut(frame.0 as usize) else {
+            return false;
+        };
+        if page.state != State::Resident || !page.lock.is_empty() {
+            return false;
+        }
+        let Some(wired) = page.wired.checked_add(1) else {
+            return false;
+        };
+        self.touched.note(frame.0);
+        if page.places.add(at) == Added::Full
+            && page.places.add_elsewhere(&mut self.blocks, at) == Added::Full
+        {
+            return false;
+        }
+        page.wired = wired;
+        page.flags.insert(known);
+        true
+    }
+
     /// Remembers that a page may be mapped at a place, map index and page number. `Full`: it cannot;
     /// nothing has changed.
     #[inline]

@@ -82,6 +82,21 @@ impl Node {
         let word = self.words.get((place & MASK) as usize);
         word.map_or(Slot::Empty, |word| Slot::from_raw(*word))
     }
+
+    /// Of a leaf: the slots from a page's own on, at most `most`; for each that holds a page its frame.
+    #[inline]
+    pub(crate) fn frames_from(
+        &self,
+        index: u64,
+        most: u64,
+    ) -> impl Iterator<Item = Option<Frame>> + '_ {
+        let place = (index & MASK) as usize;
+        let end = (place as u64).saturating_add(most).min(64) as usize;
+        let words = self.words.get(place..end).unwrap_or(&[]);
+        words
+            .iter()
+            .map(|word| (word >> KIND == 1).then_some(Frame(word & VALUE)))
+    }
 }
 
 /// The nodes of all trees.

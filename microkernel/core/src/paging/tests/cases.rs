@@ -172,6 +172,40 @@ fn a_run_without_tables_left_keeps_its_progress_and_can_be_repeated() {
 }
 
 #[test]
+fn pages_that_are_there_are_passed_over_and_a_page_that_differs_is_not() {
+    let mut world = World::new(8);
+    world
+        .owners()
+        .place(Frame::new(9).unwrap(), OwnerId::KERNEL);
+    for (page, frame) in [(0, 3), (1, 4), (3, 6)] {
+        world
+            .enter(BASE + page * PAGE_SIZE, frame, Prot::READ)
+            .unwrap();
+    }
+    world.touch(BASE, false);
+    let run = a_run(Op::Enter, BASE, 4, Prot::READ);
+    let (mut body, length, starts) = Body::of(&[(run, vec![3, 4, 9, 6])]);
+    assert_eq!(world.batch(&mut body, length).0, Err(Kern::NoAccess));
+    assert_eq!(
+        body.load32(starts[0] + 28),
+        2,
+        "as far as there was nothing to do"
+    );
+    assert_eq!(world.rights(BASE + 2 * PAGE_SIZE), None);
+    assert_eq!(world.one(run, &[3, 4, 5, 7]).0, Ok(1));
+    let shown = |world: &World, page| world.rights(BASE + page * PAGE_SIZE);
+    assert_eq!(shown(&world, 2), Some((5, Prot::READ)));
+    assert_eq!(shown(&world, 3), Some((7, Prot::READ)), "another frame");
+    let more = a_run(Op::Enter, BASE, 2, Prot::DEFAULT);
+    assert_eq!(world.one(more, &[3, 4]).0, Ok(1));
+    assert_eq!(shown(&world, 1), Some((4, Prot::DEFAULT)), "other rights");
+    let uses = [3, 4, 5, 6, 7].map(|frame| world.count(frame));
+    assert_eq!(uses, [1, 1, 1, 0, 1]);
+    let harvest = a_run(Op::Harvest, BASE, 1, Prot::NONE);
+    assert_eq!(world.one(harvest, &[3]).1, [3 | REFERENCED]);
+}
+
+#[test]
 fn large_ranges_are_removed_in_slices_and_give_their_tables_back() {
     let mut world = World::new(40);
     for page in 0..1500u64 {

@@ -185,6 +185,34 @@ fn wired_memory_is_resident_translated_and_stays_one_entry() {
 }
 
 #[test]
+fn a_step_wires_many_pages_that_are_there_and_few_that_are_not() {
+    const PAGES: u64 = 1000;
+    let mut world = world(2048);
+    let map = world.map();
+    let at = world.allocate(map, PAGES * PAGE);
+    let mut wire_in_steps = |access: Prot| {
+        let request = Call::Map(map, request(at, PAGES * PAGE, access));
+        let token = world.send(request, host());
+        let (mut steps, mut most) = (0, 0);
+        while world.answer(token).is_none() {
+            let before = world.machine.work.zeroed;
+            world.event(Event::Step);
+            most = most.max(world.machine.work.zeroed - before);
+            steps += 1;
+        }
+        let wired = translated(&world, map, at, PAGES, RW);
+        assert_eq!(wired, PAGES as usize);
+        (steps, most)
+    };
+    let (steps, most) = wire_in_steps(RW);
+    assert!(steps >= 15 && most <= 65, "{steps} steps, {most} filled");
+    let (steps, _) = wire_in_steps(Prot::NONE);
+    assert!((2..8).contains(&steps), "unwired in {steps} steps");
+    let (steps, most) = wire_in_steps(RW);
+    assert!((3..8).contains(&steps) && most == 0, "{steps} steps");
+}
+
+#[test]
 fn shared_memory_is_one_entry_again_too() {
     let mut world = world(1024);
     let map = world.map();
