@@ -14,7 +14,7 @@ use ipc_abi::translation::{DIRTY, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
 use ipc_abi::types::Prot;
 use vm_core::effect::{Effect, Effects, Enter};
 use vm_core::event::MapId;
-use vm_core::machine::{Revoke, Seen};
+use vm_core::machine::{Exchange, Revoke, Seen};
 use vm_core::object::page::Frame;
 
 /// The address spaces of maps, by index of the map. An index is used again when its map has ended,
@@ -248,6 +248,29 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
         rest = &rest[pushed..];
     }
     seen
+}
+
+/// Takes pages back and enters others in their places. What is entered goes in place of what was there;
+/// before it a run of no pages raises the epoch, so that none of those comes again.
+pub(crate) fn exchange(spaces: &Spaces, pages: &Exchange<'_>) {
+    let space = spaces.get(pages.map);
+    if space == NULL {
+        return;
+    }
+    let of = |op, protection| run(space, op, protection, pages.address, pages.epoch, 0);
+    let mut batch = Batch::new();
+    let fits = batch.push(of(Op::RemoveRange, Prot::NONE), &[])
+        && push_enter(&mut batch, of(Op::Enter, Prot::DEFAULT), pages.frames);
+    let done = if fits {
+        batch.run()
+    } else {
+        Err(Kern::InvalidArgument)
+    };
+    match done {
+        // Without a table for them nothing was mapped there, and the others are entered as they are touched.
+        Ok(()) | Err(Kern::ResourceShortage) => {}
+        Err(code) => refused(code),
+    }
 }
 
 /// Takes one page back.

@@ -9,7 +9,7 @@ use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::effect::{Effect, Effects};
 use vm_core::event::{Event, MapId, Time, Token};
-use vm_core::machine::{Machine, Revoke, Seen};
+use vm_core::machine::{Exchange, Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
@@ -64,6 +64,10 @@ impl Machine for Hardware {
 
     fn revoke(&mut self, elements: &[Revoke]) -> Seen {
         pmap::revoke(&self.spaces, elements)
+    }
+
+    fn exchange(&mut self, pages: &Exchange<'_>) {
+        pmap::exchange(&self.spaces, pages);
     }
 }
 

@@ -9,7 +9,7 @@ use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use vm_core::effect::{Enter, EnterRun};
 use vm_core::event::MapId;
-use vm_core::machine::{Machine, Revoke, Seen};
+use vm_core::machine::{Exchange, Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
 
 use crate::flat::PAGE;
@@ -284,5 +284,18 @@ impl Machine for Model {
             }
         }
         seen
+    }
+
+    fn exchange(&mut self, pages: &Exchange<'_>) {
+        let end = pages.address + PAGE as u64 * pages.frames.len() as u64;
+        self.revoke(&[Revoke::Range {
+            map: pages.map,
+            epoch: pages.epoch,
+            start: pages.address,
+            end,
+            keep: Prot::NONE,
+        }]);
+        let place = (pages.address, Prot::DEFAULT);
+        self.enter_pages((pages.map, pages.epoch), place, pages.frames);
     }
 }

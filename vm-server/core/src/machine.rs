@@ -40,6 +40,19 @@ pub enum Revoke {
     },
 }
 
+/// Pages side by side that others take the places of.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// Whose address space.
+    pub map: MapId,
+    /// The space's epoch from now on, under which the new pages are entered.
+    pub epoch: u64,
+    /// Address of the first page.
+    pub address: u64,
+    /// The new pages, to be read and written.
+    pub frames: &'a [Frame],
+}
+
 /// Most elements of one [`Machine::revoke`].
 pub const REVOKE_MAX: usize = 64;
 
@@ -68,4 +81,7 @@ pub trait Machine {
     fn is_zero(&mut self, frame: Frame) -> bool;
     /// Takes back translations, at most [`REVOKE_MAX`]; no processor uses them when it returns.
     fn revoke(&mut self, elements: &[Revoke]) -> Seen;
+    /// Takes back what is translated at pages side by side, so that no processor uses it when this
+    /// returns, and enters others there, which is a hint.
+    fn exchange(&mut self, pages: &Exchange<'_>);
 }

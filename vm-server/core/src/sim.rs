@@ -25,7 +25,7 @@ use ipc_protocol::vm_map;
 use crate::call::{Call, Message, Reply};
 use crate::effect::{Answer, Effect, Effects, Report};
 use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights, Time, Token};
-use crate::machine::{Machine, Revoke, Seen};
+use crate::machine::{Exchange, Machine, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
 use crate::range::{page_of, trunc_page};
@@ -161,6 +161,25 @@ impl Machine for Model {
             }
         }
         seen
+    }
+
+    fn exchange(&mut self, pages: &Exchange<'_>) {
+        let end = pages.address + PAGE_SIZE * pages.frames.len() as u64;
+        self.revoke(&[Revoke::Range {
+            map: pages.map,
+            epoch: pages.epoch,
+            start: pages.address,
+            end,
+            keep: Prot::NONE,
+        }]);
+        let space = self.spaces.entry(pages.map.to_word()).or_default();
+        for (page, frame) in (page_of(pages.address)..).zip(pages.frames) {
+            let translation = Translation {
+                frame: *frame,
+                protection: Prot::DEFAULT,
+            };
+            space.pages.insert(page, translation);
+        }
     }
 }
 

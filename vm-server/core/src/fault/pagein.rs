@@ -157,7 +157,7 @@ impl Core {
         needed: u64,
     ) -> Result<Id<Request>, Kern> {
         let next = self.pagers.get(pager).map_or(NIL, |pager| pager.requests);
-        let id = self.requests.insert(Request {
+        let inserted = self.requests.insert_with(|| Request {
             pager,
             first,
             count: 0,
@@ -170,7 +170,8 @@ impl Core {
             lookers: 0,
             closed: false,
             note: None,
-        })?;
+        });
+        let id = inserted?;
         if let Some(next) = self.requests.at_mut(next) {
             next.prev = id.index();
         }

@@ -29,7 +29,8 @@ impl Core {
         token: ReplyTo,
         now: Time,
     ) -> Result<u32, Kern> {
-        let waiter = Waiter {
+        let deadline = now.after(self.config.pager_timeout);
+        let inserted = self.waiters.insert_with(|| Waiter {
             what,
             on: WaitOn::Nothing,
             relieved: false,
@@ -38,14 +39,14 @@ impl Core {
             token,
             token_next: NIL,
             own_deadline: None,
-            deadline: now.after(self.config.pager_timeout),
+            deadline,
             older: NIL,
             newer: NIL,
             round: 0,
             next: NIL,
             prev: NIL,
-        };
-        let index = self.waiters.insert(waiter)?.index();
+        });
+        let index = inserted?.index();
         self.tokens.add(&mut self.nodes, &mut self.waiters, index);
         self.age_link(index);
         Ok(index)

@@ -16,7 +16,7 @@ use ipc_protocol::vm_map::{self, Request};
 use crate::call::{Call, Message, Reply};
 use crate::effect::{Effect, Effects};
 use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, Rights, Time, Token};
-use crate::machine::{Machine, Revoke, Seen};
+use crate::machine::{Exchange, Machine, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
 use crate::{Config, Core, Supplies, Turn};
@@ -65,6 +65,15 @@ impl Machine for Witness {
     fn revoke(&mut self, elements: &[Revoke]) -> Seen {
         self.revoked.extend_from_slice(elements);
         Seen::default()
+    }
+    fn exchange(&mut self, pages: &Exchange<'_>) {
+        self.revoked.push(Revoke::Range {
+            map: pages.map,
+            epoch: pages.epoch,
+            start: pages.address,
+            end: pages.address + PAGE * pages.frames.len() as u64,
+            keep: Prot::NONE,
+        });
     }
 }
 

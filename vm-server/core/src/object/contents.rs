@@ -166,24 +166,37 @@ impl Core {
     }
 
     /// Moves pages side by side from a tray's object to one of a pager, whose slots for them are in use:
-    /// so nothing fails. They are clean, and about to be mapped as `shown` says.
+    /// so nothing fails. They are clean, and about to be mapped as `shown` says. Of the tray's slots, those
+    /// stay in use for which there is a page in `fresh`: for none or for all.
     pub(crate) fn object_pass_pages(
         &mut self,
         (from, slot): (ObjectId, u64),
         (object, index): (ObjectId, u64),
-        frames: &[Frame],
+        (frames, fresh): (&[Frame], &[Frame]),
         shown: Shown,
     ) {
         let count = frames.len() as u32;
-        self.uncount_pages(from, count);
+        if fresh.is_empty() {
+            self.uncount_pages(from, count);
+        }
         if let Some(record) = self.objects.get_mut(from) {
-            record.pages.clear_run(&mut self.nodes, slot, count);
+            match (frames, fresh) {
+                ([_], []) => record.pages.clear(&mut self.nodes, slot),
+                (_, []) => record.pages.clear_run(&mut self.nodes, slot, count),
+                _ => {
+                    let put = record.pages.put_pages(&mut self.nodes, slot, fresh);
+                    debug_assert!(put.is_ok(), "the slots are in use");
+                }
+            }
         }
         let Some(record) = self.objects.get_mut(object) else {
             return;
         };
         let payer = record.payer;
-        let put = record.pages.put_pages(&mut self.nodes, index, frames);
+        let put = match *frames {
+            [frame] => record.pages.set(&mut self.nodes, index, Slot::Page(frame)),
+            _ => record.pages.put_pages(&mut self.nodes, index, frames),
+        };
         debug_assert!(put.is_ok(), "the slots are in use");
         if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
             map.count_external(count);
@@ -191,7 +204,7 @@ impl Core {
         for ((&frame, index), place) in frames.iter().zip(index..).zip(0usize..) {
             let seen = place.checked_sub(shown.from).filter(|_| place < shown.to);
             let at = seen.map(|nth| (shown.map, shown.number.wrapping_add(nth as u64)));
-            self.pages.pass(frame, (object, index), at);
+            self.pages.pass(frame, (object, index), at, Flags::empty());
         }
     }
 

@@ -304,13 +304,14 @@ impl Pages {
         }
     }
 
-    /// Makes a frame a clean page of an object, mapped at this place alone, if at all.
+    /// Makes a frame a page of an object, mapped at this place alone, if at all.
     #[inline]
     pub(crate) fn pass(
         &mut self,
         frame: Frame,
         (object, index): (ObjectId, u64),
         at: Option<(u32, u64)>,
+        flags: Flags,
     ) {
         let Some(page) = self.records.get_mut(frame.0 as usize) else {
             return;
@@ -323,7 +324,7 @@ impl Pages {
         page.object = Some(object);
         page.index = index;
         page.state = State::Resident;
-        page.flags = Flags::empty();
+        page.flags = flags;
         page.lock = Prot::NONE;
     }
 

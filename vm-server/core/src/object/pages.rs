@@ -284,10 +284,15 @@ impl Tree {
             let place = at & MASK;
             let here = (64u64.wrapping_sub(place) as u32).min(left);
             let pages = (!(node.pages >> place)).trailing_zeros().min(here);
-            let words = node.words.iter().skip(place as usize);
-            let found = words.take(pages as usize).map(|word| Frame(word & VALUE));
-            let room = frames.capacity().wrapping_sub(frames.len());
-            frames.extend(found.take(room));
+            let found = node.words.iter().skip(place as usize);
+            // Room first, then all of them: a push at a time asks for room each time.
+            let old = frames.len();
+            let new = old.saturating_add(pages as usize).min(frames.capacity());
+            // There is as much.
+            let _ = frames.resize_default(new);
+            for (frame, word) in frames.iter_mut().skip(old).zip(found) {
+                *frame = Frame(word & VALUE);
+            }
             if pages < here {
                 return;
             }

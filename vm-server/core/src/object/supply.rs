@@ -103,10 +103,15 @@ impl Core {
         count: u32,
         frames: &mut Frames,
     ) -> bool {
-        if let Some(record) = self.objects.get(slots) {
-            let pages = &record.pages;
-            pages.pages_from(&self.nodes, slot.into(), count, frames);
+        let Some(record) = self.objects.get(slots) else {
+            return false;
+        };
+        if count == 1 {
+            let ready = record.pages.get(&self.nodes, slot.into());
+            return matches!(ready, Slot::Page(frame) if frames.push(frame).is_ok());
         }
+        let pages = &record.pages;
+        pages.pages_from(&self.nodes, slot.into(), count, frames);
         frames.len() == count as usize
     }
 

@@ -3,17 +3,21 @@
 //! The pages move, the request and its waiter end, and the fault's answer is given back as it is, with
 //! what else came beside it ([`Core::supply_quick`]). Anything else gives `None` and has changed nothing:
 //! then the event decides, as for every supply. In tests [`Core::handle`] begins with this.
+//!
+//! Slots that would have to be filled again soon get other pages in the same pass in which theirs are taken
+//! away. So a supply of 64 pages is the work of moving as many and of clearing as many.
 
 use ipc_abi::fault::BESIDE_MAX;
 use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
-use crate::event::{ControlId, Fault, MapId, ObjectId};
+use crate::event::{ControlId, Fault, MapId, ObjectId, TrayId};
 use crate::fault::pagein::REQUEST_MAX;
-use crate::machine::Machine;
+use crate::frames::Class;
+use crate::machine::{Exchange, Machine};
 use crate::object::contents::Shown;
-use crate::object::page::Frame;
+use crate::object::page::{Flags, Frame};
 use crate::object::pages::Slot;
 use crate::object::supply::Frames;
 use crate::op::wait::What;
@@ -92,7 +96,12 @@ impl Core {
             return None;
         }
         // From here on nothing fails.
-        self.tray_close(turn, tray, (args.slot, &frames));
+        let fresh = self.tray_fresh(turn, tray, count);
+        if fresh.is_empty() {
+            self.tray_close(turn, tray, (args.slot, &frames));
+        } else {
+            self.tray_exchange(turn, tray, args.slot, &fresh);
+        }
         let fault = Fault {
             map,
             address,
@@ -105,14 +114,17 @@ impl Core {
             self.supplied_view(&fault, (object, first), frames.len())
         };
         let shown = view.as_ref().map_or(Shown::NOWHERE, |view| view.shown);
-        self.object_pass_pages((slots, args.slot.into()), (object, first), &frames, shown);
+        let from = (slots, args.slot.into());
+        self.object_pass_pages(from, (object, first), (&frames, &fresh), shown);
         self.waiter_served(waiter);
         self.request_end(index);
         if let Some(tray) = self.trays.get_mut(tray) {
             tray.taken = tray.taken.saturating_sub(count);
         }
         self.stats.page_ins = self.stats.page_ins.saturating_add(count.into());
-        self.tray_emptied(tray, args.slot);
+        if fresh.is_empty() {
+            self.tray_emptied(tray, args.slot);
+        }
         let enter = match view {
             Some(view) => self.answer_supplied(turn, map, &view, &frames),
             None => self.fault_supplied(turn, &fault),
@@ -121,6 +133,72 @@ impl Core {
             self.fault(turn, &fault);
         }
         Some(Supplied { fault, enter })
+    }
+
+    /// Zeroed frames for slots that are about to be emptied, if they are to be filled again at once: half
+    /// of the tray would be empty, and there is memory for all of them. That is a third of the work of
+    /// filling them later, since the slots are gone over once.
+    fn tray_fresh<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        tray: TrayId,
+        count: u32,
+    ) -> Frames {
+        let mut frames = Frames::new();
+        let Some(record) = self.trays.get(tray).filter(|_| count > 1) else {
+            return frames;
+        };
+        let ready = self
+            .objects
+            .get(record.object)
+            .map_or(0, |o| o.pages.pages());
+        let plenty = ready.saturating_sub(count) > record.slots / 2;
+        let dying = self.maps.get(record.map).is_none_or(|map| map.dying);
+        let least = self.floor(Class::Pager).saturating_add(count);
+        if plenty || dying || record.gone || self.pages.free() <= least {
+            return frames;
+        }
+        while frames.len() < count as usize {
+            let Some(frame) = self.frame_zeroed(turn, Class::Pager) else {
+                break;
+            };
+            // There are no more than that.
+            let _ = frames.push(frame);
+        }
+        if frames.len() < count as usize {
+            for frame in core::mem::take(&mut frames) {
+                self.frame_free(frame);
+            }
+        }
+        frames
+    }
+
+    /// Ends the pager's use of slots whose pages are about to move, and shows it others in their places.
+    fn tray_exchange<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        tray: TrayId,
+        slot: u32,
+        fresh: &[Frame],
+    ) {
+        let (Some(record), Some(first)) = (self.trays.get(tray), self.tray_page(tray, slot)) else {
+            return;
+        };
+        let (map, object) = (record.map, record.object);
+        let Some(record) = self.maps.get_mut(map) else {
+            return;
+        };
+        record.epoch = record.epoch.saturating_add(1);
+        turn.machine.exchange(&Exchange {
+            map,
+            epoch: record.epoch,
+            address: bytes_of(first),
+            frames: fresh,
+        });
+        for ((&frame, slot), page) in fresh.iter().zip(u64::from(slot)..).zip(first..) {
+            let at = Some((map.index(), page));
+            self.pages.pass(frame, (object, slot), at, Flags::DIRTY);
+        }
     }
 
     /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
@@ -221,7 +299,7 @@ mod tests {
     use ipc_protocol::memory_object::{MemoryObjectDataRequest, Request as ToPager};
     use ipc_protocol::memory_object_control::{MemoryObjectDataSupply, Request as ToServer};
 
-    use crate::event::{MapId, NO_RIGHTS, RightId};
+    use crate::event::{Event, MapId, NO_RIGHTS, RightId};
     use crate::range::page_of;
     use crate::sim::{Pager, Touch, World};
 
@@ -300,6 +378,57 @@ mod tests {
         assert_eq!(byte, [0x41]);
         let slots = world.machine.spaces[&pager.map.to_word()].pages.len();
         assert!(slots <= 32 - 2, "the pager still maps {slots} slots");
+    }
+
+    /// A client reads 30 pages in order, of a pager with 8 slots that brings up to 4 at a time. What each
+    /// page shows, what the slots show at last, frames that are left, and steps that it took.
+    fn read_in_order(slowly: bool) -> (Vec<u8>, Vec<u8>, u32, u32) {
+        let mut world = World::new(512);
+        world.core.slowly = slowly;
+        let mut pager = Pager::new(&mut world, PORT, 8, vec![1; 64 * PAGE_SIZE as usize]);
+        pager.ready.cluster_pages = 4;
+        let client = world.map();
+        let base = world.map_object(client, PORT, 64 * PAGE_SIZE);
+        pager.settle(&mut world);
+        let (mut read, mut steps) = (Vec::new(), 0);
+        for page in 0..30 {
+            let at = base + page * PAGE_SIZE;
+            if let Touch::Waits(token) = world.touch(client, at, Prot::READ) {
+                for request in asked(&mut world) {
+                    let count = (request.length / PAGE_SIZE) as u32;
+                    if pager.slot + count > 8 {
+                        pager.slot = 0;
+                    }
+                    supply(&mut world, &mut pager, request.offset, count);
+                }
+                assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
+                while world.core.wants_step() {
+                    world.event(Event::Step);
+                    steps += 1;
+                }
+            }
+            let mut byte = [0];
+            assert_eq!(world.read(client, at, &mut byte), Ok(()));
+            read.push(byte[0]);
+        }
+        let slots = (0..8).map(|slot| {
+            let mut byte = [7];
+            let address = pager.tray.1 + slot * PAGE_SIZE;
+            assert_eq!(world.read(pager.map, address, &mut byte), Ok(()));
+            byte[0]
+        });
+        let slots = slots.collect();
+        (read, slots, world.core.free_frames(), steps)
+    }
+
+    #[test]
+    fn slots_that_would_have_to_be_filled_soon_get_other_pages_at_once() {
+        let (read, slots, frames, steps) = read_in_order(false);
+        assert_eq!(read[4..8], [0x40, 0x41, 0x42, 0x43]);
+        assert_eq!(slots, [0; 8], "nothing of what was supplied is left");
+        let general = read_in_order(true);
+        assert_eq!((&read, &slots, frames), (&general.0, &general.1, general.2));
+        assert!(steps < 3 && general.3 > 4, "{steps} and {}", general.3);
     }
 
     #[test]
