@@ -48,6 +48,8 @@ pub enum Action {
         /// Which pager.
         pager: usize,
     },
+    /// The task with a ring of deferred reclamation does one thing.
+    Ring,
     /// The server takes a step, or has nothing to do.
     Step,
     /// Time passes.

@@ -12,6 +12,7 @@ mod plan;
 mod shared_map;
 
 pub(crate) use choose::Choice;
+pub(crate) use handles::swapout;
 pub use more::More;
 pub use shared_map::Library;
 
@@ -486,7 +487,7 @@ impl Call {
             Call::Region(page) => Request::VmRegion(vm_map::VmRegion::basic(page * BYTES)),
             Call::RemapNew(_, source, place) => handles::remap_new(source, place),
             // What is said to a copy's port is no request to a map.
-            Call::Swapout | Call::Settle(..) => handles::swapout(),
+            Call::Swapout | Call::Settle(..) => swapout(),
             Call::Proxy(_, start, count, to) | Call::ProxyFile(_, start, count, to) => {
                 handles::proxy(start, count, to)
             }

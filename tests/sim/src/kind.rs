@@ -34,6 +34,8 @@ pub struct Kind {
     pub sharing: bool,
     /// Tasks may hold little of anything.
     pub limited: bool,
+    /// A task puts memory into a ring of deferred reclamation.
+    pub rings: bool,
 }
 
 impl Default for Kind {
@@ -56,6 +58,7 @@ impl Kind {
         starved: false,
         sharing: false,
         limited: false,
+        rings: false,
     };
     /// Few pages of pagers that take them back all the time.
     pub const PAGING: Kind = Kind {
@@ -109,8 +112,15 @@ impl Kind {
         operations: 600,
         ..Kind::PLAIN
     };
+    /// A ring of deferred reclamation, and memory that runs short.
+    pub const RINGS: Kind = Kind {
+        rings: true,
+        operations: 600,
+        ..Kind::PRESSURE
+    };
     /// More of everything, for longer.
     pub const LONG: Kind = Kind {
+        rings: true,
         operations: 6000,
         pages: 40,
         pagers: 3,
@@ -118,7 +128,7 @@ impl Kind {
         ..Kind::PLAIN
     };
     /// The kinds by name.
-    pub const NAMED: [(&str, Kind); 10] = [
+    pub const NAMED: [(&str, Kind); 11] = [
         ("plain", Kind::PLAIN),
         ("anonymous", Kind::ANONYMOUS),
         ("paging", Kind::PAGING),
@@ -128,6 +138,7 @@ impl Kind {
         ("storm", Kind::STORM),
         ("sharing", Kind::SHARING),
         ("limited", Kind::LIMITED),
+        ("rings", Kind::RINGS),
         ("long", Kind::LONG),
     ];
 

@@ -8,6 +8,7 @@
 mod choose;
 mod compare;
 mod end;
+mod ring;
 mod threads;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +18,7 @@ use ipc_protocol::vm_map;
 use ipc_protocol::vm_wire::{self, VmSetLimits};
 use vm_core::Config;
 use vm_core::effect::{Answer, Report};
-use vm_core::event::{Event, MapId, PortOf, RightId, Token};
+use vm_core::event::{Event, MapId, PortOf, PortRef, RightId, Token};
 
 use crate::Random;
 use crate::action::{Action, Operation};
@@ -92,6 +93,8 @@ pub struct Sim {
     pub entries: Vec<Entry>,
     /// Sealed maps that somebody has a right to.
     pub libraries: Vec<Library>,
+    /// A task with a ring.
+    keeper: Option<ring::Keeper>,
     /// Calls that are not answered.
     pub pending: BTreeMap<u64, Pending>,
     /// What is chosen before anything else.
@@ -136,6 +139,7 @@ impl Sim {
             copies: Vec::new(),
             entries: Vec::new(),
             libraries: Vec::new(),
+            keeper: None,
             pending: BTreeMap::new(),
             furnishing: VecDeque::new(),
             named: 0,
@@ -143,6 +147,14 @@ impl Sim {
             operations: 0,
             tally: BTreeMap::new(),
         };
+        if kind.rings {
+            let create = vm_map::Request::TaskCreate(vm_map::TaskCreate { inherit: false });
+            let (answer, _) = sim.world.call_now(host, create, PortRef::None);
+            let Some(PortOf::Map(map)) = answer.unwrap().right else {
+                panic!("a task has a map");
+            };
+            sim.keeper = Some(ring::Keeper::new(map));
+        }
         for client in 0..2 {
             let map = sim.world.core.boot_map().unwrap();
             if kind.limited {
@@ -232,6 +244,7 @@ impl Sim {
         }
         self.act(action);
         self.arrive();
+        self.compare_ring();
         self.compare();
     }
 
@@ -250,6 +263,7 @@ impl Sim {
                     self.pagers.act(&mut self.world, &mut self.luck, pager);
                 }
             }
+            Action::Ring => self.keep(),
             Action::Step => match self.world.core.wants_step() {
                 true => self.world.post(Event::Step),
                 false => self.world.post(Event::Idle),
@@ -340,7 +354,7 @@ impl Sim {
     }
 
     fn answered(&mut self, token: Token, answer: Answer) {
-        if self.pagers.answered(token, &answer) {
+        if self.pagers.answered(token, &answer) || self.keeper_answered(token, &answer) {
             return;
         }
         let pending = self.pending.remove(&token.0.get());

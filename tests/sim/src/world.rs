@@ -511,8 +511,8 @@ impl World {
             Arrival::Resumed(to, _) | Arrival::Answered(to, _) => *to == token,
             Arrival::Reported(_) => false,
         };
-        // A late answer may have come since the thread was looked at.
-        let came = self.unkind.late && self.arrivals.iter().any(is_of);
+        // An answer may have come since the thread was looked at.
+        let came = self.arrivals.iter().any(is_of);
         assert!(waits.is_some() || came, "{token:?} is answered already");
         self.arrivals.retain(|arrival| !is_of(arrival));
         let answers =

@@ -10,7 +10,7 @@ use sim::runner::{Done, runs};
 const EVENTS: u64 = 1_000_000;
 
 /// How many seeds of each kind, in the order of [`Kind::NAMED`].
-const SEEDS: [u64; Kind::NAMED.len()] = [900, 500, 250, 500, 600, 500, 300, 400, 200, 20];
+const SEEDS: [u64; Kind::NAMED.len()] = [900, 500, 250, 500, 600, 500, 300, 400, 200, 300, 20];
 
 #[test]
 fn a_million_events_agree() {

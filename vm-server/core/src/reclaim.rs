@@ -325,8 +325,9 @@ impl Core {
         if !self.op_lock(turn, waiter, map)? {
             return Err(Stop::Wait);
         }
-        let ring = self.maps.get(map).ok_or(Kern::Terminated)?.ring;
-        let Some(ring) = ring else {
+        // That the memory of a task that has ended is gone says nothing of its ring.
+        let record = self.maps.get(map).filter(|map| !map.dying);
+        let Some(ring) = record.ok_or(Kern::Terminated)?.ring else {
             return self.reclaim_after(turn, work, map);
         };
         match work.now {

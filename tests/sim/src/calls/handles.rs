@@ -20,7 +20,7 @@ fn share(request: vm_share::Request) -> Request {
     Request::Share(request)
 }
 
-pub(super) const fn swapout() -> Request {
+pub(crate) const fn swapout() -> Request {
     Request::Advice(vm_advice::Request::VmSwapout(vm_advice::VmSwapout {}))
 }
 

@@ -104,6 +104,16 @@ impl More {
     }
 }
 
+impl Pending {
+    /// The port of the copy that it maps and uses up.
+    pub(crate) fn copied_out(&self, sim: &Sim) -> Option<PortOf> {
+        match self.call {
+            Call::CopyOut(number, _) => Some(sim.held(number).port),
+            _ => None,
+        }
+    }
+}
+
 impl Sim {
     pub(super) fn plan_more(&self, plan: &mut Pending, more: More) {
         match more {

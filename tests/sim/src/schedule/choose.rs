@@ -36,6 +36,9 @@ impl Sim {
         if self.kind.paging && !random.once_in(4) {
             return self.choose_pager(random);
         }
+        if self.kind.rings && random.once_in(3) {
+            return Action::Ring;
+        }
         match random.below(100) {
             0..40 => self.choose_touch(random),
             40..58 => self.choose_call(random),

@@ -60,10 +60,12 @@ impl Sim {
         for token in calls {
             if self.pending[&token].client == client {
                 // What it writes of others' memory is written some day, or in part.
-                if let Some(call) = self.pending.remove(&token) {
-                    call.lose();
-                }
+                let call = self.pending.remove(&token);
                 self.world.cancel(Token(token.try_into().unwrap()));
+                if let Some(call) = call {
+                    call.lose();
+                    self.drop_copied_out(&call);
+                }
             }
         }
         self.clients[client].space = Space::default();
@@ -72,6 +74,16 @@ impl Sim {
             // It lives on where it shows.
             true => self.world.no_senders(PortOf::Map(map), false),
             false => self.world.post(Event::TaskEnded(map)),
+        }
+    }
+
+    /// A copy that was being mapped is gone, or may as well be.
+    fn drop_copied_out(&mut self, call: &Pending) {
+        if let Some(port) = call.copied_out(self) {
+            if self.world.is_port(port) {
+                self.world.no_senders(port, false);
+            }
+            self.forget_copy(port);
         }
     }
 
@@ -123,6 +135,7 @@ impl Sim {
         self.luck = Random::new(0);
         self.world.return_frames();
         self.pagers.honest = true;
+        self.keeper_ends();
         self.drain();
         self.world.return_frames();
         self.compare_resident();

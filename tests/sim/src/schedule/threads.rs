@@ -142,7 +142,7 @@ impl Sim {
     }
 
     pub(super) fn resumed(&mut self, token: Token, result: Result<(), Kern>) {
-        if self.pagers.resumed(token, result) {
+        if self.pagers.resumed(token, result) || self.keeper_resumed(token, result) {
             return;
         }
         let mine = |thread: &Thread| matches!(thread.touch, Touch::Waits(at, ..) if at == token);
