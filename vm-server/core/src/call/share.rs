@@ -197,7 +197,7 @@ impl Core {
     /// # Errors
     /// `KERN_PROTECTION_FAILURE`: a piece could be written and executed. Those of the place.
     pub(super) fn remap_out(
-        &self,
+        &mut self,
         remap: &Remap,
         taken: &Copy,
         found: Found,

@@ -43,17 +43,6 @@ impl Core {
 
     /// Takes an entry out of its map, without its reference to its object, which is the caller's.
     pub(crate) fn entry_remove(&mut self, link: Link) {
-        let Some(entry) = self.entries.at(link.0) else {
-            return;
-        };
-        let (map, next) = (entry.map, entry.hooks.next);
-        self.entry_unhang(link);
-        self.map_settle(map, next);
-    }
-
-    /// As [`Core::entry_remove`], but [`Core::map_settle`] is due before the event ends, for the entry
-    /// above the last of those that are taken out in order.
-    pub(crate) fn entry_unhang(&mut self, link: Link) {
         self.entry_unlink(link.0);
         let Some(entry) = self.entries.at(link.0) else {
             return;

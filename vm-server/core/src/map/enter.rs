@@ -32,7 +32,7 @@ impl Core {
     /// the fixed range does not lie inside the map. `KERN_NO_SPACE`: it is taken (rule 87).
     /// `KERN_RESOURCE_SHORTAGE`: more bytes than the map may have; with OVERWRITE that is seen when it
     /// is known what goes.
-    pub(crate) fn map_place(&self, map: MapId, place: Place) -> Result<Span, Kern> {
+    pub(crate) fn map_place(&mut self, map: MapId, place: Place) -> Result<Span, Kern> {
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
         if self.map_is_sealed(map) {
             return Err(Kern::NoAccess);
@@ -60,8 +60,7 @@ impl Core {
     }
 
     /// The lowest range from the hint on that is free and not set aside.
-    fn map_hole(&self, map: MapId, place: Place) -> Result<Span, Kern> {
-        let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+    fn map_hole(&mut self, map: MapId, place: Place) -> Result<Span, Kern> {
         let mut hint = place.address;
         // Each turn passes a range that was set aside.
         for _ in 0..=RESERVED_MAX {
@@ -70,7 +69,8 @@ impl Core {
                 size: place.size,
                 mask: place.mask | PAGE_MASK,
             };
-            let start = record.tree.find_space(&self.entries, want);
+            let record = self.maps.get_mut(map).ok_or(Kern::Terminated)?;
+            let start = record.tree.find_space(&mut self.entries, want);
             let range = span(start.ok_or(Kern::NoSpace)?, place.size)?;
             match self.reserved_in(map, range) {
                 Some(reserved) => hint = reserved.end(),

@@ -216,8 +216,7 @@ impl Core {
             if shows {
                 self.entry_trim(link);
             }
-            self.entry_drop(link);
-            self.map_settle(map, next);
+            self.entry_delete(link);
         } else {
             if whole_high {
                 self.entry_set_end(link, start);
@@ -298,9 +297,7 @@ impl Core {
         if let Some(range) = Span::exact(low, high) {
             self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
         }
-        let (link, whole) = self.remove_each(turn, walk, (first, count));
-        // What was taken out left one hole, below the entry where that ended.
-        self.map_settle(walk.map, link);
+        let (_, whole) = self.remove_each(turn, walk, (first, count));
         whole
     }
 
@@ -345,12 +342,11 @@ impl Core {
                 .map_or(Link::NIL, |entry| entry.hooks.next);
             if permanent {
                 self.entry_neuter(link);
-                self.map_settle(walk.map, link);
             } else {
                 if !self.entry_trim(link) {
                     return (link, false);
                 }
-                self.entry_drop(link);
+                self.entry_delete(link);
             }
             walk.cursor = end;
             link = next;
@@ -384,20 +380,20 @@ impl Core {
         (run, true)
     }
 
-    /// Takes `count` entries of a map, from a first one on, out of it for good. Returns the one above;
-    /// [`Core::map_settle`] is due for that, as after [`Core::entry_unhang`].
+    /// Takes `count` entries of a map, from a first one on, out of it for good. Returns the one above.
     fn entries_drop(&mut self, map: MapId, first: Link, count: u32) -> Link {
         let Some(record) = self.maps.get_mut(map) else {
             return Link::NIL;
         };
         let above = record.tree.unhang_run(&mut self.entries, first, count);
-        let (mut link, mut size) = (first, 0u64);
+        let (mut link, mut size, mut loose) = (first, 0u64, 0u32);
         for _ in 0..count {
             let Some(entry) = self.entries.at(link.0) else {
                 break;
             };
             let (object, submap, next) = (entry.object, entry.submap, entry.hooks.next);
             size = size.saturating_add(entry.size());
+            loose = loose.saturating_add(entry.hooks.loose());
             if object.is_some() || submap.is_some() {
                 self.entry_unlink(link.0);
             }
@@ -410,6 +406,7 @@ impl Core {
         }
         if let Some(record) = self.maps.get_mut(map) {
             record.size = record.size.saturating_sub(size);
+            record.tree.forget(loose);
         }
         self.uncharge_entries(map, count);
         above
@@ -455,18 +452,8 @@ impl Core {
         let Some(entry) = self.entries.at(link.0) else {
             return;
         };
-        let (map, next) = (entry.map, entry.hooks.next);
-        self.entry_drop(link);
-        self.map_settle(map, next);
-    }
-
-    /// As [`Core::entry_delete`]; [`Core::map_settle`] is due, as after [`Core::entry_unhang`].
-    fn entry_drop(&mut self, link: Link) {
-        let Some(entry) = self.entries.at(link.0) else {
-            return;
-        };
         let (object, submap) = (entry.object, entry.submap);
-        self.entry_unhang(link);
+        self.entry_remove(link);
         if let Some(object) = object {
             self.object_deallocate(object);
         }
@@ -550,14 +537,12 @@ impl Core {
         } else if self.entries.at(first.0).is_some() {
             // That is work enough.
             self.entry_unwire_all(turn, first);
-            self.entry_drop(first);
+            self.entry_delete(first);
         }
         let Some(record) = self.maps.get(map) else {
             return true;
         };
-        let (first, empty) = (record.tree.first(), record.entries() == 0);
-        self.map_settle(map, first);
-        empty
+        record.entries() == 0
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Each entry knows the hole below it (`gap`), and how high its two subtrees are and the largest hole
 //! in each, so that look-up by address, neighbours, and the first hole that fits are all O(log n), and
-//! a change looks at the nodes above it and at no others. The tree allocates nothing: an entry is its
+//! a change looks at the nodes above it and at no others. Of some subtrees the hole that is known is
+//! more than the truth, never less ([`told`]). The tree allocates nothing: an entry is its
 //! own node, `prev` and `next` thread the nodes in order, and [`Link::NIL`] reads as an empty
 //! subtree. The hole above the last entry belongs to no node.
 //!
@@ -12,6 +13,7 @@
 use core::cell::Cell;
 
 use super::entry::Entry;
+use crate::range::PAGE_MASK;
 use crate::slab;
 
 /// Index of an entry in the slab that holds the entries of all maps.
@@ -42,12 +44,10 @@ pub(crate) struct Hooks {
     pub(crate) parent: Link,
     pub(crate) prev: Link,
     pub(crate) next: Link,
-    /// Heights of the left and the right subtree.
-    heights: [u8; 2],
     /// Bytes between this entry and the one below it, or the tree's lower bound.
     pub(crate) gap: u64,
-    /// The largest `gap` in the left and in the right subtree, as far as [`LARGE`].
-    holes: [u64; 2],
+    /// What is known of the left and the right subtree.
+    known: [Subtree; 2],
 }
 
 impl Hooks {
@@ -56,9 +56,8 @@ impl Hooks {
         parent: Link::NIL,
         prev: Link::NIL,
         next: Link::NIL,
-        heights: [0; 2],
         gap: 0,
-        holes: [0; 2],
+        known: [Subtree::NONE; 2],
     };
 
     /// Of an entry that is in no tree yet, and will come after this one.
@@ -72,50 +71,103 @@ impl Hooks {
     /// The subtree of this entry, as the node above knows it.
     #[inline]
     fn subtree(&self) -> Subtree {
-        let ([low, high], [left, right]) = (self.heights, self.holes);
-        Subtree {
-            height: low.max(high).wrapping_add(1),
-            hole: self.gap.min(LARGE).max(left).max(right),
-        }
+        let [left, right] = self.known;
+        Subtree::new(self.height(), self.hole_with(left.hole().max(right.hole())))
+    }
+
+    #[inline]
+    fn height(&self) -> u8 {
+        let [left, right] = self.known;
+        left.height().max(right.height()).wrapping_add(1)
+    }
+
+    /// The larger of this one and the hole below the entry, as far as [`LARGE`].
+    #[inline]
+    fn hole_with(&self, other: u64) -> u64 {
+        self.gap.min(LARGE).max(other)
+    }
+
+    /// For how many of its subtrees it knows a hole that may be too large.
+    pub(crate) const fn loose(&self) -> u32 {
+        let [left, right] = self.known;
+        (left.is_loose() as u32).saturating_add(right.is_loose() as u32)
     }
 
     /// One of the two subtrees.
     #[inline]
     const fn below(&self, side: Side) -> Subtree {
-        let ([low, high], [left, right]) = (self.heights, self.holes);
+        let [left, right] = self.known;
         match side {
-            Side::Left => Subtree {
-                height: low,
-                hole: left,
-            },
-            Side::Right => Subtree {
-                height: high,
-                hole: right,
-            },
+            Side::Left => left,
+            Side::Right => right,
         }
     }
 
-    /// Notes what one of the two subtrees is now.
+    /// Notes what one of the two subtrees is now, and counts what is loose in `all`.
     #[inline]
-    const fn note(&mut self, side: Side, now: Subtree) {
-        let ([low, high], [left, right]) = (&mut self.heights, &mut self.holes);
-        match side {
-            Side::Left => (*low, *left) = (now.height, now.hole),
-            Side::Right => (*high, *right) = (now.height, now.hole),
+    const fn note(&mut self, side: Side, now: Subtree, all: &mut u32) {
+        let [left, right] = &mut self.known;
+        let known = match side {
+            Side::Left => left,
+            Side::Right => right,
+        };
+        if (known.0 | now.0) & LOOSE_BIT != 0 {
+            *all = all.saturating_add(now.is_loose() as u32);
+            *all = all.saturating_sub(known.is_loose() as u32);
         }
+        *known = now;
+    }
+
+    /// Notes how high one of the two subtrees is now. Says whether that is new.
+    #[inline]
+    const fn note_height(&mut self, side: Side, height: u8) -> bool {
+        let [left, right] = &mut self.known;
+        let known = match side {
+            Side::Left => left,
+            Side::Right => right,
+        };
+        let new = known.height() != height;
+        known.0 = known.0 & !0xff | height as u64;
+        new
     }
 }
 
-/// What is known of a subtree.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Subtree {
-    height: u8,
-    /// The largest hole below one of its entries, as far as [`LARGE`].
-    hole: u64,
-}
+/// What is known of a subtree, in one word: the largest hole below one of its entries, as far as
+/// [`LARGE`], which is a multiple of the page; that it may be less; and below that its height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Subtree(u64);
+
+/// The hole may be less.
+const LOOSE_BIT: u64 = 1 << 8;
 
 impl Subtree {
-    const NONE: Subtree = Subtree { height: 0, hole: 0 };
+    const NONE: Subtree = Subtree(0);
+
+    #[inline]
+    const fn new(height: u8, hole: u64) -> Subtree {
+        Subtree(hole & !PAGE_MASK | height as u64)
+    }
+
+    #[inline]
+    const fn height(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline]
+    const fn hole(self) -> u64 {
+        self.0 & !PAGE_MASK
+    }
+
+    #[inline]
+    const fn is_loose(self) -> bool {
+        self.0 & LOOSE_BIT != 0
+    }
+
+    /// The same with another hole, which is as large as this.
+    #[inline]
+    const fn with(self, hole: u64) -> Subtree {
+        Subtree::new(self.height(), hole)
+    }
 }
 
 /// Holes of this size and more are as good as each other for what a node knows of its subtree. A space
@@ -147,6 +199,10 @@ pub(crate) struct Tree {
     /// An entry of the tree, or none: where the last look-up ended, and often the next one does.
     near: Cell<Link>,
     len: u32,
+    /// Subtrees of which the node above knows a hole that may be too large.
+    loose: u32,
+    /// An entry whose larger hole the node above may not have been told of yet, or none.
+    untold: Link,
     min: u64,
     max: u64,
 }
@@ -202,6 +258,8 @@ impl Tree {
             last: Link::NIL,
             near: Cell::new(Link::NIL),
             len: 0,
+            loose: 0,
+            untold: Link::NIL,
             min,
             max,
         }
@@ -284,6 +342,11 @@ impl Tree {
             Some(entry) => (entry.hooks.next, entry.hooks.next, entry.end),
             None => (self.first, self.first, self.min),
         };
+        // Of a hole that this goes into nobody needs to be told as it was.
+        if self.untold != next {
+            self.tell_untold(store);
+        }
+        let gap = start.saturating_sub(below);
         if let Some(entry) = store.at_mut(new) {
             entry.left = Link::NIL;
             entry.right = Link::NIL;
@@ -291,25 +354,31 @@ impl Tree {
                 parent,
                 prev,
                 next,
-                gap: start.saturating_sub(below),
+                gap,
                 ..Hooks::FREE
             };
         }
+        let leaf = Subtree::new(1, gap.min(LARGE));
         match store.at_mut(prev) {
             Some(entry) => {
                 entry.hooks.next = new;
                 if parent == prev {
                     entry.right = new;
+                    entry.hooks.note(Side::Right, leaf, &mut self.loose);
                 }
             }
             None => self.first = new,
         }
+        let mut changed = false;
         match store.at_mut(next) {
             Some(entry) => {
                 entry.hooks.prev = new;
+                let was = entry.hooks.hole_with(0);
                 entry.hooks.gap = entry.start.saturating_sub(end);
+                changed = was != entry.hooks.hole_with(0) || self.untold == next;
                 if parent == next {
                     entry.left = new;
+                    entry.hooks.note(Side::Left, leaf, &mut self.loose);
                 }
             }
             None => self.last = new,
@@ -319,20 +388,26 @@ impl Tree {
         }
         self.near.set(new);
         self.len = self.len.saturating_add(1);
-        // The new leaf hangs below its successor: one climb settles both holes.
-        self.climb(store, new, next);
+        self.untold = Link::NIL;
+        self.tell(store, parent);
+        if changed && parent != next {
+            self.tell(store, next);
+        }
+        self.climb(store, parent);
     }
 
-    /// Takes out the entry at `old`, which is in the tree, and leaves the hole below the next one as it
-    /// was: [`Tree::settle`] is due for the next, or, after many in order, for the one above the last.
+    /// Takes out the entry at `old`, which is in the tree.
     pub(crate) fn unhang(&mut self, store: &mut impl Store, old: Link) {
+        self.tell_untold(store);
         let Some(entry) = store.at(old) else { return };
         let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
+        self.loose = self.loose.saturating_sub(hooks.loose());
+        self.len = self.len.saturating_sub(1);
         self.thread(store, hooks.prev, hooks.next);
         if self.near.get() == old {
             self.near.set(hooks.prev);
         }
-        let (lowest, heir) = if left.is_nil() || right.is_nil() {
+        let lowest = if left.is_nil() || right.is_nil() {
             let (child, below) = if left.is_nil() {
                 (right, hooks.below(Side::Right))
             } else {
@@ -340,24 +415,31 @@ impl Tree {
             };
             let side = self.replace(store, old, child);
             if let Some(parent) = store.at_mut(hooks.parent) {
-                parent.hooks.note(side, below);
+                parent.hooks.note(side, below, &mut self.loose);
             }
-            (hooks.parent, Link::NIL)
+            hooks.parent
         } else {
-            (self.put_successor(store, old), hooks.next)
+            self.put_successor(store, old)
         };
-        self.len = self.len.saturating_sub(1);
-        self.climb(store, lowest, heir);
+        self.untold = hooks.next;
+        if lowest != hooks.next {
+            self.tell(store, lowest);
+        }
+        self.climb(store, lowest);
     }
 
-    /// Takes out `count` entries from `first` on; each still knows the next. [`Tree::settle`] is due for
-    /// the one above the last, which is returned.
+    /// Takes out `count` entries from `first` on; each still knows the next. Returns the one above the
+    /// last. What the entries know too large is counted until [`Tree::forget`].
     pub(crate) fn unhang_run(&mut self, store: &mut impl Store, first: Link, count: u32) -> Link {
         if count < RUN {
             let mut link = first;
             for _ in 0..count {
                 let next = store.at(link).map_or(Link::NIL, |entry| entry.hooks.next);
                 self.unhang(store, link);
+                // It has been counted.
+                if let Some(entry) = store.at_mut(link) {
+                    entry.hooks.known = [Subtree::NONE; 2];
+                }
                 link = next;
             }
             return link;
@@ -369,6 +451,7 @@ impl Tree {
         for _ in 0..count {
             next = store.at(next).map_or(Link::NIL, |entry| entry.hooks.next);
         }
+        self.tell_untold(store);
         self.near.set(prev);
         self.len = self.len.saturating_sub(count);
         let (low, high) = self.part(store, first);
@@ -380,7 +463,13 @@ impl Tree {
             self.join(store, low, next, high);
         }
         self.thread(store, prev, next);
+        self.tell(store, next);
         next
+    }
+
+    /// Counts no more what entries that are in no tree any more know too large.
+    pub(crate) const fn forget(&mut self, loose: u32) {
+        self.loose = self.loose.saturating_sub(loose);
     }
 
     /// Takes the tree apart at a node: what is below it, and what is above it.
@@ -414,7 +503,7 @@ impl Tree {
         let (mut low, mut high) = (low, high);
         let (mut above, side) = (
             Link::NIL,
-            match left.height > right.height {
+            match left.height() > right.height() {
                 true => Side::Right,
                 false => Side::Left,
             },
@@ -429,7 +518,7 @@ impl Tree {
             }
         }
         let (mut left, mut right) = (left, right);
-        while left.height.abs_diff(right.height) > 1 {
+        while left.height().abs_diff(right.height()) > 1 {
             let (at, tree) = match side {
                 Side::Right => (&mut low, &mut left),
                 Side::Left => (&mut high, &mut right),
@@ -445,41 +534,46 @@ impl Tree {
         self.set_child(store, middle, Side::Left, low);
         self.set_child(store, middle, Side::Right, high);
         if let Some(entry) = store.at_mut(middle) {
-            entry.hooks.note(Side::Left, left);
-            entry.hooks.note(Side::Right, right);
+            entry.hooks.note(Side::Left, left, &mut self.loose);
+            entry.hooks.note(Side::Right, right, &mut self.loose);
         }
         self.set_child(store, above, side, middle);
-        self.climb(store, middle, Link::NIL);
+        self.tell(store, middle);
+        self.climb(store, middle);
         self.root
     }
 
-    /// Settles the hole below an entry, after the end of the one below it was changed in place.
+    /// Settles the hole below an entry, after its start or the end of the one below it was changed in
+    /// place.
     pub(crate) fn settle(&mut self, store: &mut impl Store, link: Link) {
-        self.measure(store, link);
-        widen(store, link);
-    }
-
-    /// Makes `next` the successor of `prev`; either may be missing.
-    fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) {
-        match store.at_mut(prev) {
-            Some(entry) => entry.hooks.next = next,
-            None => self.first = next,
-        }
-        match store.at_mut(next) {
-            Some(entry) => entry.hooks.prev = prev,
-            None => self.last = prev,
-        }
-    }
-
-    /// Computes the hole below an entry from its predecessor.
-    fn measure(&self, store: &mut impl Store, link: Link) {
         let Some(entry) = store.at(link) else { return };
         let below = store
             .at(entry.hooks.prev)
             .map_or(self.min, |entry| entry.end);
-        let gap = entry.start.saturating_sub(below);
         if let Some(entry) = store.at_mut(link) {
-            entry.hooks.gap = gap;
+            entry.hooks.gap = entry.start.saturating_sub(below);
+        }
+        self.tell(store, link);
+    }
+
+    /// Makes `next` the successor of `prev`; either may be missing. Nobody is told of the hole between.
+    fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) {
+        let below = match store.at_mut(prev) {
+            Some(entry) => {
+                entry.hooks.next = next;
+                entry.end
+            }
+            None => {
+                self.first = next;
+                self.min
+            }
+        };
+        match store.at_mut(next) {
+            Some(entry) => {
+                entry.hooks.prev = prev;
+                entry.hooks.gap = entry.start.saturating_sub(below);
+            }
+            None => self.last = prev,
         }
     }
 
@@ -526,104 +620,22 @@ impl Tree {
         } else {
             self.set_child(store, heir_parent, Side::Left, heir_right);
             if let Some(entry) = store.at_mut(heir_parent) {
-                entry.hooks.note(Side::Left, below);
+                entry.hooks.note(Side::Left, below, &mut self.loose);
             }
             self.set_child(store, heir, Side::Right, right);
             if let Some(entry) = store.at_mut(heir) {
-                entry.hooks.note(Side::Right, hooks.below(Side::Right));
+                let right = hooks.below(Side::Right);
+                entry.hooks.note(Side::Right, right, &mut self.loose);
             }
             heir_parent
         };
         self.set_child(store, heir, Side::Left, left);
         if let Some(entry) = store.at_mut(heir) {
-            entry.hooks.note(Side::Left, hooks.below(Side::Left));
+            let left = hooks.below(Side::Left);
+            entry.hooks.note(Side::Left, left, &mut self.loose);
         }
         self.replace(store, old, heir);
         lowest
-    }
-
-    /// Tells the nodes above `link` what its subtree is now, rotating where heights differ by two: to
-    /// the first that knew it. The hole below `last`, which is on the way, has changed as well: from a
-    /// node below it that knew, it goes on there.
-    fn climb(&mut self, store: &mut impl Store, link: Link, last: Link) {
-        let mut at = link;
-        let mut passed = last.is_nil() || at == last;
-        let Some(entry) = store.at(at) else { return };
-        let mut heights = entry.hooks.heights;
-        let (mut now, mut parent) = (entry.hooks.subtree(), entry.hooks.parent);
-        loop {
-            let [low, high] = heights;
-            if low.abs_diff(high) > 1 {
-                let heavy = if low > high { Side::Left } else { Side::Right };
-                at = self.lean(store, at, heavy);
-                let Some(top) = store.at(at) else { return };
-                (now, parent) = (top.hooks.subtree(), top.hooks.parent);
-            }
-            let Some(above) = store.at_mut(parent) else {
-                return;
-            };
-            let side = above.side_of(at);
-            let knew = above.hooks.below(side);
-            if knew.height == now.height {
-                // From here on heights are as they were.
-                if knew.hole != now.hole {
-                    widen(store, at);
-                }
-                if !passed {
-                    widen(store, last);
-                }
-                return;
-            }
-            above.hooks.note(side, now);
-            at = parent;
-            heights = above.hooks.heights;
-            (now, parent) = (above.hooks.subtree(), above.hooks.parent);
-            passed |= at == last;
-        }
-    }
-
-    /// Rebalances a node whose `heavy` side is two levels higher. Returns the new top, which the node
-    /// above does not know yet.
-    fn lean(&mut self, store: &mut impl Store, at: Link, heavy: Side) -> Link {
-        let child = child(store, at, heavy);
-        let inner = store.at(child).is_some_and(|entry| {
-            let of = |side| entry.hooks.below(side).height;
-            of(heavy.other()) > of(heavy)
-        });
-        if inner {
-            self.rotate(store, child, heavy.other());
-        }
-        self.rotate(store, at, heavy)
-    }
-
-    /// Lifts the child on `side` above `at`. Returns it.
-    fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> Link {
-        let Some(entry) = store.at(at) else { return at };
-        let (up, parent) = (entry.child(side), entry.hooks.parent);
-        let Some(entry) = store.at_mut(up) else {
-            return at;
-        };
-        let inner = entry.hooks.below(side.other());
-        let across = core::mem::replace(entry.child_mut(side.other()), at);
-        entry.hooks.parent = parent;
-        let mut lower = Subtree::NONE;
-        if let Some(entry) = store.at_mut(at) {
-            *entry.child_mut(side) = across;
-            entry.hooks.parent = up;
-            entry.hooks.note(side, inner);
-            lower = entry.hooks.subtree();
-        }
-        if let Some(entry) = store.at_mut(up) {
-            entry.hooks.note(side.other(), lower);
-        }
-        if let Some(entry) = store.at_mut(across) {
-            entry.hooks.parent = at;
-        }
-        match store.at_mut(parent) {
-            Some(entry) => *entry.child_mut(entry.side_of(at)) = up,
-            None => self.root = up,
-        }
-        up
     }
 }
 
@@ -633,34 +645,10 @@ fn subtree(store: &impl Store, at: Link) -> Subtree {
         .map_or(Subtree::NONE, |entry| entry.hooks.subtree())
 }
 
-fn child(store: &impl Store, at: Link, side: Side) -> Link {
-    store.at(at).map_or(Link::NIL, |entry| entry.child(side))
-}
-
-/// Tells the nodes above `link` how large the largest hole of its subtree is now, to the first that
-/// knew it. Heights have not changed.
-fn widen(store: &mut impl Store, link: Link) {
-    let mut at = link;
-    let Some(entry) = store.at(at) else { return };
-    let (mut hole, mut parent) = (entry.hooks.subtree().hole, entry.hooks.parent);
-    while let Some(above) = store.at_mut(parent) {
-        let [left, right] = &mut above.hooks.holes;
-        let (known, other) = match above.left == at {
-            true => (left, *right),
-            false => (right, *left),
-        };
-        if *known == hole {
-            return;
-        }
-        *known = hole;
-        hole = above.hooks.gap.min(LARGE).max(hole).max(other);
-        at = parent;
-        parent = above.hooks.parent;
-    }
-}
-
 mod append;
+mod balance;
 mod sound;
 mod space;
 #[cfg(test)]
 mod tests;
+mod told;

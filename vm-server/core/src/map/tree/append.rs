@@ -1,7 +1,7 @@
 //! Many entries hung in at once, above all that the tree has: they become a balanced tree of their own,
 //! which one join makes part of this one.
 
-use super::{Link, Side, Store, Subtree, Tree};
+use super::{Link, Store, Subtree, Tree};
 
 impl Tree {
     /// Hangs in `count` entries from `first` on, which lie above all of the tree's. Each knows the next
@@ -10,6 +10,7 @@ impl Tree {
         let Some(next) = store.at(first).map(|entry| entry.hooks.next) else {
             return;
         };
+        self.tell_untold(store);
         self.thread(store, self.last, first);
         self.len = self.len.saturating_add(count);
         let mut low = store
@@ -20,8 +21,7 @@ impl Tree {
         while let Some(entry) = store.at_mut(last) {
             entry.left = Link::NIL;
             entry.right = Link::NIL;
-            entry.hooks.heights = [0; 2];
-            entry.hooks.holes = [0; 2];
+            entry.hooks.known = [Subtree::NONE; 2];
             entry.hooks.gap = entry.start.saturating_sub(low);
             low = entry.end;
             if entry.hooks.next.is_nil() {
@@ -56,7 +56,6 @@ fn balanced(store: &mut impl Store, next: &mut Link, count: u32) -> (Link, Subtr
     };
     entry.left = left;
     entry.right = right;
-    entry.hooks.note(Side::Left, low);
-    entry.hooks.note(Side::Right, high);
+    entry.hooks.known = [low, high];
     (top, entry.hooks.subtree())
 }

@@ -1,5 +1,6 @@
 //! The rules of the tree, as a checker that tests and the simulation call.
 
+use super::told::LOOSE;
 use super::{Entry, Link, Side, Store, Subtree, Tree};
 
 impl Tree {
@@ -8,14 +9,19 @@ impl Tree {
         let mut at = self.first;
         let mut prev = Link::NIL;
         let mut low = self.min;
-        let mut count = 0u32;
+        let (mut count, mut loose) = (0u32, 0u32);
         let mut near = self.near.get().is_nil();
         while let Some(entry) = store.at(at) {
             let (left, right) = (store.at(entry.left), store.at(entry.right));
             let knows = |side, e: Option<&Entry>| {
-                entry.hooks.below(side) == e.map_or(Subtree::NONE, |e| e.hooks.subtree())
+                let truth = e.map_or(Subtree::NONE, |e| e.hooks.subtree());
+                let known = entry.hooks.below(side);
+                let too_large = known.is_loose() && known.hole() >= truth.hole();
+                let untold = !self.untold.is_nil() && entry.child(side) == self.untold;
+                known.height() == truth.height()
+                    && (too_large || untold || known.hole() == truth.hole())
             };
-            let [low_height, high_height] = entry.hooks.heights;
+            let [low_height, high_height] = entry.hooks.known.map(Subtree::height);
             let sound = entry.start < entry.end
                 && entry.start >= low
                 && entry.end <= self.max
@@ -30,12 +36,14 @@ impl Tree {
             if !sound {
                 return false;
             }
+            loose = loose.saturating_add(entry.hooks.loose());
             count = count.saturating_add(1);
             low = entry.end;
             near |= at == self.near.get();
             prev = at;
             at = entry.hooks.next;
         }
-        at.is_nil() && prev == self.last && count == self.len && near
+        let counted = count == self.len && loose == self.loose && loose <= LOOSE;
+        at.is_nil() && prev == self.last && counted && near
     }
 }

@@ -1,6 +1,6 @@
 //! The search for room: the lowest hole that a range fits into.
 
-use super::{LARGE, Link, Store, Tree, Want};
+use super::{LARGE, Link, Side, Store, Subtree, Tree, Want};
 
 /// Candidates that a search with an alignment looks at before it settles for a hole that is large
 /// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
@@ -11,7 +11,8 @@ impl Tree {
     ///
     /// With an alignment beyond the page, and after [`EXACT_TRIES`] holes that were large enough
     /// but badly aligned, only holes that fit at any alignment are taken.
-    pub(crate) fn find_space(&self, store: &impl Store, want: Want) -> Option<u64> {
+    pub(crate) fn find_space(&mut self, store: &mut impl Store, want: Want) -> Option<u64> {
+        self.tell_untold(store);
         let mut low = want.hint.max(self.min);
         let mut above = self.first;
         // Below the first entry there is nothing to look up.
@@ -46,34 +47,64 @@ impl Tree {
 
     /// The first entry after `from` with a hole of at least `need` bytes below it, or one of at least
     /// [`LARGE`].
-    fn next_hole(&self, store: &impl Store, from: Link, need: u64) -> Link {
+    fn next_hole(&mut self, store: &mut impl Store, from: Link, need: u64) -> Link {
         let need = need.min(LARGE);
         let mut at = from;
-        let [_, mut hole] = store.at(from).map_or([0; 2], |entry| entry.hooks.holes);
-        while hole < need {
-            let child = at;
-            at = store.at(at).map_or(Link::NIL, |entry| entry.hooks.parent);
+        // Of `at` and what is below on its left nothing is left to be looked at.
+        loop {
             let Some(entry) = store.at(at) else {
                 return Link::NIL;
             };
-            if entry.left == child {
-                if entry.hooks.gap >= need {
-                    return at;
+            let [_, right] = entry.hooks.known;
+            if right.hole() >= need {
+                match descend(store, entry.right, need) {
+                    Ok(found) => return found,
+                    Err(wrong) => at = wrong,
                 }
-                [_, hole] = entry.hooks.holes;
+            }
+            // Up to a node that is above what has been looked at, not below.
+            loop {
+                let Some(entry) = store.at(at) else {
+                    return Link::NIL;
+                };
+                let (hole, parent) = (entry.hooks.subtree().hole(), entry.hooks.parent);
+                let Some(above) = store.at(parent) else {
+                    return Link::NIL;
+                };
+                let side = above.side_of(at);
+                let (gap, loose) = (above.hooks.gap, above.hooks.below(side).is_loose());
+                if loose {
+                    self.correct(store, (at, parent), hole);
+                }
+                at = parent;
+                if side == Side::Left {
+                    if gap >= need {
+                        return at;
+                    }
+                    break;
+                }
             }
         }
-        let mut at = store.at(at).map_or(Link::NIL, |entry| entry.right);
-        while let Some(entry) = store.at(at) {
-            let [left, _] = entry.hooks.holes;
-            if left >= need {
-                at = entry.left;
-            } else if entry.hooks.gap >= need {
-                return at;
-            } else {
-                at = entry.right;
-            }
+    }
+}
+
+/// The first entry of a subtree with a hole of at least `need` bytes below it. There is none: the
+/// node at which that was seen, below which none is.
+fn descend(store: &impl Store, top: Link, need: u64) -> Result<Link, Link> {
+    let mut at = top;
+    loop {
+        let Some(entry) = store.at(at) else {
+            return Err(at);
+        };
+        let [left, right] = entry.hooks.known.map(Subtree::hole);
+        if left >= need {
+            at = entry.left;
+        } else if entry.hooks.gap >= need {
+            return Ok(at);
+        } else if right >= need {
+            at = entry.right;
+        } else {
+            return Err(at);
         }
-        Link::NIL
     }
 }
