@@ -92,7 +92,12 @@ impl Core {
                 Ok(()) => {}
             }
         }
-        match self.own_some(turn, work, waiter) {
+        let went = self.own_some(turn, work, waiter);
+        if let Ok(Progress::Done(_)) = went {
+            // What was being copied may have been unmapped meanwhile, and all above it.
+            self.own_end(work);
+        }
+        match went {
             Ok(Progress::Wait) => {
                 // Nothing is held while a pager has the turn.
                 self.op_unlock(waiter);
@@ -157,6 +162,13 @@ impl Core {
             }
             if entry.submap.is_some() {
                 self.own_shown(turn, work, link, &entry)?;
+                continue;
+            }
+            let range = work.walk.range;
+            if entry.start < range.start() || entry.end > range.end() {
+                // While the lock was let go it was joined to what lies beside the range.
+                self.map_clip(work.walk.map, range.start())?;
+                self.map_clip(work.walk.map, range.end())?;
                 continue;
             }
             if work.nested || work.barred {

@@ -1,18 +1,22 @@
 //! vm_protect with VM_PROT_COPY.
 
+extern crate std;
+
 use ipc_abi::Kern;
-use ipc_abi::types::{MapFlags, Prot};
+use ipc_abi::types::{CopyStrategy, MapFlags, Prot};
 use ipc_protocol::vm_map::{self, MAP_MEM_NAMED_CREATE, Request, VM_PROT_COPY};
 
-use crate::event::{MapId, NO_RIGHTS, PortOf};
+use crate::call::Call;
+use crate::event::{Event, MapId, NO_RIGHTS, PortOf, RightId, Token};
 use crate::map::submap::tests::{
     AT, CONST, DATA, END, PAGE, TEXT, byte, entry, protect, put, right, set, two,
 };
-use crate::sim::World;
+use crate::sim::{Pager, World};
 
 const COPY_READ: u32 = VM_PROT_COPY | 1;
 const COPY_BOTH: u32 = VM_PROT_COPY | 3;
 const PERMANENT: u32 = MapFlags::PERMANENT.bits();
+const PAGER: RightId = RightId(70);
 
 /// A view of a named entry, with these rights and no more.
 fn view(world: &mut World, map: MapId, port: PortOf, rights: u32) -> u64 {
@@ -233,4 +237,53 @@ fn many_entries_and_many_pages_take_steps() {
         set(&mut world, other, at, 9).unwrap();
     }
     assert_eq!(byte(&mut world, one, own + PAGE), Ok(8));
+}
+
+/// A map that shows three pages of an object whose pager has not answered yet, and a vm_protect with COPY
+/// of the middle one that waits for it.
+fn waiting() -> (World, Pager, MapId, u64, Token) {
+    let mut world = World::new(128);
+    let mut pager = Pager::new(&mut world, PAGER, 4, std::vec![7; 3 * PAGE as usize]);
+    pager.ready.copy_strategy = CopyStrategy::None as u32;
+    let map = world.map();
+    let at = world.map_object(map, PAGER, 3 * PAGE);
+    let request = vm_map::VmProtect {
+        address: at + PAGE,
+        size: PAGE,
+        set_maximum: false,
+        protection: COPY_BOTH,
+    };
+    let call = Call::Map(map, Request::VmProtect(request));
+    let token = world.send(call, NO_RIGHTS);
+    world.settle();
+    assert!(world.answer(token).is_none(), "it waits for the pager");
+    (world, pager, map, at, token)
+}
+
+#[test]
+fn what_was_joined_to_its_neighbours_meanwhile_is_cut_out_again() {
+    let (mut world, mut pager, map, at, token) = waiting();
+    // Sets what is set already, and joins what is alike.
+    protect(&mut world, map, (at, 3 * PAGE), 3).unwrap();
+    pager.settle(&mut world);
+    assert!(world.answer(token).unwrap().is_ok());
+    let objects = [0, 1, 2].map(|page| entry(&world, map, at + page * PAGE).object);
+    assert!(
+        objects[0] == objects[2] && objects[0] != objects[1],
+        "{objects:?}"
+    );
+}
+
+#[test]
+fn what_was_unmapped_meanwhile_leaves_no_copy() {
+    let (mut world, mut pager, map, at, token) = waiting();
+    pager.serve(&mut world);
+    for _ in 0..4 {
+        // It copies by pages, and has asked for one.
+        world.event(Event::Step);
+    }
+    world.deallocate(map, at, 3 * PAGE);
+    pager.settle(&mut world);
+    assert!(world.answer(token).is_some());
+    world.core.check_invariants().unwrap();
 }
