@@ -414,7 +414,7 @@ impl Arrived {
                 protocol: PhantomData,
             }),
             ArrivedKind::Dead => Arrived::Dead(DeadName::from_name(name)),
-            ArrivedKind::Own => Arrived::Own(value),
+            ArrivedKind::Own | ArrivedKind::OwnLast => Arrived::Own(value),
         }
     }
 }

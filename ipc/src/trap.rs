@@ -176,6 +176,12 @@ pub fn port_allocate_in(payload: u64, set: Name, limit: u32) -> Result<Name, Ker
     named(Trap::PortAllocate, arguments)
 }
 
+/// As [`port_allocate_in`], but the last right that comes back says itself that it is the last.
+pub fn port_allocate_homing(payload: u64, set: Name, limit: u32) -> Result<Name, Kern> {
+    let arguments = [payload, set.into(), limit.into(), 2, 0, 0];
+    named(Trap::PortAllocate, arguments)
+}
+
 /// Makes a port set. See [`Trap::PortSetAllocate`].
 pub fn port_set_allocate() -> Result<Name, Kern> {
     named(Trap::PortSetAllocate, [0; 6])

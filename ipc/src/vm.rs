@@ -203,6 +203,17 @@ impl SendRight<Map> {
         Ok(reply.address)
     }
 
+    /// [`VmCopyout`] where the server likes, of a copy whose right goes along: there is no dead name to
+    /// give back, and if the copy cannot be mapped it is discarded.
+    pub fn take_copy(&self, copy: SendRight<CopyObject>) -> Result<u64, Kern> {
+        let request = VmCopyout {
+            address: 0,
+            flags: MapFlags::ANYWHERE.bits(),
+        };
+        let (reply, _) = self.call_with(&request, [copy.give()], FOREVER)?;
+        Ok(reply.address)
+    }
+
     /// [`MachMakeMemoryEntry`] with protection and flags in one word, as there. Gives the entry and
     /// its size.
     #[doc(alias = "mach_make_memory_entry")]

@@ -38,7 +38,7 @@ impl SendRight<Map> {
             return Err(Kern::InvalidArgument);
         }
         let copy = self.copy_in(address, size, false)?;
-        vm::own().copy_out(&copy, None)
+        vm::own().take_copy(copy)
     }
 
     /// vm_read_list: a vm_read for each slot that is not empty. Slots that fail, and empty ones, become

@@ -172,6 +172,17 @@ impl Pending {
         }
     }
 
+    /// An answer to a common call that carries a right to a record that was made for it; the right is in
+    /// the buffer.
+    pub(crate) fn of_made(token: Token, id: u32, port: PortOf) -> Option<Pending> {
+        Some(Pending {
+            to: To::Caller(token),
+            info: Info::new(reply_id(id), 0, 1)?,
+            words: [0; WORDS],
+            made: Some(Made { port, task: NULL }),
+        })
+    }
+
     /// Whether it can be sent later as well as now: it waits for nobody's order, and names nothing that
     /// may end until then.
     pub(crate) const fn may_wait(&self) -> bool {

@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod below;
 mod boot;
+mod copies;
 mod execute;
 mod heap;
 mod nested;

@@ -3,17 +3,27 @@
 //! A port is made when its first right goes out, with the record's handle as its payload, and is
 //! destroyed when the core says that the record has ended. The kernel tells when its last send
 //! right has gone; the server makes one send right for each port, so it tells once.
+//!
+//! The port of a copy whose last right came back with the call that used it up can be reached by nobody,
+//! and is kept for the next copy: its payload says which place in the table is its, and the place which
+//! copy. (With several processors a thread may have received a message from it that is not handled yet,
+//! so there each copy has a port of its own.)
 
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use ipc::trap;
 use ipc_abi::Kern;
 use ipc_abi::notify::Request;
 use ipc_abi::right::{NULL, Name};
 use vm_core::event::PortOf;
+use vm_core::id::Id;
 
 /// Messages that wait at a port of the server before senders have to.
 const QUEUE_LIMIT: u32 = 64;
+
+/// Places that keep the port of a copy for the next.
+const KEPT: usize = 8;
 
 /// Whether a port needs that many: few send to a copy or a named entry, and one in a moment at that,
 /// so their ports keep the limit that they are made with.
@@ -36,13 +46,17 @@ pub(crate) struct Ports {
 /// A port, and the payload of the record that it stands for.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// 0: there is no record, and the port, if there is one, waits for the next.
     payload: u64,
     name: Name,
+    /// Its last right has come back.
+    home: bool,
 }
 
 const NOTHING: Held = Held {
     payload: 0,
     name: NULL,
+    home: false,
 };
 
 const fn place(port: PortOf) -> (usize, usize) {
@@ -97,16 +111,61 @@ impl Ports {
             held.resize(index + 1, NOTHING);
         }
         let payload = port.to_payload();
-        if held[index].payload != payload {
-            let set = match port {
-                PortOf::Map(_) => self.maps,
-                _ => self.set,
-            };
-            let name = make(port, set)?;
-            let before = core::mem::replace(&mut held[index], Held { payload, name });
-            destroy(before);
+        if held[index].payload == payload {
+            return Ok(held[index].name);
         }
-        Ok(held[index].name)
+        if held[index].home {
+            held[index].payload = payload;
+            held[index].home = false;
+            return Ok(held[index].name);
+        }
+        let name = self.make(port)?;
+        let made = Held {
+            payload,
+            name,
+            home: false,
+        };
+        destroy(core::mem::replace(&mut self.held[kind][index], made));
+        Ok(name)
+    }
+
+    /// The record behind a port with this payload; `None`: it has ended, or there never was one.
+    #[inline]
+    pub(crate) fn stands_for(&self, payload: u64) -> Option<PortOf> {
+        let port = PortOf::from_payload(payload)?;
+        if !self.shares(port) {
+            return Some(port);
+        }
+        let (kind, index) = place(port);
+        PortOf::from_payload(self.held[kind].get(index)?.payload)
+    }
+
+    /// The last right to the port with this payload has come back. Gives the record behind it.
+    pub(crate) fn came_home(&mut self, payload: u64) -> Option<PortOf> {
+        let port = self.stands_for(payload)?;
+        let (kind, index) = place(port);
+        if let Some(held) = self.held[kind].get_mut(index) {
+            held.home = index < KEPT;
+        }
+        Some(port)
+    }
+
+    /// Whether one port may serve one record after the other.
+    fn shares(&self, port: PortOf) -> bool {
+        matches!(port, PortOf::Copy(_)) && self.maps == self.set
+    }
+
+    fn make(&self, port: PortOf) -> Result<Name, Kern> {
+        let limit = if is_busy(port) { QUEUE_LIMIT } else { 0 };
+        let payload = port.to_payload();
+        match port {
+            PortOf::Map(_) => trap::port_allocate_in(payload, self.maps, limit),
+            PortOf::Copy(id) if self.shares(port) => {
+                let place = PortOf::Copy(Id::new(id.index(), NonZeroU32::MIN));
+                trap::port_allocate_homing(place.to_payload(), self.set, limit)
+            }
+            _ => trap::port_allocate_in(payload, self.set, limit),
+        }
     }
 
     /// Asks once more for notice of a port's last send right going away: at once, if there is none.
@@ -126,7 +185,11 @@ impl Ports {
         if let Some(held) = self.held[kind].get_mut(index)
             && held.payload == port.to_payload()
         {
-            destroy(core::mem::replace(held, NOTHING));
+            if held.home {
+                held.payload = 0;
+            } else {
+                destroy(core::mem::replace(held, NOTHING));
+            }
         }
     }
 }
@@ -137,9 +200,4 @@ fn destroy(held: Held) {
         // The name is a receive right of ours, so this cannot fail.
         let _ = trap::port_destroy(held.name);
     }
-}
-
-fn make(port: PortOf, set: Name) -> Result<Name, Kern> {
-    let limit = if is_busy(port) { QUEUE_LIMIT } else { 0 };
-    trap::port_allocate_in(port.to_payload(), set, limit)
 }

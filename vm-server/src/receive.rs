@@ -14,11 +14,14 @@ use ipc_abi::right::{ArrivedKind, Name};
 use ipc_protocol::codec::Payload;
 use ipc_protocol::define::{Message, Raw};
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
+use ipc_protocol::vm_map::{VmCopyin, VmCopyout};
 use vm_core::call::Call;
 use vm_core::call::quick::Common;
 use vm_core::event::{
     ControlId, Event, MapId, NO_RIGHTS, PortOf, PortRef, ReplyTo, RightId, Rights, Token,
 };
+
+use crate::serve::Server;
 
 /// Payload of the port for the kernel's notices. No other task has a right to it.
 pub(crate) const NOTICES: u64 = 0;
@@ -43,13 +46,52 @@ fn token(received: &Received) -> ReplyTo {
     core::num::NonZeroU64::new(received.token).map(Token)
 }
 
-/// Understands a message.
-pub(crate) fn understand(received: &Received) -> Arrived {
-    let port = PortOf::from_payload(received.payload);
-    if received.info.is_kernel() {
-        return from_kernel(received, port);
+impl Server {
+    /// Understands a message.
+    pub(crate) fn understand(&mut self, received: &Received) -> Arrived {
+        let port = self.ports.stands_for(received.payload);
+        if received.info.is_kernel() {
+            return from_kernel(received, port);
+        }
+        let rights = self.take_rights(received.info.rights());
+        understand(received, port, rights)
     }
-    let rights = take_rights(received.info.rights());
+
+    /// The rights of the message in the buffer, which are the server's from now on.
+    fn take_rights(&mut self, count: usize) -> Rights {
+        let mut rights = NO_RIGHTS;
+        for (slot, place) in rights.iter_mut().enumerate().take(count) {
+            let (value, kind) = buffer::right(slot);
+            *place = match kind {
+                ArrivedKind::None => PortRef::None,
+                ArrivedKind::Own => own(self.ports.stands_for(value)),
+                ArrivedKind::OwnLast => {
+                    let port = self.ports.came_home(value);
+                    // After what the message asks for; that may end the record itself.
+                    self.later.extend(port.map(|port| Event::NoSenders {
+                        port,
+                        made: u32::MAX,
+                    }));
+                    own(port)
+                }
+                ArrivedKind::Send => PortRef::Foreign(RightId(value as Name)),
+                ArrivedKind::SendOnce | ArrivedKind::Dead => PortRef::Dead(RightId(value as Name)),
+                ArrivedKind::Receive => {
+                    // No request takes one, and a port without a receiver is better dead.
+                    let _ = trap::port_destroy(value as Name);
+                    PortRef::None
+                }
+            };
+        }
+        rights
+    }
+}
+
+fn own(port: Option<PortOf>) -> PortRef {
+    port.map_or(PortRef::None, PortRef::Own)
+}
+
+fn understand(received: &Received, port: Option<PortOf>, rights: Rights) -> Arrived {
     let reply = token(received);
     if let (NOTICES, Some(token)) = (received.payload, reply) {
         return Arrived::Stepper(token);
@@ -111,6 +153,39 @@ pub(crate) fn common_supply(received: &Received) -> Option<(ControlId, MemoryObj
     Some((control, supply))
 }
 
+/// A call that makes a copy, or uses one up.
+#[derive(Debug)]
+pub(crate) enum Copying {
+    In(VmCopyin),
+    /// With the payload of the copy's port, and whether no right to it is left.
+    Out(VmCopyout, u64, bool),
+}
+
+/// What a call about a copy says: its map, what is asked, and whom to answer.
+#[inline(always)]
+pub(crate) fn common_copy(received: &Received) -> Option<(MapId, Copying, Token)> {
+    let id = received.info.id();
+    if received.outcome.code() != 0 || id != VmCopyin::ID && id != VmCopyout::ID {
+        return None;
+    }
+    let Some(PortOf::Map(map)) = PortOf::from_payload(received.payload) else {
+        return None;
+    };
+    let copying = if received.info == Info::short(VmCopyin::ID) {
+        Copying::In(VmCopyin::get(&received.words, &[]).ok()?)
+    } else if Some(received.info) == Info::new(VmCopyout::ID, 0, 1) {
+        let (payload, last) = match buffer::right(VmCopyout::COPY) {
+            (payload, ArrivedKind::Own) => (payload, false),
+            (payload, ArrivedKind::OwnLast) => (payload, true),
+            _ => return None,
+        };
+        Copying::Out(VmCopyout::get(&received.words, &[]).ok()?, payload, last)
+    } else {
+        return None;
+    };
+    Some((map, copying, token(received)?))
+}
+
 fn from_kernel(received: &Received, port: Option<PortOf>) -> Arrived {
     let [first, ..] = received.words;
     let event = match (received.info.id(), port, token(received)) {
@@ -155,26 +230,6 @@ fn decode(received: &Received, port: PortOf) -> Result<Call, Kern> {
         rights: received.info.rights(),
     };
     Call::decode(port, &message)
-}
-
-/// The rights of the message in the buffer, which are the server's from now on.
-fn take_rights(count: usize) -> Rights {
-    let mut rights = NO_RIGHTS;
-    for (slot, place) in rights.iter_mut().enumerate().take(count) {
-        let (value, kind) = buffer::right(slot);
-        *place = match kind {
-            ArrivedKind::None => PortRef::None,
-            ArrivedKind::Own => PortOf::from_payload(value).map_or(PortRef::None, PortRef::Own),
-            ArrivedKind::Send => PortRef::Foreign(RightId(value as Name)),
-            ArrivedKind::SendOnce | ArrivedKind::Dead => PortRef::Dead(RightId(value as Name)),
-            ArrivedKind::Receive => {
-                // No request takes one, and a port without a receiver is better dead.
-                let _ = trap::port_destroy(value as Name);
-                PortRef::None
-            }
-        };
-    }
-    rights
 }
 
 /// Gives back the rights of a message that nobody handles.

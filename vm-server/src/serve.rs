@@ -19,7 +19,7 @@ use crate::execute::{
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, common_call, common_fault, common_supply, understand};
+use crate::receive::{Arrived, common_call, common_fault, common_supply};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -143,6 +143,16 @@ impl Server {
                     if received.outcome.code() != 0 {
                         pending = Some(Pending::of_call(&answer));
                     }
+                } else if let Some(answer) = self.copy_answer(&received) {
+                    if self.core.wants_step() {
+                        pending = self.pay(Some(answer));
+                        unfinished = self.core.wants_step();
+                        continue 'serving;
+                    }
+                    received = exchange(Some(answer), self.ports.set(), deadline.0, self.notices);
+                    if received.outcome.code() != 0 {
+                        pending = Some(answer);
+                    }
                 } else if let Some(message) = self.request(&received) {
                     received = exchange(Some(message), self.ports.set(), deadline.0, self.notices);
                     match message.to {
@@ -168,7 +178,8 @@ impl Server {
             }
             pending = match kern_return::from_raw(received.outcome.code()) {
                 Ok(()) => {
-                    let answer = self.arrived(understand(&received));
+                    let arrived = self.understand(&received);
+                    let answer = self.arrived(arrived);
                     unfinished = self.core.wants_step();
                     if !unfinished {
                         pending = answer;
@@ -380,7 +391,7 @@ impl Server {
             Arrived::Event(event) => self.handle(event),
             Arrived::Refused(Some(token), code) => {
                 self.fail(token, code);
-                None
+                self.handle_rest(None)
             }
             Arrived::Stepper(token) => self.idle(token),
             Arrived::OwnerEnded => {

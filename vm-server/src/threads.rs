@@ -21,7 +21,6 @@ use vm_core::event::{Event, Time};
 
 use crate::execute::{Pending, exchange};
 use crate::heap;
-use crate::receive::understand;
 use crate::serve::Server;
 use crate::stop;
 
@@ -118,8 +117,15 @@ impl Server {
                 }
                 return answer;
             }
+            if let Some(answer) = self.copy_answer(received) {
+                if self.core.wants_step() {
+                    return self.pay(Some(answer));
+                }
+                return Some(answer);
+            }
         }
-        let answer = self.arrived(understand(received));
+        let arrived = self.understand(received);
+        let answer = self.arrived(arrived);
         if self.core.wants_step() {
             return self.pay(answer);
         }

@@ -60,6 +60,9 @@ pub enum ArrivedKind {
     /// A send or send-once right to a port whose receive right the receiver holds: the value is
     /// that port's payload, and the right has been given back.
     Own = 5,
+    /// As [`ArrivedKind::Own`], and it was the last send right to a port that is told so in this way (see
+    /// `port_allocate`): nothing is queued at it either, so that nobody but the receiver can reach it.
+    OwnLast = 6,
 }
 
 impl ArrivedKind {
@@ -73,6 +76,7 @@ impl ArrivedKind {
             3 => ArrivedKind::SendOnce,
             4 => ArrivedKind::Dead,
             5 => ArrivedKind::Own,
+            6 => ArrivedKind::OwnLast,
             _ => return None,
         })
     }

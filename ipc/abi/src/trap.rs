@@ -65,8 +65,10 @@ traps! {
     /// Makes a port and its receive right. `payload`: the word that every message received through
     /// the port carries. `set`: a port set that it joins, or 0. `limit`: as for port_set_attributes.
     /// `told`: 1 if the port itself is to be told when it has no senders any more, as by
-    /// port_request_notification, or 0. Errors, in order: KERN_INVALID_NAME, KERN_INVALID_RIGHT: the
-    /// set is none. KERN_INVALID_VALUE: `limit` above the highest, or `told` above 1.
+    /// port_request_notification, or 0; 2 as 1, but the last send right that comes back in a message while
+    /// nothing is queued at the port arrives as ArrivedKind::OwnLast, and no other notice is sent of it.
+    /// Errors, in order: KERN_INVALID_NAME, KERN_INVALID_RIGHT: the set is none. KERN_INVALID_VALUE:
+    /// `limit` above the highest, or `told` above 2.
     /// KERN_RESOURCE_SHORTAGE.
     PortAllocate = 1, port_allocate(payload, set, limit, told) -> name;
     /// Makes an empty port set. Errors: KERN_RESOURCE_SHORTAGE.

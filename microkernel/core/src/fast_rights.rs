@@ -111,11 +111,19 @@ impl Kernel {
             return None;
         }
         let record = self.ports.get_mut(port)?;
-        if record.is_dead() || !may_drop_send(record) {
+        let dead = record.is_dead();
+        let silent = match record.object {
+            Object::Task(_) if dead => record.sends == 1,
+            _ => dead || may_drop_send(record),
+        };
+        if !silent {
             return None;
         }
         record.sends = record.sends.saturating_sub(1);
         names.remove(name as Name, &mut self.names_stamp);
+        if dead {
+            self.bury(port);
+        }
         Some(())
     }
 
@@ -178,7 +186,8 @@ impl Kernel {
             }
             (Disposition::MoveSend, false) if refs == 1 && !receive => {
                 let told = goes || matches!(record.object, Object::Task(_));
-                if told && !may_drop_send(record) {
+                let silent = goes && record.is_home_alone() || may_drop_send(record);
+                if told && !silent {
                     return None;
                 }
                 names.remove(value as Name, &mut self.names_stamp);

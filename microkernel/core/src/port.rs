@@ -102,6 +102,8 @@ pub(crate) struct Port {
     /// Armed send-possible requests.
     pub(crate) possibles: List<Message, 0>,
     pub(crate) no_senders: Option<MessageId>,
+    /// The last send right that comes back says so itself, in place of that request.
+    pub(crate) homes: bool,
     /// Who gets the receive right instead of its being destroyed.
     pub(crate) destroyed: Option<MessageId>,
     /// The sets that it is in.
@@ -168,6 +170,7 @@ impl Port {
             dead_names: List::NEW,
             possibles: List::NEW,
             no_senders: None,
+            homes: false,
             destroyed: None,
             members: List::NEW,
             sets: 0,
@@ -192,6 +195,12 @@ impl Port {
     #[inline]
     pub(crate) fn has_item(&self) -> bool {
         !self.messages.is_empty() || !self.callers.is_empty()
+    }
+
+    /// Whether a send right that comes back now is the last way to it, and is to say so.
+    #[inline]
+    pub(crate) fn is_home_alone(&self) -> bool {
+        self.homes && self.sends == 1 && self.no_senders.is_some() && !self.has_item()
     }
 
     /// Whether a message fits the queue.

@@ -20,7 +20,7 @@ impl Kernel {
     }
 
     /// Trap `port_allocate` with a set, a queue limit, and whether the port is to be told itself when
-    /// its last sender has gone.
+    /// its last sender has gone, perhaps by the right that comes back.
     ///
     /// # Errors
     /// As the trap's.
@@ -38,11 +38,11 @@ impl Kernel {
         let limit = u32::try_from(limit)
             .ok()
             .filter(|limit| *limit <= LIMIT_MAX);
-        let limit = limit.filter(|_| told <= 1).ok_or(Kern::InvalidValue)?;
+        let limit = limit.filter(|_| told <= 2).ok_or(Kern::InvalidValue)?;
         let name = self.new_port(task, payload)?;
         let port = self.receive_right(task, name.into());
         let port = port.ok_or(Kern::Failure)?;
-        if told == 1 {
+        if told > 0 {
             let request = Request {
                 to: port,
                 task,
@@ -51,7 +51,9 @@ impl Kernel {
             match self.new_request(Role::Request(request)) {
                 Ok(request) => {
                     self.own_once(port);
-                    self.ports.at_mut(port).no_senders = Some(request);
+                    let record = self.ports.at_mut(port);
+                    record.no_senders = Some(request);
+                    record.homes = told == 2;
                 }
                 Err(code) => {
                     self.unmake_port(task, (name, port));

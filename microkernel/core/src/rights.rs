@@ -389,6 +389,10 @@ impl Kernel {
         let dead = record.is_dead();
         if record.is_held_by(task) {
             let payload = record.cells.payload.get();
+            if record.is_home_alone() {
+                self.ports.at_mut(port).sends = 0;
+                return (payload, ArrivedKind::OwnLast);
+            }
             self.drop_send(port);
             return (payload, ArrivedKind::Own);
         }

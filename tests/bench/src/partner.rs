@@ -204,12 +204,11 @@ fn out_of_line(port: &ReceiveRight<Untyped>, role: Role) -> Result<(), Kern> {
         let [(name, _)] = arrived();
         let copy = SendRight::from_name(name as Name);
         let [size, ..] = received.words;
-        let address = vm::own().copy_out(&copy, None)?;
+        let address = vm::own().take_copy(copy)?;
         if role == Role::OutOfLineTouched {
             (0..size / PAGE_SIZE).for_each(|page| _ = touch::read(address + page * PAGE_SIZE));
         }
         vm::own().deallocate(address, size)?;
-        drop(copy);
         turn.options = option::REPLY | option::RECEIVE;
         turn.destination = received.token;
         turn.info = Info::short(received.info.id());

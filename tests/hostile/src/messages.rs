@@ -335,7 +335,7 @@ fn give_back(received: &Received) {
                 trap::port_deallocate(name, 1)
             }
             ArrivedKind::Receive => trap::port_destroy(name),
-            ArrivedKind::None | ArrivedKind::Own => Ok(()),
+            ArrivedKind::None | ArrivedKind::Own | ArrivedKind::OwnLast => Ok(()),
         };
     }
 }

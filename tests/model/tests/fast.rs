@@ -347,7 +347,11 @@ fn parties(w: &mut World) -> Vec<Party> {
     for priority in [5, 7, 7, 12] {
         let child = w.child();
         let actor = w.thread(child, priority);
-        let source = w.port(actor, priority);
+        // The last right that comes back to it says so.
+        let source = w.trap(actor, |kernel, _| {
+            kernel.port_allocate_in(priority, 0, [0, 2])
+        });
+        let source = u64::from(source.unwrap());
         let one = w.pass(plain, port, Disposition::CopySend, actor).0;
         let other = w.pass(setted, member, Disposition::CopySend, actor).0;
         parties.push(Party {
@@ -498,7 +502,7 @@ fn next<'a>(random: &mut Random, w: &mut World, cast: &'a [Party]) -> Option<&'a
 
 #[test]
 fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
-    let mut counts = [0; 13];
+    let (mut counts, mut homes) = ([0; 13], 0);
     for seed in 1..=80 {
         let mut random = Random::new(seed);
         let (mut fast, mut general) = (Runner::new(true), Runner::new(false));
@@ -542,6 +546,10 @@ fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
             for (party, (own, right)) in cast.iter().zip(&mut arrived) {
                 let (one, other) = (fast.w.result(party.actor), general.w.result(party.actor));
                 assert_eq!(one, other);
+                let rights = one.iter().flat_map(|got| &got.rights);
+                homes += rights
+                    .filter(|(_, kind)| *kind == ArrivedKind::OwnLast as u8)
+                    .count();
                 if let Some((name, kind)) = one.as_ref().and_then(|got| got.rights.first())
                     && [ArrivedKind::Send as u8, ArrivedKind::SendOnce as u8].contains(kind)
                 {
@@ -562,4 +570,75 @@ fn whatever_a_fast_path_takes_the_general_path_decides_equally() {
         }
     }
     assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
+    assert!(homes > 0);
+}
+
+#[test]
+fn a_name_of_a_dead_port_goes_the_fast_way_and_the_last_one_takes_the_port_along() {
+    let mut runners = [Runner::new(true), Runner::new(false)];
+    for runner in &mut runners {
+        let (a, b, c) = (runner.w.actor(), runner.w.actor(), runner.w.actor());
+        let port = runner.w.port(a, 1);
+        let one = runner.w.pass(a, port, Disposition::MakeSend, b).0;
+        let other = runner.w.pass(a, port, Disposition::MakeSend, c).0;
+        runner.w.destroy(a, port);
+        for (actor, name) in [(b, one), (c, other)] {
+            runner.w.run(actor);
+            runner.deallocate(actor, name);
+        }
+        // A thread's control port, dead with it, is a port like others.
+        let child = runner.w.child();
+        let thread = runner.w.thread(child, 3);
+        let root = runner.w.root;
+        runner
+            .w
+            .trap(root, |kernel, toy| {
+                kernel.thread_terminate(toy, thread.name)
+            })
+            .unwrap();
+        runner.w.run(root);
+        runner.deallocate(root, thread.name);
+    }
+    let [fast, general] = &runners;
+    assert_eq!(fast.taken.deallocations, 3);
+    assert_eq!(fast.state(), general.state());
+}
+
+#[test]
+fn the_last_right_that_comes_home_with_a_call_says_so_the_fast_way_too() {
+    let mut runners = [Runner::new(true), Runner::new(false)];
+    for runner in &mut runners {
+        let b = runner.w.actor();
+        // More important than whoever else could go on.
+        let child = runner.w.child();
+        let a = runner.w.thread(child, 15);
+        let made = runner
+            .w
+            .trap(a, |kernel, _| kernel.port_allocate_in(7, 0, [0, 2]));
+        let port = u64::from(made.unwrap());
+        let (door, key) = runner.w.door(a, b);
+        let receive = Msg {
+            options: option::RECEIVE,
+            source: door,
+            receive_deadline: FOREVER,
+            ..Msg::default()
+        };
+        let call = Msg {
+            options: option::CALL,
+            destination: key,
+            receive_deadline: FOREVER,
+            ..Msg::default()
+        };
+        let right = runner.w.pass(a, port, Disposition::MakeSend, b).0;
+        runner.w.run(a);
+        runner.msg(a, &Letter::new(0, 0), receive);
+        runner.w.run(b);
+        let letter = Letter::new(1, 0).right(right, Disposition::MoveSend);
+        runner.msg(b, &letter, call);
+        let got = runner.w.result(a).unwrap();
+        assert_eq!(got.rights, [(7, ArrivedKind::OwnLast as u8)]);
+    }
+    let [fast, general] = &runners;
+    assert_eq!(fast.taken.calls_with_right, 1);
+    assert_eq!(fast.state(), general.state());
 }

@@ -385,7 +385,7 @@ fn a_port_is_made_with_its_set_its_limit_and_its_notice_or_not_at_all() {
         (1 << 40, 0, 0, Kern::InvalidName),
         (plain, 0, 0, Kern::InvalidRight),
         (set, 1025, 0, Kern::InvalidValue),
-        (set, 0, 2, Kern::InvalidValue),
+        (set, 0, 3, Kern::InvalidValue),
     ] {
         let made = w.trap(a, |kernel, _| {
             kernel.port_allocate_in(7, set, [limit, told])

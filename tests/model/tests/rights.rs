@@ -434,6 +434,48 @@ fn no_senders_is_told_when_the_last_send_right_goes_wherever_it_was() {
 }
 
 #[test]
+fn the_last_send_right_that_comes_back_to_a_quiet_port_says_so_instead_of_a_notice() {
+    let mut w = World::new();
+    let (a, b) = (w.actor(), w.actor());
+    let made = w.trap(a, |kernel, _| kernel.port_allocate_in(7, 0, [0, 2]));
+    let port = u64::from(made.unwrap());
+    let quiet = |w: &mut World| {
+        let got = w.receive(a, port, POLL).unwrap();
+        got.code == Err(Kern::ReceiveTimedOut)
+    };
+    for _ in 0..2 {
+        let (send, _) = w.pass(a, port, Disposition::MakeSend, b);
+        assert_eq!(
+            w.pass(b, send, Disposition::CopySend, a),
+            (7, ArrivedKind::Own as u8),
+            "another is left"
+        );
+        assert_eq!(
+            w.pass(b, send, Disposition::MoveSend, a),
+            (7, ArrivedKind::OwnLast as u8)
+        );
+        assert!(quiet(&mut w));
+    }
+    // What is queued comes from somebody who had a right: the notice follows it.
+    let (send, _) = w.pass(a, port, Disposition::MakeSend, b);
+    w.send(b, send, &Letter::new(9, 0), POLL);
+    assert_eq!(
+        w.pass(b, send, Disposition::MoveSend, a),
+        (7, ArrivedKind::Own as u8)
+    );
+    assert_eq!(w.receive(a, port, POLL).unwrap().info.id(), 9);
+    let told = w.receive(a, port, POLL).unwrap();
+    assert_eq!((told.info.id(), told.words[0]), (notify::NO_SENDERS, 3));
+    // It was told once, and nobody asks again.
+    let (send, _) = w.pass(a, port, Disposition::MakeSend, b);
+    assert_eq!(
+        w.pass(b, send, Disposition::MoveSend, a),
+        (7, ArrivedKind::Own as u8)
+    );
+    assert!(quiet(&mut w));
+}
+
+#[test]
 fn members_of_a_set_are_received_from_in_turn() {
     let mut w = World::new();
     let root = w.root;

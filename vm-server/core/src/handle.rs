@@ -44,6 +44,7 @@ impl Core {
                 // The shell has tried that already.
                 #[cfg(any(test, feature = "touched"))]
                 let done = self.call_at_once(turn, &call, reply)
+                    || self.copy_at_once(turn, &call, &rights, reply)
                     || self.supply_at_once(turn, &call, reply);
                 #[cfg(not(any(test, feature = "touched")))]
                 let done = false;
@@ -115,6 +116,47 @@ impl Core {
             Common::Deallocate(_) => Answer::VmDeallocate(()),
             Common::Protect(_) => Answer::VmProtect(()),
         }));
+        turn.effects.push(Effect::Reply { to, answer });
+        true
+    }
+
+    /// Answers a common call that makes a copy or uses one up as the shell does.
+    #[cfg(any(test, feature = "touched"))]
+    fn copy_at_once<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &crate::call::Call,
+        rights: &crate::event::Rights,
+        to: crate::event::ReplyTo,
+    ) -> bool {
+        use crate::call::{Call, Message, Reply};
+        use crate::event::PortRef;
+        use ipc_protocol::vm_map::{Reply as Answer, Request, VmCopyinReply, VmCopyoutReply};
+
+        if to.is_none() || self.wants_step() {
+            return false;
+        }
+        let (message, right) = match (call, rights) {
+            (Call::Map(map, Request::VmCopyin(args)), _) => {
+                let Some(copy) = self.copyin_quick(turn, *map, args) else {
+                    return false;
+                };
+                (Answer::VmCopyin(VmCopyinReply {}), Some(PortOf::Copy(copy)))
+            }
+            (
+                Call::Map(map, Request::VmCopyout(args)),
+                [PortRef::Own(port @ PortOf::Copy(copy)), ..],
+            ) => {
+                let Some(address) = self.copyout_quick(*map, *copy, args) else {
+                    return false;
+                };
+                turn.effects.push(Effect::PortGone(*port));
+                (Answer::VmCopyout(VmCopyoutReply { address }), None)
+            }
+            _ => return false,
+        };
+        let message = Message::Map(message);
+        let answer = Ok(Reply { message, right });
         turn.effects.push(Effect::Reply { to, answer });
         true
     }

@@ -50,7 +50,7 @@ impl Common {
 }
 
 /// Flags of an allocation that takes no more than a hole.
-const PLAIN: MapFlags = MapFlags::ANYWHERE.union(MapFlags::TAG);
+pub(crate) const PLAIN: MapFlags = MapFlags::ANYWHERE.union(MapFlags::TAG);
 
 impl Core {
     /// Handles a common call, if it is plain. The answer has the code 0 and this word, which is the
@@ -134,7 +134,7 @@ impl Map {
     /// Whether its calls find nothing out of the ordinary: nobody is at work on it, and what is mapped
     /// need not be wired, nor shows elsewhere.
     #[inline]
-    const fn is_plain(&self) -> bool {
+    pub(crate) const fn is_plain(&self) -> bool {
         !(self.dying || self.locked || self.wiring_required) && self.shared.is_none()
     }
 }

@@ -372,7 +372,7 @@ pub(super) fn map_flags(raw: u32, known: MapFlags) -> Result<MapFlags, Kern> {
     }
 }
 
-pub(super) const fn tag_of(flags: MapFlags) -> u8 {
+pub(crate) const fn tag_of(flags: MapFlags) -> u8 {
     (flags.bits() >> 24) as u8
 }
 

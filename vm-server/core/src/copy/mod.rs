@@ -16,6 +16,7 @@ pub mod copyout;
 pub(crate) mod making;
 pub mod overwrite;
 mod plain;
+pub mod quick;
 #[cfg(test)]
 mod races;
 pub mod settle;

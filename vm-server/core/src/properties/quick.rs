@@ -8,10 +8,12 @@ use std::vec::Vec;
 
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::{Inherit, MapFlags, Prot};
-use ipc_protocol::vm_map::{Request, VmAllocate, VmCopy, VmDeallocate, VmInherit, VmProtect};
+use ipc_protocol::vm_map::{
+    Request, VmAllocate, VmCopy, VmCopyin, VmCopyout, VmDeallocate, VmInherit, VmProtect,
+};
 use random::Random;
 
-use crate::event::MapId;
+use crate::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef};
 use crate::sim::World;
 
 const PAGES: u64 = 48;
@@ -43,6 +45,33 @@ impl Pair {
         let [one, other] = &mut self.worlds;
         let went = one.write(self.maps[0], address, &[byte]);
         assert_eq!(went, other.write(self.maps[1], address, &[byte]));
+    }
+
+    /// A copy made in both worlds, if it is.
+    fn copyin(&mut self, request: Request) -> Option<[PortOf; 2]> {
+        let [one, other] = &mut self.worlds;
+        let said = one.call(self.maps[0], request, NO_RIGHTS);
+        let also = other.call(self.maps[1], request, NO_RIGHTS);
+        assert_eq!(said.map(|said| said.message), also.map(|said| said.message));
+        Some([said.ok()?.right.unwrap(), also.unwrap().right.unwrap()])
+    }
+
+    /// Maps a copy in both worlds, or drops it if it cannot be.
+    fn copyout(&mut self, copies: [PortOf; 2], request: Request) {
+        let [one, other] = &mut self.worlds;
+        let right = |port| {
+            let mut rights = NO_RIGHTS;
+            rights[0] = PortRef::Own(port);
+            rights
+        };
+        let said = one.call(self.maps[0], request, right(copies[0]));
+        let also = other.call(self.maps[1], request, right(copies[1]));
+        assert_eq!(said, also, "{request:?}");
+        if said.is_err() {
+            for (world, port) in [one, other].into_iter().zip(copies) {
+                world.event(Event::NoSenders { port, made: 1 });
+            }
+        }
     }
 
     fn fork(&mut self, ends: bool) {
@@ -90,7 +119,8 @@ impl Pair {
             world.settle();
             let core = &world.core;
             let counts = (core.objects.len(), core.entries.len(), core.ops.len());
-            (core.free_frames(), counts)
+            let hidden = (core.maps.len(), core.copies.len());
+            (core.free_frames(), counts, hidden)
         };
         let [one, other] = &mut self.worlds;
         assert_eq!(held(one), held(other));
@@ -141,6 +171,28 @@ fn request(random: &mut Random) -> Request {
     }
 }
 
+/// A copy of a range, and where it goes: a whole entry anywhere, most of the time.
+fn copying(random: &mut Random, pair: &Pair) -> (Request, Request) {
+    let shapes = pair.shapes(0);
+    let (mut address, mut size) = range(random);
+    if let Some(&(start, end, ..)) = shapes.get(random.below(shapes.len().max(1) as u64) as usize)
+        && !random.once_in(4)
+    {
+        (address, size) = (start, end - start);
+    }
+    let copyin = VmCopyin {
+        address,
+        size,
+        src_destroy: random.once_in(8),
+    };
+    let anywhere = !random.once_in(4);
+    let copyout = VmCopyout {
+        address: BASE + random.below(PAGES) * PAGE_SIZE,
+        flags: u32::from(anywhere) | u32::from(random.once_in(4)) << 24,
+    };
+    (Request::VmCopyin(copyin), Request::VmCopyout(copyout))
+}
+
 #[test]
 fn the_quick_way_comes_to_the_same_as_the_general_one() {
     for seed in 0..40 {
@@ -151,6 +203,15 @@ fn the_quick_way_comes_to_the_same_as_the_general_one() {
             if random.once_in(2) {
                 let place = BASE + random.below(PAGES * PAGE_SIZE);
                 pair.write(place, turn as u8);
+            }
+            if random.once_in(6) {
+                let (copyin, copyout) = copying(&mut random, &pair);
+                if let Some(copies) = pair.copyin(copyin) {
+                    // The source may change before the copy is used.
+                    let place = BASE + random.below(PAGES * PAGE_SIZE);
+                    pair.write(place, turn as u8 ^ 0x80);
+                    pair.copyout(copies, copyout);
+                }
             }
             if random.once_in(40) {
                 pair.fork(random.once_in(2));
