@@ -1,6 +1,8 @@
 //! The way of a call, an answer and a page fault that meet a thread which waits.
 //!
-//! kernel-core decides ([`kernel_core::Handed`]); here the receiver is loaded and gets its results.
+//! kernel-core decides ([`kernel_core::Handed`]); here the receiver is loaded and gets its results. The
+//! commonest cases are *quick*: several processors go that way at once ([`world::quick`]). A thread
+//! that was handed away or waits may be run by another of them at once: nothing of it is touched any more.
 //! The six words are not seen here: they are in the registers that a function keeps for its caller,
 //! and the entry code leaves them there. Whatever kernel-core does not take goes the general way,
 //! with the registers as they were.
@@ -16,6 +18,7 @@ use kernel_core::{Answered, Handed, Machine, Position, Slot};
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
+use crate::arch::percpu::{self, PerCpu};
 use crate::fault;
 use crate::schedule::Processor;
 use crate::trace;
@@ -49,14 +52,23 @@ pub(crate) extern "C" fn call(
     _: u64,
     deadline: u64,
 ) -> Next {
-    let taken = world::with_again(|world| {
-        let handed = world.kernel.quick_call(destination, info, deadline)?;
-        Some(give(world, handed))
-    });
-    match taken {
+    match world::quick(|world, here| quick_call(world, here, destination, info, deadline)) {
         Some(next) => next,
         None => longer_call(destination, source, info, 0, 0, deadline),
     }
+}
+
+#[inline(always)]
+fn quick_call(
+    world: &World,
+    here: &PerCpu,
+    destination: u64,
+    info: u64,
+    deadline: u64,
+) -> Option<Next> {
+    let kernel = &world.kernel;
+    let handed = kernel.quick_call(&here.seat, destination, info, deadline)?;
+    Some(give(here, handed))
 }
 
 /// Calls that are not quick.
@@ -69,9 +81,13 @@ extern "C" fn longer_call(
     _: u64,
     deadline: u64,
 ) -> Next {
+    let again = |world: &World, here: &PerCpu| quick_call(world, here, destination, info, deadline);
+    if let Some(next) = world::quick_again(again) {
+        return next;
+    }
     world::with(
         |world| match world.kernel.fast_call(destination, info, deadline) {
-            Some(handed) => call_taken(world, handed, info),
+            Some(handed) => call_taken(handed, info),
             None if Info(info).rights() == 1 => call_right(world, destination, info, deadline),
             None => declined(),
         },
@@ -87,15 +103,24 @@ pub(crate) extern "C" fn answer(
     _: u64,
     deadline: u64,
 ) -> *mut Context {
-    let taken = world::with_again(|world| {
-        let kernel = &mut world.kernel;
-        let to = kernel.quick_answer(token, (source, deadline), info)?;
-        Some(go_on(world, Saved::of(to)))
-    });
-    match taken {
+    let source_until = (source, deadline);
+    match world::quick(|world, here| quick_answer(world, here, token, source_until, info)) {
         Some(next) => next,
         None => longer_answer(token, source, info, 0, 0, deadline),
     }
+}
+
+#[inline(always)]
+fn quick_answer(
+    world: &World,
+    here: &PerCpu,
+    token: u64,
+    source: (u64, u64),
+    info: u64,
+) -> Option<*mut Context> {
+    let kernel = &world.kernel;
+    let to = kernel.quick_answer(&here.seat, token, source, info)?;
+    Some(go_on(here, Saved::of(to)))
 }
 
 /// Answers that are not quick.
@@ -108,9 +133,14 @@ extern "C" fn longer_answer(
     _: u64,
     deadline: u64,
 ) -> *mut Context {
+    let again =
+        |world: &World, here: &PerCpu| quick_answer(world, here, token, (source, deadline), info);
+    if let Some(next) = world::quick_again(again) {
+        return next;
+    }
     world::with(
         |world| match world.kernel.fast_answer(token, (source, deadline), info) {
-            Some(to) => answer_taken(world, Saved::of(to), info),
+            Some(to) => answer_taken(Saved::of(to), info),
             None if Info(info).rights() == 1 => {
                 answer_right(world, token, (source, deadline), info)
             }
@@ -134,7 +164,7 @@ pub(crate) extern "C" fn send(
         match world.kernel.fast_send(destination, source, info, notify) {
             Some(handed) => {
                 Saved::of(handed.to).with(|registers| registers.rdx = info);
-                call_taken(world, handed, info)
+                call_taken(handed, info)
             }
             None => declined(),
         }
@@ -153,26 +183,40 @@ pub(crate) extern "C" fn fault_answer(
     deadline: u64,
     beside: u64,
 ) -> *mut Context {
-    let taken = world::with_again(|world| {
-        let World { kernel, hardware } = world;
-        let (answer, answered) = kernel.quick_raised(token, (source, deadline))?;
-        if code != 0 || beside != 0 {
-            return None;
-        }
-        if let Answered::Fault(space) = answered {
-            let reply = FaultReply::from_words([0, page, frame, epoch, 0, 0]);
-            if !hardware.memory.enter_absent(space, reply.enter?) {
-                return None;
-            }
-        }
-        let to = Saved::of(kernel.quick_finish(&answer));
-        Processor::here().load(to);
-        Some(to.context())
+    let reply = [code, page, frame, epoch, beside];
+    let taken = world::quick(|world, here| {
+        quick_fault_answer(world, here, token, (source, deadline), reply)
     });
     match taken {
         Some(next) => next,
         None => longer_fault_answer(token, source, code, page, frame, epoch, deadline, beside),
     }
+}
+
+#[inline(always)]
+fn quick_fault_answer(
+    world: &World,
+    here: &PerCpu,
+    token: u64,
+    source: (u64, u64),
+    [code, page, frame, epoch, beside]: [u64; 5],
+) -> Option<*mut Context> {
+    if code != 0 || beside != 0 {
+        return None;
+    }
+    let World { kernel, hardware } = world;
+    let (answer, answered) = kernel.quick_raised(&here.seat, token, source)?;
+    if let Answered::Fault(space) = answered {
+        let reply = FaultReply::from_words([0, page, frame, epoch, 0, 0]);
+        let enters = |enter| hardware.memory.enter_absent(space, enter);
+        if !reply.enter.is_some_and(enters) {
+            answer.drop_it();
+            return None;
+        }
+    }
+    let to = Saved::of(answer.finish(&here.seat));
+    here.processor.load(to);
+    Some(to.context())
 }
 
 /// Answers to faults that are not quick, and to exceptions.
@@ -187,6 +231,13 @@ extern "C" fn longer_fault_answer(
     deadline: u64,
     beside: u64,
 ) -> *mut Context {
+    let reply = [code, page, frame, epoch, beside];
+    let again = |world: &World, here: &PerCpu| {
+        quick_fault_answer(world, here, token, (source, deadline), reply)
+    };
+    if let Some(next) = world::quick_again(again) {
+        return next;
+    }
     world::with(|world| {
         let World { kernel, hardware } = world;
         let to = kernel.fast_fault_answer(token, (source, deadline), code, |space| {
@@ -223,35 +274,42 @@ pub(crate) extern "C" fn page_fault(context: *mut Context, address: u64) -> Next
     let Some(access) = fault::access(error).filter(|_| address < USER_HALF_END) else {
         return declined();
     };
-    let taken = world::with_again(|world| {
-        let handed = world.kernel.quick_fault(address, access, ip)?;
-        Some(fault_taken(world, handed, access))
-    });
-    match taken {
+    match world::quick(|world, here| quick_fault(world, here, address, access, ip)) {
         Some(next) => next,
         None => longer_fault(address, access, ip),
     }
 }
 
+#[inline(always)]
+fn quick_fault(world: &World, here: &PerCpu, address: u64, access: Prot, ip: u64) -> Option<Next> {
+    let kernel = &world.kernel;
+    let handed = kernel.quick_fault(&here.seat, address, access, ip)?;
+    Some(fault_taken(here, handed, access))
+}
+
 /// Faults that are not quick.
 #[inline(never)]
 fn longer_fault(address: u64, access: Prot, ip: u64) -> Next {
+    let again = |world: &World, here: &PerCpu| quick_fault(world, here, address, access, ip);
+    if let Some(next) = world::quick_again(again) {
+        return next;
+    }
     world::with(|world| match world.kernel.fast_fault(address, access, ip) {
-        Some(handed) => fault_taken(world, handed, access),
+        Some(handed) => fault_taken(percpu::here(), handed, access),
         None => declined(),
     })
 }
 
 /// Gives a server what it is told of a fault, as far as the entry code does not.
 #[inline(always)]
-fn fault_taken(world: &mut World, handed: Handed, access: Prot) -> Next {
-    world.hardware.counters.faults += 1;
+fn fault_taken(here: &PerCpu, handed: Handed, access: Prot) -> Next {
+    here.seat.count_fault();
     Saved::of(handed.to).with(|registers| {
         registers.rbp = u64::from(access.bits());
         registers.r13 = handed.from;
         registers.rdx = Info::short(FAULT).from_kernel().0;
     });
-    give(world, handed)
+    give(here, handed)
 }
 
 /// An exception, with its code and subcode. Gives the handler's thread, with all that it gets.
@@ -294,7 +352,7 @@ fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> 
     match handed {
         Some((handed, arrived)) => {
             Saved::of(handed.to).buffer().set_right(0, arrived);
-            call_taken(world, handed, info)
+            call_taken(handed, info)
         }
         None => declined(),
     }
@@ -311,7 +369,7 @@ fn answer_right(world: &mut World, token: u64, source: (u64, u64), info: u64) ->
         Some((to, arrived)) => {
             let to = Saved::of(to);
             to.buffer().set_right(0, arrived);
-            answer_taken(world, to, info)
+            answer_taken(to, info)
         }
         None => declined().context,
     }
@@ -326,27 +384,27 @@ fn first_right() -> Option<Slot> {
 
 /// A call or message was handed over; RDX is the entry code's to load.
 #[inline(always)]
-fn call_taken(world: &mut World, handed: Handed, info: u64) -> Next {
+fn call_taken(handed: Handed, info: u64) -> Next {
     if Info(info).body() != 0 {
         copy_body(Saved::of(handed.to), Info(info));
     }
-    give(world, handed)
+    give(percpu::here(), handed)
 }
 
 /// An answer was handed over; the entry code loads all results.
 #[inline(always)]
-fn answer_taken(world: &mut World, to: Saved, info: u64) -> *mut Context {
+fn answer_taken(to: Saved, info: u64) -> *mut Context {
     if Info(info).body() != 0 {
         copy_body(to, Info(info));
     }
-    go_on(world, to)
+    go_on(percpu::here(), to)
 }
 
 /// Loads who was answered.
 #[inline(always)]
-fn go_on(world: &mut World, to: Saved) -> *mut Context {
-    world.hardware.counters.messages += 1;
-    Processor::here().load(to);
+fn go_on(here: &PerCpu, to: Saved) -> *mut Context {
+    here.seat.count_message();
+    here.processor.load(to);
     to.context()
 }
 
@@ -363,14 +421,14 @@ fn copy_body(to: Saved, info: Info) {
 
 /// Gives a thread the results of its trap, but for the token and the info.
 #[inline(always)]
-fn give(world: &mut World, handed: Handed) -> Next {
+fn give(here: &PerCpu, handed: Handed) -> Next {
     let to = Saved::of(handed.to);
     to.with(|registers| {
         registers.rax = handed.outcome.0;
         registers.rdi = handed.payload;
     });
     Next {
-        context: go_on(world, to),
+        context: go_on(here, to),
         token: handed.token,
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! Interrupts are off in the kernel, so that a holder is never interrupted. Locks are taken in the
 //! order of their [`Rank`]; debug builds check that. The world's lock is a [`Turn`]: a processor that
-//! had it last takes it again without looking further; any other is told that somebody was there.
+//! had it last takes it again without looking further; any other is told that somebody was there. Beside the turn
+//! there is a [`Gate`] for each processor, by which several can look at the world at once. Who has the turn
+//! and was not the last that had it closes the gates of the others; who had it last finds them closed,
+//! since they are opened under the name of nobody.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
+use kernel_core::gate::Gate;
 use kernel_core::rank::Rank;
-use kernel_core::turn::Turn;
+use kernel_core::turn::{Mine, Turn};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-use crate::arch::percpu;
+use crate::arch::percpu::{self, PerCpu};
 use crate::processors;
 
 /// A value behind a spin lock.
@@ -65,14 +69,15 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-/// A value that one processor at a time works on.
+/// A value that one processor at a time works on, or several look at.
 pub(crate) struct TurnLock<T> {
     turn: Turn,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `with` lends the value to one processor at a time.
-unsafe impl<T: Send> Sync for TurnLock<T> {}
+// SAFETY: `with` lends the value to one processor at a time, while nobody is inside a gate; `pass` and `open`
+// lend it to those who are, for looking.
+unsafe impl<T: Send + Sync> Sync for TurnLock<T> {}
 
 /// Ends a turn, also if the work does not return.
 struct End<'a>(&'a Turn);
@@ -82,6 +87,17 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         percpu::lock_given(Rank::World);
         self.0.end();
+    }
+}
+
+/// Comes out of a gate.
+struct Out<'a>(&'a Gate);
+
+impl Drop for Out<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        percpu::lock_given(Rank::World);
+        self.0.leave();
     }
 }
 
@@ -108,21 +124,47 @@ impl<T> TurnLock<T> {
             self.wait(take_over);
         }
         let _end = End(&self.turn);
-        // SAFETY: this processor has the turn until `_end` is dropped, and asks once for the value.
+        // SAFETY: this processor has the turn until `_end` is dropped, and asks once for the value. The other
+        // gates are closed: `wait` closed them, or did so when this processor had the turn last.
         work(unsafe { &mut *self.value.get() })
     }
 
-    /// As [`TurnLock::with`], if the same processor had the lock last and need not wait; else does
-    /// nothing.
+    /// Looks at the value while others may, if this processor's gate is open; else does nothing.
     #[inline(always)]
-    pub(crate) fn with_again<R>(&self, work: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
-        if !self.turn.take_again(percpu::here().mine) {
+    pub(crate) fn pass<R>(&self, work: impl FnOnce(&T, &PerCpu) -> Option<R>) -> Option<R> {
+        let here = percpu::here();
+        if !here.gate.enter() {
             return None;
         }
         percpu::lock_taken(Rank::World);
-        let _end = End(&self.turn);
-        // SAFETY: as in `with`.
-        work(unsafe { &mut *self.value.get() })
+        let _out = Out(&here.gate);
+        // SAFETY: whoever changes the value closes this gate before, and waits until `_out` is dropped.
+        work(unsafe { &*self.value.get() }, here)
+    }
+
+    /// As [`TurnLock::pass`], for a gate that another processor closed: opens it, if it may be.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn open<R>(
+        &self,
+        may: impl FnOnce(&T) -> bool,
+        work: impl FnOnce(&T, &PerCpu) -> Option<R>,
+    ) -> Option<R> {
+        let here = percpu::here();
+        percpu::lock_taken(Rank::World);
+        here.inbox.enter_line();
+        self.turn.wait(Mine::NOBODY, || processors::serve(here));
+        here.inbox.leave_line();
+        // SAFETY: this processor has the turn, and changes nothing.
+        let value = unsafe { &*self.value.get() };
+        if !may(value) {
+            let _end = End(&self.turn);
+            return None;
+        }
+        here.gate.open();
+        let _out = Out(&here.gate);
+        self.turn.end();
+        work(value, here)
     }
 
     #[cold]
@@ -133,6 +175,8 @@ impl<T> TurnLock<T> {
         let last = self.turn.wait(here.mine, || processors::serve(here));
         here.inbox.leave_line();
         if last != here.mine {
+            percpu::others().for_each(|other| other.gate.close());
+            percpu::others().for_each(|other| other.gate.drain());
             // SAFETY: this processor has the turn, and the reference ends here.
             take_over(unsafe { &mut *self.value.get() });
         }

@@ -29,9 +29,9 @@ use crate::trace;
 /// What `host_statistics` shows and nothing else counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    /// Messages handed over.
+    /// Messages handed over the general way; `Seat` counts the others.
     pub(crate) messages: u64,
-    /// Page faults of ring 3.
+    /// Page faults of ring 3 that went the general way.
     pub(crate) faults: u64,
     /// Exception messages.
     pub(crate) exceptions: u64,

@@ -16,7 +16,7 @@ use crate::processors;
 use crate::trace;
 use crate::world::{self, World};
 
-/// What is loaded in a processor, which alone changes it, with the kernel's lock; but for what
+/// What is loaded in a processor, which alone changes it, with the kernel's lock or in its gate; but for what
 /// [`processors::recall`] does to it.
 pub(crate) struct Processor {
     /// The thread, as kernel-core names it; 0: none.
@@ -222,7 +222,7 @@ fn go_on(world: &mut World) -> Option<Saved> {
 #[inline(always)]
 fn allow_fast(world: &mut World) {
     let allowed = !trace::on() && DEBUGGING.load(Relaxed) == 0;
-    world.kernel.allow_fast(allowed);
+    world::allow_fast(world, allowed);
 }
 
 fn find_next(world: &mut World) -> Option<Saved> {

@@ -6,7 +6,7 @@ use kernel_core::Kernel;
 use crate::arch::clock::Clock;
 use crate::arch::context::Saved;
 use crate::arch::ioapic::Lines;
-use crate::arch::percpu;
+use crate::arch::percpu::{self, PerCpu};
 use crate::lock::TurnLock;
 use crate::machine::{Counters, Hardware};
 use crate::pmap::Memory;
@@ -23,6 +23,13 @@ pub(crate) struct World {
 // the lock has them all.
 unsafe impl Send for World {}
 
+// SAFETY: references that several processors have at once are those of `quick`. There kernel-core changes
+// cells of these threads alone: the one that its seat runs, one that it has claimed where it waits
+// (`Claim`), and one whose token it has claimed (`Token`); and it changes a spot only while it has the
+// claim of it. What it publishes again, by a store that releases, it does not touch any more. All else
+// is only read there, and is changed by who has the turn while nobody is inside a gate.
+unsafe impl Sync for World {}
+
 impl World {
     /// A world without tasks.
     ///
@@ -30,7 +37,7 @@ impl World {
     /// KERN_RESOURCE_SHORTAGE.
     pub(crate) fn new(memory: Memory, lines: Lines, clock: Clock) -> Result<World, Kern> {
         Ok(World {
-            kernel: Kernel::new()?,
+            kernel: Kernel::new(&percpu::here().seat)?,
             hardware: Hardware {
                 memory,
                 lines,
@@ -75,11 +82,33 @@ pub(crate) fn with<R>(work: impl FnOnce(&mut World) -> R) -> R {
     })
 }
 
-/// As [`with`], if that needs no wait and `work` can do what it is there for; else nothing has happened,
-/// and the entry point calls [`with`]. The path that is quick calls no function.
+/// Runs `work` on what many may look at once, if this processor's gate is open and `work` can do what it is
+/// there for; else nothing has happened, and the entry point calls [`quick_again`], then [`with`]. The path that is
+/// quick calls no function.
 #[inline(always)]
-pub(crate) fn with_again<R>(work: impl FnOnce(&mut World) -> Option<R>) -> Option<R> {
-    WORLD.with_again(|world| work(world.as_mut()?))
+pub(crate) fn quick<R>(work: impl FnOnce(&World, &PerCpu) -> Option<R>) -> Option<R> {
+    WORLD.pass(|world, here| work(world.as_ref()?, here))
+}
+
+/// As [`quick`], after that: if the gate was closed by another processor.
+#[inline(always)]
+pub(crate) fn quick_again<R>(work: impl FnOnce(&World, &PerCpu) -> Option<R>) -> Option<R> {
+    if percpu::here().gate.is_closed() {
+        WORLD.open(may_be_quick, |world, here| work(world.as_ref()?, here))
+    } else {
+        None
+    }
+}
+
+fn may_be_quick(world: &Option<World>) -> bool {
+    world.as_ref().is_some_and(|world| world.kernel.is_fast())
+}
+
+/// Says whether the next traps of any processor may go fast ways.
+#[inline(always)]
+pub(crate) fn allow_fast(world: &mut World, allowed: bool) {
+    world.kernel.allow_fast(allowed);
+    percpu::here().gate.set(world.kernel.is_fast());
 }
 
 /// Another processor was here: from now on decisions are made for this one, which may have been taken
@@ -88,6 +117,7 @@ fn take_over(world: &mut Option<World>) {
     let here = percpu::here();
     if let Some(World { kernel, .. }) = world {
         kernel.take_over(here.number());
+        here.gate.set(kernel.is_fast());
         here.processor.restore(kernel.running().as_ref());
     }
 }

@@ -99,8 +99,8 @@ impl Kernel {
         through: PortId,
         call: Call,
     ) -> u64 {
-        let token = self.new_token(caller);
         let thread = self.threads.at_mut(caller);
+        let token = thread.new_token();
         thread.state.set(State::Awaiting {
             server: server.task,
             through,
@@ -109,13 +109,6 @@ impl Kernel {
         thread.token.set(token);
         self.leave(caller);
         token
-    }
-
-    /// A token that was never given out, for the call of a thread.
-    #[inline(always)]
-    pub(crate) fn new_token(&mut self, caller: ThreadId) -> u64 {
-        self.calls = self.calls.wrapping_add(1 << TOKEN_THREAD_BITS);
-        self.calls | u64::from(caller.index())
     }
 
     /// The thread whose token this is, if `server` may redeem it now.

@@ -5,9 +5,15 @@
 //! slab, refers to them as well. What makes a reference valid is that whoever keeps it says when it
 //! ends: a thread that waits leaves the [`Spot`], a name that loses what it denotes advances the stamp
 //! of a [`Hint`], and a token is compared as a whole.
+//!
+//! On the quick ways there may be several processors at once (see `gate`). Of a thread, a processor uses the
+//! cells of the one that it runs, of one that it has claimed at its spot, and of one whose token it has
+//! claimed; of a spot, `first` while it has the claim. All else it only reads, and whoever changes that
+//! has everything to itself.
 
 use crate::{
-    kernel::Running,
+    gate::{Claim, Token},
+    kernel::{Running, TOKEN_THREAD_BITS},
     list::List,
     machine::{Context, SpaceId},
     port::PortId,
@@ -34,8 +40,10 @@ pub struct ThreadCells {
     pub(crate) rank: Cell<u8>,
     /// In force: the lower of `wanted` and the task's band.
     pub(crate) priority: Cell<u8>,
-    /// The token of its call, the latest one: good for one use, and for nobody else's call.
-    pub(crate) token: Cell<u64>,
+    /// The token of its call, while that waits for an answer: good for one use, and for nobody else's call.
+    pub(crate) token: Token,
+    /// The last token of a call of a thread in this place.
+    last_token: Cell<u64>,
     /// The time by which it lies in the timer queue, not after its deadline; `FOREVER`: it does not.
     pub(crate) timer_key: Cell<u64>,
     /// Until when it waits; `FOREVER` if it does not.
@@ -69,6 +77,8 @@ impl ThreadCells {
         self.rank.set(rank(priority));
         self.priority.set(priority);
         self.token.set(0);
+        let calls = self.last_token.get() >> TOKEN_THREAD_BITS << TOKEN_THREAD_BITS;
+        self.last_token.set(calls | u64::from(actor.thread.index()));
         self.timer_key.set(FOREVER);
         self.deadline.set(FOREVER);
         self.fault.set(NO_FAULT);
@@ -79,13 +89,14 @@ impl ThreadCells {
         self.client.forget();
     }
 
-    const fn new(actor: Running) -> ThreadCells {
+    fn new(actor: Running) -> ThreadCells {
         ThreadCells {
             actor: Cell::new(actor),
             state: Cell::new(State::Aside),
             rank: Cell::new(NO_RANK),
             priority: Cell::new(0),
-            token: Cell::new(0),
+            token: Token::default(),
+            last_token: Cell::new(0),
             timer_key: Cell::new(FOREVER),
             deadline: Cell::new(FOREVER),
             fault: Cell::new(NO_FAULT),
@@ -95,6 +106,14 @@ impl ThreadCells {
             faults_to: Known::nothing(),
             client: Known::nothing(),
         }
+    }
+
+    /// A token that was never given out, for its next call.
+    #[inline(always)]
+    pub(crate) fn new_token(&self) -> u64 {
+        let token = self.last_token.get().wrapping_add(1 << TOKEN_THREAD_BITS);
+        self.last_token.set(token);
+        token
     }
 
     /// Says that it waits for a message, after it has sent one. Putting it there is the caller's.
@@ -153,18 +172,41 @@ impl PortCells {
     /// Who receives what comes next, and where it waits.
     #[inline(always)]
     pub(crate) fn receiver(&self) -> Option<(&Spot, &'static ThreadCells)> {
-        if let Some(first) = self.spot.first.get() {
+        if let Some(first) = self.spot.next() {
             return Some((&self.spot, first));
         }
         let set = self.set.get()?;
-        Some((set, set.first.get()?))
+        Some((set, set.next()?))
+    }
+
+    /// As [`PortCells::receiver`], if it is alone there and nobody else wants it: it is claimed.
+    #[inline(always)]
+    pub(crate) fn claim_receiver(&self) -> Option<(&Spot, &'static ThreadCells)> {
+        let spot = match self.spot.claim.take() {
+            Ok(()) => &self.spot,
+            Err(false) => return None,
+            Err(true) => {
+                let set = self.set.get()?;
+                set.claim.take().ok()?;
+                set
+            }
+        };
+        match spot.first.get() {
+            Some(first) if !spot.has_more() => Some((spot, first)),
+            _ => {
+                spot.claim.end(true);
+                None
+            }
+        }
     }
 }
 
 /// Where threads wait for messages: at a port or at a set.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Spot {
-    /// Who is next.
+    /// Whether anybody waits.
+    pub(crate) claim: Claim,
+    /// Who is next, if anybody waits.
     first: Cell<Option<&'static ThreadCells>>,
     /// Who comes after that.
     rest: Cell<List<Thread, QUEUE>>,
@@ -172,28 +214,54 @@ pub(crate) struct Spot {
     pub(crate) full: Cell<bool>,
 }
 
+impl fmt::Debug for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spot")
+            .field("claim", &self.claim)
+            .field("first", &self.first())
+            .field("rest", &self.rest)
+            .field("full", &self.full)
+            .finish()
+    }
+}
+
 impl Spot {
     /// Says that nobody waits and nothing is there.
     pub(crate) fn reset(&self) {
-        self.first.set(None);
+        self.set_first(None);
         self.rest.set(List::NEW);
         self.full.set(false);
+    }
+
+    #[inline(always)]
+    fn next(&self) -> Option<&'static ThreadCells> {
+        if self.claim.is_empty() {
+            None
+        } else {
+            self.first.get()
+        }
+    }
+
+    #[inline(always)]
+    fn set_first(&self, first: Option<&'static ThreadCells>) {
+        self.first.set(first);
+        self.claim.end(first.is_some());
     }
 
     /// Who is next.
     #[inline]
     pub(crate) fn first(&self) -> Option<crate::ThreadId> {
-        self.first.get().map(|first| first.actor.get().thread)
+        self.next().map(|first| first.actor.get().thread)
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.get().is_none()
+        self.claim.is_empty()
     }
 
     /// Whether somebody waits beside the first.
     #[inline(always)]
-    pub(crate) fn has_more(&self) -> bool {
+    fn has_more(&self) -> bool {
         !self.rest.get().is_empty()
     }
 
@@ -203,27 +271,22 @@ impl Spot {
         if self.has_more() {
             self.next_comes(threads);
         } else {
-            self.first.set(None);
+            self.claim.end(false);
         }
     }
 
-    /// Has the only one who waits leave.
+    /// Puts a thread, which is in no queue, where nobody else is and the place is claimed for it. Any
+    /// processor may run it from here on.
     #[inline(always)]
-    pub(crate) fn clear(&self) {
-        self.first.set(None);
-    }
-
-    /// Puts a thread, which is in no queue, where nobody else is.
-    #[inline(always)]
-    pub(crate) fn begin(&self, thread: &'static ThreadCells) {
-        self.first.set(Some(thread));
+    pub(crate) fn publish(&self, thread: &'static ThreadCells) {
+        self.set_first(Some(thread));
     }
 
     /// Puts a thread, which is in no queue, last: mostly nobody else is there.
     #[inline(always)]
     pub(crate) fn push_back(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
-        if self.first.get().is_none() {
-            self.first.set(Some(thread));
+        if self.is_empty() {
+            self.set_first(Some(thread));
         } else {
             self.follow(threads, thread);
         }
@@ -256,7 +319,7 @@ impl Spot {
         let mut rest = self.rest.get();
         let next = rest.pop_front(threads);
         self.rest.set(rest);
-        self.first.set(next.map(|next| threads.at(next).cells));
+        self.set_first(next.map(|next| threads.at(next).cells));
     }
 
     #[cold]

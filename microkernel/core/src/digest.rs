@@ -10,7 +10,7 @@ impl Kernel {
     /// All that there is, and what it is linked with.
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut text = format!("{}\n", self.calls);
+        let mut text = String::new();
         for (id, task) in self.tasks.iter() {
             let account = task.names.account;
             text.push_str(&format!(

@@ -16,6 +16,7 @@ use crate::{
     cells::{Hint, PortCells, Spot, ThreadCells},
     kernel::{Kernel, Running},
     machine::{Context, Position, SpaceId},
+    seat::Seat,
     space::Holds,
     thread::{Call, Level, Source, State},
 };
@@ -44,7 +45,8 @@ pub struct Handed {
     pub from: u64,
 }
 
-/// An answer that can be given.
+/// An answer that can be given: the call is claimed, and the place where the one that answers will wait.
+#[must_use]
 #[derive(Clone, Copy)]
 pub struct Answer {
     me: &'static ThreadCells,
@@ -52,6 +54,27 @@ pub struct Answer {
     source: Source,
     spot: &'static Spot,
     deadline: u64,
+    token: u64,
+}
+
+impl Answer {
+    /// Gives the processor to whom the answer is for, and has the one that gave it wait. Gives who goes
+    /// on. Any processor may run the other from here on.
+    #[inline(always)]
+    pub fn finish(&self, seat: &Seat) -> Context {
+        let to = self.caller.actor.get().context;
+        self.me.wait(self.source, self.deadline);
+        fast_switch(seat, self.caller);
+        self.spot.publish(self.me);
+        to
+    }
+
+    /// Leaves everything as it was.
+    #[cold]
+    pub fn drop_it(&self) {
+        self.spot.claim.end(false);
+        self.caller.token.set(self.token);
+    }
 }
 
 /// What is answered.
@@ -116,40 +139,31 @@ impl Kernel {
 
     /// As [`Kernel::fast_call`], for the commonest of calls: words alone, to a port that the thread knows
     /// and that one thread waits for. It calls no function, so it needs few registers and saves none.
+    /// Other processors may be on their quick ways at the same time.
     #[inline(always)]
-    pub fn quick_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
+    pub fn quick_call(
+        &self,
+        seat: &Seat,
+        destination: u64,
+        info: u64,
+        deadline: u64,
+    ) -> Option<Handed> {
         if info >> 32 != 0 {
             return None;
         }
-        let me = self.fast_caller(0)?;
+        let me = seat.current.get()?;
         let port = me.sent_to.get().get(destination, self.names_stamp)?;
-        self.quick_hand_over(me, port, What::Message, deadline)
+        quick_hand_over(seat, me, port, What::Message, deadline)
     }
 
-    /// As [`Kernel::fast_fault`], if the thread has faulted before and one thread waits for that.
+    /// As [`Kernel::fast_fault`], if the thread has faulted before and one thread waits for that. Other
+    /// processors may be on their quick ways at the same time.
     #[inline(always)]
-    pub fn quick_fault(&mut self, address: u64, access: Prot, ip: u64) -> Option<Handed> {
-        let me = self.fast_caller(0)?;
+    pub fn quick_fault(&self, seat: &Seat, address: u64, access: Prot, ip: u64) -> Option<Handed> {
+        let me = seat.current.get()?;
         let port = me.faults_to.get()?;
         let fault = What::fault(me, address, access, ip);
-        self.quick_hand_over(me, port, fault, FOREVER)
-    }
-
-    #[inline(always)]
-    fn quick_hand_over(
-        &mut self,
-        me: &'static ThreadCells,
-        port: &'static PortCells,
-        what: What,
-        deadline: u64,
-    ) -> Option<Handed> {
-        let (spot, receiver) = port.receiver()?;
-        if spot.has_more() {
-            return None;
-        }
-        let handed = self.fast_pass(me, (port, receiver), what, deadline)?;
-        spot.clear();
-        Some(handed)
+        quick_hand_over(seat, me, port, fault, FOREVER)
     }
 
     /// The page fault of the running thread, if its server waits for it.
@@ -169,7 +183,7 @@ impl Kernel {
     pub(crate) fn fast_caller(&self, info: u64) -> Option<&'static ThreadCells> {
         // Above the id there is the length of the body; then come rights and marks.
         let short = info >> 32 <= BODY_SIZE as u64;
-        (short && self.fast).then_some(self.current?)
+        (short && self.fast).then_some(self.seat.current.get()?)
     }
 
     /// The port that the running thread sends to, if messages may go there fast.
@@ -202,15 +216,7 @@ impl Kernel {
     /// Whether a thread that waits can have the processor at once.
     #[inline(always)]
     pub(crate) fn is_next(&self, thread: &ThreadCells) -> bool {
-        self.run_queue.is_below(thread.rank.get())
-    }
-
-    /// Makes a thread that waited the one that runs.
-    #[inline(always)]
-    fn fast_switch(&mut self, to: &'static ThreadCells) {
-        to.deadline.set(FOREVER);
-        self.priority = to.priority.get();
-        self.current = Some(to.run());
+        self.seat.is_below(thread.rank.get())
     }
 
     /// Hands what a thread calls with to the first that waits at a port.
@@ -223,49 +229,9 @@ impl Kernel {
         deadline: u64,
     ) -> Option<Handed> {
         let (spot, receiver) = port.receiver()?;
-        let handed = self.fast_pass(me, (port, receiver), what, deadline)?;
+        let handed = fast_pass(self.seat, me, (port, receiver), what, deadline)?;
         spot.take_first(&mut self.threads);
         Some(handed)
-    }
-
-    /// Hands what a thread calls with to one that waits at a port, from where it is still to be taken.
-    #[inline(always)]
-    fn fast_pass(
-        &mut self,
-        me: &'static ThreadCells,
-        (port, receiver): (&'static PortCells, &'static ThreadCells),
-        what: What,
-        deadline: u64,
-    ) -> Option<Handed> {
-        let State::Receiving { sent, .. } = receiver.state.get() else {
-            return None;
-        };
-        if me.timer_key.get() > deadline || !self.is_next(receiver) {
-            return None;
-        }
-        // From here on nothing fails.
-        let thread = me.actor.get().thread;
-        let token = self.new_token(thread);
-        let server = receiver.actor.get();
-        if let What::Fault(fault) = what {
-            me.fault.set(fault);
-        }
-        me.token.set(token);
-        me.deadline.set(deadline);
-        me.state.set(State::Awaiting {
-            server: server.task,
-            through: port.port.get(),
-            call: what.call(),
-        });
-        receiver.client.set(me);
-        self.fast_switch(receiver);
-        Some(Handed {
-            to: server.context,
-            outcome: sent,
-            payload: port.payload.get(),
-            token,
-            from: u64::from(thread.index()),
-        })
     }
 
     /// The answer of the running thread to a call; then it waits again: everything but words and
@@ -287,7 +253,8 @@ impl Kernel {
     /// thread that waits then where nobody else does. See [`Kernel::quick_call`].
     #[inline(always)]
     pub fn quick_answer(
-        &mut self,
+        &self,
+        seat: &Seat,
         token: u64,
         (source, deadline): (u64, u64),
         info: u64,
@@ -295,53 +262,67 @@ impl Kernel {
         if info >> 32 != 0 {
             return None;
         }
-        let (answer, call) = self.quick_redeem(token, (source, deadline))?;
-        (call == Call::Message).then(|| self.quick_finish(&answer))
+        let (answer, call) = self.quick_redeem(seat, token, (source, deadline))?;
+        if call != Call::Message {
+            answer.drop_it();
+            return None;
+        }
+        Some(answer.finish(seat))
     }
 
-    /// Finds the fault or exception that the running thread answers, if it is of who called last and the
-    /// thread waits then where nobody else does. Nothing has happened before [`Kernel::quick_finish`].
+    /// Claims the fault or exception that the running thread answers, if it is of who called last and the
+    /// thread waits then where nobody else does. [`Answer::finish`] or [`Answer::drop_it`] follows.
     #[inline(always)]
     pub fn quick_raised(
         &self,
+        seat: &Seat,
         token: u64,
         (source, deadline): (u64, u64),
     ) -> Option<(Answer, Answered)> {
-        let (answer, call) = self.quick_redeem(token, (source, deadline))?;
+        let (answer, call) = self.quick_redeem(seat, token, (source, deadline))?;
         let answered = match call {
             Call::Fault => Answered::Fault(answer.caller.actor.get().space),
             Call::Exception(_) => Answered::Exception,
-            Call::Message => return None,
+            Call::Message => {
+                answer.drop_it();
+                return None;
+            }
         };
         Some((answer, answered))
     }
 
     #[inline(always)]
-    fn quick_redeem(&self, token: u64, (source, deadline): (u64, u64)) -> Option<(Answer, Call)> {
-        let me = self.fast_caller(0)?;
+    fn quick_redeem(
+        &self,
+        seat: &Seat,
+        token: u64,
+        (source, deadline): (u64, u64),
+    ) -> Option<(Answer, Call)> {
+        let me = seat.current.get()?;
         let (source, spot) = me.received_from.get().get(source, self.names_stamp)?;
         let caller = me.client.get()?;
-        if caller.token.get() != token || spot.full.get() || !spot.is_empty() {
+        if me.timer_key.get() > deadline || spot.full.get() || !caller.token.claim(token) {
             return None;
         }
-        let call = self.fast_call_of(me, caller, deadline)?;
         let answer = Answer {
             me,
             caller,
             source,
             spot,
             deadline,
+            token,
         };
-        Some((answer, call))
-    }
-
-    /// Gives the processor to whom an answer is for, and has the one that gave it wait. Gives who goes on.
-    #[inline(always)]
-    pub fn quick_finish(&mut self, answer: &Answer) -> Context {
-        answer.me.wait(answer.source, answer.deadline);
-        self.fast_switch(answer.caller);
-        answer.spot.begin(answer.me);
-        answer.caller.actor.get().context
+        if !spot.claim.begin() {
+            caller.token.set(token);
+            return None;
+        }
+        match fast_call_of(seat, me, caller) {
+            Some(call) => Some((answer, call)),
+            None => {
+                answer.drop_it();
+                None
+            }
+        }
     }
 
     /// The answer of the running thread to a fault or an exception, of which `code` is the first word;
@@ -408,30 +389,19 @@ impl Kernel {
     ) -> Option<Context> {
         let (source, spot) = self.fast_source(me, source)?;
         let caller = self.fast_client(me, token)?;
-        let call = self.fast_call_of(me, caller, deadline)?;
+        if me.timer_key.get() > deadline {
+            return None;
+        }
+        let call = fast_call_of(self.seat, me, caller)?;
         if !finish(caller, call) {
             return None;
         }
         // From here on nothing fails.
+        caller.token.set(0);
         me.wait(source, deadline);
-        self.fast_switch(caller);
+        fast_switch(self.seat, caller);
         spot.push_back(&mut self.threads, me);
         Some(caller.actor.get().context)
-    }
-
-    /// What kind of call the running thread answers, if it may and who called can go on at once.
-    #[inline(always)]
-    fn fast_call_of(
-        &self,
-        me: &'static ThreadCells,
-        caller: &'static ThreadCells,
-        deadline: u64,
-    ) -> Option<Call> {
-        let State::Awaiting { server, call, .. } = caller.state.get() else {
-            return None;
-        };
-        let mine = server == me.actor.get().task && me.timer_key.get() <= deadline;
-        (mine && self.is_next(caller)).then_some(call)
     }
 
     /// The thread whose call this token was issued for. It may be of no use any more.
@@ -477,7 +447,7 @@ impl Kernel {
         spot.take_first(&mut self.threads);
         me.wait(source, deadline);
         own.push_back(&mut self.threads, me);
-        self.fast_switch(receiver);
+        fast_switch(self.seat, receiver);
         Some(Handed {
             to: receiver.actor.get().context,
             outcome: sent,
@@ -546,4 +516,77 @@ impl Kernel {
         let (_, client) = self.threads.by_index(crate::call::token_thread(token))?;
         (client.token.get() == token).then_some(client.cells)
     }
+}
+
+/// Makes a thread that waited the one that runs.
+#[inline(always)]
+fn fast_switch(seat: &Seat, to: &'static ThreadCells) {
+    to.deadline.set(FOREVER);
+    seat.run(to);
+}
+
+/// Hands what a thread calls with to the only one that waits at a port.
+#[inline(always)]
+fn quick_hand_over(
+    seat: &Seat,
+    me: &'static ThreadCells,
+    port: &'static PortCells,
+    what: What,
+    deadline: u64,
+) -> Option<Handed> {
+    let (spot, receiver) = port.claim_receiver()?;
+    let handed = fast_pass(seat, me, (port, receiver), what, deadline);
+    spot.claim.end(handed.is_none());
+    handed
+}
+
+/// Hands what a thread calls with to one that waits at a port, from where it is still to be taken. Any
+/// processor may answer the call from here on.
+#[inline(always)]
+fn fast_pass(
+    seat: &Seat,
+    me: &'static ThreadCells,
+    (port, receiver): (&'static PortCells, &'static ThreadCells),
+    what: What,
+    deadline: u64,
+) -> Option<Handed> {
+    let State::Receiving { sent, .. } = receiver.state.get() else {
+        return None;
+    };
+    if me.timer_key.get() > deadline || !seat.is_below(receiver.rank.get()) {
+        return None;
+    }
+    // From here on nothing fails.
+    let thread = me.actor.get().thread;
+    let token = me.new_token();
+    let server = receiver.actor.get();
+    if let What::Fault(fault) = what {
+        me.fault.set(fault);
+    }
+    me.deadline.set(deadline);
+    me.state.set(State::Awaiting {
+        server: server.task,
+        through: port.port.get(),
+        call: what.call(),
+    });
+    receiver.client.set(me);
+    fast_switch(seat, receiver);
+    me.token.set(token);
+    Some(Handed {
+        to: server.context,
+        outcome: sent,
+        payload: port.payload.get(),
+        token,
+        from: u64::from(thread.index()),
+    })
+}
+
+/// What kind of call a thread answers, if it may and who called can go on at once.
+#[inline(always)]
+fn fast_call_of(seat: &Seat, me: &ThreadCells, caller: &ThreadCells) -> Option<Call> {
+    let State::Awaiting { server, call, .. } = caller.state.get() else {
+        return None;
+    };
+    let mine = server == me.actor.get().task;
+    (mine && seat.is_below(caller.rank.get())).then_some(call)
 }

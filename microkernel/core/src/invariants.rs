@@ -350,6 +350,12 @@ impl Kernel {
                 thread.state.get()
             );
             self.check_suspension(id, thread)?;
+            ensure!(
+                matches!(thread.state.get(), State::Awaiting { .. }) == (thread.token.get() != 0),
+                "thread {id:?} is {:?} with token {}",
+                thread.state.get(),
+                thread.token.get()
+            );
             let ending = self.tasks.at(thread.task).life != Life::Alive;
             ensure!(
                 thread.state.get() != State::Aside || ending,
@@ -390,7 +396,7 @@ impl Kernel {
 
     /// No processor idles while somebody waits who could run on it, unless it is about to look.
     fn check_work(&self) -> Result<(), String> {
-        let idle = self.current.is_none();
+        let idle = self.seat.current.get().is_none();
         ensure!(
             !idle || self.run_queue.top().is_none(),
             "idle although a thread is ready"

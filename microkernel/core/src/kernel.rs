@@ -7,7 +7,6 @@
 
 use crate::{
     account,
-    cells::ThreadCells,
     interrupt::{INTERRUPTS_MAX, Interrupt},
     list::List,
     machine::{Context, SpaceId},
@@ -17,6 +16,7 @@ use crate::{
     port::{Object, Place, Port, PortId, PortSet, WORK},
     processors::Processors,
     run_queue::RunQueue,
+    seat::Seat,
     servers::Servers,
     slab::{Id, Slab},
     space::{Holds, Names, Stamp, UREFS_MAX},
@@ -174,17 +174,13 @@ pub struct Kernel {
     pub(crate) messages: Slab<Message>,
     pub(crate) interrupts: Slab<Interrupt>,
     /// What runs *here* (see `processors`).
-    pub(crate) current: Option<&'static ThreadCells>,
-    /// Priority of `current`.
-    pub(crate) priority: u8,
+    pub(crate) seat: &'static Seat,
     /// Woken last: gets the processor without passing the run queue if it becomes free now.
     pub(crate) handoff: Option<ThreadId>,
     /// Who waits for the processor *here*.
     pub(crate) run_queue: RunQueue,
     pub(crate) processors: Processors,
     pub(crate) timers: TimerQueue,
-    /// The last token, without the thread that it is of.
-    pub(crate) calls: u64,
     /// Whether a fast path may be tried: see [`Kernel::allow_fast`].
     pub(crate) fast: bool,
     /// Changes whenever a name may have lost what it denotes.
@@ -202,11 +198,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Makes an empty world: no task, nothing running.
+    /// Makes an empty world: no task, nothing running. The seat is processor 0's, and new.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub fn new() -> Result<Kernel, Kern> {
+    pub fn new(seat: &'static Seat) -> Result<Kernel, Kern> {
         let mut messages = Slab::new(MESSAGES_MAX);
         let message = messages.insert(Message::notice(Role::MemoryLow))?;
         Ok(Kernel {
@@ -217,13 +213,11 @@ impl Kernel {
             members: Slab::new(PORTS_MAX),
             messages,
             interrupts: Slab::new(INTERRUPTS_MAX),
-            current: None,
-            priority: 0,
+            seat,
             handoff: None,
-            run_queue: RunQueue::new()?,
+            run_queue: RunQueue::new(seat)?,
             processors: Processors::ONE,
             timers: TimerQueue::NEW,
-            calls: 0,
             fast: false,
             names_stamp: Stamp::default(),
             busy_ports: List::NEW,

@@ -97,6 +97,7 @@ impl PriorityList {
     }
 }
 
+#[cfg(not(feature = "loom"))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Several processors: what each has of its own, and which of them a ready thread goes to.
 //!
-//! Decisions are always made for one processor, *here*: what it runs and who waits for it are fields
-//! of [`Kernel`] itself, so that nothing has to be looked up, and whoever decides for another
+//! Decisions are always made for one processor, *here*: what it runs (its [`Seat`]) and who waits for it are
+//! fields of [`Kernel`] itself, so that nothing has to be looked up, and whoever decides for another
 //! exchanges them first ([`Kernel::take_over`]). A thread that becomes ready goes to a processor that
 //! idles, else to the one with the least important work if it is more important, else to the
 //! shortest queue. Where that is elsewhere the processor is *poked*: the shell has it look
@@ -14,6 +14,7 @@ use crate::{
     cells::ThreadCells,
     kernel::{Kernel, Running, ThreadId},
     run_queue::RunQueue,
+    seat::Seat,
     thread::State,
 };
 use ipc_abi::Kern;
@@ -24,24 +25,29 @@ pub use crate::acpi::PROCESSORS_MAX;
 /// What a processor has of its own while decisions are made for another.
 #[derive(Debug)]
 pub(crate) struct Processor {
-    pub(crate) current: Option<&'static ThreadCells>,
-    /// Priority of `current`.
-    pub(crate) priority: u8,
+    pub(crate) seat: &'static Seat,
     pub(crate) run_queue: RunQueue,
     /// Whether `current` may have been told to run elsewhere.
     evict: bool,
 }
 
 impl Processor {
-    const AWAY: Processor = Processor {
-        current: None,
-        priority: 0,
-        run_queue: RunQueue::NONE,
-        evict: false,
-    };
+    /// What stands for the one that decisions are made for, with a seat that nobody has.
+    const fn away(seat: &'static Seat) -> Processor {
+        Processor {
+            seat,
+            run_queue: RunQueue::none(seat),
+            evict: false,
+        }
+    }
+
+    #[inline]
+    fn current(&self) -> Option<&'static ThreadCells> {
+        self.seat.current.get()
+    }
 
     fn idles(&self) -> bool {
-        self.current.is_none() && self.run_queue.len() == 0
+        self.current().is_none() && self.run_queue.len() == 0
     }
 }
 
@@ -50,7 +56,7 @@ impl Processor {
 pub(crate) struct Processors {
     /// Which processor decisions are made for.
     pub(crate) here: usize,
-    /// All of them, *here* as [`Processor::AWAY`]. Empty: there is only one.
+    /// All of them, *here* as [`Processor::away`]. Empty: there is only one.
     pub(crate) all: Vec<Processor>,
     /// Bit n: processor n is to look at its queue.
     pub(crate) pokes: u64,
@@ -79,28 +85,39 @@ pub(crate) enum Turn {
 }
 
 impl Kernel {
-    /// Says how many processors there are; until then there is one, number 0. They idle.
+    /// Says which processors there are, by their seats, of which the first is the one that the kernel was
+    /// made with and the others are new. Until then there is one. They idle.
     ///
     /// # Errors
     /// KERN_INVALID_ARGUMENT: none, or more than [`PROCESSORS_MAX`]. KERN_RESOURCE_SHORTAGE.
-    pub fn set_processors(&mut self, count: usize) -> Result<(), Kern> {
+    pub fn set_processors(
+        &mut self,
+        seats: impl ExactSizeIterator<Item = &'static Seat>,
+    ) -> Result<(), Kern> {
+        let count = seats.len();
         if count == 0 || count > PROCESSORS_MAX {
             return Err(Kern::InvalidArgument);
         }
         let mut all = Vec::new();
         let reserved = all.try_reserve_exact(count);
         reserved.map_err(|_| Kern::ResourceShortage)?;
-        all.push(Processor::AWAY);
-        for _ in 1..count {
+        all.push(Processor::away(Seat::kept()?));
+        for seat in seats.skip(1) {
             all.push(Processor {
-                run_queue: RunQueue::new()?,
-                ..Processor::AWAY
+                run_queue: RunQueue::new(seat)?,
+                ..Processor::away(seat)
             });
         }
         if count > 1 {
             self.processors.all = all;
         }
         Ok(())
+    }
+
+    /// The seat of the processor that decisions are made for.
+    #[must_use]
+    pub fn seat(&self) -> &'static Seat {
+        self.seat
     }
 
     /// How many processors there are.
@@ -125,8 +142,7 @@ impl Kernel {
     /// Exchanges what *here* has with what lies at a place.
     fn exchange(&mut self, number: usize) {
         if let Some(other) = self.processors.all.get_mut(number) {
-            core::mem::swap(&mut self.current, &mut other.current);
-            core::mem::swap(&mut self.priority, &mut other.priority);
+            core::mem::swap(&mut self.seat, &mut other.seat);
             core::mem::swap(&mut self.run_queue, &mut other.run_queue);
             core::mem::swap(&mut self.processors.evict, &mut other.evict);
         }
@@ -172,7 +188,7 @@ impl Kernel {
     /// The processor, not *here*, that runs a thread.
     fn elsewhere(&self, thread: ThreadId) -> Option<usize> {
         let runs = |processor: &Processor| {
-            let current = processor.current.map(|current| current.actor.get());
+            let current = processor.current().map(|current| current.actor.get());
             current.is_some_and(|running| running.thread == thread)
         };
         self.processors.all.iter().position(runs)
@@ -186,7 +202,7 @@ impl Kernel {
         let others = self.processors.all.iter().enumerate();
         let others = others.filter(move |(number, _)| *number != here);
         let others = others.map(|(number, other)| {
-            let current = other.current.map(|current| current.actor.get());
+            let current = other.current().map(|current| current.actor.get());
             (number, current, &other.run_queue)
         });
         core::iter::once((here, self.running(), &self.run_queue)).chain(others)
@@ -233,7 +249,7 @@ impl Kernel {
         };
         let record = self.threads.at_mut(thread);
         record.home = number as u8;
-        let looks = other.current.is_none() || record.priority.get() >= other.priority;
+        let looks = other.current().is_none() || record.priority.get() >= other.seat.priority.get();
         match turn {
             Turn::Last => other.run_queue.push_back(&mut self.threads, thread),
             Turn::Next => other.run_queue.push_front(&mut self.threads, thread),
@@ -251,7 +267,7 @@ impl Kernel {
             return usize::from(pin);
         }
         let here = self.processors.here;
-        if self.current.is_none() && self.run_queue.len() == 0 {
+        if self.seat.current.get().is_none() && self.run_queue.len() == 0 {
             return here;
         }
         let others = || {
@@ -264,11 +280,12 @@ impl Kernel {
             return number;
         }
         let busy = others().filter_map(|(number, other)| {
-            other.current?;
-            Some((number, other.priority))
+            other.current()?;
+            Some((number, other.seat.priority.get()))
         });
         let least = busy.min_by_key(|(_, priority)| *priority);
-        let mine = self.current.map_or(u8::MAX, |_| self.priority);
+        let seat = self.seat;
+        let mine = seat.current.get().map_or(u8::MAX, |_| seat.priority.get());
         match least {
             Some((number, priority)) if priority < mine && priority < record.priority.get() => {
                 number
@@ -333,7 +350,7 @@ impl Kernel {
         if let Some(number) = self.elsewhere(thread)
             && let Some(other) = self.processors.all.get_mut(number)
         {
-            other.current = None;
+            other.seat.current.set(None);
             self.processors.poke(number);
         }
     }
@@ -344,11 +361,11 @@ impl Kernel {
             .running()
             .is_some_and(|running| running.thread == thread)
         {
-            self.priority = priority;
+            self.seat.priority.set(priority);
         } else if let Some(number) = self.elsewhere(thread)
             && let Some(other) = self.processors.all.get_mut(number)
         {
-            other.priority = priority;
+            other.seat.priority.set(priority);
             self.processors.poke(number);
         }
     }
@@ -415,10 +432,10 @@ impl Kernel {
             let record = self.threads.at(running.thread);
             if record.is_suspended() {
                 record.state.set(State::Stopped);
-                self.current = None;
+                self.seat.current.set(None);
             } else if record.pin.is_some_and(|pin| usize::from(pin) != here) {
                 record.state.set(State::Ready);
-                self.current = None;
+                self.seat.current.set(None);
                 self.make_ready(running.thread, Turn::Last);
             }
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::{
     ThreadId,
     list::List,
+    seat::Seat,
     slab::Slab,
     thread::{QUEUE, Thread},
 };
@@ -16,7 +17,7 @@ pub(crate) const PRIORITIES: usize = 32;
 /// The rank of a thread that no fast path may make the running one.
 pub(crate) const NO_RANK: u8 = 0;
 
-/// The rank of a priority: what [`RunQueue::is_below`] compares.
+/// The rank of a priority: what [`Seat::is_below`] compares.
 #[inline]
 pub(crate) const fn rank(priority: u8) -> u8 {
     priority.saturating_add(1)
@@ -27,9 +28,8 @@ pub(crate) const fn rank(priority: u8) -> u8 {
 pub(crate) struct RunQueue {
     /// On the heap, so that a processor's state is small enough to be exchanged.
     levels: Vec<Level>,
-    /// Bit n: the level of rank n is not empty. Bit 0 is always set, so that nothing is below
-    /// [`NO_RANK`].
-    occupied: u64,
+    /// Has a bit for each level, by rank, that is not empty.
+    seat: &'static Seat,
     /// How many threads wait.
     len: usize,
 }
@@ -43,19 +43,21 @@ struct Level {
 }
 
 impl RunQueue {
-    /// The queue of a processor that is not there.
-    pub(crate) const NONE: RunQueue = RunQueue {
-        levels: Vec::new(),
-        occupied: 1,
-        len: 0,
-    };
+    /// The queue of a processor that is not there, with a seat that nobody has.
+    pub(crate) const fn none(seat: &'static Seat) -> RunQueue {
+        RunQueue {
+            levels: Vec::new(),
+            seat,
+            len: 0,
+        }
+    }
 
-    /// An empty queue.
+    /// An empty queue for whoever waits for this seat.
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn new() -> Result<RunQueue, Kern> {
-        let mut queue = RunQueue::NONE;
+    pub(crate) fn new(seat: &'static Seat) -> Result<RunQueue, Kern> {
+        let mut queue = RunQueue::none(seat);
         let reserved = queue.levels.try_reserve_exact(PRIORITIES);
         reserved.map_err(|_| Kern::ResourceShortage)?;
         queue.levels.resize_with(PRIORITIES, || Level {
@@ -68,21 +70,20 @@ impl RunQueue {
     /// The priority of the most important thread.
     #[inline]
     pub(crate) fn top(&self) -> Option<u8> {
-        (self.occupied >> 1)
+        (self.occupied() >> 1)
             .checked_ilog2()
             .map(|level| level as u8)
     }
 
-    /// Whether all that wait are less important than a thread of this rank.
-    #[inline]
-    pub(crate) const fn is_below(&self, rank: u8) -> bool {
-        self.occupied >> (rank & 63) == 0
-    }
-
     /// Whether a thread of this priority waits.
     #[inline]
-    pub(crate) const fn has(&self, priority: u8) -> bool {
-        self.occupied >> (rank(priority) & 63) & 1 != 0
+    pub(crate) fn has(&self, priority: u8) -> bool {
+        self.occupied() >> (rank(priority) & 63) & 1 != 0
+    }
+
+    #[inline]
+    fn occupied(&self) -> u64 {
+        self.seat.occupied.get()
     }
 
     /// How many threads wait.
@@ -124,7 +125,8 @@ impl RunQueue {
     }
 
     fn added(&mut self, priority: u8) {
-        self.occupied |= 1 << (rank(priority) & 63);
+        let bit = 1 << (rank(priority) & 63);
+        self.seat.occupied.set(self.occupied() | bit);
         self.len = self.len.saturating_add(1);
     }
 
@@ -135,7 +137,8 @@ impl RunQueue {
             level.threads.remove(threads, id);
             self.len = self.len.saturating_sub(1);
             if level.threads.is_empty() {
-                self.occupied &= !(1 << (rank(priority) & 63));
+                let bit = 1 << (rank(priority) & 63);
+                self.seat.occupied.set(self.occupied() & !bit);
             }
         }
     }
@@ -150,7 +153,7 @@ impl RunQueue {
     /// The first of the most important threads that another processor may have. Only the first of
     /// each priority is looked at, so that this takes bounded time.
     pub(crate) fn movable(&self, threads: &Slab<Thread>) -> Option<ThreadId> {
-        let mut left = self.occupied >> 1;
+        let mut left = self.occupied() >> 1;
         while let Some(priority) = left.checked_ilog2() {
             let first = self.level(priority as u8)?.first()?;
             if threads.at(first).pin.is_none() {
@@ -172,6 +175,8 @@ impl RunQueue {
         levels.flat_map(move |level| level.threads.iter(threads))
     }
 }
+
+#[cfg(not(feature = "loom"))]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +186,7 @@ mod tests {
     #[test]
     fn the_highest_priority_goes_first_and_equals_in_turn() {
         let mut threads = Slab::<Thread>::new(64);
-        let mut queue = RunQueue::new().unwrap();
+        let mut queue = RunQueue::new(Seat::kept().unwrap()).unwrap();
         let ids: Vec<_> = [0, 31, 5, 31, 0, 5]
             .iter()
             .map(|priority| threads.add(sample(*priority)).unwrap())

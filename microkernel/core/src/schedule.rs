@@ -31,7 +31,7 @@ impl Kernel {
     #[inline]
     #[must_use]
     pub fn running(&self) -> Option<Running> {
-        self.current.map(|current| current.actor.get())
+        self.seat.current.get().map(|current| current.actor.get())
     }
 
     /// When [`Kernel::expire`] wants to be called, in nanoseconds: the first deadline, or the end of
@@ -54,8 +54,8 @@ impl Kernel {
     #[inline]
     pub fn turn_end(&mut self, now: impl Fn() -> u64) -> u64 {
         let mut alarm = FOREVER;
-        if self.current.is_some() {
-            if self.run_queue.has(self.priority) {
+        if self.seat.current.get().is_some() {
+            if self.run_queue.has(self.seat.priority.get()) {
                 if self.slice() == FOREVER {
                     self.set_slice(now().saturating_add(SLICE));
                 }
@@ -103,17 +103,17 @@ impl Kernel {
     /// Puts the running thread behind its equals.
     fn rotate(&mut self) {
         if let Some(running) = self.running()
-            && self.run_queue.has(self.priority)
+            && self.run_queue.has(self.seat.priority.get())
         {
             self.set_slice(FOREVER);
-            self.current = None;
+            self.seat.current.set(None);
             self.stand_back(running.thread, Turn::Last);
         }
     }
 
     /// Puts the running thread in front of its equals.
     fn preempt(&mut self) {
-        if let Some(running) = self.current.take() {
+        if let Some(running) = self.seat.current.take() {
             self.stand_back(running.actor.get().thread, Turn::Next);
         }
     }
@@ -133,6 +133,7 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn wake(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
+        record.token.set(0);
         if record.is_suspended() {
             record.state.set(State::Stopped);
             return;
@@ -155,7 +156,9 @@ impl Kernel {
     /// Has a thread, which is in no queue, wait in a state. Queueing it is the caller's.
     #[inline]
     pub(crate) fn wait(&mut self, thread: ThreadId, state: State) {
-        self.threads.at_mut(thread).state.set(state);
+        let record = self.threads.at_mut(thread);
+        record.token.set(0);
+        record.state.set(state);
         self.leave(thread);
     }
 
@@ -166,7 +169,7 @@ impl Kernel {
             .running()
             .is_some_and(|running| running.thread == thread)
         {
-            self.current = None;
+            self.seat.current.set(None);
         }
     }
 
@@ -182,17 +185,16 @@ impl Kernel {
             let here = record
                 .pin
                 .is_none_or(|pin| usize::from(pin) == self.processors.here);
-            if self.current.is_none() && first && here {
-                self.priority = record.priority.get();
-                self.current = Some(record.cells.run());
+            if self.seat.current.get().is_none() && first && here {
+                self.seat.run(record.cells);
                 // Who was woken before it may have come to this queue while nobody ran here.
                 return self.share();
             }
             self.make_ready(next, Turn::Last);
         }
         self.send_away();
-        let more_important = |top| top > self.priority;
-        if self.current.is_none() || self.run_queue.top().is_some_and(more_important) {
+        let more_important = |top| top > self.seat.priority.get();
+        if self.seat.current.get().is_none() || self.run_queue.top().is_some_and(more_important) {
             self.preempt();
             if let Some(next) = self.next_ready() {
                 self.run(next);
@@ -204,19 +206,18 @@ impl Kernel {
     #[inline(always)]
     fn run(&mut self, thread: ThreadId) {
         let record = self.threads.at_mut(thread);
-        self.priority = record.priority.get();
-        self.current = Some(record.cells.run());
+        self.seat.run(record.cells);
     }
 
     /// When the turn at the running thread's priority ends. A turn belongs to the priority, not to the
     /// thread: calls to a server and preemption do not prolong it, or two threads that call each
     /// other would keep all their equals from the processor.
     fn slice(&self) -> u64 {
-        self.run_queue.slice(self.priority)
+        self.run_queue.slice(self.seat.priority.get())
     }
 
     fn set_slice(&mut self, end: u64) {
-        self.run_queue.set_slice(self.priority, end);
+        self.run_queue.set_slice(self.seat.priority.get(), end);
     }
 
     /// A thread as an actor: the running one, or one that the kernel acts for.

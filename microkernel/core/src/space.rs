@@ -583,6 +583,7 @@ const fn name_of(index: u32, entry: &Entry) -> Name {
     index << GENERATION_BITS | entry.generation as u32
 }
 
+#[cfg(not(feature = "loom"))]
 #[cfg(test)]
 mod tests {
     use super::*;

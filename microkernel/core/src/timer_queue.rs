@@ -179,6 +179,7 @@ impl TimerQueue {
     }
 }
 
+#[cfg(not(feature = "loom"))]
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,6 +65,9 @@ pub struct Turn {
 pub struct Mine(u32);
 
 impl Mine {
+    /// That of no processor: whoever comes after who waited with this does not count as the last.
+    pub const NOBODY: Mine = Mine(u32::MAX << OWNER);
+
     /// That of processor `number`.
     #[must_use]
     pub const fn new(number: usize) -> Mine {

@@ -11,9 +11,10 @@ use core::mem::{MaybeUninit, offset_of};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use kernel_core::PROCESSORS_MAX;
+use kernel_core::gate::Gate;
 use kernel_core::rank::{Held, Rank};
 use kernel_core::turn::{Inbox, Mine};
+use kernel_core::{PROCESSORS_MAX, Seat};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
@@ -46,13 +47,17 @@ pub(crate) struct PerCpu {
     locks: AtomicU32,
     /// What is loaded.
     pub(crate) processor: Processor,
+    /// Its way in beside the kernel's lock.
+    pub(crate) gate: Gate,
+    /// What it runs, for kernel-core. Used by this processor inside its gate, and by who has the lock.
+    pub(crate) seat: Seat,
     tables: UnsafeCell<Tables>,
     /// Where registers are stored if no thread is there to have them.
     nowhere: UnsafeCell<MaybeUninit<Block>>,
 }
 
-// SAFETY: other processors use atomics only; the other fields are written before the block is
-// listed, or by its own processor with interrupts off.
+// SAFETY: other processors use atomics, and the seat, as `seat` says; the other fields are written before
+// the block is listed, or by its own processor with interrupts off.
 unsafe impl Sync for PerCpu {}
 
 /// Where the end of the running thread's block lies in [`PerCpu`]: it is RSP0 of the TSS, so that the
@@ -74,6 +79,8 @@ impl PerCpu {
             inbox: Inbox::new(),
             locks: AtomicU32::new(0),
             processor: Processor::new(),
+            gate: Gate::new(),
+            seat: Seat::new(),
             tables: UnsafeCell::new(Tables::new()),
             nowhere: UnsafeCell::new(MaybeUninit::zeroed()),
         }
@@ -173,6 +180,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static PerCpu> {
         })
 }
 
+/// The seats of all processors that run.
+pub(crate) fn seats() -> impl ExactSizeIterator<Item = &'static Seat> {
+    let seats: heapless::Vec<_, PROCESSORS_MAX> = all().map(|block| &block.seat).collect();
+    seats.into_iter()
+}
+
 /// The blocks of all other processors that run.
 pub(crate) fn others() -> impl Iterator<Item = &'static PerCpu> {
     let here = here();
@@ -257,6 +270,15 @@ pub(crate) fn flushes() -> u64 {
     all()
         .map(|block| block.flushes.load(Ordering::Relaxed))
         .sum()
+}
+
+/// Messages and page faults that went fast ways so far, on all processors. The caller has the kernel's lock.
+pub(crate) fn fast_counts() -> (u64, u64) {
+    all()
+        .map(|block| block.seat.counts())
+        .fold((0, 0), |(messages, faults), (more, others)| {
+            (messages + more, faults + others)
+        })
 }
 
 /// Loads of root tables so far, of all processors.

@@ -137,6 +137,15 @@ impl TableStore for DirectMap {
             .map_err(Entry::from_raw)
     }
 
+    #[inline(always)]
+    fn fill(&self, table: Frame, index: usize, old: Entry, new: Entry) -> bool {
+        let new = new.raw() & self.defined;
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        let word = self.word(table, index);
+        word.compare_exchange(old.raw(), new, success, failure)
+            .is_ok()
+    }
+
     fn next_present(&self, table: Frame, index: usize, end: usize) -> usize {
         let words = self.words(table);
         let present = |word: &AtomicU64| word.load(Ordering::Relaxed) & PRESENT;

@@ -254,12 +254,12 @@ impl Memory {
     }
 
     /// The part of [`Memory::enter_answer`] that is enough for the common fault; `false`: nothing has
-    /// happened.
+    /// happened. Several processors may do this at once.
     #[inline(always)]
-    pub(crate) fn enter_absent(&mut self, id: SpaceId, enter: Enter) -> bool {
+    pub(crate) fn enter_absent(&self, id: SpaceId, enter: Enter) -> bool {
         let owners = frames::owners();
         let space = self.spaces.find(id);
-        space.is_some_and(|space| batch::enter_absent(space, &mut self.store, owners, enter))
+        space.is_some_and(|space| batch::enter_absent(space, &self.store, owners, enter))
     }
 
     /// Without a limit to the tables of the space; else they are made on the general way only.

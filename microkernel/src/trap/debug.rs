@@ -49,8 +49,9 @@ pub(super) fn statistics(world: &mut World, _: Arguments) -> Answer {
     words[counter::KERNEL_ENTRIES] = percpu::entries();
     words[counter::SPACE_SWITCHES] = percpu::space_switches();
     words[counter::TLB_FLUSHES] = percpu::flushes();
-    words[counter::MESSAGES] = hardware.counters.messages;
-    words[counter::FAULTS] = hardware.counters.faults;
+    let (messages, faults) = percpu::fast_counts();
+    words[counter::MESSAGES] = hardware.counters.messages + messages;
+    words[counter::FAULTS] = hardware.counters.faults + faults;
     words[counter::EXCEPTIONS] = hardware.counters.exceptions;
     words[counter::KERNEL_FRAMES] = frames;
     words[counter::KERNEL_FRAMES_FREE] = free;

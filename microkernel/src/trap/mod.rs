@@ -213,7 +213,7 @@ fn quiet(world: &mut World, caller: Saved, raw: u64) -> bool {
     complete(caller, handler(world, arguments));
     // Whoever is short of memory is to be told.
     if frames::is_short() {
-        world.kernel.allow_fast(false);
+        world::allow_fast(world, false);
     }
     true
 }

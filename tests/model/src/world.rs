@@ -10,8 +10,8 @@ use ipc_abi::{
     types::Prot,
 };
 use kernel_core::{
-    Boot, Context, FIRST_BAND, Flow, Kernel, Msg, Progress, Raised, SpaceId, TaskId, ThreadId,
-    ThreadStart,
+    Boot, Context, FIRST_BAND, Flow, Kernel, Msg, Progress, Raised, Seat, SpaceId, TaskId,
+    ThreadId, ThreadStart,
 };
 
 /// A thread that tests act as.
@@ -108,10 +108,16 @@ pub struct World {
 }
 
 impl World {
+    /// Says how many processors there are.
+    pub fn set_processors(&mut self, count: usize) {
+        let seats = (0..count).map(|_| Seat::kept().unwrap());
+        self.kernel.set_processors(seats).unwrap();
+    }
+
     /// A kernel with its first task and thread.
     #[must_use]
     pub fn new() -> World {
-        let mut kernel = Kernel::new().unwrap();
+        let mut kernel = Kernel::new(Seat::kept().unwrap()).unwrap();
         let mut toy = Toy::default();
         let boot = kernel.boot(SpaceId(0)).unwrap();
         let start = ThreadStart {

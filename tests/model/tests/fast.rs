@@ -136,7 +136,7 @@ impl Runner {
             }
             option::CALL => {
                 let (to, deadline) = (msg.destination, msg.receive_deadline);
-                let quick = kernel.quick_call(to, msg.info, deadline);
+                let quick = kernel.quick_call(kernel.seat(), to, msg.info, deadline);
                 self.taken.quick_calls += u32::from(quick.is_some());
                 quick.or_else(|| {
                     let handed = kernel.fast_call(to, msg.info, deadline);
@@ -144,9 +144,15 @@ impl Runner {
                 })
             }
             REPLY_RECEIVE if msg.info == u64::from(FAULT_REPLY) => {
-                let raised = kernel.quick_raised(msg.destination, source);
-                let quick = raised.filter(|_| code == 0);
-                let quick = quick.map(|(answer, _)| kernel.quick_finish(&answer));
+                let seat = kernel.seat();
+                let quick = match kernel.quick_raised(seat, msg.destination, source) {
+                    Some((answer, _)) if code == 0 => Some(answer.finish(seat)),
+                    Some((answer, _)) => {
+                        answer.drop_it();
+                        None
+                    }
+                    None => None,
+                };
                 self.taken.quick_fault_answers += u32::from(quick.is_some());
                 let went_on = quick.or_else(|| {
                     let to = kernel.fast_fault_answer(msg.destination, source, code, |_| code == 0);
@@ -155,7 +161,7 @@ impl Runner {
                 return went_on.is_some();
             }
             REPLY_RECEIVE => {
-                let quick = kernel.quick_answer(msg.destination, source, msg.info);
+                let quick = kernel.quick_answer(kernel.seat(), msg.destination, source, msg.info);
                 self.taken.quick_answers += u32::from(quick.is_some());
                 let to = quick.or_else(|| {
                     let to = kernel.fast_answer(msg.destination, source, msg.info);
@@ -206,7 +212,8 @@ impl Runner {
         let ip = self.w.toy.position(me.context).ip;
         let handed = match self.fast {
             true => {
-                let quick = self.w.kernel.quick_fault(address, Prot::WRITE, ip);
+                let kernel = &self.w.kernel;
+                let quick = kernel.quick_fault(kernel.seat(), address, Prot::WRITE, ip);
                 self.taken.quick_faults += u32::from(quick.is_some());
                 quick.or_else(|| self.w.kernel.fast_fault(address, Prot::WRITE, ip))
             }

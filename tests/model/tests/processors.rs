@@ -11,7 +11,7 @@ use model::{Actor, Letter, World};
 
 fn world(processors: usize) -> World {
     let mut w = World::new();
-    w.kernel.set_processors(processors).unwrap();
+    w.set_processors(processors);
     w
 }
 

@@ -56,7 +56,7 @@ impl Storm {
             short: false,
             processors: [1, 2, 4][(seed % 3) as usize],
         };
-        storm.w.kernel.set_processors(storm.processors).unwrap();
+        storm.w.set_processors(storm.processors);
         let root = storm.w.root;
         storm.actors.push(root);
         storm

@@ -154,11 +154,12 @@ pub fn enter_one<S: TableStore>(
 
 /// [`enter_one`] at its simplest, for the answer to the common fault: the tables are there, nothing is
 /// mapped at the address, and nothing speaks against the page. `false`: nothing has changed, and
-/// [`enter_one`] decides.
+/// [`enter_one`] decides. Several processors may do this at once, in one space too, while nobody does
+/// anything else to spaces.
 #[inline(always)]
 pub fn enter_absent<S: TableStore>(
     space: &Space,
-    store: &mut S,
+    store: &S,
     owners: &Owners<'_>,
     enter: translation::Enter,
 ) -> bool {
@@ -176,12 +177,18 @@ pub fn enter_absent<S: TableStore>(
         return false;
     };
     let index = address.slot(1);
-    let vacant = !store.read(table, index).is_present();
-    if !vacant || !owners.raise_own(frame, space.owner()) {
+    let old = store.read(table, index);
+    if old.is_present() || !owners.raise_own(frame, space.owner()) {
         return false;
     }
-    store.write(table, index, Entry::page(frame, enter.protection, false));
-    true
+    let new = Entry::page(frame, enter.protection, false);
+    let filled = store.fill(table, index, old, new);
+    if !filled {
+        // Nobody has used what was counted: it was not entered.
+        let counted = owners.lower(frame);
+        debug_assert!(counted, "a count that was just raised");
+    }
+    filled
 }
 
 /// Enters a page of the kernel's in a task's space, readable and writable: an IPC buffer.

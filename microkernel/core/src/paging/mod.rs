@@ -81,6 +81,9 @@ pub trait TableStore {
         old: Entry,
         new: Entry,
     ) -> Result<(), Entry>;
+    /// Puts `new` in place of `old`, which is not present, in one step, while others may do the same; says
+    /// whether it did.
+    fn fill(&self, table: Frame, index: usize, old: Entry, new: Entry) -> bool;
     /// The first index at or after `index` and below `end` whose word is present; `end`: there is none.
     fn next_present(&self, table: Frame, index: usize, end: usize) -> usize {
         (index..end)

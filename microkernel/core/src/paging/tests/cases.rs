@@ -13,7 +13,7 @@ use ipc_abi::types::Prot;
 use super::{Body, SERVER, World, a_run};
 use crate::addr::Frame;
 use crate::owner::OwnerId;
-use crate::paging::{BatchBuffer, Take, take_one, window};
+use crate::paging::{BatchBuffer, Entry, Take, take_one, window};
 
 const BASE: u64 = 0x4000_0000;
 
@@ -36,6 +36,20 @@ fn a_writable_page_below_a_lowered_table_leaves_its_neighbours_lowered() {
     assert_eq!(world.rights(BASE), Some((0, Prot::READ)));
     assert_eq!(world.rights(BASE + PAGE_SIZE), Some((1, Prot::DEFAULT)));
     assert_eq!(world.rights(BASE + 2 * PAGE_SIZE), Some((2, Prot::READ)));
+}
+
+#[test]
+fn of_two_processors_that_enter_one_page_the_first_does() {
+    let mut world = World::new(8);
+    assert!(!world.enter_absent(BASE, 5), "there is no table");
+    world.enter(BASE + PAGE_SIZE, 1, Prot::DEFAULT).unwrap();
+    let other = Entry::page(Frame::new(7).unwrap(), Prot::READ, false);
+    world.store.overtaking.set(Some(other));
+    assert!(!world.enter_absent(BASE, 5));
+    assert_eq!(world.rights(BASE), Some((7, Prot::READ)));
+    assert_eq!(world.count(5), 0, "the count is taken back");
+    assert!(world.enter_absent(BASE + 2 * PAGE_SIZE, 5));
+    assert_eq!((world.count(5), world.count(7)), (1, 0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cases;
 mod domain;
 mod model;
 
+use core::cell::Cell;
 use std::collections::BTreeSet;
 use std::vec;
 use std::vec::Vec;
@@ -21,8 +22,8 @@ use ipc_abi::types::Prot;
 
 use super::range;
 use super::{
-    BatchBuffer, Entry, Shootdown, Space, Spaces, State, TABLE_ENTRIES, TableStore, enter_one, run,
-    walk,
+    BatchBuffer, Entry, Shootdown, Space, Spaces, State, TABLE_ENTRIES, TableStore, enter_absent,
+    enter_one, run, walk,
 };
 use crate::Progress;
 use crate::addr::{Frame, UserAddr};
@@ -35,12 +36,14 @@ const TABLE_BASE: u32 = 1000;
 
 /// Tables in host memory.
 struct Toy {
-    tables: Vec<Option<Vec<Entry>>>,
+    tables: Vec<Option<Vec<Cell<Entry>>>>,
     left: usize,
     /// Frames that the processor writes to whenever a word that maps them is about to change.
     writing: BTreeSet<u32>,
     /// Writes that happened.
     written: BTreeSet<u32>,
+    /// What another processor puts where a page is about to be entered.
+    overtaking: Cell<Option<Entry>>,
 }
 
 impl Toy {
@@ -50,13 +53,15 @@ impl Toy {
             left,
             writing: BTreeSet::new(),
             written: BTreeSet::new(),
+            overtaking: Cell::new(None),
         }
     }
 
     fn word(&mut self, table: Frame, index: usize) -> &mut Entry {
-        &mut self.tables[number_of(table)]
+        self.tables[number_of(table)]
             .as_mut()
             .expect("a table in use")[index]
+            .get_mut()
     }
 
     /// Tables in use.
@@ -94,6 +99,21 @@ impl TableStore for Toy {
         self.tables[number_of(table)]
             .as_ref()
             .expect("a table in use")[index]
+            .get()
+    }
+
+    fn fill(&self, table: Frame, index: usize, old: Entry, new: Entry) -> bool {
+        let word = &self.tables[number_of(table)]
+            .as_ref()
+            .expect("a table in use")[index];
+        if let Some(entry) = self.overtaking.take() {
+            word.set(entry);
+        }
+        let filled = word.get() == old;
+        if filled {
+            word.set(new);
+        }
+        filled
     }
 
     fn write(&mut self, table: Frame, index: usize, entry: Entry) {
@@ -123,14 +143,15 @@ impl TableStore for Toy {
 
     fn allocate(&mut self) -> Option<Frame> {
         self.left = self.left.checked_sub(1)?;
-        self.tables.push(Some(vec![Entry::EMPTY; TABLE_ENTRIES]));
+        self.tables
+            .push(Some(vec![Cell::new(Entry::EMPTY); TABLE_ENTRIES]));
         Frame::new(TABLE_BASE + self.tables.len() as u32 - 1)
     }
 
     fn free(&mut self, table: Frame) {
         let words = self.tables[number_of(table)].take().expect("freed once");
         assert!(
-            words.iter().all(|word| !word.is_present()),
+            words.iter().all(|word| !word.get().is_present()),
             "a freed table maps something"
         );
         self.left += 1;
@@ -285,6 +306,19 @@ impl World {
         );
         self.settle();
         result
+    }
+
+    /// Enters a page as the answer to a common fault does.
+    fn enter_absent(&self, address: u64, frame: u32) -> bool {
+        let enter = Enter {
+            address,
+            frame,
+            protection: Prot::DEFAULT,
+            uncached: false,
+            epoch: u64::MAX,
+        };
+        let owners = Owners::new(&self.records);
+        enter_absent(&self.space, &self.store, &owners, enter)
     }
 
     fn rights(&self, address: u64) -> Option<(u32, Prot)> {
