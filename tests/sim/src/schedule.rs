@@ -116,6 +116,7 @@ impl Sim {
         let kind = setup.kind;
         let mut config = Config::for_frames(kind.frames);
         config.pager_timeout = 1_000_000;
+        config.pager_restart = 500_000;
         config.host = Some(HOST);
         let mut world = World::new(config, setup.unkind, how.care);
         world.verbose = how.verbose;

@@ -96,6 +96,8 @@ pub struct Config {
     pub host: Option<RightId>,
     /// How long a wait on a pager may last, in nanoseconds.
     pub pager_timeout: u64,
+    /// How much longer it may last if the pager was lost meanwhile, in nanoseconds.
+    pub pager_restart: u64,
     /// What a map may hold that nobody set limits for.
     pub limits: account::Limits,
     /// What all maps together may hold.
@@ -120,6 +122,7 @@ impl Config {
             device: None,
             host: None,
             pager_timeout: 300_000_000_000,
+            pager_restart: 30_000_000_000,
             limits: account::Limits::for_frames(frame_limit),
             whole: account::Whole::for_frames(frame_limit),
             reclaims: true,
@@ -189,10 +192,12 @@ pub struct Core {
     pub(crate) woken: List,
     /// Who waits for free frames.
     pub(crate) short: List,
-    /// The ends of the list of all waiters by age.
+    /// The ends of the list of all waiters by age, but for those who have been given more time.
     pub(crate) oldest_waiter: u32,
     /// See `oldest_waiter`.
     pub(crate) newest_waiter: u32,
+    /// The ends of the list of those, oldest and newest.
+    pub(crate) again: (u32, u32),
     /// The ends of the list of all loans by age.
     pub(crate) oldest_loan: u32,
     /// See `oldest_loan`.
@@ -271,6 +276,7 @@ impl Core {
             short: List::EMPTY,
             oldest_waiter: NIL,
             newest_waiter: NIL,
+            again: (NIL, NIL),
             oldest_loan: NIL,
             newest_loan: NIL,
             rings: 0,

@@ -117,7 +117,7 @@ impl Core {
         if pager.say_init {
             return self.word_init(id);
         }
-        if pager.state == State::Initialising {
+        if pager.is_beginning() {
             return None;
         }
         loop {
@@ -171,6 +171,9 @@ impl Core {
         if pager.say_init {
             pager.say_init = false;
             pager.knows = true;
+            if pager.state == State::Detached {
+                pager.state = State::Initialising;
+            }
             if let Some(control) = pager.control.and_then(|id| self.controls.get_mut(id)) {
                 control.made = control.made.saturating_add(1);
             }

@@ -14,7 +14,7 @@ use ipc_protocol::vm_map::{
 use super::vm_map::{MapCall, Outcome, done};
 use crate::call::Reply;
 use crate::effect::Effect;
-use crate::event::MapId;
+use crate::event::{MapId, ObjectId};
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::discard::Part;
@@ -49,8 +49,10 @@ enum Now {
     Kill(Part),
     /// They are returned.
     Lock(Return),
+    /// Their pager was lost before it had stored them: whoever comes in its place gets them.
+    Away(Return),
     /// The pager is asked whether it has stored them.
-    Synchronize(Id<Pager>),
+    Synchronize(Return),
     /// It has said so, with this code.
     Synchronized(u32),
 }
@@ -60,7 +62,26 @@ enum Now {
 struct Return {
     lock: LockRequest,
     pager: Id<Pager>,
+    /// The pager's attachment in which they are returned.
+    generation: u32,
     range: (u64, u64),
+}
+
+impl Return {
+    /// From the first page, in a pager's present attachment.
+    const fn begin(
+        (pager, object): (Id<Pager>, ObjectId),
+        generation: u32,
+        range: (u64, u64),
+        (saves, flush): (bool, bool),
+    ) -> Return {
+        Return {
+            lock: LockRequest::of_range((pager, object), range, saves, flush),
+            pager,
+            generation,
+            range,
+        }
+    }
 }
 
 impl Msync {
@@ -79,6 +100,14 @@ impl Msync {
 
     const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether pages that were written go back, and whether pages are dropped.
+    const fn saves(&self) -> (bool, bool) {
+        (
+            self.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS),
+            self.has(VM_SYNC_INVALIDATE),
+        )
     }
 
     fn result(&self) -> Result<Reply, Kern> {
@@ -127,7 +156,8 @@ impl Core {
                 return Progress::More;
             }
             Now::Lock(what) => return self.msync_return(turn, work, what, waiter),
-            Now::Synchronize(pager) => return self.msync_wait(turn, work, pager, waiter),
+            Now::Away(what) => return self.msync_again(turn, work, what, waiter),
+            Now::Synchronize(what) => return self.msync_wait(turn, work, what, waiter),
             Now::Synchronized(0) => {}
             Now::Synchronized(code) => return Progress::Done(Some(Err(Kern::from_raw(code)))),
         }
@@ -153,6 +183,9 @@ impl Core {
         mut what: Return,
         waiter: u32,
     ) -> Progress {
+        if work.has(VM_SYNC_SYNCHRONOUS) && self.is_of_before(&what) {
+            return self.msync_again(turn, work, what, waiter);
+        }
         match self.lock_step(turn, &mut what.lock, waiter) {
             Progress::Done(_) => {}
             progress => {
@@ -203,26 +236,63 @@ impl Core {
             return Progress::Done(Some(Err(code)));
         }
         turn.effects.push(Effect::Talk(port));
-        self.msync_wait(turn, work, what.pager, waiter)
+        self.msync_wait(turn, work, *what, waiter)
+    }
+
+    /// Whether a pager has been lost since pages were returned to it, or is away now.
+    fn is_of_before(&self, what: &Return) -> bool {
+        let pager = self.pagers.get(what.pager);
+        pager.is_some_and(|pager| pager.is_away() || pager.generation != what.generation)
+    }
+
+    /// The pager was lost: when the next is there, everything that is still dirty is returned again.
+    fn msync_again<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Msync,
+        mut what: Return,
+        waiter: u32,
+    ) -> Progress {
+        if let Some(code) = self.op_failed(waiter) {
+            return Progress::Done(Some(Err(code)));
+        }
+        let Some(pager) = self.pagers.get(what.pager) else {
+            return Progress::Done(Some(Err(Kern::MemoryError)));
+        };
+        if pager.is_away() {
+            work.now = Now::Away(what);
+            self.op_park(turn, waiter, WaitOn::Pager(what.pager));
+            return Progress::Wait;
+        }
+        if pager.state != State::Ready {
+            return Progress::Done(Some(Err(Kern::MemoryError)));
+        }
+        let place = (what.pager, pager.object);
+        what = Return::begin(place, pager.generation, what.range, work.saves());
+        work.now = Now::Lock(what);
+        Progress::More
     }
 
     fn msync_wait<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         work: &mut Msync,
-        pager: Id<Pager>,
+        what: Return,
         waiter: u32,
     ) -> Progress {
+        if self.is_of_before(&what) {
+            // One that comes in its place knows nothing of the request.
+            return self.msync_again(turn, work, what, waiter);
+        }
         if let Some(code) = self.op_failed(waiter) {
             return Progress::Done(Some(Err(code)));
         }
-        // One that went and came back knows nothing of the request, nor does one that is gone.
-        let state = self.pagers.get(pager).map(|pager| pager.state);
+        let state = self.pagers.get(what.pager).map(|pager| pager.state);
         if state != Some(State::Ready) {
             return Progress::Done(Some(Err(Kern::MemoryError)));
         }
-        work.now = Now::Synchronize(pager);
-        self.op_park(turn, waiter, WaitOn::Pager(pager));
+        work.now = Now::Synchronize(what);
+        self.op_park(turn, waiter, WaitOn::Pager(what.pager));
         Progress::Wait
     }
 
@@ -241,7 +311,7 @@ impl Core {
         let Verb::Msync(work) = &mut op.verb else {
             return Err(Kern::InvalidArgument);
         };
-        if !matches!(work.now, Now::Synchronize(asked) if asked == pager) {
+        if !matches!(work.now, Now::Synchronize(asked) if asked.pager == pager) {
             return Err(Kern::InvalidArgument);
         }
         work.now = Now::Synchronized(result);
@@ -298,10 +368,10 @@ impl Core {
         if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && !resident {
             self.map_revoke(turn.machine, work.map, part, ipc_abi::types::Prot::NONE);
         }
-        let Some((pager, object)) = inner
-            .object
-            .and_then(|object| Some((self.pager_of(object)?.0, object)))
-        else {
+        let Some((place, generation)) = inner.object.and_then(|object| {
+            let (id, pager) = self.pager_of(object)?;
+            Some(((id, object), pager.generation))
+        }) else {
             return Ok(());
         };
         if !work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE) {
@@ -309,13 +379,7 @@ impl Core {
         }
         let first = page_of(inner.offset_of(leaf.inner_of(start)));
         let range = (first, first.saturating_add(part.pages()));
-        let saves = work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS);
-        let flush = work.has(VM_SYNC_INVALIDATE);
-        work.now = Now::Lock(Return {
-            lock: LockRequest::of_range((pager, object), range, saves, flush),
-            pager,
-            range,
-        });
+        work.now = Now::Lock(Return::begin(place, generation, range, work.saves()));
         Ok(())
     }
 }

@@ -224,7 +224,7 @@ impl Core {
         let record = self.pagers.get(pager).ok_or(Kern::MemoryError)?;
         let (port, control) = (record.port, record.control);
         match record.state {
-            State::Initialising => {}
+            State::Initialising | State::Detached => {}
             State::Ready => {
                 let again = self.asked.get(id).is_some_and(|a| a.control != control);
                 if again {

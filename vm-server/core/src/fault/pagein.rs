@@ -43,7 +43,7 @@ impl Core {
     ) -> Result<WaitOn, Kern> {
         let pager = self.pagers.get(id).ok_or(Kern::MemoryError)?;
         match pager.state {
-            State::Initialising => return Ok(WaitOn::Pager(id)),
+            State::Initialising | State::Detached => return Ok(WaitOn::Pager(id)),
             State::Ready => {}
             State::Terminating | State::Dead => return Err(Kern::MemoryError),
         }

@@ -40,6 +40,7 @@ impl Core {
             token_next: NIL,
             own_deadline: None,
             deadline,
+            again: false,
             older: NIL,
             newer: NIL,
             round: 0,
@@ -64,12 +65,21 @@ impl Core {
         }
     }
 
+    /// The ends of the list by age that a waiter belongs in: oldest, newest.
+    const fn ages(&mut self, again: bool) -> (&mut u32, &mut u32) {
+        if again {
+            (&mut self.again.0, &mut self.again.1)
+        } else {
+            (&mut self.oldest_waiter, &mut self.newest_waiter)
+        }
+    }
+
     fn age_link(&mut self, index: u32) {
-        let older = self.newest_waiter;
-        self.newest_waiter = index;
+        let again = self.waiters.at(index).is_some_and(|waiter| waiter.again);
+        let older = core::mem::replace(self.ages(again).1, index);
         match self.waiters.at_mut(older) {
             Some(older) => older.newer = index,
-            None => self.oldest_waiter = index,
+            None => *self.ages(again).0 = index,
         }
         if let Some(waiter) = self.waiters.at_mut(index) {
             waiter.older = older;
@@ -81,14 +91,14 @@ impl Core {
         let Some(waiter) = self.waiters.at(index) else {
             return;
         };
-        let (older, newer) = (waiter.older, waiter.newer);
+        let (older, newer, again) = (waiter.older, waiter.newer, waiter.again);
         match self.waiters.at_mut(older) {
             Some(older) => older.newer = newer,
-            None => self.oldest_waiter = newer,
+            None => *self.ages(again).0 = newer,
         }
         match self.waiters.at_mut(newer) {
             Some(newer) => newer.older = older,
-            None => self.newest_waiter = older,
+            None => *self.ages(again).1 = older,
         }
     }
 
@@ -408,10 +418,11 @@ impl Core {
     /// Asks to be woken no later than when the oldest waiter or loan has had its time.
     pub(crate) fn set_clock<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         let waiter = self.waiters.at(self.oldest_waiter).map(|w| w.deadline);
+        let again = self.waiters.at(self.again.0).map(|w| w.deadline);
         let loan = self.loans.at(self.oldest_loan).map(|loan| loan.deadline);
         let own = self.deadline_first();
-        let next = waiter.into_iter().chain(loan).chain(own).min();
-        let next = next.unwrap_or(Time::NEVER);
+        let next = waiter.into_iter().chain(again).chain(loan).chain(own);
+        let next = next.min().unwrap_or(Time::NEVER);
         // A time that nobody waits for any more is an event without an effect, and rare.
         if next < self.clock {
             self.clock = next;
@@ -423,7 +434,15 @@ impl Core {
     /// too long (amendment A2).
     pub(crate) fn expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>) {
         self.deadlines_expire(turn);
-        let mut index = self.oldest_waiter;
+        self.waiters_expire(turn, self.again.0);
+        self.waiters_expire(turn, self.oldest_waiter);
+        self.loans_expire(turn);
+        // What is left over is due at once.
+        self.clock = Time::NEVER;
+    }
+
+    /// Fails those of one list who have waited too long, from `index` on.
+    fn waiters_expire<M: Machine>(&mut self, turn: &mut Turn<'_, M>, mut index: u32) {
         for _ in 0..BUDGET {
             let waiter = self.waiters.at(index);
             let due = waiter.filter(|waiter| waiter.deadline <= turn.now);
@@ -441,6 +460,8 @@ impl Core {
                         self.waiter_renew(index, turn.now);
                         self.list_remove(index);
                         self.make_ready(index);
+                    } else if self.has_more_time(index, on) {
+                        self.waiter_again(index, turn.now);
                     } else {
                         self.report_late(turn, on);
                         self.waiter_fail(turn, index, Kern::MemoryError);
@@ -457,9 +478,35 @@ impl Core {
             }
             index = newer;
         }
-        self.loans_expire(turn);
-        // What is left over is due at once.
-        self.clock = Time::NEVER;
+    }
+
+    /// Whether the pager that a waiter waits for was lost while it waited. It has more time once.
+    fn has_more_time(&self, index: u32, on: WaitOn) -> bool {
+        let pager = match on {
+            WaitOn::Request(request, _) => self.requests.get(request).map(|on| on.pager),
+            WaitOn::Loan(loan) => self.loans.get(loan).map(|on| on.pager),
+            WaitOn::Pager(pager) => Some(pager),
+            _ => None,
+        };
+        let (Some(waiter), Some(pager)) = (
+            self.waiters.at(index),
+            pager.and_then(|pager| self.pagers.get(pager)),
+        ) else {
+            return false;
+        };
+        let since = waiter.deadline.0.saturating_sub(self.config.pager_timeout);
+        !waiter.again && pager.generation > 0 && (pager.is_away() || pager.lost.0 >= since)
+    }
+
+    /// Gives a waiter the time that a pager may take to come back.
+    fn waiter_again(&mut self, index: u32, now: Time) {
+        self.age_unlink(index);
+        let deadline = now.after(self.config.pager_restart);
+        if let Some(waiter) = self.waiters.at_mut(index) {
+            waiter.deadline = deadline;
+            waiter.again = true;
+        }
+        self.age_link(index);
     }
 
     /// Gives a waiter as much time again: it becomes the newest.
@@ -468,6 +515,7 @@ impl Core {
         let deadline = now.after(self.config.pager_timeout);
         if let Some(waiter) = self.waiters.at_mut(index) {
             waiter.deadline = deadline;
+            waiter.again = false;
         }
         self.age_link(index);
     }

@@ -135,7 +135,8 @@ impl Core {
         Ok(self.writable(look, new, How::Alone))
     }
 
-    /// The pager forbids this access: it is asked, once, to allow it (rules 163, 164).
+    /// The pager forbids this access: it is asked, once in each attachment, to allow it (rules 163,
+    /// 164).
     #[cold]
     pub(crate) fn ask_unlock<M: Machine>(
         &mut self,
@@ -145,17 +146,21 @@ impl Core {
     ) -> Result<Resolved, Kern> {
         let page = self.pages.get_mut(frame).ok_or(Kern::MemoryError)?;
         let (object, index) = (page.object.ok_or(Kern::MemoryError)?, page.index);
-        let asked = page.flags.contains(Flags::UNLOCK_ASKED);
+        let asked = page
+            .flags
+            .contains(Flags::UNLOCK_ASKED)
+            .then_some(page.asked);
         let (pager, record) = self.pager_of(object).ok_or(Kern::MemoryError)?;
         if record.state == crate::object::pager::State::Dead {
             return Err(Kern::MemoryError);
         }
-        let port = record.port;
-        if !asked {
+        let (port, attachment) = (record.port, record.generation as u8);
+        if asked != Some(attachment) {
             let access = look.access;
             self.note(pager, Say::Unlock { index, access })?;
             if let Some(page) = self.pages.get_mut(frame) {
                 page.flags.insert(Flags::UNLOCK_ASKED);
+                page.asked = attachment;
             }
             turn.effects.push(crate::effect::Effect::Talk(port));
         }

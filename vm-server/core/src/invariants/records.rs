@@ -9,7 +9,7 @@ use crate::id::Id;
 use crate::map::entry::Entry;
 use crate::object::life::NOT_LISTED;
 use crate::object::page::{Frame, State};
-use crate::object::pager::{Pager, Request};
+use crate::object::pager::{Pager, Request, State as PagerState};
 use crate::object::pages::Slot;
 use crate::op::wait::{WaitOn, Waiter, What};
 use crate::slab::NIL;
@@ -282,6 +282,12 @@ impl Core {
             id.index(),
             "a pager counts its loans",
         )?;
+        let lost = pager.say_init && !pager.knows && pager.tray.is_none() && pager.generation > 0;
+        must(
+            pager.state != PagerState::Detached || lost,
+            id.index(),
+            "a pager that was lost knows nothing, has nothing and is to be told",
+        )?;
         let mut notes = 0u32;
         let mut at = pager.notes.first;
         while let Some(note) = self.notes.at(at) {
@@ -339,6 +345,16 @@ impl Core {
                 .is_some()
         });
         must(found, id.index(), "a waiter is found by its token")?;
-        Ok(())
+        let older = self.waiters.at(waiter.older);
+        let aged = older.is_none_or(|older| {
+            older.newer == id.index()
+                && older.again == waiter.again
+                && older.deadline <= waiter.deadline
+        });
+        must(
+            aged,
+            id.index(),
+            "a waiter comes after those who are due before",
+        )
     }
 }

@@ -73,6 +73,8 @@ pub struct Page {
     pub flags: Flags,
     /// Access that its pager forbids.
     pub lock: Prot,
+    /// The attachment in which its pager was asked to unlock it, in the lowest bits of its number.
+    pub asked: u8,
     /// Where it may be mapped.
     pub places: Places,
 }
@@ -89,6 +91,7 @@ impl Page {
         state: State::Foreign,
         flags: Flags::empty(),
         lock: Prot::NONE,
+        asked: 0,
         places: Places::NEVER,
     };
 }

@@ -4,17 +4,19 @@
 //! ```text
 //!   map ->  Initialising -- ready --> Ready -- last holder goes --> Terminating -- told --> (gone)
 //!                ^                      |  no senders
-//!                +----------------------+        any -- port dead, destroy --> Dead
+//!            init said                  v
+//!                +------------------ Detached    any -- port dead, destroy --> Dead
 //! ```
 //! The identity of an object is its memory object port. A pager that loses its control port is sent
-//! `memory_object_init` again, with a new one; what it was asked stays open and is asked again.
+//! `memory_object_init` again, with a new one; what it was asked stays open and is asked again. Whoever
+//! receives from the port then is the pager: a task that was started in place of the one that ended, say.
 
 use ipc_abi::Kern;
 use ipc_abi::types::CopyStrategy;
 use ipc_protocol::memory_object::MemoryObjectChangeCompleted;
 
 use crate::effect::{Effect, Effects};
-use crate::event::{ControlId, ObjectId, PortOf, RightId, TrayId};
+use crate::event::{ControlId, ObjectId, PortOf, RightId, Time, TrayId};
 use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::pages::Slot;
@@ -42,6 +44,9 @@ pub enum State {
     Initialising,
     /// Data may be requested.
     Ready,
+    /// The last attachment is over, and the next has not begun: who waits goes on waiting, what is
+    /// resident is there.
+    Detached,
     /// Nobody holds the object; what the pager wants is on its way back, then it is told.
     Terminating,
     /// Its port is dead, or it withdrew: what is resident stays, everything else is an error.
@@ -59,6 +64,10 @@ pub struct Pager {
     pub control: Option<ControlId>,
     /// Where it is in its life.
     pub state: State,
+    /// Attachments that are over.
+    pub generation: u32,
+    /// When the last of them ended.
+    pub lost: Time,
     /// The tray that pages go through.
     pub tray: Option<TrayId>,
     /// Keep the object when nobody holds it.
@@ -205,7 +214,7 @@ impl Core {
     fn is_ending(&self, pager: &Pager) -> bool {
         let held = self.objects.get(pager.object).is_some_and(|o| o.refs > 0);
         match pager.state {
-            State::Initialising | State::Ready => false,
+            State::Initialising | State::Ready | State::Detached => false,
             State::Terminating => true,
             State::Dead => !held,
         }
@@ -222,6 +231,8 @@ impl Core {
             port,
             control: None,
             state: State::Initialising,
+            generation: 0,
+            lost: Time(0),
             tray: None,
             may_cache: false,
             strategy: CopyStrategy::None,
@@ -282,6 +293,10 @@ impl Core {
         tray: TrayId,
         attributes: Attributes,
     ) {
+        if self.pagers.get(id).is_some_and(|p| p.tray != Some(tray)) {
+            // Its loans lie in the slots of the tray that it leaves.
+            self.loans_return(turn, id);
+        }
         self.pager_leaves_tray(id);
         if let Some(tray) = self.trays.get_mut(tray) {
             tray.users = tray.users.saturating_add(1);
@@ -294,7 +309,7 @@ impl Core {
         pager.serves_itself = attributes.serves_itself;
         pager.synchronizes = attributes.synchronizes;
         pager.cluster = attributes.cluster;
-        if pager.state == State::Initialising {
+        if pager.is_beginning() {
             pager.state = State::Ready;
         }
         self.pager_set_strategy(id, attributes.strategy);
@@ -344,8 +359,8 @@ impl Core {
         self.tray_wants_refill(tray, u32::MAX);
     }
 
-    /// The control port has no senders: the pager forgot the object, or its task ended. It is told of
-    /// the object again (rule of DESIGN 3.5); its loans come back as dirty pages.
+    /// The control port has no senders: the pager forgot the object, or its task ended. Whoever receives
+    /// from the object's port is told of it again; loans come back as dirty pages.
     pub(crate) fn pager_detached<M: Machine>(&mut self, turn: &mut Turn<'_, M>, id: Id<Pager>) {
         self.loans_return(turn, id);
         self.pager_leaves_tray(id);
@@ -354,8 +369,10 @@ impl Core {
             return;
         };
         match pager.state {
-            State::Initialising | State::Ready => {
-                pager.state = State::Initialising;
+            State::Initialising | State::Ready | State::Detached => {
+                pager.state = State::Detached;
+                pager.generation = pager.generation.wrapping_add(1);
+                pager.lost = turn.now;
                 pager.say_init = true;
                 pager.knows = false;
                 let (port, object) = (pager.port, pager.object);
@@ -506,6 +523,20 @@ impl Core {
     }
 }
 
+impl Pager {
+    /// Whether it has to say that it is ready before it can be asked.
+    #[must_use]
+    pub const fn is_beginning(&self) -> bool {
+        matches!(self.state, State::Initialising | State::Detached)
+    }
+
+    /// Whether it was lost, and whoever comes in its place is not ready yet.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        self.is_beginning() && self.generation > 0
+    }
+}
+
 /// What a pager says of its object in `memory_object_ready`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
@@ -533,3 +564,6 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,7 @@ impl Core {
         }
         if let Some(pager) = object.pager
             && let Some(record) = self.pagers.get(pager)
-            && record.state == pager::State::Initialising
+            && record.is_beginning()
         {
             return Ok(Copied::Wait(pager));
         }

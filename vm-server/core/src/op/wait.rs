@@ -80,6 +80,9 @@ pub struct Waiter {
     pub own_deadline: Option<u64>,
     /// When waiting ends with a failure. All may wait equally long, so the oldest ends first.
     pub deadline: Time,
+    /// Its time is over, but its pager was lost meanwhile: it has some more, and is in a list by age
+    /// of those who have.
+    pub again: bool,
     /// Neighbours in the list of all waiters, by age.
     pub older: u32,
     /// See `older`.
