@@ -28,6 +28,8 @@ pub struct TaskSpec {
     pub resident: bool,
     /// KiB of the kernel's memory that it may use, if that is not the usual.
     pub quota: Option<u64>,
+    /// How often it is started again.
+    pub restart: u32,
     /// Its arguments.
     pub args: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl TaskSpec {
             rights: Rights::default(),
             resident: false,
             quota: None,
+            restart: 0,
             args: Vec::new(),
         }
     }
@@ -93,6 +96,9 @@ impl fmt::Display for ManifestSpec {
             }
             if let Some(kib) = task.quota {
                 write!(f, " quota={kib}K")?;
+            }
+            if task.restart > 0 {
+                write!(f, " restart={}", task.restart)?;
             }
             writeln!(f, "{}", if task.resident { " resident" } else { "" })?;
             for arg in &task.args {

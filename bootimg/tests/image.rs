@@ -27,13 +27,16 @@ fn spec() -> ManifestSpec {
         "a=b, c # d".into(),
         "größe".into(),
     ];
+    let mut pager = TaskSpec::new("keeper", Level::Module);
+    pager.file = "demo.elf".into();
+    pager.restart = 7;
     ManifestSpec {
         ends: Ends::Never,
         options: vec![
             ("log".into(), "info".into()),
             ("greeting".into(), "hello = world".into()),
         ],
-        tasks: vec![server, bootstrap, client],
+        tasks: vec![server, bootstrap, client, pager],
     }
 }
 
@@ -95,7 +98,8 @@ fn what_is_written_is_read() {
         [
             ("vm-server", Level::Server),
             ("bootstrap", Level::Bootstrap),
-            ("demo", Level::Client)
+            ("demo", Level::Client),
+            ("keeper", Level::Module)
         ]
     );
     assert!(manifest.task("vm-server").unwrap().resident);
@@ -107,6 +111,7 @@ fn what_is_written_is_read() {
         }
     );
     assert_eq!(manifest.task("demo").unwrap().quota, Some(100 * 1024));
+    assert_eq!(manifest.task("keeper").unwrap().restart, 7);
     let args: Vec<_> = manifest.task("demo").unwrap().args().collect();
     assert_eq!(args, ["one", "", "a=b, c # d", "größe"]);
     assert_eq!(manifest.task("vm-server").unwrap().args().count(), 0);

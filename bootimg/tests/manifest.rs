@@ -24,7 +24,7 @@ fn comments_and_empty_lines_say_nothing() {
 #[test]
 fn all_levels_and_rights_are_known() {
     let text = format!(
-        "pagoda 1\n{SERVER}{BOOTSTRAP}task p file=p level=pager rights=device quota=4K\n\
+        "pagoda 1\n{SERVER}{BOOTSTRAP}task p file=p level=pager rights=device quota=4K restart=3\n\
          task c file=c level=client rights=host resident\ntask m level=module file=m"
     );
     let manifest = Manifest::parse(&text).unwrap();
@@ -47,8 +47,9 @@ fn all_levels_and_rights_are_known() {
         }
     );
     assert_eq!(manifest.task("p").unwrap().quota, Some(4096));
+    assert_eq!(manifest.task("p").unwrap().restart, 3);
     let client = manifest.task("c").unwrap();
-    assert_eq!(client.quota, None);
+    assert_eq!((client.quota, client.restart), (None, 0));
     assert_eq!(
         (client.rights, client.resident),
         (
@@ -132,6 +133,26 @@ fn a_typing_error_is_an_error() {
         (
             "task x file=x level=client quota=18446744073709551615K\n",
             "expected a number of KiB",
+        ),
+        (
+            "task x file=x level=client restart=1\n",
+            "`restart=1`: expected 1 to 99, for a task of level pager or module",
+        ),
+        (
+            "task x file=x level=module restart=0\n",
+            "`restart=0`: expected 1 to 99",
+        ),
+        (
+            "task x file=x level=module restart=+1\n",
+            "`restart=+1`: expected 1 to 99",
+        ),
+        (
+            "task x file=x level=module restart=100\n",
+            "`restart=100`: expected 1 to 99",
+        ),
+        (
+            "task x file=x level=module restart=1 restart=1\n",
+            "`restart` is given twice",
         ),
         (
             "task x file=x level=client resident resident\n",

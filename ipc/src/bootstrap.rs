@@ -1,14 +1,17 @@
 //! The name service: publish a port, find one, start a module and see it end.
 
-use crate::right::{Passed, SendRight, Untyped};
+use alloc::vec::Vec;
+
+use crate::right::{Arrived, Passed, ReceiveRight, SendRight, Untyped};
 use ipc_abi::Kern;
 use ipc_abi::message::FOREVER;
 use ipc_abi::notify::ExitStatus;
 use ipc_abi::right::SpecialPort;
 use ipc_protocol::bootstrap::{
-    Bootstrap, BootstrapImage, BootstrapImageReply, BootstrapList, BootstrapListReply,
-    BootstrapLookUp, BootstrapLookUpReply, BootstrapRegister, BootstrapStart, BootstrapStartReply,
-    BootstrapWait, Name,
+    Bootstrap, BootstrapImage, BootstrapImageReply, BootstrapKeep, BootstrapKeepReply,
+    BootstrapKept, BootstrapKeptReply, BootstrapList, BootstrapListReply, BootstrapLookUp,
+    BootstrapLookUpReply, BootstrapRegister, BootstrapStart, BootstrapStartReply, BootstrapWait,
+    Name,
 };
 use ipc_protocol::memory_entry::MemoryEntry;
 use ipc_protocol::vm_map::Map;
@@ -107,4 +110,46 @@ pub fn image() -> Result<SendRight<MemoryEntry>, Kern> {
 /// Those of [`BootstrapList`].
 pub fn list(cursor: u32) -> Result<BootstrapListReply, Kern> {
     service()?.call(&BootstrapList { cursor })
+}
+
+/// A port of a task that has ended, in whose place this one was started. It is kept again.
+#[derive(Debug)]
+pub struct Kept {
+    /// What was said of it.
+    pub note: Vec<u8>,
+    /// The port. Its payload is as it was; what is queued there is still to be received.
+    pub port: ReceiveRight<Untyped>,
+}
+
+/// Keeps a port of this payload, over the end of this task, for the one that is started in its place.
+/// The last message about it counts.
+///
+/// # Errors
+/// Those of [`BootstrapKeep`]; KERN_INVALID_ARGUMENT also for a note that is too long.
+pub fn keep<P>(port: &ReceiveRight<P>, payload: u64, note: &[u8]) -> Result<(), Kern> {
+    let note = note.try_into().map_err(|_| Kern::InvalidArgument)?;
+    let request = BootstrapKeep { payload, note };
+    let (_, mut rights) = service()?.call_with(&request, [], FOREVER)?;
+    match rights.take(BootstrapKeepReply::NOTIFY) {
+        Arrived::SendOnce(notify) => port.watch_destroyed_by(notify),
+        _ => Err(Kern::InvalidRight),
+    }
+}
+
+/// The next of the ports that were kept for this task; `None`: that was all.
+///
+/// # Errors
+/// Those of [`BootstrapKept`].
+pub fn kept() -> Result<Option<Kept>, Kern> {
+    let (reply, mut rights) = match service()?.call_with(&BootstrapKept {}, [], FOREVER) {
+        Err(Kern::InvalidName) => return Ok(None),
+        answer => answer?,
+    };
+    match rights.take(BootstrapKeptReply::PORT) {
+        Arrived::Receive(port) => Ok(Some(Kept {
+            note: reply.note.to_vec(),
+            port,
+        })),
+        _ => Err(Kern::InvalidRight),
+    }
 }

@@ -16,6 +16,7 @@ use core::mem;
 use ipc_abi::Kern;
 use ipc_abi::buffer::RIGHTS_MAX;
 use ipc_abi::notify::Request;
+use ipc_abi::port::PortType;
 use ipc_abi::right::{ArrivedKind, Disposition, Name, SpecialPort};
 
 /// The protocol of a right of which only the holder knows more: task and thread ports, for example.
@@ -258,6 +259,62 @@ impl<P> ReceiveRight<P> {
     /// KERN_RESOURCE_SHORTAGE.
     pub fn watch_destroyed<Q>(&self, notify: &ReceiveRight<Q>) -> Result<(), Kern> {
         trap::port_request_notification(self.name, Request::PortDestroyed, notify.name, 0).map(drop)
+    }
+
+    /// As [`ReceiveRight::watch_destroyed`], by a send-once right that somebody else gave for it.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE; KERN_INVALID_CAPABILITY: its port has died.
+    pub fn watch_destroyed_by<Q>(&self, notify: SendOnce<Q>) -> Result<(), Kern> {
+        let earlier = self.destroyed_request(notify.name)?;
+        // Used up.
+        mem::forget(notify);
+        drop(earlier);
+        Ok(())
+    }
+
+    /// Takes back what was asked: the port dies when the right is destroyed.
+    ///
+    /// # Errors
+    /// None that the task has not made itself.
+    pub fn unwatch_destroyed(&self) -> Result<(), Kern> {
+        self.destroyed_request(0).map(drop)
+    }
+
+    /// Asks for *port destroyed*; gives the right of an earlier request, if it was somebody else's.
+    fn destroyed_request(&self, notify: Name) -> Result<Option<SendOnce<Untyped>>, Kern> {
+        let asked = trap::port_request_notification(self.name, Request::PortDestroyed, notify, 0);
+        let earlier = asked?;
+        let kind = (earlier != 0).then(|| trap::port_type(0, earlier));
+        Ok(match kind {
+            Some(Ok(kind)) if kind.contains(PortType::SEND_ONCE) => Some(SendOnce {
+                name: earlier,
+                protocol: PhantomData,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Send rights that were made of it so far, by all who had it.
+    ///
+    /// # Errors
+    /// None that the task has not made itself.
+    pub fn made(&self) -> Result<u64, Kern> {
+        trap::port_get_status(0, self.name).map(|status| status.make_send)
+    }
+
+    /// What each message through it carries.
+    ///
+    /// # Errors
+    /// None that the task has not made itself.
+    pub fn payload(&self) -> Result<u64, Kern> {
+        trap::port_get_status(0, self.name).map(|status| status.payload)
+    }
+
+    /// The same right, said to be asked in another protocol.
+    #[must_use]
+    pub fn cast<Q>(self) -> ReceiveRight<Q> {
+        ReceiveRight::from_name(self.into_name())
     }
 }
 

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod estate;
 mod load;
 mod names;
 mod service;

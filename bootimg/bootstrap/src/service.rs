@@ -1,11 +1,13 @@
 //! What bootstrap is asked, and what starting a task takes.
 
 use alloc::rc::Rc;
+use alloc::string::String;
 use core::fmt;
 
 use bootimg::{Image, Level, Manifest, Task};
 use ipc::protocol::bootstrap::{
-    Bootstrap, BootstrapImageReply, BootstrapLookUpReply, BootstrapStartReply, Name, Reply, Request,
+    Bootstrap, BootstrapImageReply, BootstrapKeep, BootstrapKeepReply, BootstrapLookUpReply,
+    BootstrapStartReply, Name, Reply, Request,
 };
 use ipc::protocol::memory_entry::MemoryEntry;
 use ipc::protocol::vm_map::Map;
@@ -16,9 +18,10 @@ use ipc::vm::NewTask;
 use ipc::{Kern, Untyped, task, trap};
 use ipc_abi::right::{Disposition, Name as Port, SpecialPort};
 
+use crate::estate::Estate;
 use crate::load::{LoadError, Loaded, load};
 use crate::names::Names;
-use crate::tasks::Tasks;
+use crate::tasks::{Again, Tasks};
 
 /// Priorities, within the bands of their levels.
 const PAGER: u32 = 16;
@@ -122,6 +125,21 @@ impl<'a> Service<'a> {
         level: Level,
         arguments: impl Iterator<Item = &'b str> + Clone,
     ) -> Result<Started, StartError> {
+        let estate = match of.restart {
+            0 => None,
+            times => Some(Estate::new(times, level, arguments.clone())?),
+        };
+        self.start_with(of, level, arguments, estate)
+    }
+
+    /// As [`Service::start`], with what it leaves if it ends.
+    fn start_with<'b>(
+        &mut self,
+        of: &Task<'b>,
+        level: Level,
+        arguments: impl Iterator<Item = &'b str> + Clone,
+        estate: Option<Estate>,
+    ) -> Result<Started, StartError> {
         let file = self.image.file(of.file).ok_or(StartError::NoFile)?;
         let instance = self.tasks.reserve()?;
         let loaded =
@@ -130,7 +148,8 @@ impl<'a> Service<'a> {
             Ok(port) => {
                 let NewTask { task, map } = loaded.new;
                 let control = task.name();
-                self.tasks.add(of.name, level == Level::Client, task, port);
+                self.tasks
+                    .add(of.name, level == Level::Client, task, port, estate);
                 Ok(Started {
                     instance,
                     control,
@@ -169,7 +188,8 @@ impl<'a> Service<'a> {
         if let Some(bytes) = of.quota {
             trap::task_set_quota(self.host.name(), task.name(), bytes)?;
         }
-        task.watch(&self.notices)?;
+        // By its own port: what is told of it comes in order.
+        task.watch(&port)?;
         if of.resident {
             self.keep_resident(&loaded.new.map)?;
         }
@@ -224,6 +244,46 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
+    /// Starts a task in place of one that has ended.
+    fn start_again(&mut self, Again { name, estate }: Again) {
+        let Some(of) = self.manifest.task(&name) else {
+            return;
+        };
+        ipc::println!("bootstrap: {name} is started again");
+        // What it leaves has a copy of them.
+        let arguments = estate.arguments.clone();
+        let words = arguments.iter().map(String::as_str);
+        let level = estate.level;
+        if let Err(problem) = self.start_with(&of, level, words, Some(estate)) {
+            ipc::println!("bootstrap: cannot start {name} again: {problem}");
+        }
+    }
+
+    /// The right by which a task asks for *port destroyed*.
+    fn keep(&mut self, instance: u64, keep: &BootstrapKeep) -> Answer<Reply> {
+        let kept = self.tasks.estate(instance).and_then(|(estate, port)| {
+            estate.keep(keep.payload, &keep.note)?;
+            Ok(port.name())
+        });
+        match kept {
+            Ok(port) => {
+                let notify = Passed::from_name(port, Disposition::MakeSendOnce);
+                Answer::with(Reply::BootstrapKeep(BootstrapKeepReply {}), [notify])
+            }
+            Err(code) => Answer::Refuse(code),
+        }
+    }
+
+    /// The next of the ports that a task is left.
+    fn kept(&mut self, instance: u64) -> Answer<Reply> {
+        let estate = self.tasks.estate(instance);
+        let taken = estate.map_err(|_| Kern::InvalidName);
+        match taken.and_then(|(estate, port)| estate.take(port)) {
+            Ok((reply, port)) => Answer::with(Reply::BootstrapKept(reply), [port.give()]),
+            Err(code) => Answer::Refuse(code),
+        }
+    }
+
     fn start_by_name(&mut self, name: &str, arguments: &str) -> Answer<Reply> {
         let Some(of) = self
             .manifest
@@ -273,17 +333,29 @@ impl Server for Service<'_> {
                 let reply = Reply::BootstrapImage(BootstrapImageReply {});
                 Answer::with(reply, [copy_of(self.entry.name())])
             }
+            Request::BootstrapKeep(keep) => self.keep(context.payload, &keep),
+            Request::BootstrapKept(_) => self.kept(context.payload),
             Request::BootstrapList(list) => {
                 Answer::Reply(Reply::BootstrapList(self.names.list(list.cursor)))
             }
         }
     }
 
-    fn notice(&mut self, notice: Notice, _context: &mut Context) -> Result<(), Kern> {
+    fn notice(&mut self, notice: Notice, context: &mut Context) -> Result<(), Kern> {
         match notice {
             Notice::DeadName { name, status } => {
-                self.tasks.died(name.name(), status);
                 self.names.died(name.name());
+                if let Some(again) = self.tasks.died(name.name(), status) {
+                    self.start_again(again);
+                }
+                Ok(())
+            }
+            Notice::PortDestroyed => {
+                if let Arrived::Receive(port) = context.rights.take(0)
+                    && let Ok((estate, _)) = self.tasks.estate(context.payload)
+                {
+                    estate.returned(port);
+                }
                 Ok(())
             }
             Notice::Cancelled(token) => {

@@ -11,6 +11,8 @@ use ipc_abi::exception::Kind;
 use ipc_abi::notify::ExitStatus;
 use ipc_abi::right::Name as Port;
 
+use crate::estate::Estate;
+
 /// Most callers that wait for the end of one task.
 const WAITING_MAX: usize = 64;
 
@@ -23,6 +25,16 @@ struct Task {
     alive: Option<(SendRight<Untyped>, ReceiveRight<Bootstrap>)>,
     status: u64,
     waiting: Vec<Caller>,
+    /// What it leaves to the one that is started in its place, if one is.
+    estate: Option<Estate>,
+}
+
+/// A task that is to be started in place of one that has ended.
+pub(crate) struct Again {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it is left.
+    pub(crate) estate: Estate,
 }
 
 /// All tasks that were ever started. A task's number is its place.
@@ -53,6 +65,7 @@ impl Tasks {
         is_client: bool,
         task: SendRight<Untyped>,
         port: ReceiveRight<Bootstrap>,
+        estate: Option<Estate>,
     ) {
         self.clients += usize::from(is_client);
         self.list.push(Task {
@@ -61,19 +74,19 @@ impl Tasks {
             alive: Some((task, port)),
             status: 0,
             waiting: Vec::new(),
+            estate,
         });
     }
 
-    /// A port has died. If it was a task's, says how the task ended.
-    pub(crate) fn died(&mut self, port: Port, status: u64) {
+    /// A port has died. If it was a task's, says how the task ended; gives the task that is to be
+    /// started in its place.
+    pub(crate) fn died(&mut self, port: Port, status: u64) -> Option<Again> {
         let ended = |task: &&mut Task| {
             task.alive
                 .as_ref()
                 .is_some_and(|(control, _)| control.name() == port)
         };
-        let Some(task) = self.list.iter_mut().find(ended) else {
-            return;
-        };
+        let task = self.list.iter_mut().find(ended)?;
         task.alive = None;
         task.status = status;
         let code = report(&task.name, ExitStatus::from_word(status));
@@ -84,6 +97,37 @@ impl Tasks {
         for caller in task.waiting.drain(..) {
             answer(caller, status);
         }
+        // Its ports die with what nobody inherits.
+        let mut estate = task.estate.take().filter(|_| code != 0)?;
+        if estate.left == 0 {
+            println!(
+                "bootstrap: {} has ended too often and is not started again",
+                task.name
+            );
+            return None;
+        }
+        estate.left -= 1;
+        estate.settle();
+        Some(Again {
+            name: task.name.clone(),
+            estate,
+        })
+    }
+
+    /// What a task leaves, and the port that it asks through.
+    ///
+    /// # Errors
+    /// KERN_NOT_SUPPORTED: it is not started again.
+    pub(crate) fn estate(
+        &mut self,
+        instance: u64,
+    ) -> Result<(&mut Estate, &ReceiveRight<Bootstrap>), Kern> {
+        let instance = usize::try_from(instance).ok();
+        let task = instance.and_then(|instance| self.list.get_mut(instance));
+        let task = task.ok_or(Kern::NotSupported)?;
+        let (_, port) = task.alive.as_ref().ok_or(Kern::NotSupported)?;
+        let estate = task.estate.as_mut().ok_or(Kern::NotSupported)?;
+        Ok((estate, port))
     }
 
     /// Answers a caller when the task ends, or now if it has.

@@ -22,7 +22,7 @@
 //! | `ends last-client` | the run ends when the last client ends, with that client's status (also if no `ends` line is there) |
 //! | `ends never` | the machine stays up |
 //! | `option KEY=VALUE` | a free setting for the tasks; VALUE is the rest of the line |
-//! | `task NAME file=FILE level=LEVEL [rights=RIGHT[,RIGHT]] [quota=KIBK] [resident]` | one task |
+//! | `task NAME file=FILE level=LEVEL [rights=RIGHT[,RIGHT]] [quota=KIBK] [restart=N] [resident]` | one task; with `restart`, one of level pager or module that ends otherwise than with status 0 is started again, at most N times (1 to 99) |
 //! | `arg TEXT` | one more argument of the task above; TEXT is the rest of the line, as it is |
 //!
 //! Words are parted by one space. A NAME or KEY is 1 to 31 of `a-z A-Z 0-9 - _ .`, a FILE the name
@@ -146,6 +146,8 @@ pub struct Task<'a> {
     /// Bytes of the kernel's memory that it may use; `None`: what a task is given that nobody says
     /// anything about.
     pub quota: Option<u64>,
+    /// How often it is started again if it ends otherwise than with status 0.
+    pub restart: u32,
     lines: Lines<'a>,
 }
 

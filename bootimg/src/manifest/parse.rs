@@ -157,7 +157,7 @@ pub(super) fn parse_task<'a>(
     let (name, fields) = split_word(rest);
     check_name(name)?;
     let (mut file, mut level, mut rights, mut resident) = (None, None, None, None);
-    let mut quota = None;
+    let (mut quota, mut restart) = (None, None);
     for field in fields.split(' ').filter(|_| !fields.is_empty()) {
         match field
             .split_once('=')
@@ -174,17 +174,28 @@ pub(super) fn parse_task<'a>(
             }
             (key @ "rights", Some(value)) => once(&mut rights, key, parse_rights(value)?)?,
             (key @ "quota", Some(value)) => once(&mut quota, key, parse_quota(value)?)?,
+            (key @ "restart", Some(value)) => {
+                once(&mut restart, key, (parse_restart(value)?, value))?;
+            }
             (key @ "resident", None) => once(&mut resident, key, true)?,
             _ => return Err(ManifestProblem::UnknownField(field)),
         }
     }
+    let file = file.ok_or(ManifestProblem::MissingField("file="))?;
+    let level = level.ok_or(ManifestProblem::MissingField("level="))?;
+    if let Some((_, value)) = restart
+        && !matches!(level, Level::Pager | Level::Module)
+    {
+        return Err(ManifestProblem::BadRestart(value));
+    }
     Ok(Task {
         name,
-        file: file.ok_or(ManifestProblem::MissingField("file="))?,
-        level: level.ok_or(ManifestProblem::MissingField("level="))?,
+        file,
+        level,
         rights: rights.unwrap_or_default(),
         resident: resident.unwrap_or_default(),
         quota,
+        restart: restart.map_or(0, |(times, _)| times),
         lines,
     })
 }
@@ -220,6 +231,15 @@ fn parse_quota(text: &str) -> Result<u64, ManifestProblem<'_>> {
         .and_then(|digits| digits.parse::<u64>().ok())
         .and_then(|kib| kib.checked_mul(1024))
         .ok_or(ManifestProblem::BadQuota(text))
+}
+
+/// A number from 1 to 99.
+fn parse_restart(text: &str) -> Result<u32, ManifestProblem<'_>> {
+    let digits = !text.starts_with('0') && text.bytes().all(|digit| digit.is_ascii_digit());
+    let times = text.parse::<u32>().ok().filter(|times| *times <= 99);
+    times
+        .filter(|_| digits)
+        .ok_or(ManifestProblem::BadRestart(text))
 }
 
 fn check_file(file: &str) -> Result<&str, ManifestProblem<'_>> {

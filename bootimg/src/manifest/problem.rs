@@ -37,6 +37,8 @@ pub enum ManifestProblem<'a> {
     UnknownRight(&'a str),
     /// A `quota=` that is no number of KiB with a `K` behind it.
     BadQuota(&'a str),
+    /// A `restart=` that is no number from 1 to 99, or of a task that is neither pager nor module.
+    BadRestart(&'a str),
     /// An `arg` line before any task.
     ArgWithoutTask,
     /// More than [`MAX_ARGS`] arguments for one task.
@@ -104,6 +106,10 @@ impl fmt::Display for ManifestProblem<'_> {
             Self::BadQuota(text) => {
                 write!(f, "`quota={text}`: expected a number of KiB, like `512K`")
             }
+            Self::BadRestart(text) => write!(
+                f,
+                "`restart={text}`: expected 1 to 99, for a task of level pager or module"
+            ),
             Self::ArgWithoutTask => write!(f, "`arg` before any task"),
             Self::TooManyArgs => write!(f, "more than {MAX_ARGS} arguments"),
             Self::ArgTooLong => write!(f, "an argument over {MAX_VALUE} bytes"),

@@ -12,6 +12,11 @@ pub const ARGUMENTS_MAX: usize = 1024;
 /// Most names in one answer of `bootstrap_list`.
 pub const LIST_MAX: usize = 32;
 
+/// Longest note of `bootstrap_keep`, in bytes.
+pub const NOTE_MAX: usize = 1024;
+/// Most ports that are kept for one task.
+pub const KEPT_MAX: usize = 256;
+
 /// A name.
 pub type Name = String<NAME_MAX>;
 
@@ -102,5 +107,41 @@ protocol! {
     reply rights {
         /// A send right to the named entry of the image, which nobody may write.
         IMAGE,
+    };
+
+    /// Keeps a port for the task that is started in place of the sender when it ends: gives the
+    /// right by which the sender asks for *port destroyed* on it. The receive right then goes to
+    /// bootstrap when the task ends, with what is queued there, and to the next task by
+    /// `bootstrap_kept`. A port that nobody has a send right to when it is destroyed is not kept.
+    ///
+    /// The manifest says whether and how often a task is started again (`restart`). If it is not, or
+    /// has ended with status 0, the port dies.
+    ///
+    /// In order: KERN_NOT_SUPPORTED: the sender is not started again. KERN_RESOURCE_SHORTAGE: no
+    /// memory, or [`KEPT_MAX`] ports are kept for it.
+    4107 bootstrap_keep BootstrapKeep in body {
+        /// The port's payload, by which bootstrap knows it again. What was kept under it before is
+        /// forgotten.
+        payload: u64,
+        /// What the next task is to know of it.
+        note: Vec<u8, NOTE_MAX>,
+    }
+    reply BootstrapKeepReply {}
+    reply rights {
+        /// A send-once right for *port destroyed*.
+        NOTIFY,
+    };
+
+    /// Gives a port that was kept, each once, to a task that was started in place of another.
+    ///
+    /// KERN_INVALID_NAME: there is none (any more).
+    4108 bootstrap_kept BootstrapKept in body {}
+    reply BootstrapKeptReply {
+        /// What was said of it.
+        note: Vec<u8, NOTE_MAX>,
+    }
+    reply rights {
+        /// The receive right.
+        PORT,
     };
 }
