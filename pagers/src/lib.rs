@@ -33,13 +33,14 @@
 //! *tray* and says which slots hold them; the server moves the frames from the slots into the
 //! object, so that no page is copied, and fills the slots again later. A page is supplied whole or
 //! not at all. An error reaches the toucher as KERN_MEMORY_ERROR, never as zeros; and so does the
-//! end of the pager.
+//! end of the pager, unless it is started again: then the next instance goes on where it ended.
 //!
 //! [`pager`] is what you write, [`serve`] the loop, [`objects`] the ports; the tray is private.
 #![no_std]
 
 extern crate alloc;
 
+mod kept;
 pub mod objects;
 pub mod pager;
 pub mod serve;

@@ -5,6 +5,10 @@
 //! nothing mapped it); when the last right is gone, the server's own included, the object ends.
 //! Rights can be made while the kernel's message "no senders" is under way: it carries how many had
 //! been made, and an outdated one is ignored.
+//!
+//! An object can outlive the task: if the manifest says that the pager is started again, bootstrap
+//! keeps the ports of its objects, and the next instance takes each in at its old place, which the
+//! payload names. So what is queued there goes on to the same object.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -12,8 +16,9 @@ use alloc::vec::Vec;
 use ipc::Kern;
 use ipc::protocol::memory_object::MemoryObject;
 use ipc::protocol::memory_object_control::MemoryControl;
-use ipc::right::{PortSet, ReceiveRight, SendRight};
+use ipc::right::{PortSet, ReceiveRight, SendRight, Untyped};
 
+use crate::kept;
 use crate::pager::Object;
 
 /// Names an object of this pager.
@@ -37,6 +42,9 @@ impl ObjectId {
         }
     }
 }
+
+/// Most places up to that of an object that is taken in: there is memory for all before it.
+const PLACES_MAX: usize = 1 << 16;
 
 /// An object and its ports.
 #[derive(Debug)]
@@ -98,11 +106,95 @@ impl Objects {
         Ok(id)
     }
 
+    /// As [`Objects::create`]; if this pager is started again after its end, the next instance is
+    /// offered the object with this note ([`crate::Pager::adopt`]).
+    ///
+    /// If it is not started again, or there is no room for one more note, or none for one that long,
+    /// the object ends with this task as any other.
+    ///
+    /// # Errors
+    /// As [`Objects::create`].
+    pub fn create_kept(&mut self, object: Object, note: &[u8]) -> Result<ObjectId, Kern> {
+        let id = self.create(object)?;
+        self.keep(id, &kept::offered(note));
+        Ok(id)
+    }
+
+    /// Has an object kept, if this task is one whose objects are.
+    pub(crate) fn keep(&mut self, id: ObjectId, note: &[u8]) {
+        if let Some(entry) = self.entry(id) {
+            // What is not kept ends with the task.
+            let _ = ipc::bootstrap::keep(&entry.port, id.payload(), note);
+        }
+    }
+
+    /// Sets the place of an object of the instance before this one aside, so that no new one gets it.
+    ///
+    /// # Errors
+    /// KERN_INVALID_ARGUMENT: no place that there could be. KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn set_aside(&mut self, id: ObjectId) -> Result<(), Kern> {
+        let index = id.index as usize;
+        if index >= PLACES_MAX {
+            return Err(Kern::InvalidArgument);
+        }
+        while self.places.len() <= index {
+            self.new_place()?;
+        }
+        self.free.retain(|free| *free != id.index);
+        Ok(())
+    }
+
+    /// Takes in an object of the instance before this one, at the place that was set aside for it.
+    ///
+    /// # Errors
+    /// KERN_NAME_EXISTS: there is another. KERN_INVALID_ARGUMENT: no place was set aside.
+    /// KERN_RESOURCE_SHORTAGE.
+    pub(crate) fn take_in(
+        &mut self,
+        id: ObjectId,
+        object: Object,
+        port: ReceiveRight<Untyped>,
+    ) -> Result<(), Kern> {
+        let place = self.places.get_mut(id.index as usize);
+        let place = place.ok_or(Kern::InvalidArgument)?;
+        if place.entry.is_some() {
+            return Err(Kern::NameExists);
+        }
+        let port = port.cast::<MemoryObject>();
+        let made = port.made()?;
+        port.watch_senders(&port)?;
+        self.set.insert(&port)?;
+        place.generation = id.generation;
+        place.entry = Some(Entry {
+            object,
+            control: None,
+            port,
+            made,
+        });
+        Ok(())
+    }
+
+    /// The place that was set aside is free: its object ends.
+    pub(crate) fn free_aside(&mut self, id: ObjectId) {
+        if let Some(place) = self.places.get_mut(id.index as usize)
+            && place.entry.is_none()
+            && !self.free.contains(&id.index)
+        {
+            place.generation = id.generation.wrapping_add(1);
+            self.free.push(id.index);
+        }
+    }
+
     /// The place that the next object gets: the last of the free ones. It stays free.
     fn free_place(&mut self) -> Result<u32, Kern> {
-        if let Some(index) = self.free.last() {
-            return Ok(*index);
+        match self.free.last() {
+            Some(index) => Ok(*index),
+            None => self.new_place(),
         }
+    }
+
+    /// One more place, which is free.
+    fn new_place(&mut self) -> Result<u32, Kern> {
         let index = u32::try_from(self.places.len()).map_err(|_| Kern::ResourceShortage)?;
         let shortage = |_| Kern::ResourceShortage;
         self.free

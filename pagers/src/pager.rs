@@ -5,7 +5,7 @@ use ipc::abi::types::{CopyStrategy, Prot};
 use ipc::protocol::Protocol;
 use ipc::server::Context;
 
-use crate::objects::Objects;
+use crate::objects::{ObjectId, Objects};
 
 /// Bytes of a page.
 pub const PAGE: usize = ipc::abi::layout::PAGE_SIZE as usize;
@@ -39,6 +39,13 @@ pub trait Pager {
     /// Why the pages are not stored.
     fn data_return(&mut self, _object: &Object, _first: u64, _pages: &[u8]) -> Result<(), Kern> {
         Err(Kern::NotSupported)
+    }
+
+    /// An object of the instance before this one, of which that said `note` to
+    /// [`Objects::create_kept`]: says what object it is, and it goes on; or does not know it, and it ends,
+    /// an error to all who need more of it. Called before anything is served.
+    fn adopt(&mut self, _note: &[u8], _id: ObjectId) -> Option<Object> {
+        None
     }
 
     /// Nobody maps the object, and nobody holds a right to it: you will not hear of it again.

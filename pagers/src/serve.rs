@@ -25,6 +25,7 @@ use ipc::protocol::memory_object_control::{
 use ipc::right::{ReceiveRight, SendRight};
 use ipc::server::{self, Context, Notice, Server};
 
+use crate::kept::{self, Left};
 use crate::objects::{ObjectId, Objects};
 use crate::pager::{Answer, Front, Object, PAGE, Pager, Want};
 use crate::tray::Tray;
@@ -39,6 +40,8 @@ pub struct Service<P> {
     /// Its objects.
     pub objects: Objects,
     tray: Tray,
+    /// What the instance before this one left.
+    left: Left,
 }
 
 impl<P: Pager> Service<P> {
@@ -47,20 +50,29 @@ impl<P: Pager> Service<P> {
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
     pub fn new(pager: P) -> Result<Service<P>, Kern> {
+        let mut objects = Objects::new()?;
         Ok(Service {
             pager,
-            objects: Objects::new()?,
             tray: Tray::new(P::SLOTS)?,
+            left: Left::fetch(&mut objects)?,
+            objects,
         })
     }
 
-    /// Makes an object and registers it under a name, so that whoever looks the name up can map it.
+    /// Makes an object and registers it under a name, so that whoever looks the name up can map it. If
+    /// the instance before this one has published the name, its object goes on, with all who map it.
     ///
     /// # Errors
     /// What `bootstrap_register` says; KERN_RESOURCE_SHORTAGE.
     pub fn publish(&mut self, name: &str, object: Object) -> Result<(), Kern> {
+        let note = kept::published(name);
+        if let Some(port) = self.left.take(&note) {
+            return self.objects.take_in(kept::place(&port)?, object, port);
+        }
         let id = self.objects.create(object)?;
-        ipc::bootstrap::register(name, self.objects.right(id)?.give())
+        ipc::bootstrap::register(name, self.objects.right(id)?.give())?;
+        self.objects.keep(id, &note);
+        Ok(())
     }
 
     /// Serves the objects, for ever.
@@ -71,12 +83,26 @@ impl<P: Pager> Service<P> {
         self.run(|_, request: Nothing, _, _| -> server::Answer<Nothing> { match request {} })
     }
 
+    /// Offers the pager what the instance before it left. What it does not know ends.
+    fn adopt(&mut self) -> Result<(), Kern> {
+        while let Some((note, port)) = self.left.take_offered() {
+            let id = kept::place(&port)?;
+            match self.pager.adopt(&note, id) {
+                Some(object) => self.objects.take_in(id, object, port)?,
+                None => kept::give_up(&mut self.objects, port),
+            }
+        }
+        self.left.give_up(&mut self.objects);
+        Ok(())
+    }
+
     fn run<Q, R, F>(mut self, front: F) -> Result<(), Kern>
     where
         Q: AnyRequest,
         R: AnyReply,
         F: FnMut(&mut P, Q, &mut Context, &mut Objects) -> server::Answer<R>,
     {
+        self.adopt()?;
         self.pager.prepare(self.tray.all());
         let set = Rc::clone(&self.objects.set);
         let mut serving = Serving {
@@ -89,14 +115,24 @@ impl<P: Pager> Service<P> {
 }
 
 impl<P: Front> Service<P> {
-    /// Registers the pager's own port under a name, and serves it and the objects, for ever.
+    /// Registers the pager's own port under a name, or goes on with that of the instance before, and
+    /// serves it and the objects, for ever.
     ///
     /// # Errors
     /// What `bootstrap_register` says, or receiving failed with.
-    pub fn serve_as(self, name: &str) -> Result<(), Kern> {
-        let port = ReceiveRight::<P::Protocol>::new(FRONT)?;
+    pub fn serve_as(mut self, name: &str) -> Result<(), Kern> {
+        let note = kept::front(name);
+        let port = match self.left.take(&note) {
+            Some(port) => port.cast(),
+            None => {
+                let port = ReceiveRight::<P::Protocol>::new(FRONT)?;
+                ipc::bootstrap::register(name, port.make_send()?.give())?;
+                // What is not kept ends with the task.
+                let _ = ipc::bootstrap::keep(&port, FRONT, &note);
+                port
+            }
+        };
         self.objects.set.insert(&port)?;
-        ipc::bootstrap::register(name, port.make_send()?.give())?;
         self.run(
             |pager: &mut P, request: <P::Protocol as Protocol>::Request, context, objects| {
                 pager.request(request, context, objects)

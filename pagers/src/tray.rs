@@ -3,7 +3,7 @@
 //! Invariant: `base` is the address at which the server mapped `slots` slots for this task, and they
 //! stay there as long as the right to the tray is held. Slots are lent out one range at a time, by
 //! a borrow of the tray. A slot that was supplied is empty until the server fills it again; touching
-//! it before is an ordinary fault.
+//! it before is an ordinary fault. The slots above are the server's, to show pages that are to be stored.
 
 use core::slice;
 
@@ -11,6 +11,9 @@ use ipc::vm::{self, NewTray};
 use ipc::{Kern, Passed, SendRight};
 
 use crate::pager::PAGE;
+
+/// Most slots that the server lends.
+const LENDING_MAX: usize = 64;
 
 /// A tray and where its next free slots are.
 #[derive(Debug)]
@@ -64,14 +67,15 @@ impl Tray {
         unsafe { slice::from_raw_parts_mut(self.base, self.slots * PAGE) }
     }
 
-    /// The bytes of slots that the server has lent, for reading; `None` if there are no such slots.
+    /// The bytes of slots that the server has lent, for reading; `None` if there can be no such slots:
+    /// they lie above those that are filled.
     pub(crate) fn lent(&self, first: u32, count: u32) -> Option<&[u8]> {
         let (first, count) = (first as usize, count as usize);
         let end = first.checked_add(count)?;
-        if end > self.slots {
+        if first < self.slots || end > self.slots + LENDING_MAX {
             return None;
         }
-        // SAFETY: the slots exist, and lent slots do not change until the loan is ended by the
+        // SAFETY: the server mapped the slots that it lends, and lent slots do not change until the loan is ended by the
         // message that is sent after this borrow.
         Some(unsafe { slice::from_raw_parts(self.base.add(first * PAGE), count * PAGE) })
     }
