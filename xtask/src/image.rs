@@ -200,8 +200,9 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 /// Clients of our own that wire memory and set limits.
 const HOSTS: [&str; 4] = ["bench", "conformance", "mach-cases", "nested"];
 
-/// A client of our own that is there once more, as the module `resident`, all of whose memory is wired.
-const TWICE: &str = "conformance";
+/// A client of our own that is there again as the module `resident`, all of whose memory is wired, and as
+/// the module `keeper`, which is started again when it ends.
+const AGAIN: &str = "conformance";
 
 /// Clients of our own that drive devices.
 const DRIVERS: [&str; 2] = ["devices", "nested"];
@@ -242,11 +243,15 @@ fn own_entries(contents: &Contents<'_>) -> Result<Vec<Entry>> {
             device: DRIVERS.contains(name),
         });
         entries.push(entry);
-        if *name == TWICE {
+        if *name == AGAIN {
             let mut again = Entry::new(program(name)?, Level::Module);
             again.spec.name = "resident".to_owned();
             again.spec.resident = true;
             entries.push(again);
+            let mut keeper = Entry::new(program(name)?, Level::Module);
+            keeper.spec.name = "keeper".to_owned();
+            keeper.spec.restart = 3;
+            entries.push(keeper);
         }
     }
     if contents.second_server {

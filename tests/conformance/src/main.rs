@@ -16,6 +16,7 @@ mod entries;
 mod exceptions;
 mod faults;
 mod inheritance;
+mod keeper;
 mod maps;
 mod messages;
 mod names;
@@ -25,6 +26,7 @@ mod pagers;
 mod ports;
 mod processors;
 mod regions;
+mod restarts;
 mod sets;
 mod sharing;
 mod state;
@@ -45,6 +47,10 @@ fn main(args: ipc::Args) -> Result<u32, Kern> {
     match words.next() {
         Some(assistant::ROLE) => {
             assistant::serve(words.next().unwrap_or_default())?;
+            Ok(0)
+        }
+        Some(keeper::ROLE) => {
+            keeper::serve(words.next().unwrap_or_default())?;
             Ok(0)
         }
         _ => SUITE.run(args),
@@ -371,6 +377,12 @@ guest_test::suite! {
             pages_that_are_flushed_are_asked_for_again,
             an_object_ends_with_its_last_mapping,
             a_tray_needs_slots,
+        ],
+        restarts: [
+            a_pager_that_is_killed_comes_back_and_nobody_is_the_worse_for_it,
+            an_object_that_the_next_instance_does_not_know_is_a_dead_pagers,
+            a_pager_that_ends_over_and_over_is_given_up,
+            a_task_that_is_not_started_again_keeps_nothing,
         ],
         regions: [
             tasks_share_a_library_and_keep_what_they_write,
