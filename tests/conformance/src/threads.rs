@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_test::touch::{self, Vectors};
 use guest_test::{Msg, Outcome, check, check_eq, stretched};
 use ipc::sync::{Condition, Mutex, Semaphore};
-use ipc::time::{MILLISECOND, now, sleep};
+use ipc::time::{MILLISECOND, after, now, sleep};
 use ipc::{Kern, SendRight, Untyped, task, thread, trap};
 
 use crate::support::{port, spawn_waiting, stands, until};
@@ -187,11 +187,13 @@ pub(crate) fn a_sleep_takes_its_time() -> Outcome {
 pub(crate) fn sleepers_wake_in_the_order_of_their_deadlines() -> Outcome {
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut threads = Vec::new();
+    // By then all of them sleep.
+    let begin = after(stretched(20 * MILLISECOND));
     for milliseconds in [6, 2, 4] {
         let order = Arc::clone(&order);
         threads.push(thread::spawn(move || {
             let _ = trap::thread_set_processor(0, Some(0));
-            sleep(stretched(milliseconds * MILLISECOND));
+            sleep((begin + stretched(milliseconds * MILLISECOND)).saturating_sub(now()));
             order.lock().push(milliseconds);
         })?);
     }
