@@ -6,8 +6,8 @@
 //! is some hundred instructions, in which nothing is waited for. A processor that finds its gate closed
 //! opens it itself, with the turn, so that this costs those alone who go quick ways.
 //!
-//! Inside, a processor owns what it runs, and what it *claims*: who waits at a place ([`Claim`]), and who
-//! waits for an answer ([`Token`]). A claim is tried once. Whoever fails, or finds that something else is
+//! Inside, a processor owns what it runs, and what it *claims*: who waits at a place (`Claim`), and who
+//! waits for an answer (`Token`). A claim is tried once. Whoever fails, or finds that something else is
 //! in the way, leaves everything as it was and takes the general way, on which there is nobody else. What is
 //! claimed is published again by a store that releases, as the last that is done to it: from then on
 //! another processor may run the thread.
