@@ -62,11 +62,15 @@ impl Sim {
                         .into_iter()
                         .flatten()
                         .any(|cell| self.may_fail(cell) || self.may_become_failing(cell));
+                // What was returned, by this call or another, was not stored.
+                let unstored = code == Kern::MemoryError
+                    && matches!(plan.call, Call::Msync(_, _, flags) if flags & vm_map::VM_SYNC_SYNCHRONOUS != 0)
+                    && self.pagers.files.iter().any(|file| file.habits.refuse > 0);
                 let ended = matches!(plan.call, Call::ReadOverwrite(_, other, ..) | Call::Remap(other, ..) | Call::RemapNew(other, ..)
                     if !self.clients[other].alive);
                 let short = code == Kern::ResourceShortage && self.kind().pressure;
                 assert!(
-                    failed || ended || short,
+                    failed || unstored || ended || short,
                     "client {}: {:?} is answered {code:?}, not {:?}",
                     plan.client,
                     plan.call,

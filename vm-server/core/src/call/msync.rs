@@ -64,21 +64,24 @@ struct Return {
     pager: Id<Pager>,
     /// The pager's attachment in which they are returned.
     generation: u32,
+    /// Loans that the pager had not stored before.
+    unstored: u32,
     range: (u64, u64),
 }
 
 impl Return {
     /// From the first page, in a pager's present attachment.
-    const fn begin(
+    fn begin(
         (pager, object): (Id<Pager>, ObjectId),
-        generation: u32,
+        record: &Pager,
         range: (u64, u64),
         (saves, flush): (bool, bool),
     ) -> Return {
         Return {
             lock: LockRequest::of_range((pager, object), range, saves, flush),
             pager,
-            generation,
+            generation: record.generation,
+            unstored: record.unstored,
             range,
         }
     }
@@ -204,7 +207,13 @@ impl Core {
             return self.msync_ask(turn, work, &what, waiter);
         }
         let Some(loan) = self.loan_of(what.pager) else {
-            return Progress::More;
+            // For the whole object, as errors are counted for a file: what was not stored may have been
+            // returned by another call.
+            let failed = opted.is_some_and(|pager| pager.unstored != what.unstored);
+            return match failed {
+                true => Progress::Done(Some(Err(Kern::MemoryError))),
+                false => Progress::More,
+            };
         };
         work.now = Now::Lock(what);
         self.op_park(turn, waiter, WaitOn::Loan(loan));
@@ -268,7 +277,7 @@ impl Core {
             return Progress::Done(Some(Err(Kern::MemoryError)));
         }
         let place = (what.pager, pager.object);
-        what = Return::begin(place, pager.generation, what.range, work.saves());
+        what = Return::begin(place, pager, what.range, work.saves());
         work.now = Now::Lock(what);
         Progress::More
     }
@@ -368,10 +377,11 @@ impl Core {
         if work.has(VM_SYNC_DEACTIVATE | VM_SYNC_KILLPAGES) && !resident {
             self.map_revoke(turn.machine, work.map, part, ipc_abi::types::Prot::NONE);
         }
-        let Some((place, generation)) = inner.object.and_then(|object| {
+        let found = inner.object.and_then(|object| {
             let (id, pager) = self.pager_of(object)?;
-            Some(((id, object), pager.generation))
-        }) else {
+            Some(((id, object), pager))
+        });
+        let Some((place, pager)) = found else {
             return Ok(());
         };
         if !work.has(VM_SYNC_ASYNCHRONOUS | VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE) {
@@ -379,7 +389,7 @@ impl Core {
         }
         let first = page_of(inner.offset_of(leaf.inner_of(start)));
         let range = (first, first.saturating_add(part.pages()));
-        work.now = Now::Lock(Return::begin(place, generation, range, work.saves()));
+        work.now = Now::Lock(Return::begin(place, pager, range, work.saves()));
         Ok(())
     }
 }

@@ -263,6 +263,9 @@ impl Core {
         let (object, slot, count) = (loan.object, loan.slot, loan.count);
         let (pager, flush, dirty) = (loan.pager, loan.flush, loan.dirty);
         let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
+        if let Some(record) = self.pagers.get_mut(pager).filter(|_| !stored) {
+            record.unstored = record.unstored.wrapping_add(1);
+        }
         let mut batch = self.batch();
         let mut ended = heapless::Vec::<Frame, { RETURN_MAX as usize }>::new();
         for place in 0..count {

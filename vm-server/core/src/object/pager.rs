@@ -106,6 +106,8 @@ pub struct Pager {
     pub port_dead: bool,
     /// It did not take back in time what was lent to it for the object's end: it gets no more.
     pub given_up: bool,
+    /// Loans that ended and were not stored: it said so, or was late.
+    pub unstored: u32,
     /// Loans that have not ended.
     pub loans: u32,
     /// The pager of the object's next life, while this one ends.
@@ -252,6 +254,7 @@ impl Core {
             full: false,
             port_dead: false,
             given_up: false,
+            unstored: 0,
             loans: 0,
             successor: None,
         })?;

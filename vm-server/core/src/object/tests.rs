@@ -9,8 +9,8 @@ use ipc_abi::Kern;
 use ipc_abi::types::{Prot, Return};
 use ipc_protocol::memory_object::Request as ToPager;
 use ipc_protocol::memory_object_control::{
-    MEMORY_OBJECT_DATA_FLUSH, MemoryObjectDataSupply, MemoryObjectDestroy, MemoryObjectLockRequest,
-    Reply as Said, Request as ToServer, VM_PROT_NO_CHANGE,
+    MEMORY_OBJECT_DATA_FLUSH, MemoryObjectDataSupply, MemoryObjectDataWritten, MemoryObjectDestroy,
+    MemoryObjectLockRequest, Reply as Said, Request as ToServer, VM_PROT_NO_CHANGE,
 };
 use ipc_protocol::vm_map::{self, Request};
 
@@ -394,12 +394,10 @@ fn a_lent_page_never_changes() {
         world.write(pager.map, slot, &[9]),
         Err(Some(Kern::ProtectionFailure))
     );
-    let written = ToServer::MemoryObjectDataWritten(
-        ipc_protocol::memory_object_control::MemoryObjectDataWritten {
-            txn: back.txn,
-            result: 0,
-        },
-    );
+    let written = ToServer::MemoryObjectDataWritten(MemoryObjectDataWritten {
+        txn: back.txn,
+        result: 0,
+    });
     pager.say(&mut world, written, NO_RIGHTS);
     assert_eq!(
         world.read(pager.map, slot, &mut bytes),
@@ -494,6 +492,46 @@ fn a_synchronous_msync_ends_when_the_pager_has_everything() {
     assert_eq!(world.answer(token), None, "the pager has not answered");
     pager.settle(&mut world);
     assert!(matches!(world.answer(token), Some(Ok(_))));
+    assert_eq!(pager.data[0], 55);
+}
+
+#[test]
+fn a_synchronous_msync_fails_if_the_pager_does_not_store() {
+    let (mut world, mut pager, map, at) = mapped(4);
+    touch(&mut world, &mut pager, map, at, Prot::WRITE);
+    world.write(map, at, &[55]).unwrap();
+    let sync = Request::VmMsync(vm_map::VmMsync {
+        address: at,
+        size: 4 * PAGE,
+        flags: vm_map::VM_SYNC_SYNCHRONOUS,
+    });
+    let ended = |world: &mut World, pager: &mut Pager, how: Option<u32>| {
+        let token = world.send(crate::call::Call::Map(map, sync), NO_RIGHTS);
+        world.settle();
+        pager.stores = how == Some(0);
+        pager.settle(world);
+        match (pager.inbox.pop_front(), how) {
+            (Some(ToPager::MemoryObjectDataReturn(back)), Some(result)) => {
+                let written = MemoryObjectDataWritten {
+                    txn: back.txn,
+                    result,
+                };
+                pager.say(world, ToServer::MemoryObjectDataWritten(written), NO_RIGHTS);
+                world.settle();
+            }
+            (Some(_), None) => {
+                world.now = world.wake.unwrap();
+                world.event(Event::Tick);
+                world.settle();
+            }
+            _ => {}
+        }
+        world.answer(token).map(|answer| answer.map(|_| ()))
+    };
+    let failed = Some(Err(Kern::MemoryError));
+    assert_eq!(ended(&mut world, &mut pager, Some(5)), failed, "refused");
+    assert_eq!(ended(&mut world, &mut pager, None), failed, "late");
+    assert_eq!(ended(&mut world, &mut pager, Some(0)), Some(Ok(())));
     assert_eq!(pager.data[0], 55);
 }
 
