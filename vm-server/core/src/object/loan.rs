@@ -26,6 +26,9 @@ use crate::{Core, Turn};
 /// Most pages of one return (rule 170).
 pub(crate) const RETURN_MAX: u32 = 32;
 
+/// Loans in a row that a pager may refuse before the pages of an object that ends are dropped.
+const REFUSALS_MAX: u32 = 64;
+
 /// What becomes of the pages after they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
@@ -263,8 +266,15 @@ impl Core {
         let (object, slot, count) = (loan.object, loan.slot, loan.count);
         let (pager, flush, dirty) = (loan.pager, loan.flush, loan.dirty);
         let tray = self.pagers.get(pager).and_then(|pager| pager.tray);
-        if let Some(record) = self.pagers.get_mut(pager).filter(|_| !stored) {
-            record.unstored = record.unstored.wrapping_add(1);
+        if let Some(record) = self.pagers.get_mut(pager) {
+            record.unstored = record.unstored.wrapping_add(u32::from(!stored));
+            record.refusals = if stored {
+                0
+            } else {
+                record.refusals.saturating_add(1)
+            };
+            let ends = record.state == State::Terminating;
+            record.given_up |= ends && record.refusals >= REFUSALS_MAX;
         }
         let mut batch = self.batch();
         let mut ended = heapless::Vec::<Frame, { RETURN_MAX as usize }>::new();

@@ -108,6 +108,8 @@ pub struct Pager {
     pub given_up: bool,
     /// Loans that ended and were not stored: it said so, or was late.
     pub unstored: u32,
+    /// How many of them in a row.
+    pub refusals: u32,
     /// Loans that have not ended.
     pub loans: u32,
     /// The pager of the object's next life, while this one ends.
@@ -255,6 +257,7 @@ impl Core {
             port_dead: false,
             given_up: false,
             unstored: 0,
+            refusals: 0,
             loans: 0,
             successor: None,
         })?;

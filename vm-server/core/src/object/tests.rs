@@ -563,6 +563,36 @@ fn a_loan_that_is_never_ended_comes_back_dirty_by_its_deadline() {
 }
 
 #[test]
+fn an_object_ends_although_its_pager_refuses_to_store_it() {
+    let (mut world, mut pager, map, at) = mapped(2);
+    touch(&mut world, &mut pager, map, at, Prot::WRITE);
+    world.write(map, at, &[1]).unwrap();
+    pager.stores = false;
+    world.deallocate(map, at, 2 * PAGE);
+    let mut offers = 0;
+    loop {
+        pager.settle(&mut world);
+        let Some(ToPager::MemoryObjectDataReturn(back)) = pager.inbox.pop_front() else {
+            break;
+        };
+        offers += 1;
+        assert!(offers < 1000, "for ever");
+        let refused = MemoryObjectDataWritten {
+            txn: back.txn,
+            result: 5,
+        };
+        pager.say(
+            &mut world,
+            ToServer::MemoryObjectDataWritten(refused),
+            NO_RIGHTS,
+        );
+        world.settle();
+    }
+    assert!(offers > 1, "it may change its mind");
+    assert_eq!((world.reports.len(), world.core.census().pagers), (1, 0));
+}
+
+#[test]
 fn an_object_ends_although_its_pager_never_stores_it() {
     let (mut world, mut pager, map, at) = mapped(2);
     touch(&mut world, &mut pager, map, at, Prot::WRITE);
