@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use guest_test::message::Msg;
-use guest_test::{Failure, Outcome};
+use guest_test::{Failure, Outcome, has_several_processors};
 use ipc::abi::exception::Kind;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::option;
@@ -40,6 +40,8 @@ mod what {
 
 /// The most that is taken: an end, should there be none.
 const MOST: u64 = 8_000;
+/// How often tasks are taken again, if not all is back.
+const MORE: u64 = 3;
 
 fn take_all(what: u64) -> Outcome {
     // Servers keep what they have grown by, and use it the next time. The records of tasks lie between
@@ -48,9 +50,20 @@ fn take_all(what: u64) -> Outcome {
     if what == what::TASKS {
         attempt(what)?;
     }
-    let before = Balance::at_rest()?;
+    let mut before = Balance::at_rest()?;
     attempt(what)?;
-    before.is_back()?;
+    let mut back = before.is_back();
+    // On several processors it is chance where records that stay lie among those of the tasks, and with them how
+    // many runs the kernel's heap keeps: more than once, but not more each time, which a leak would.
+    for _ in 0..MORE {
+        if back.is_ok() || what != what::TASKS || !has_several_processors() {
+            break;
+        }
+        before = Balance::at_rest()?;
+        attempt(what)?;
+        back = before.is_back();
+    }
+    back?;
     all_is_well()
 }
 

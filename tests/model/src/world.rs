@@ -170,7 +170,10 @@ impl World {
     /// Checks the state, if tests want it checked.
     pub fn check(&self) {
         if self.checking
-            && let Err(text) = self.kernel.check()
+            && let Err(text) = self
+                .kernel
+                .check()
+                .and_then(|()| self.kernel.check_sharing())
         {
             panic!("{text}\n{}", self.kernel.describe());
         }
