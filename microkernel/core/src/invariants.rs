@@ -404,7 +404,8 @@ impl Kernel {
     }
 
     /// No processor idles while somebody waits who could run on it, unless it is about to look. No part of
-    /// [`Kernel::check`]: it is a matter of time, not of harm.
+    /// [`Kernel::check`]: what [`Kernel::take_pokes`] gave out is on its way to the processor, which only the shell
+    /// knows. In the model it has arrived.
     ///
     /// # Errors
     /// What does not hold.
