@@ -15,6 +15,9 @@ mod ports;
 ipc::main!(main);
 
 fn main(args: ipc::Args) -> Result<u32, ipc::Kern> {
+    // Whoever opens a device changes for a moment what lies at which address, and QEMU lets writes of other
+    // processors to devices go astray meanwhile: the other driver of this machine is done with that once it serves.
+    let _ = ipc::bootstrap::wait_for::<()>("files")?;
     SUITE.run(args)
 }
 
