@@ -400,20 +400,15 @@ impl Kernel {
             !idle || self.run_queue.top().is_none(),
             "idle although a thread is ready"
         );
-        Ok(())
+        self.check_sharing()
     }
 
-    /// No processor idles while somebody waits who could run on it, unless it is about to look. No part of
-    /// [`Kernel::check`]: what [`Kernel::take_pokes`] gave out is on its way to the processor, which only the shell
-    /// knows. In the model it has arrived.
-    ///
-    /// # Errors
-    /// What does not hold.
-    pub fn check_sharing(&self) -> Result<(), String> {
+    /// No processor idles while somebody waits who could run on it, unless it is about to look: it was poked, and
+    /// the interrupt is on its way.
+    fn check_sharing(&self) -> Result<(), String> {
         let mut processors = self.each_processor();
         let idle = processors.any(|(number, current, queue)| {
-            let looks = self.processors.pokes >> (number & 63) & 1 != 0;
-            current.is_none() && queue.top().is_none() && !looks
+            current.is_none() && queue.top().is_none() && !self.is_to_look(number)
         });
         for (number, current, queue) in self.each_processor() {
             ensure!(

@@ -58,8 +58,10 @@ pub(crate) struct Processors {
     pub(crate) here: usize,
     /// All of them, *here* as [`Processor::away`]. Empty: there is only one.
     pub(crate) all: Vec<Processor>,
-    /// Bit n: processor n is to look at its queue.
+    /// Bit n: processor n is to look at its queue, and is to be told so.
     pub(crate) pokes: u64,
+    /// Bit n: processor n is to look, and has not yet since it was to be told.
+    pub(crate) looks: u64,
     /// As [`Processor::evict`], for *here*.
     evict: bool,
 }
@@ -69,12 +71,18 @@ impl Processors {
         here: 0,
         all: Vec::new(),
         pokes: 0,
+        looks: 0,
         evict: false,
     };
 
     fn poke(&mut self, number: usize) {
-        self.pokes |= 1 << (number & 63);
+        self.pokes |= bit(number);
+        self.looks |= bit(number);
     }
+}
+
+const fn bit(number: usize) -> u64 {
+    1 << (number & 63)
 }
 
 /// Where among its equals a thread is queued.
@@ -136,7 +144,9 @@ impl Kernel {
         self.exchange(number);
         self.processors.all.swap(here, number);
         self.processors.here = number;
-        self.processors.pokes &= !(1 << (number & 63));
+        // Who was not told yet need not be: it is here.
+        self.processors.looks &= !(self.processors.pokes & bit(number));
+        self.processors.pokes &= !bit(number);
     }
 
     /// Exchanges what *here* has with what lies at a place.
@@ -166,7 +176,13 @@ impl Kernel {
 
     /// Decides who runs here: for a processor that was poked, or that idles.
     pub fn look(&mut self) {
+        self.processors.looks &= !bit(self.processors.here);
         self.dispatch();
+    }
+
+    /// Whether a processor was poked and has not looked since.
+    pub(crate) fn is_to_look(&self, number: usize) -> bool {
+        self.processors.looks & bit(number) != 0
     }
 
     /// The processor that runs a thread, or for which it waits.

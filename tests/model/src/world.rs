@@ -170,10 +170,7 @@ impl World {
     /// Checks the state, if tests want it checked.
     pub fn check(&self) {
         if self.checking
-            && let Err(text) = self
-                .kernel
-                .check()
-                .and_then(|()| self.kernel.check_sharing())
+            && let Err(text) = self.kernel.check()
         {
             panic!("{text}\n{}", self.kernel.describe());
         }
