@@ -280,6 +280,8 @@ pub struct Space {
     pages: BTreeMap<u64, Mapped>,
     /// No page outside of this range shows of a sealed map.
     shown: Option<(u64, u64)>,
+    /// The version of the map when what shows of sealed maps was last compared.
+    looked: Option<u64>,
     /// Ranges set aside: first page, pages.
     pub reserved: Vec<(u64, u64)>,
 }
@@ -316,6 +318,19 @@ impl Space {
         shown
     }
 
+    /// Whether what shows of sealed maps may be another than when this was last asked, of a map of this
+    /// version.
+    pub fn is_to_look(&mut self, version: Option<u64>) -> bool {
+        let looks = self.shown.is_some() && (self.looked != version || version.is_none());
+        self.looked = version;
+        looks
+    }
+
+    /// It is another map's now.
+    pub const fn look_again(&mut self) {
+        self.looked = None;
+    }
+
     /// A page shows of a sealed map from now on.
     pub fn show(&mut self, page: u64, shown: Shown) {
         if let Some(mapped) = self.pages.get_mut(&page) {
@@ -327,6 +342,7 @@ impl Space {
     fn note_shown(&mut self, first: u64, last: u64) {
         let (low, high) = self.shown.unwrap_or((first, last));
         self.shown = Some((low.min(first), high.max(last)));
+        self.looked = None;
     }
 
     /// The mapped pages of a range, which may be the whole map.
@@ -541,6 +557,7 @@ impl Space {
         Space {
             pages,
             shown: self.shown,
+            looked: None,
             reserved: self.reserved.clone(),
         }
     }

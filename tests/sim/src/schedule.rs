@@ -82,6 +82,8 @@ pub struct Sim {
     pub host: MapId,
     /// Tasks by name.
     pub clients: Vec<Client>,
+    /// The names of those that are alive, in order.
+    pub living: Vec<usize>,
     threads: Vec<Thread>,
     /// Pagers.
     pub pagers: Pagers,
@@ -134,6 +136,7 @@ impl Sim {
             kind,
             host,
             clients: Vec::new(),
+            living: Vec::new(),
             threads: Vec::new(),
             pagers,
             cells: BTreeMap::new(),
@@ -185,7 +188,7 @@ impl Sim {
     }
 
     /// A task with threads.
-    pub fn add_client(&mut self, name: usize, map: MapId, space: Space) {
+    pub fn add_client(&mut self, name: usize, map: MapId, mut space: Space) {
         while self.clients.len() <= name {
             let client = self.clients.len();
             self.clients.push(Client {
@@ -199,6 +202,10 @@ impl Sim {
             let touch = Touch::Nothing;
             self.threads.extend([Thread { client, touch }; THREADS]);
         }
+        if let Err(place) = self.living.binary_search(&name) {
+            self.living.insert(place, name);
+        }
+        space.look_again();
         self.clients[name] = Client {
             map,
             space,
@@ -212,10 +219,8 @@ impl Sim {
     /// Tasks that live.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        let tasks = self.clients.iter();
-        tasks
-            .filter(|client| client.alive && !client.library)
-            .count()
+        let tasks = self.living.iter();
+        tasks.filter(|name| !self.clients[**name].library).count()
     }
 
     /// Whether a task of this name lives.
@@ -374,7 +379,7 @@ impl Sim {
     fn data_lost(&mut self, port: u32) {
         let file = self.file_of(port);
         // What is cached for nobody goes with its pager.
-        let last = self.clients.iter().all(|client| !client.alive);
+        let last = self.living.is_empty();
         assert!(
             self.kind.faulty || last,
             "data of object {file} was dropped"

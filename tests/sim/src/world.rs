@@ -50,14 +50,14 @@ pub struct Said {
 
 /// A memory object port, whose receive right a pager has.
 #[derive(Debug, Default)]
-pub struct Port {
+struct Port {
     queue: VecDeque<Said>,
     /// The server was told that it is full.
     full: bool,
     dead: bool,
     watched: bool,
     /// References that the server has.
-    pub held: i64,
+    held: i64,
 }
 
 /// Who waits behind a token.
@@ -130,8 +130,8 @@ pub struct World {
     reserve: u32,
     next_token: u64,
     waits: BTreeMap<u64, Waits>,
-    /// Memory object ports.
-    pub ports: BTreeMap<u32, Port>,
+    /// Memory object ports, by the number of their right.
+    ports: Vec<Port>,
     made: BTreeMap<u64, u32>,
     arrivals: VecDeque<Arrival>,
     donated: Vec<Frame>,
@@ -146,12 +146,12 @@ pub struct World {
     pub verbose: bool,
 }
 
-impl Port {
-    /// Whether its receiver has ended.
-    #[must_use]
-    pub const fn is_dead(&self) -> bool {
-        self.dead
+fn port_of(ports: &mut Vec<Port>, right: RightId) -> &mut Port {
+    let number = right.0 as usize;
+    if number >= ports.len() {
+        ports.resize_with(number + 1, Port::default);
     }
+    &mut ports[number]
 }
 
 impl World {
@@ -199,7 +199,7 @@ impl World {
             reserve: config.reserve,
             next_token: 0,
             waits: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            ports: Vec::new(),
             made: BTreeMap::new(),
             arrivals: VecDeque::new(),
             donated: Vec::new(),
@@ -332,7 +332,7 @@ impl World {
             }
             Effect::Release(right, count) => self.released(right, i64::from(count)),
             Effect::WatchDead(right) => {
-                let port = self.ports.entry(right.0).or_default();
+                let port = port_of(&mut self.ports, right);
                 port.watched = true;
                 if port.dead {
                     self.later.push_back(Event::DeadName(right));
@@ -356,8 +356,21 @@ impl World {
         }
     }
 
+    /// Whether the receiver of a port has ended.
+    #[must_use]
+    pub fn is_dead(&self, right: RightId) -> bool {
+        let port = self.ports.get(right.0 as usize);
+        port.is_some_and(|port| port.dead)
+    }
+
+    /// The ports that the server has references to, with their number.
+    pub fn held(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        let held = self.ports.iter().map(|port| port.held).enumerate();
+        held.filter(|(_, count)| *count != 0)
+    }
+
     fn released(&mut self, right: RightId, count: i64) {
-        let port = self.ports.entry(right.0).or_default();
+        let port = port_of(&mut self.ports, right);
         port.held -= count;
         assert!(port.held >= 0, "{right:?} was given back too often");
     }
@@ -365,7 +378,7 @@ impl World {
     /// Says to a port what there is to say, as long as its queue has room.
     fn talk(&mut self, right: RightId) {
         while let Some(message) = self.core.next_message(right) {
-            let port = self.ports.entry(right.0).or_default();
+            let port = port_of(&mut self.ports, right);
             if port.dead {
                 return;
             }
@@ -398,12 +411,14 @@ impl World {
     #[must_use]
     pub fn queue(&self, right: RightId) -> &VecDeque<Said> {
         static NONE: VecDeque<Said> = VecDeque::new();
-        self.ports.get(&right.0).map_or(&NONE, |port| &port.queue)
+        self.ports
+            .get(right.0 as usize)
+            .map_or(&NONE, |port| &port.queue)
     }
 
     /// Receives the message at a place of a port's queue.
     pub fn receive(&mut self, right: RightId, place: usize) -> Said {
-        let port = self.ports.get_mut(&right.0).unwrap();
+        let port = port_of(&mut self.ports, right);
         let said = port.queue.remove(place).unwrap();
         if std::mem::take(&mut port.full) {
             self.post(Event::Possible(right));
@@ -413,7 +428,7 @@ impl World {
 
     /// The port's receiver ends.
     pub fn kill_port(&mut self, right: RightId) {
-        let port = self.ports.entry(right.0).or_default();
+        let port = port_of(&mut self.ports, right);
         port.dead = true;
         port.queue.clear();
         if port.watched {
@@ -423,7 +438,7 @@ impl World {
 
     /// A right to a memory object port, for a message.
     pub fn right_to(&mut self, right: RightId) -> PortRef {
-        let port = self.ports.entry(right.0).or_default();
+        let port = port_of(&mut self.ports, right);
         port.held += 1;
         match port.dead {
             true => PortRef::Dead(right),

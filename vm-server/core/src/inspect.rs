@@ -8,6 +8,8 @@ use ipc_abi::types::Prot;
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::map::entry::Entry;
+use crate::map::submap::Leaf;
+use crate::map::tree::Link;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::pages::Slot;
 use crate::object::{Kind, Object};
@@ -69,6 +71,49 @@ impl Census {
     }
 }
 
+/// Look-ups in a map that remember the last: of pages in order most find the entry of the one before.
+pub struct Looks<'a> {
+    core: &'a Core,
+    map: MapId,
+    /// The entry of the map, and what shows of it.
+    last: Option<(Link, Leaf)>,
+}
+
+impl Looks<'_> {
+    fn find(&mut self, address: u64) -> Option<(Link, Leaf)> {
+        let near = |(_, leaf): &(Link, Leaf)| leaf.start <= address && address < leaf.end;
+        if let Some(last) = self.last.filter(near) {
+            return Some(last);
+        }
+        let record = self.core.maps.get(self.map)?;
+        let link = record.tree.find(&self.core.entries, address);
+        let leaf = self.core.leaf_at(link.0, address)?;
+        self.last = Some((link, leaf));
+        self.last
+    }
+
+    /// The frame that a look-up of a page number reaches, as [`Core::would_grant`].
+    pub fn grant(&mut self, page: u64) -> Option<(Frame, Prot)> {
+        let address = bytes_of(page);
+        let (_, leaf) = self.find(address)?;
+        self.core.leaf_grants(&leaf, address)
+    }
+
+    /// Whether taking back the translations of a frame, or those of a range, would find one at a page
+    /// number.
+    pub fn knows_place(&mut self, frame: Frame, page: u64) -> bool {
+        let record = self.core.pages.get(frame);
+        // Devices have no records, or none that are the core's.
+        let is_page = record.is_some_and(|page| page.state != State::Foreign);
+        let visited = self.find(bytes_of(page)).is_some_and(|(link, _)| {
+            let entry = self.core.entries.at(link.0);
+            entry.is_some_and(|entry| entry.visited || entry.is_tray)
+        });
+        let place = (self.map.index(), page);
+        visited && (!is_page || self.core.pages.place_holds(frame, place))
+    }
+}
+
 impl Core {
     /// Counts everything.
     #[must_use]
@@ -100,10 +145,22 @@ impl Core {
     /// translation may have as long as nothing changes. `None`: it reaches none.
     #[must_use]
     pub fn would_grant(&self, map: MapId, page: u64) -> Option<(Frame, Prot)> {
-        let address = bytes_of(page);
-        let record = self.maps.get(map)?;
-        let link = record.tree.find(&self.entries, address);
-        let leaf = self.leaf_at(link.0, address)?;
+        self.looks(map).grant(page)
+    }
+
+    /// Look-ups in a map, one after the other.
+    #[must_use]
+    pub const fn looks(&self, map: MapId) -> Looks<'_> {
+        let last = None;
+        Looks {
+            core: self,
+            map,
+            last,
+        }
+    }
+
+    /// What a look-up that comes to an entry grants.
+    fn leaf_grants(&self, leaf: &Leaf, address: u64) -> Option<(Frame, Prot)> {
         let entry = self.entries.at(leaf.link)?;
         let top = entry.object?;
         let index = page_of(entry.offset_of(leaf.inner_of(address)));
@@ -148,19 +205,10 @@ impl Core {
         }
     }
 
-    /// Whether taking back the translations of a frame, or those of a range, would find one at page number
-    /// `page` of a map.
+    /// Changes of a map that are committed: while there is no other, its entries are those of before.
     #[must_use]
-    pub fn knows_place(&self, frame: Frame, map: MapId, page: u64) -> bool {
-        let record = self.pages.get(frame);
-        // Devices have no records, or none that are the core's.
-        let is_page = record.is_some_and(|page| page.state != State::Foreign);
-        let visited = self.maps.get(map).is_some_and(|record| {
-            let link = record.tree.find(&self.entries, bytes_of(page));
-            let entry = self.entries.at(link.0);
-            entry.is_some_and(|entry| entry.visited || entry.is_tray)
-        });
-        visited && (!is_page || self.pages.place_holds(frame, (map.index(), page)))
+    pub fn map_version(&self, map: MapId) -> Option<u64> {
+        self.maps.get(map).map(|record| record.timestamp)
     }
 
     /// Lets the core make no more than `limit` records of each kind from now on; `None`: as many as

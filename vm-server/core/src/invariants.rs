@@ -3,8 +3,10 @@
 //! [`Core::check_invariants`] checks the whole state and costs as much as there is; what concerns one
 //! record is in [`records`], so that `Core::check_touched` can check only what an event touched.
 
+use alloc::vec::Vec;
 use core::fmt;
 
+mod charges;
 mod counts;
 mod records;
 #[cfg(any(test, feature = "touched"))]
@@ -12,6 +14,7 @@ mod touched;
 mod wirings;
 
 use crate::Core;
+use crate::event::MapId;
 use crate::object::life::NOT_LISTED;
 use crate::object::page::State;
 use crate::op::wait::{List, What};
@@ -56,6 +59,8 @@ impl Core {
     }
 
     fn check_maps(&self) -> Check {
+        let all: Vec<MapId> = self.maps.iter().map(|(id, _)| id).collect();
+        self.check_charges(&all)?;
         let mut entries = 0u32;
         for (id, map) in self.maps.iter() {
             self.check_map(id)?;

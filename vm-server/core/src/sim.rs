@@ -417,7 +417,7 @@ impl World {
                      but a look-up gives {granted:?}"
                 );
                 assert!(
-                    self.core.knows_place(translation.frame, map, *page),
+                    self.core.looks(map).knows_place(translation.frame, *page),
                     "after {what}: {map:?} translates {address:#x}, which its page does not know"
                 );
             }

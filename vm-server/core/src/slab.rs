@@ -251,7 +251,11 @@ impl<T> Slab<T> {
 
     /// Every record with its handle, in order of index.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        (0..self.top).filter_map(|index| Some((self.id_at(index)?, self.at(index)?)))
+        let cells = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        (0..self.top).zip(cells).filter_map(|(index, cell)| {
+            let value = cell.value.as_ref()?;
+            Some((Id::new(index, cell.generation), value))
+        })
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) struct Touched {
     /// A bit for each that is in the list.
     #[cfg(any(test, feature = "touched"))]
     marks: Vec<u64>,
+    /// Room for the next list.
+    #[cfg(any(test, feature = "touched"))]
+    room: Vec<u32>,
 }
 
 impl Touched {
@@ -26,6 +29,8 @@ impl Touched {
             list: Vec::new(),
             #[cfg(any(test, feature = "touched"))]
             marks: Vec::new(),
+            #[cfg(any(test, feature = "touched"))]
+            room: Vec::new(),
         }
     }
 
@@ -58,7 +63,14 @@ impl Touched {
                 *marks &= !(1u64 << (index & 63));
             }
         }
-        core::mem::take(&mut self.list)
+        core::mem::replace(&mut self.list, core::mem::take(&mut self.room))
+    }
+
+    /// Gives a list back whose room the next may have.
+    #[cfg(any(test, feature = "touched"))]
+    pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
+        list.clear();
+        self.room = list;
     }
 }
 

@@ -108,8 +108,7 @@ impl Sim {
 
     pub(super) fn plan_proxy_of_file(&self, plan: &mut Pending, file: usize) {
         let port = self.pagers.files[file].port;
-        let ports = &self.world.ports;
-        if ports.get(&port.0).is_some_and(|port| port.is_dead()) {
+        if self.world.is_dead(port) {
             plan.expect = Err(Kern::InvalidName);
         }
     }

@@ -78,11 +78,7 @@ impl Sim {
             }
             Call::Map(place, Some((file, index))) => {
                 let port = self.pagers.files[file].port;
-                let dead = self
-                    .world
-                    .ports
-                    .get(&port.0)
-                    .is_some_and(|port| port.is_dead());
+                let dead = self.world.is_dead(port);
                 self.plan_place(&mut plan, place);
                 if dead {
                     plan.expect = Err(Kern::InvalidArgument);

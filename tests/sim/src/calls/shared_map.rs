@@ -217,17 +217,26 @@ impl Sim {
 
     /// Notes which pages of sealed maps are a task's own now, and compares their attributes.
     pub(crate) fn see_what_was_taken_out(&mut self) {
-        for place in 0..self.clients.len() {
+        for number in 0..self.living.len() {
+            let place = self.living[number];
             let client = &mut self.clients[place];
-            if !client.alive {
+            let version = self.world.core.map_version(client.map);
+            if !client.space.is_to_look(version) {
                 continue;
             }
-            let mut taken = 0;
+            let (mut taken, mut next) = (0, 0);
             for page in client.space.shown() {
-                let entry = self.world.core.entry_at(client.map, page);
-                let Some(entry) = entry.filter(|entry| entry.submap.is_none()) else {
+                // Pages of an entry that still shows a map need no look each.
+                if page < next {
+                    continue;
+                }
+                let Some(entry) = self.world.core.entry_at(client.map, page) else {
                     continue;
                 };
+                if entry.submap.is_some() {
+                    next = entry.end / BYTES;
+                    continue;
+                }
                 let Some(mapped) = client.space.get_mut(page) else {
                     continue;
                 };
@@ -254,7 +263,7 @@ impl Choice<'_> {
     /// A call to do with shared maps, if there is to be one.
     pub(super) fn random_sealed(&mut self, client: usize) -> Option<Call> {
         let sim = self.sim;
-        let libraries = sim.clients.iter().filter(|c| c.alive && c.library);
+        let libraries = sim.living.iter().filter(|name| sim.clients[**name].library);
         let protections = [Prot::ALL, Prot::ALL, Prot::DEFAULT, Prot::READ];
         let often = if sim.kind().sharing { 4 } else { 30 };
         if sim.clients[client].library {

@@ -73,13 +73,12 @@ impl Sim {
     }
 
     fn any_thread(&self, random: &mut Random) -> usize {
-        let alive: Vec<usize> = (0..self.threads.len())
-            .filter(|thread| {
-                let client = &self.clients[thread / THREADS];
-                client.alive && !client.library
-            })
-            .collect();
-        random.pick(&alive).unwrap_or(0)
+        let tasks = self
+            .living
+            .iter()
+            .filter(|name| !self.clients[**name].library);
+        let threads = tasks.flat_map(|name| name * THREADS..(name + 1) * THREADS);
+        random.pick(&threads.collect::<Vec<_>>()).unwrap_or(0)
     }
 
     fn choose_touch(&self, random: &mut Random) -> Action {
@@ -106,8 +105,10 @@ impl Sim {
     fn choose_call(&mut self, random: &mut Random) -> Action {
         // A sealed map has little to do but refuse.
         let sealed = random.once_in(8);
-        let alive: Vec<usize> = (0..self.clients.len())
-            .filter(|client| self.clients[*client].alive)
+        let alive: Vec<usize> = self
+            .living
+            .iter()
+            .copied()
             .filter(|client| sealed || !self.clients[*client].sealed)
             .collect();
         let Some(client) = random.pick(&alive) else {

@@ -21,11 +21,9 @@ impl Sim {
     /// Compares one page of each task.
     fn compare_some(&mut self) {
         let reach = self.kind().pages + 8;
-        for place in 0..self.clients.len() {
+        for number in 0..self.living.len() {
+            let place = self.living[number];
             let client = &self.clients[place];
-            if !client.alive {
-                continue;
-            }
             // Any page, but no choice of the schedule's.
             let turn = self.operations.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let from = BASE + (turn + place as u64) % reach;
@@ -37,10 +35,8 @@ impl Sim {
 
     /// Compares every page that is resident, or reads zero, with what it must be.
     pub fn compare_resident(&mut self) {
-        for place in 0..self.clients.len() {
-            if !self.clients[place].alive {
-                continue;
-            }
+        for number in 0..self.living.len() {
+            let place = self.living[number];
             let space = std::mem::take(&mut self.clients[place].space);
             for (page, mapped) in space.iter() {
                 self.compare_page(place, page, mapped);

@@ -48,6 +48,7 @@ impl Sim {
         if !std::mem::replace(&mut self.clients[client].alive, false) {
             return;
         }
+        self.living.retain(|living| *living != client);
         for thread in &mut self.threads {
             if thread.client == client
                 && let Touch::Waits(token, ..) =
@@ -89,10 +90,8 @@ impl Sim {
 
     /// A task that is in nobody's way ends, to make room.
     fn end_one(&mut self) {
-        let alive = (0..self.clients.len())
-            .rev()
-            .find(|client| self.clients[*client].alive && !self.clients[*client].library);
-        if let Some(client) = alive {
+        let mut living = self.living.iter().rev();
+        if let Some(&client) = living.find(|client| !self.clients[**client].library) {
             self.end(client);
         }
     }
@@ -169,9 +168,8 @@ impl Sim {
         let used = left.frames - left.free - self.world.supplied() as u32;
         assert_eq!(used, 0, "frames are lost: {left:?}");
         assert!(left.is_empty(), "something is left: {left:?}");
-        for (port, state) in &self.world.ports {
-            assert_eq!(state.held, 0, "rights to port {port} are left");
-        }
+        let held: Vec<(usize, i64)> = self.world.held().collect();
+        assert!(held.is_empty(), "rights to ports are left: {held:?}");
     }
 
     /// Counts what the core says that it did.
@@ -196,8 +194,8 @@ impl Sim {
     }
 
     fn read_everything(&mut self) {
-        for place in 0..self.clients.len() {
-            if !self.clients[place].alive || self.clients[place].library {
+        for place in self.living.clone() {
+            if self.clients[place].library {
                 continue;
             }
             let pages: Vec<u64> = self.clients[place]

@@ -26,8 +26,9 @@ impl World {
     }
 
     pub(super) fn check_translations(&self, map: MapId) {
+        let mut looks = self.core.looks(map);
         for (page, found) in self.model.translations(map) {
-            let granted = self.core.would_grant(map, page);
+            let granted = looks.grant(page);
             let sound = granted.is_some_and(|(frame, protection)| {
                 frame == found.frame && protection.contains(found.protection)
             });
@@ -40,7 +41,7 @@ impl World {
                 self.core.chain(map, page).collect::<Vec<_>>(),
             );
             assert!(
-                self.core.knows_place(found.frame, map, page),
+                looks.knows_place(found.frame, page),
                 "after event {}: {map:?} maps page {page:#x}, which frame {:?} does not know",
                 self.events,
                 found.frame,

@@ -42,17 +42,9 @@ impl Core {
             index,
             "a map's size is that of its entries",
         )?;
-        let holders = self.ops.iter().filter(|(_, op)| op.holds == Some(id));
-        must(
-            holders.count() == usize::from(map.locked),
-            index,
-            "who holds a map's lock",
-        )?;
         self.check_shared(id)?;
-        let charged = self.pages_charged_to(id);
-        must(charged == map.pages, index, "a map pays for what is there")?;
         self.check_map_wirings(id)?;
-        self.check_account(id)
+        self.check_family(id)
     }
 
     /// An entry that is in a map.
@@ -102,16 +94,6 @@ impl Core {
             id.index(),
             "every entry that shows a map is in its list",
         )
-    }
-
-    fn pages_charged_to(&self, map: MapId) -> u32 {
-        let paid = self
-            .objects
-            .iter()
-            .filter(|(_, object)| object.payer == Some(map) && object.pager.is_none());
-        paid.fold(0u32, |sum, (_, object)| {
-            sum.saturating_add(object.pages.pages())
-        })
     }
 
     /// An object, its lists and its slots.

@@ -40,12 +40,15 @@ impl Core {
     /// The first rule that is broken.
     pub fn check_touched(&mut self) -> Result<Vec<MapId>, Broken> {
         let mut reached = Reached::default();
-        for index in self.maps.touched.take() {
+        let touched = self.maps.touched.take();
+        for &index in &touched {
             if let Some(id) = self.maps.id_at(index) {
                 reached.map(id);
             }
         }
-        for index in self.entries.touched.take() {
+        self.maps.touched.reuse(touched);
+        let touched = self.entries.touched.take();
+        for &index in &touched {
             let Some(entry) = self.entries.at(index) else {
                 continue;
             };
@@ -55,25 +58,33 @@ impl Core {
             reached.map(entry.map);
             reached.object(entry.object);
         }
-        for index in self.objects.touched.take() {
+        self.entries.touched.reuse(touched);
+        let touched = self.objects.touched.take();
+        for &index in &touched {
             reached.object(self.objects.id_at(index));
         }
-        for index in self.pages.touched.take() {
+        self.objects.touched.reuse(touched);
+        let touched = self.pages.touched.take();
+        for &index in &touched {
             self.check_frame(Frame(index))?;
             reached.object(self.pages.get(Frame(index)).and_then(|page| page.object));
         }
+        self.pages.touched.reuse(touched);
         self.check_touched_pagers(&mut reached)?;
-        for index in self.waiters.touched.take() {
+        let touched = self.waiters.touched.take();
+        for &index in &touched {
             if let Some(id) = self.waiters.id_at(index) {
                 self.check_waiter(id)?;
             }
         }
+        self.waiters.touched.reuse(touched);
         for object in &reached.objects {
             self.check_object(*object)?;
         }
         for map in &reached.maps {
             self.check_map(*map)?;
         }
+        self.check_charges(&reached.maps)?;
         self.spread(&mut reached);
         Ok(reached.maps)
     }
@@ -104,26 +115,34 @@ impl Core {
     }
 
     fn check_touched_pagers(&mut self, reached: &mut Reached) -> Result<(), Broken> {
-        for index in self.requests.touched.take() {
+        let touched = self.requests.touched.take();
+        for &index in &touched {
             if let Some(id) = self.requests.id_at(index) {
                 self.check_request(id)?;
             }
         }
-        for index in self.pagers.touched.take() {
+        self.requests.touched.reuse(touched);
+        let touched = self.pagers.touched.take();
+        for &index in &touched {
             if let Some(id) = self.pagers.id_at(index) {
                 self.check_pager(id)?;
                 reached.object(self.pagers.at(index).map(|pager| pager.object));
             }
         }
-        for index in self.loans.touched.take() {
+        self.pagers.touched.reuse(touched);
+        let touched = self.loans.touched.take();
+        for &index in &touched {
             reached.object(self.loans.at(index).map(|loan| loan.object));
         }
-        for index in self.trays.touched.take() {
+        self.loans.touched.reuse(touched);
+        let touched = self.trays.touched.take();
+        for &index in &touched {
             if let Some(id) = self.trays.id_at(index) {
                 self.check_tray(id)?;
                 reached.object(self.trays.at(index).map(|tray| tray.object));
             }
         }
+        self.trays.touched.reuse(touched);
         Ok(())
     }
 
