@@ -6,22 +6,26 @@ use crate::flat::Mapped;
 use crate::world::{Care, WHOLE_EVERY};
 
 impl Sim {
-    /// Compares as much as the run is worth.
-    pub(super) fn compare(&mut self) {
+    /// Compares as much as the run is worth. `happened`: there was an event.
+    pub(super) fn compare(&mut self, happened: bool) {
         match self.how.care {
             Care::Never => {}
             Care::Touched if self.operations.is_multiple_of(WHOLE_EVERY) => {
                 self.compare_resident();
             }
-            Care::Touched => self.compare_some(),
+            Care::Touched => self.compare_some(happened),
             Care::Whole => self.compare_resident(),
         }
     }
 
-    /// Compares one page of each task.
-    fn compare_some(&mut self) {
+    /// Compares one page of each task, or only of one, each in its turn.
+    fn compare_some(&mut self, of_each: bool) {
         let reach = self.kind().pages + 8;
+        let one = self.operations as usize % self.living.len().max(1);
         for number in 0..self.living.len() {
+            if !of_each && number != one {
+                continue;
+            }
             let place = self.living[number];
             let client = &self.clients[place];
             // Any page, but no choice of the schedule's.

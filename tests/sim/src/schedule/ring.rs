@@ -319,9 +319,10 @@ impl Sim {
         let (head, busy) = (word(ring, reclaim::HEAD), word(ring, reclaim::BUSY));
         let asks = keeper.call.is_some();
         let mut taken = Vec::new();
+        let mut looks = core.looks(map);
         for (number, offer) in &keeper.offers {
             for page in offer.page..offer.page + offer.pages {
-                let frame = core.would_grant(map, page).map(|(frame, _)| frame);
+                let frame = looks.grant(page).map(|(frame, _)| frame);
                 if *number >= busy {
                     let frame = frame.expect("what may be taken back is there");
                     let byte = self.world.model.frame(frame)[5];
