@@ -213,7 +213,7 @@ impl Vm for Host {
         {
             return Err(format!("something is left: {left:?}"));
         }
-        match world.ports.iter().find(|(_, port)| port.held != 0) {
+        match world.held().next() {
             Some((port, _)) => Err(format!("rights to port {port} are left")),
             None => Ok(()),
         }
