@@ -158,6 +158,11 @@ impl Reclaim {
             reply: Some(reply),
         }
     }
+
+    /// Whether it is of all rings, for want of frames.
+    const fn is_of_all(&self) -> bool {
+        matches!(self.then, Then::Next(_))
+    }
 }
 
 impl Core {
@@ -241,13 +246,22 @@ impl Core {
                 // Nothing is held while another has the turn.
                 self.op_unlock(waiter);
                 let on = self.waiters.at(waiter).map(|waiter| waiter.on);
-                if on == Some(WaitOn::Frames) {
+                return match on {
                     // Others wait there for this to be over.
-                    self.list_remove(waiter);
-                    return Progress::More;
-                }
-                return Progress::Wait;
+                    Some(WaitOn::Frames) => {
+                        self.list_remove(waiter);
+                        Progress::More
+                    }
+                    // Who has the lock is at work.
+                    Some(WaitOn::MapOp(_)) => Progress::Wait,
+                    _ if work.is_of_all() => {
+                        self.list_remove(waiter);
+                        self.pass_over(work, waiter)
+                    }
+                    _ => Progress::Wait,
+                };
             }
+            Err(Stop::Transit(_)) if work.is_of_all() => return self.pass_over(work, waiter),
             Err(Stop::Transit(map)) => return Progress::Transit(map),
             Err(Stop::Over) => None,
             Err(Stop::Failed(code)) => Some(code),
@@ -259,16 +273,22 @@ impl Core {
         if matches!(work.then, Then::Make(_)) && code.is_some() {
             self.ring_unmake(turn.machine, map);
         }
-        if matches!(work.then, Then::Next(_)) {
-            self.op_unlock(waiter);
-            work.map = None;
-            work.now = Now::Look;
-            return Progress::More;
+        if work.is_of_all() {
+            return self.pass_over(work, waiter);
         }
         Progress::Done(match code {
             Some(code) => Some(Err(code)),
             None => work.reply.map(Ok),
         })
+    }
+
+    /// Leaves a ring as it is and goes on to the next: nobody who waits for frames is to wait for what one
+    /// task has put into its ring, as memory of a pager that is silent.
+    fn pass_over(&mut self, work: &mut Reclaim, waiter: u32) -> Progress {
+        self.op_unlock(waiter);
+        work.map = None;
+        work.now = Now::Look;
+        Progress::More
     }
 
     /// Takes a ring away again that could not be made, with its memory.

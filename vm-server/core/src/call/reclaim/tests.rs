@@ -16,7 +16,7 @@ use ipc_protocol::vm_advice::{
 };
 use ipc_protocol::{vm_map, vm_wire};
 
-use crate::call::Message;
+use crate::call::{Call, Message};
 use crate::effect::Report;
 use crate::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, RightId};
 use crate::sim::{Touch, World};
@@ -244,6 +244,69 @@ fn what_lies_in_rings_is_taken_before_a_fault_fails() {
         },
     );
     assert!(failed);
+}
+
+/// Touches pages until all are there; each that waits must go on at once.
+fn touched(world: &mut World, map: MapId, at: u64, pages: u64) {
+    for page in 0..pages {
+        if let Touch::Waits(token) = world.touch(map, at + page * PAGE, Prot::WRITE) {
+            world.settle();
+            let resumed = world.resumed.remove(&token.0.get());
+            assert_eq!(resumed, Some(Ok(())), "page {page}");
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_the_pager_of_what_lies_in_anothers_ring() {
+    const PORT: RightId = RightId(5);
+    let mut world = World::new(160);
+    let (hostile, lazy, busy) = (world.map(), world.map(), world.map());
+    let silent = world.map_object(hostile, PORT, 2 * PAGE);
+    let ring = (allocate(&mut world, hostile, 8, 8).unwrap(), 8);
+    put(
+        &mut world,
+        hostile,
+        ring,
+        (silent, 2 * PAGE),
+        Behavior::Free,
+    );
+    let at = filled(&mut world, lazy, 100);
+    let ring = (allocate(&mut world, lazy, 8, 8).unwrap(), 8);
+    put(&mut world, lazy, ring, (at, 100 * PAGE), Behavior::Free);
+    let more = world.allocate(busy, 130 * PAGE);
+    touched(&mut world, busy, more, 130);
+    assert!(!world.core.reclaiming);
+}
+
+#[test]
+fn nobody_waits_for_the_wiring_of_what_lies_in_anothers_ring() {
+    const PORT: RightId = RightId(5);
+    let mut world = World::with(crate::Config {
+        host: Some(HOST),
+        ..crate::Config::for_frames(160)
+    });
+    let (hostile, lazy, busy) = (world.map(), world.map(), world.map());
+    let silent = world.map_object(hostile, PORT, 2 * PAGE);
+    let ring = (allocate(&mut world, hostile, 8, 8).unwrap(), 8);
+    let range = (silent, 2 * PAGE);
+    put(&mut world, hostile, ring, range, Behavior::Deallocate);
+    let wire = vm_map::Request::Wire(vm_wire::Request::VmWire(vm_wire::VmWire {
+        address: silent,
+        size: 2 * PAGE,
+        access: Prot::READ.bits().into(),
+    }));
+    let mut rights = NO_RIGHTS;
+    rights[vm_wire::VmWire::HOST] = PortRef::Foreign(HOST);
+    let wires = world.send(Call::Map(hostile, wire), rights);
+    world.settle();
+    assert_eq!(world.answer(wires), None, "its pager is silent");
+    let at = filled(&mut world, lazy, 100);
+    let ring = (allocate(&mut world, lazy, 8, 8).unwrap(), 8);
+    put(&mut world, lazy, ring, (at, 100 * PAGE), Behavior::Free);
+    let more = world.allocate(busy, 130 * PAGE);
+    touched(&mut world, busy, more, 130);
+    assert!(!world.core.reclaiming);
 }
 
 #[test]
