@@ -247,6 +247,43 @@ impl Entry {
             Side::Right => &mut self.right,
         }
     }
+
+    /// Hangs an entry with a hole of this size below it on a side where there is none; what is loose is
+    /// counted in `all`.
+    #[inline]
+    fn hang_leaf(&mut self, side: Side, (leaf, gap): (Link, u64), all: &mut u32) {
+        *self.child_mut(side) = leaf;
+        let known = Subtree::new(1, gap.min(LARGE));
+        self.hooks.note(side, known, all);
+    }
+}
+
+/// What a change of a node made of its subtree.
+#[derive(Clone, Copy)]
+struct Change {
+    at: Link,
+    was: Subtree,
+    is: Subtree,
+}
+
+impl Change {
+    #[inline]
+    fn of(at: Link, entry: &Entry, was: Subtree) -> Change {
+        let is = entry.hooks.subtree();
+        Change { at, was, is }
+    }
+
+    /// Whether the node above is to be told of another hole.
+    #[inline]
+    fn is_of_hole(&self) -> bool {
+        self.was.hole() != self.is.hole()
+    }
+
+    /// Whether the node above is to be told of another height.
+    #[inline]
+    const fn is_of_height(&self) -> bool {
+        self.was.height() != self.is.height()
+    }
 }
 
 impl Tree {
@@ -332,68 +369,80 @@ impl Tree {
 
     /// Hangs in the entry at `new`, which overlaps none of the tree's.
     pub(crate) fn insert(&mut self, store: &mut impl Store, new: Link) {
+        if let Some(start) = store.at(new).map(|entry| entry.start) {
+            let prev = self.floor(store, start);
+            self.insert_after(store, prev, new);
+        }
+    }
+
+    /// The same next after `prev`, or if there is none, before all others. Each record is looked at once.
+    pub(crate) fn insert_after(&mut self, store: &mut impl Store, prev: Link, new: Link) {
         let Some((start, end)) = store.at(new).map(|entry| (entry.start, entry.end)) else {
             return;
         };
-        let prev = self.floor(store, start);
         // One of the two neighbours has no subtree on that side.
-        let (parent, next, below) = match store.at(prev) {
-            Some(entry) if entry.right.is_nil() => (prev, entry.hooks.next, entry.end),
-            Some(entry) => (entry.hooks.next, entry.hooks.next, entry.end),
-            None => (self.first, self.first, self.min),
+        let mut hung = None;
+        let (gap, next) = match store.at_mut(prev) {
+            Some(entry) => {
+                let gap = start.saturating_sub(entry.end);
+                if entry.right.is_nil() {
+                    let was = entry.hooks.subtree();
+                    entry.hang_leaf(Side::Right, (new, gap), &mut self.loose);
+                    hung = Some(Change::of(prev, entry, was));
+                }
+                (gap, core::mem::replace(&mut entry.hooks.next, new))
+            }
+            None => {
+                let gap = start.saturating_sub(self.min);
+                (gap, core::mem::replace(&mut self.first, new))
+            }
         };
         // Of a hole that this goes into nobody needs to be told as it was.
-        if self.untold != next {
+        let untold = self.untold == next;
+        if !untold {
             self.tell_untold(store);
         }
-        let gap = start.saturating_sub(below);
+        self.untold = Link::NIL;
+        let mut above = None;
+        match store.at_mut(next) {
+            Some(entry) => {
+                let was = entry.hooks.subtree();
+                entry.hooks.prev = new;
+                entry.hooks.gap = entry.start.saturating_sub(end);
+                if hung.is_none() {
+                    entry.hang_leaf(Side::Left, (new, gap), &mut self.loose);
+                }
+                above = Some(Change::of(next, entry, was));
+            }
+            None => self.last = new,
+        }
+        let parent = hung.or(above);
         if let Some(entry) = store.at_mut(new) {
             entry.left = Link::NIL;
             entry.right = Link::NIL;
             entry.hooks = Hooks {
-                parent,
+                parent: parent.map_or(Link::NIL, |parent| parent.at),
                 prev,
                 next,
                 gap,
                 ..Hooks::FREE
             };
         }
-        let leaf = Subtree::new(1, gap.min(LARGE));
-        match store.at_mut(prev) {
-            Some(entry) => {
-                entry.hooks.next = new;
-                if parent == prev {
-                    entry.right = new;
-                    entry.hooks.note(Side::Right, leaf, &mut self.loose);
-                }
-            }
-            None => self.first = new,
-        }
-        let mut changed = false;
-        match store.at_mut(next) {
-            Some(entry) => {
-                entry.hooks.prev = new;
-                let was = entry.hooks.hole_with(0);
-                entry.hooks.gap = entry.start.saturating_sub(end);
-                changed = was != entry.hooks.hole_with(0) || self.untold == next;
-                if parent == next {
-                    entry.left = new;
-                    entry.hooks.note(Side::Left, leaf, &mut self.loose);
-                }
-            }
-            None => self.last = new,
-        }
-        if parent.is_nil() {
-            self.root = new;
-        }
         self.near.set(new);
         self.len = self.len.saturating_add(1);
-        self.untold = Link::NIL;
-        self.tell(store, parent);
-        if changed && parent != next {
-            self.tell(store, next);
+        let Some(parent) = parent else {
+            self.root = new;
+            return;
+        };
+        if let Some(hung) = hung.filter(Change::is_of_hole) {
+            self.tell(store, hung.at);
         }
-        self.climb(store, parent);
+        if let Some(above) = above.filter(|above| untold || above.is_of_hole()) {
+            self.tell(store, above.at);
+        }
+        if parent.is_of_height() {
+            self.climb(store, parent.at);
+        }
     }
 
     /// Takes out the entry at `old`, which is in the tree.
@@ -407,25 +456,34 @@ impl Tree {
         if self.near.get() == old {
             self.near.set(hooks.prev);
         }
-        let lowest = if left.is_nil() || right.is_nil() {
-            let (child, below) = if left.is_nil() {
-                (right, hooks.below(Side::Right))
-            } else {
-                (left, hooks.below(Side::Left))
-            };
-            let side = self.replace(store, old, child);
-            if let Some(parent) = store.at_mut(hooks.parent) {
-                parent.hooks.note(side, below, &mut self.loose);
-            }
-            hooks.parent
-        } else {
-            self.put_successor(store, old)
-        };
         self.untold = hooks.next;
-        if lowest != hooks.next {
-            self.tell(store, lowest);
+        if !left.is_nil() && !right.is_nil() {
+            let lowest = self.put_successor(store, old);
+            if lowest != hooks.next {
+                self.tell(store, lowest);
+            }
+            return self.climb(store, lowest);
         }
-        self.climb(store, lowest);
+        let (child, below) = match left.is_nil() {
+            true => (right, hooks.below(Side::Right)),
+            false => (left, hooks.below(Side::Left)),
+        };
+        if let Some(entry) = store.at_mut(child) {
+            entry.hooks.parent = hooks.parent;
+        }
+        let Some(entry) = store.at_mut(hooks.parent) else {
+            self.root = child;
+            return;
+        };
+        let was = entry.hooks.subtree();
+        let side = entry.side_of(old);
+        *entry.child_mut(side) = child;
+        entry.hooks.note(side, below, &mut self.loose);
+        let parent = Change::of(hooks.parent, entry, was);
+        if parent.is_of_hole() && parent.at != hooks.next {
+            self.tell(store, parent.at);
+        }
+        self.climb(store, parent.at);
     }
 
     /// Takes out `count` entries from `first` on; each still knows the next. Returns the one above the

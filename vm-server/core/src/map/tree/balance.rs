@@ -49,34 +49,35 @@ impl Tree {
                 self.rotate(store, child, heavy.other());
             }
         }
-        let top = self.rotate(store, at, heavy);
+        let (top, height) = self.rotate(store, at, heavy);
         // What was known too large within is not known any more, and who was to be told is below.
         if !told {
             self.tell(store, top);
         }
-        let height = store.at(top).map_or(0, |entry| entry.hooks.height());
         (top, height)
     }
 
-    /// Lifts the child on `side` above `at`. Returns it.
-    fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> Link {
-        let Some(entry) = store.at(at) else { return at };
-        let (up, parent) = (entry.child(side), entry.hooks.parent);
+    /// Lifts the child on `side` above `at`. Returns it, and how high it is. What becomes of the two is
+    /// known before the lower one is written, so that each is written once.
+    fn rotate(&mut self, store: &mut impl Store, at: Link, side: Side) -> (Link, u8) {
+        let Some(entry) = store.at(at) else {
+            return (at, 0);
+        };
+        let (up, mut lower) = (entry.child(side), entry.hooks);
+        let parent = lower.parent;
         let Some(entry) = store.at_mut(up) else {
-            return at;
+            return (at, 0);
         };
         let inner = entry.hooks.below(side.other());
+        lower.parent = up;
+        lower.note(side, inner, &mut self.loose);
         let across = core::mem::replace(entry.child_mut(side.other()), at);
         entry.hooks.parent = parent;
-        let mut lower = Subtree::NONE;
+        entry.hooks.note(side.other(), lower.subtree(), &mut self.loose);
+        let height = entry.hooks.height();
         if let Some(entry) = store.at_mut(at) {
             *entry.child_mut(side) = across;
-            entry.hooks.parent = up;
-            entry.hooks.note(side, inner, &mut self.loose);
-            lower = entry.hooks.subtree();
-        }
-        if let Some(entry) = store.at_mut(up) {
-            entry.hooks.note(side.other(), lower, &mut self.loose);
+            entry.hooks = lower;
         }
         if let Some(entry) = store.at_mut(across) {
             entry.hooks.parent = at;
@@ -85,6 +86,6 @@ impl Tree {
             Some(entry) => *entry.child_mut(entry.side_of(at)) = up,
             None => self.root = up,
         }
-        up
+        (up, height)
     }
 }
