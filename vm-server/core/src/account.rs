@@ -20,6 +20,7 @@ use self::family::{Family, Good};
 use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
+use crate::map::Map;
 use crate::object::Object;
 
 /// Most that one map may hold.
@@ -157,6 +158,19 @@ const fn within(all: (u32, u32), system: bool) -> Result<(), Kern> {
     }
 }
 
+impl Map {
+    /// Whether it may have one entry more, of so many that all maps have and may have, without anything
+    /// being lent to it. One that somebody else pays for has to ask.
+    #[inline]
+    pub(crate) fn has_room_for_entry(&self, all: (u32, u32)) -> bool {
+        let account = &self.account;
+        let held = self.entries().saturating_add(account.hidden_entries);
+        account.payer.is_none()
+            && held < account.limits.entries
+            && within(all, account.system).is_ok()
+    }
+}
+
 impl Core {
     /// Charges a map with pages that are to be wired (rule 134).
     ///
@@ -189,8 +203,11 @@ impl Core {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
     pub(crate) fn charge_entry(&mut self, map: MapId) -> Result<(), Kern> {
-        let all = (self.entries.len(), self.config.whole.entries);
+        let all = self.entries_of_all();
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        if record.has_room_for_entry(all) {
+            return Ok(());
+        }
         let Some(payer) = record.account.payer else {
             within(all, record.account.system)?;
             return self.room(map, Good::Entries, 1);
@@ -206,6 +223,12 @@ impl Core {
         }
         self.charge_entry_again(map);
         Ok(())
+    }
+
+    /// Entries that all maps have, and may have.
+    #[inline]
+    pub(crate) const fn entries_of_all(&self) -> (u32, u32) {
+        (self.entries.len(), self.config.whole.entries)
     }
 
     /// Charges for an entry in place of one that has just gone, whatever the limits are now.
@@ -240,6 +263,12 @@ impl Core {
     /// Entries of a map have gone.
     pub(crate) fn uncharge_entries(&mut self, map: MapId, count: u32) {
         let payer = self.maps.get(map).and_then(|map| map.account.payer);
+        self.uncharge_payer(payer, count);
+    }
+
+    /// Entries of a map that somebody else pays for have gone.
+    #[inline]
+    pub(crate) fn uncharge_payer(&mut self, payer: Option<MapId>, count: u32) {
         if let Some(payer) = payer.and_then(|id| self.maps.get_mut(id)) {
             payer.account.hidden_entries = payer.account.hidden_entries.saturating_sub(count);
         }

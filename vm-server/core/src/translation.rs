@@ -106,14 +106,32 @@ impl Core {
         match used {
             // The one page is the only one that can be translated there.
             Some((_, Slot::Page(frame))) if has_records && page_of(window.size()) == 1 => {
-                let mut batch = self.batch();
-                let place = (map.index(), page_of(piece.start()));
-                self.revoke_at(machine, &mut batch, place, (frame, keep));
-                self.batch_end(batch, machine);
+                self.page_revoke(machine, (map, piece.start()), (frame, keep));
             }
             _ => self.map_revoke(machine, map, piece, keep),
         }
         true
+    }
+
+    /// Removes or reduces the translation of a frame at one address.
+    fn page_revoke<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        (map, address): (MapId, u64),
+        (frame, keep): (Frame, Prot),
+    ) {
+        let Some(record) = self.maps.get_mut(map) else {
+            return;
+        };
+        record.epoch = record.epoch.saturating_add(1);
+        self.revoked = self.revoked.saturating_add(1);
+        machine.revoke(&[Revoke::Page {
+            map,
+            epoch: record.epoch,
+            address,
+            frame,
+            keep,
+        }]);
     }
 
     /// Whether neither an object nor any that it shadows has a page in a window of it, so that nothing

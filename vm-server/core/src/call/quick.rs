@@ -19,7 +19,6 @@ use crate::event::MapId;
 use crate::machine::Machine;
 use crate::map::Map;
 use crate::map::enter::Place;
-use crate::map::entry::Entry;
 use crate::map::protect::Change;
 use crate::range::{Span, round_page, trunc_page};
 
@@ -102,11 +101,7 @@ impl Core {
             mask: 0,
             flags,
         };
-        let range = self.map_place(map, place).ok()?;
-        let mut entry = Entry::anonymous(map, range.start(), range.end());
-        entry.tag = tag_of(flags);
-        self.map_enter(entry).ok()?;
-        Some(range.start())
+        self.allocate_plain(map, place, tag_of(flags))
     }
 
     /// Whether anything is done the quick way: always, but in tests that compare the two or mix them.

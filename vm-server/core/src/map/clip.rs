@@ -37,21 +37,26 @@ impl Core {
         let map = self.maps.get_mut(entry.map).ok_or(Kern::Terminated)?;
         map.tree.insert(&mut self.entries, link);
         map.size = map.size.saturating_add(entry.size());
-        self.entry_link(link.0);
+        if !entry.is_untouched() {
+            self.entry_link(link.0);
+        }
         Ok(link)
     }
 
     /// Takes an entry out of its map, without its reference to its object, which is the caller's.
     pub(crate) fn entry_remove(&mut self, link: Link) {
-        self.entry_unlink(link.0);
         let Some(entry) = self.entries.at(link.0) else {
             return;
         };
         let (map, size) = (entry.map, entry.size());
-        self.uncharge_entry(map);
+        if !entry.is_untouched() {
+            self.entry_unlink(link.0);
+        }
         if let Some(map) = self.maps.get_mut(map) {
             map.tree.unhang(&mut self.entries, link);
             map.size = map.size.saturating_sub(size);
+            let payer = map.account.payer;
+            self.uncharge_payer(payer, 1);
         }
         self.entries.discard(link.0);
     }
@@ -71,30 +76,67 @@ impl Core {
     pub(crate) fn map_clip(&mut self, map: MapId, address: u64) -> Result<Link, Kern> {
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
         let link = record.tree.find_or_above(&self.entries, address);
-        let Some(lower) = self.entries.at(link.0).copied() else {
-            return Ok(Link::NIL);
-        };
-        if lower.start >= address {
-            return Ok(link);
+        match self.entries.at(link.0) {
+            None => Ok(Link::NIL),
+            Some(entry) if entry.start >= address => Ok(link),
+            Some(_) => self.entry_clip(link, address),
         }
-        let mut upper = lower;
+    }
+
+    /// Splits an entry in two at an address inside it. Returns the upper one.
+    ///
+    /// # Errors
+    /// As [`Core::map_clip`].
+    pub(super) fn entry_clip(&mut self, link: Link, address: u64) -> Result<Link, Kern> {
+        let lower = self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
+        let (map, object, untouched) = (lower.map, lower.object, lower.is_untouched());
+        let mut upper = *lower;
         upper.start = address;
-        if !lower.is_untouched() {
+        if !untouched {
             upper.offset = lower.offset_of(address);
         }
-        if let Some(object) = lower.object {
+        self.charge_entry(map)?;
+        let new = match self.entries.insert(upper) {
+            Ok(id) => Link(id.index()),
+            Err(code) => {
+                self.uncharge_entry(map);
+                return Err(code);
+            }
+        };
+        // The size of the map and its holes stay as they are.
+        if let Some(lower) = self.entries.at_mut(link.0) {
+            lower.end = address;
+        }
+        if let Some(map) = self.maps.get_mut(map) {
+            map.tree.insert_after(&mut self.entries, link, new);
+        }
+        if let Some(object) = object {
             self.object_reference(object);
         }
-        // The holes stay as they are.
-        self.entry_move_end(link, address);
-        match self.entry_insert(upper) {
-            Ok(link) => Ok(link),
-            Err(code) => {
-                self.entry_move_end(link, lower.end);
-                self.object_unreference(lower.object);
-                Err(code)
-            }
+        if !untouched {
+            self.entry_link(new.0);
         }
+        Ok(new)
+    }
+
+    /// Splits an entry so that one of its parts is `range`, which lies inside it. Returns that part.
+    ///
+    /// # Errors
+    /// As [`Core::map_clip`].
+    pub(super) fn entry_clip_range(&mut self, link: Link, range: Span) -> Result<Link, Kern> {
+        let entry = self.entries.at(link.0).ok_or(Kern::InvalidAddress)?;
+        let (below, above) = (entry.start < range.start(), range.end() < entry.end);
+        let part = match below {
+            true => self.entry_clip(link, range.start())?,
+            false => link,
+        };
+        if above && let Err(code) = self.entry_clip(part, range.end()) {
+            if below {
+                self.entry_simplify(part);
+            }
+            return Err(code);
+        }
+        Ok(part)
     }
 
     /// Splits entries so that none crosses an end of `range`. Returns the first entry at or above

@@ -10,6 +10,7 @@ use crate::Core;
 use crate::event::MapId;
 use crate::object::purgeable::State;
 use crate::range::{PAGE_MASK, Span, page_of};
+use crate::slab::NIL;
 
 /// Where a mapping is to go.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,55 @@ impl Core {
         Err(Kern::NoSpace)
     }
 
+    /// Maps fresh anonymous memory in a plain map, and gives its address: the place is looked for once.
+    /// `None`: it is not that easy, or is refused, and nothing has changed.
+    pub(crate) fn allocate_plain(&mut self, map: MapId, place: Place, tag: u8) -> Option<u64> {
+        let all = self.entries_of_all();
+        let record = self.maps.get_mut(map)?;
+        let (start, below) = if !place.flags.contains(MapFlags::ANYWHERE) {
+            (
+                place.address,
+                record.tree.floor(&self.entries, place.address),
+            )
+        } else if record.reserved == NIL {
+            let want = Want {
+                hint: place.address,
+                size: place.size,
+                mask: place.mask | PAGE_MASK,
+            };
+            record.tree.find_hole(&mut self.entries, want)?
+        } else {
+            return None;
+        };
+        let end = start.checked_add(place.size)?;
+        let (low, next) = match self.entries.at(below.0) {
+            Some(lower) => (lower.end, lower.hooks.next),
+            None => (record.min(), record.tree.first()),
+        };
+        let high = self.entries.at(next.0).map_or(record.max(), |e| e.start);
+        let size = record.size.checked_add(place.size)?;
+        let fits = start & place.mask == 0 && low <= start && end <= high;
+        if !fits || size > record.account.limits.size {
+            return None;
+        }
+        let mut entry = Entry::anonymous(map, start, end);
+        entry.tag = tag;
+        if low == start && self.grow_below(&entry, below) {
+            self.entry_set_end(below, end);
+            self.map_changed(map);
+            return Some(start);
+        }
+        let record = self.maps.get_mut(map)?;
+        if !record.has_room_for_entry(all) {
+            return None;
+        }
+        let link = Link(self.entries.insert(entry).ok()?.index());
+        record.tree.insert_after(&mut self.entries, below, link);
+        record.size = size;
+        record.timestamp = record.timestamp.saturating_add(1);
+        Some(start)
+    }
+
     /// Whether no entry lies in a range.
     pub(crate) fn map_is_free(&self, map: MapId, range: Span) -> bool {
         let Some(record) = self.maps.get(map) else {
@@ -124,28 +174,39 @@ impl Core {
         }
         let tree = &self.maps.get(entry.map)?.tree;
         let link = tree.floor(&self.entries, entry.start);
-        let lower = self.entries.at(link.0)?;
+        self.grow_below(entry, link).then_some(link)
+    }
+
+    /// Whether fresh anonymous memory can be joined to the entry at `below`, the nearest below it; then
+    /// that one's object has been grown.
+    fn grow_below(&mut self, entry: &Entry, below: Link) -> bool {
+        let Some(lower) = self.entries.at(below.0) else {
+            return false;
+        };
         if lower.end != entry.start || lower.wired != 0 || lower.needs_copy || !lower.is_like(entry)
         {
-            return None;
+            return false;
         }
-        if let Some(id) = lower.object {
-            let from = lower.offset_of(lower.end);
-            let to = from.checked_add(entry.size())?;
-            let object = self.objects.get_mut(id)?;
-            let alone = object.is_internal()
-                && object.purgeable.state == State::Deny
-                && object.refs == 1
-                && object.shadow.is_none()
-                && object.copy.is_none();
-            // What an earlier, larger mapping left there must not show (rule 92).
-            let stale = object.pages.next(&self.nodes, page_of(from));
-            if !alone || stale.is_some_and(|(index, _)| index < page_of(to)) {
-                return None;
-            }
-            object.size = object.size.max(to);
+        let Some(id) = lower.object else {
+            return true;
+        };
+        let from = lower.offset_of(lower.end);
+        let (Some(to), Some(object)) = (from.checked_add(entry.size()), self.objects.get_mut(id))
+        else {
+            return false;
+        };
+        let alone = object.is_internal()
+            && object.purgeable.state == State::Deny
+            && object.refs == 1
+            && object.shadow.is_none()
+            && object.copy.is_none();
+        // What an earlier, larger mapping left there must not show (rule 92).
+        let stale = object.pages.next(&self.nodes, page_of(from));
+        if !alone || stale.is_some_and(|(index, _)| index < page_of(to)) {
+            return false;
         }
-        Some(link)
+        object.size = object.size.max(to);
+        true
     }
 }
 

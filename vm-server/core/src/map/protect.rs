@@ -195,7 +195,7 @@ impl Core {
             return false;
         }
         if entry.start != range.start() || entry.end != range.end() {
-            link = match self.map_clip_range(map, range) {
+            link = match self.entry_clip_range(link, range) {
                 Ok(link) => link,
                 Err(_) => return false,
             };

@@ -73,7 +73,9 @@ impl Tree {
         lower.note(side, inner, &mut self.loose);
         let across = core::mem::replace(entry.child_mut(side.other()), at);
         entry.hooks.parent = parent;
-        entry.hooks.note(side.other(), lower.subtree(), &mut self.loose);
+        entry
+            .hooks
+            .note(side.other(), lower.subtree(), &mut self.loose);
         let height = entry.hooks.height();
         if let Some(entry) = store.at_mut(at) {
             *entry.child_mut(side) = across;

@@ -12,15 +12,24 @@ impl Tree {
     /// With an alignment beyond the page, and after [`EXACT_TRIES`] holes that were large enough
     /// but badly aligned, only holes that fit at any alignment are taken.
     pub(crate) fn find_space(&mut self, store: &mut impl Store, want: Want) -> Option<u64> {
+        self.find_hole(store, want).map(|(start, _)| start)
+    }
+
+    /// As [`Tree::find_space`], with the entry below the hole, if there is one.
+    pub(crate) fn find_hole(&mut self, store: &mut impl Store, want: Want) -> Option<(u64, Link)> {
         self.tell_untold(store);
         let mut low = want.hint.max(self.min);
-        let mut above = self.first;
-        // Below the first entry there is nothing to look up.
-        if store.at(above).is_some_and(|first| first.start <= low)
-            && let Some(floor) = store.at(self.floor(store, low))
-        {
-            low = low.max(floor.end);
-            above = floor.hooks.next;
+        let (mut below, mut above) = (Link::NIL, self.first);
+        // Below the end of the first entry there is nothing to look up.
+        if let Some(first) = store.at(above).filter(|first| first.start <= low) {
+            (below, above) = (above, first.hooks.next);
+            let mut end = first.end;
+            if low >= end {
+                below = self.floor(store, low);
+                let floor = store.at(below)?;
+                (end, above) = (floor.end, floor.hooks.next);
+            }
+            low = low.max(end);
         }
         let mut need = want.size;
         let mut tries = 0u32;
@@ -28,7 +37,7 @@ impl Tree {
             let high = store.at(above).map_or(self.max, |entry| entry.start);
             let start = low.checked_add(want.mask)? & !want.mask;
             if start.checked_add(want.size)? <= high {
-                return Some(start);
+                return Some((start, below));
             }
             if above.is_nil() {
                 return None;
@@ -38,9 +47,15 @@ impl Tree {
                 need = want.size.saturating_add(want.mask);
             }
             above = self.next_hole(store, above, need);
-            low = match store.at(above) {
-                Some(entry) => entry.start.saturating_sub(entry.hooks.gap),
-                None => store.at(self.last).map_or(self.min, |entry| entry.end),
+            (low, below) = match store.at(above) {
+                Some(entry) => {
+                    let low = entry.start.saturating_sub(entry.hooks.gap);
+                    (low, entry.hooks.prev)
+                }
+                None => {
+                    let end = store.at(self.last).map_or(self.min, |entry| entry.end);
+                    (end, self.last)
+                }
             };
         }
     }
