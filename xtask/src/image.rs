@@ -198,7 +198,7 @@ pub fn make(name: &str, contents: &Contents<'_>) -> Result<Built> {
 }
 
 /// Clients of our own that wire memory and set limits.
-const HOSTS: [&str; 4] = ["bench", "conformance", "mach-cases", "nested"];
+const HOSTS: [&str; 5] = ["bench", "conformance", "devices", "mach-cases", "nested"];
 
 /// A client of our own that is there again as the module `resident`, all of whose memory is wired, and as
 /// the module `keeper`, which is started again when it ends.

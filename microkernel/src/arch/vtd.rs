@@ -5,7 +5,7 @@
 
 use core::ptr;
 
-use kernel_core::addr::Frame;
+use kernel_core::addr::{Frame, PhysAddr};
 use kernel_core::paging::domain::{Attachment, Function};
 
 use super::layout::{CONTROLLERS, CONTROLLERS_BLOCK};
@@ -69,24 +69,42 @@ impl Iommu {
         Some(iommu)
     }
 
-    /// Sends a function's addresses through the tables of a domain. `false`: there is no frame.
-    pub(crate) fn attach(&self, function: Function, to: Attachment) -> bool {
-        let Some(table) = self.contexts(function) else {
+    /// Makes the table with the contexts of a function's bus, if it is missing. `false`: there is no frame.
+    pub(crate) fn make_room(&self, function: Function) -> bool {
+        if self.contexts(function).is_some() {
+            return true;
+        }
+        let Some(table) = frames::allocate(Depth::Normal) else {
             return false;
         };
-        let index = usize::from(function & 0xFF) * 2;
-        store(table, index + 1, WIDTH | u64::from(to.number) << 8);
-        store(table, index, to.root.start().raw() | PRESENT);
-        self.forget();
+        store(self.root, bus(function), table.start().raw() | PRESENT);
         true
     }
 
-    /// Lets a function reach nothing.
-    pub(crate) fn detach(&self, function: Function) {
+    /// Sends a function's addresses, for which there is room, through the tables of a domain.
+    pub(crate) fn attach(&self, function: Function, to: Attachment) {
         if let Some(table) = self.contexts(function) {
-            store(table, usize::from(function & 0xFF) * 2, 0);
+            let index = context(function);
+            store(table, index + 1, WIDTH | u64::from(to.number) << 8);
+            store(table, index, to.root.start().raw() | PRESENT);
         }
         self.forget();
+    }
+
+    /// Lets a function reach nothing. A bus without contexts needs no table.
+    pub(crate) fn detach(&self, function: Function) {
+        let Some(table) = self.contexts(function) else {
+            return;
+        };
+        store(table, context(function), 0);
+        let is_empty = (0..512).step_by(2).all(|index| load(table, index) == 0);
+        if is_empty {
+            store(self.root, bus(function), 0);
+        }
+        self.forget();
+        if is_empty {
+            frames::free(table);
+        }
     }
 
     /// Has the unit look at its tables anew; what it did by old ones has ended when this returns.
@@ -102,16 +120,11 @@ impl Iommu {
         while read64(translations) & TRANSLATIONS_BUSY != 0 {}
     }
 
-    /// The table with the contexts of a function's bus, made if it is missing.
+    /// The table with the contexts of a function's bus.
     fn contexts(&self, function: Function) -> Option<Frame> {
-        let index = usize::from(function >> 8) * 2;
-        let entry = load(self.root, index);
-        if entry & PRESENT != 0 {
-            return kernel_core::addr::PhysAddr::new(entry & !0xFFF).map(|start| start.frame());
-        }
-        let table = frames::allocate(Depth::Normal)?;
-        store(self.root, index, table.start().raw() | PRESENT);
-        Some(table)
+        let entry = load(self.root, bus(function));
+        let start = PhysAddr::new(entry & !0xFFF).filter(|_| entry & PRESENT != 0);
+        start.map(PhysAddr::frame)
     }
 
     /// Gives a command (10.4.4) and waits until it is carried out.
@@ -126,6 +139,16 @@ impl Iommu {
         };
         while waiting(read32(status)) {}
     }
+}
+
+/// Where the root table says where a function's bus has its contexts.
+fn bus(function: Function) -> usize {
+    usize::from(function >> 8) * 2
+}
+
+/// Where in that table a function's context is.
+fn context(function: Function) -> usize {
+    usize::from(function & 0xFF) * 2
 }
 
 fn load(table: Frame, index: usize) -> u64 {

@@ -4,7 +4,7 @@ use ipc_abi::Kern;
 use kernel_core::addr::{Frame, PageRange};
 use kernel_core::paging::domain::{Domains, Function};
 use kernel_core::paging::{Shootdown, Space};
-use kernel_core::{Progress, SpaceId};
+use kernel_core::{Bill, Progress, SpaceId, TaskId};
 
 use super::direct_map::DirectMap;
 use crate::arch::vtd::Iommu;
@@ -37,13 +37,23 @@ impl Devices {
         store: &mut DirectMap,
         to: (SpaceId, &Space),
         function: Function,
+        payer: (TaskId, u32),
     ) -> Result<(), Kern> {
-        let attachment = self.domains.attach(store, to, function)?;
-        if self.iommu.attach(function, attachment) {
-            Ok(())
-        } else {
-            Err(Kern::ResourceShortage)
+        self.domains.may_attach(to.0, function, payer.1)?;
+        let attached = match self.iommu.make_room(function) {
+            true => self.domains.attach(store, to, function, payer.0),
+            false => Err(Kern::ResourceShortage),
+        };
+        match attached {
+            Ok(attachment) => self.iommu.attach(function, attachment),
+            Err(_) => self.iommu.detach(function),
         }
+        attached.map(drop)
+    }
+
+    /// The tables of what a space's devices reach.
+    pub(super) fn tables(&mut self, of: SpaceId) -> Option<&mut Space> {
+        self.domains.tables(of)
     }
 
     /// See [`Domains::show`].
@@ -83,15 +93,15 @@ impl Devices {
         }
     }
 
-    /// Detaches the functions of a space that ends, and frees its domain.
-    pub(super) fn end(&mut self, store: &mut DirectMap, of: SpaceId) {
-        for function in self.domains.functions(of) {
+    /// Detaches the functions of a space that ends, and frees a slice of its domain; at last gives the last
+    /// bill for it.
+    pub(super) fn end(&mut self, store: &mut DirectMap, of: SpaceId) -> (Progress, Option<Bill>) {
+        for function in self.domains.take_functions(of) {
             self.iommu.detach(function);
         }
-        while self.domains.end(store, &mut self.account, of) == Progress::More {
-            self.let_go(store);
-        }
+        let ended = self.domains.end(store, &mut self.account, of);
         self.let_go(store);
+        ended
     }
 
     /// Lets go of what no device can reach any more.

@@ -72,25 +72,47 @@ impl Memory {
         self.devices = Some(Devices::new(iommu));
     }
 
-    /// Attaches a function of a device to a space: it reaches what [`Memory::show_device`] shows it.
+    /// Attaches a function of a device to a space: it reaches what [`Memory::show_device`] shows it. The
+    /// payer, for whom so many tables more can be made, is the task in the space.
     ///
     /// # Errors
     /// KERN_NOT_SUPPORTED: there is no IOMMU. KERN_NO_ACCESS: it is attached to another space.
     /// KERN_RESOURCE_SHORTAGE.
-    pub(crate) fn attach_device(&mut self, id: SpaceId, function: Function) -> Result<(), Kern> {
+    pub(crate) fn attach_device(
+        &mut self,
+        id: SpaceId,
+        function: Function,
+        payer: (TaskId, u32),
+    ) -> Result<(), Kern> {
         let devices = self.devices.as_mut().ok_or(Kern::NotSupported)?;
         let space = self.spaces.find(id).ok_or(Kern::InvalidName)?;
-        devices.attach(&mut self.store, (id, space), function)
+        let attached = devices.attach(&mut self.store, (id, space), function, payer);
+        if let Some(tables) = devices.tables(id) {
+            note_bill(&mut self.bills, tables);
+        }
+        attached
     }
 
-    /// Shows the frames of pages of a space to its devices.
+    /// Shows the frames of pages of a space to its devices, for which `left` tables more can be made.
     ///
     /// # Errors
     /// KERN_NOT_SUPPORTED: there is no IOMMU. Then those of `Domains::show`.
-    pub(crate) fn show_device(&mut self, id: SpaceId, pages: PageRange) -> Result<(), Kern> {
+    pub(crate) fn show_device(
+        &mut self,
+        id: SpaceId,
+        pages: PageRange,
+        left: u32,
+    ) -> Result<(), Kern> {
         let devices = self.devices.as_mut().ok_or(Kern::NotSupported)?;
         let space = self.spaces.find(id).ok_or(Kern::InvalidName)?;
-        devices.show(&mut self.store, (id, space), pages)
+        if let Some(tables) = devices.tables(id) {
+            tables.allow(left);
+        }
+        let shown = devices.show(&mut self.store, (id, space), pages);
+        if let Some(tables) = devices.tables(id) {
+            note_bill(&mut self.bills, tables);
+        }
+        shown
     }
 
     /// Makes an empty space of a memory server's; the first one costs nobody anything.
@@ -106,20 +128,25 @@ impl Memory {
         let root = frames::allocate_as_it_is(Depth::Normal).ok_or(Kern::ResourceShortage)?;
         // SAFETY: the frame was just allocated; start-up made the kernel half.
         unsafe { self.store.make_root(self.kernel_root, root) };
-        let space = Space::new(root, owner, u32::MAX);
-        self.spaces.put(
-            id,
-            match maker {
-                Some(maker) => space.paid_by(maker),
-                None => space,
-            },
-        );
+        let mut space = Space::new(root, owner, u32::MAX);
+        if let Some(maker) = maker {
+            space.set_payer(maker, kernel_core::SPACE);
+        }
+        self.spaces.put(id, space);
         self.bill(id);
         Ok(id)
     }
 
-    /// Removes a slice of all that a space maps.
+    /// Removes a slice of all that a space maps, and that its devices reach.
     pub(crate) fn space_clear(&mut self, id: SpaceId) -> Progress {
+        if let Some(devices) = &mut self.devices {
+            match devices.end(&mut self.store, id) {
+                (Progress::More, _) => return Progress::More,
+                // There is room: nothing else is billed in this trap or step.
+                (Progress::Done, Some(bill)) => drop(self.bills.push(bill)),
+                (Progress::Done, None) => {}
+            }
+        }
         let Ok(space) = self.spaces.get(id) else {
             return Progress::Done;
         };
@@ -131,9 +158,6 @@ impl Memory {
 
     /// Frees a space, which is loaded nowhere; gives the last bill for it.
     pub(crate) fn space_free(&mut self, id: SpaceId) -> Option<Bill> {
-        if let Some(devices) = &mut self.devices {
-            devices.end(&mut self.store, id);
-        }
         while self.space_clear(id) == Progress::More {}
         let space = self.spaces.take(id)?;
         frames::free(space.root());

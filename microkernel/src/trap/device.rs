@@ -94,8 +94,12 @@ pub(super) fn interrupt_enable(world: &mut World, [interrupt, ..]: Arguments) ->
 pub(super) fn attach(world: &mut World, [device, function, ..]: Arguments) -> Answer {
     world.kernel.check_device(device)?;
     let function = u16::try_from(function).map_err(|_| Kern::InvalidArgument)?;
-    let space = world.kernel.running().ok_or(Kern::Failure)?.space;
-    world.hardware.memory.attach_device(space, function)?;
+    let World { kernel, hardware } = world;
+    let driver = kernel.running().ok_or(Kern::Failure)?;
+    let payer = (driver.task, kernel.tables_left(Some(driver.task)));
+    hardware
+        .memory
+        .attach_device(driver.space, function, payer)?;
     Ok(NOTHING)
 }
 
@@ -103,8 +107,10 @@ pub(super) fn attach(world: &mut World, [device, function, ..]: Arguments) -> An
 pub(super) fn show(world: &mut World, [device, address, pages, ..]: Arguments) -> Answer {
     world.kernel.check_device(device)?;
     let pages = PageRange::new(address, pages)?;
-    let space = world.kernel.running().ok_or(Kern::Failure)?.space;
-    world.hardware.memory.show_device(space, pages)?;
+    let World { kernel, hardware } = world;
+    let driver = kernel.running().ok_or(Kern::Failure)?;
+    let left = kernel.tables_left(Some(driver.task));
+    hardware.memory.show_device(driver.space, pages, left)?;
     Ok(NOTHING)
 }
 

@@ -9,16 +9,20 @@
 //! devices lose the frame before its count goes down ([`Domains::withdraw`]), and when the space ends they
 //! lose everything. So no server has to remember what a driver has shown to whom, and no frame
 //! changes hands while a device can write to it.
+//!
+//! The driver pays for the tables, and for one more with each function: the one that says where the
+//! contexts of its bus are, which it may have to itself.
 
 use heapless::Vec;
 use ipc_abi::Kern;
+use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::translation::Enter;
 use ipc_abi::types::Prot;
 
 use super::{Shootdown, Space, TableStore, enter_one, range, remove_kernel_page, walk};
 use crate::addr::{Frame, PageRange, UserAddr};
 use crate::owner::Owners;
-use crate::{Progress, SpaceId};
+use crate::{Bill, Progress, SpaceId, TaskId};
 
 /// Tasks that can drive devices at one time: with number 0, as many as every IOMMU can tell apart.
 pub const DOMAINS_MAX: usize = 15;
@@ -61,24 +65,38 @@ impl Domains {
         self.domains.is_empty()
     }
 
-    /// Attaches a function to a space.
+    /// Asks whether a function can be attached to a space, for which `left` tables more can be paid.
     ///
     /// # Errors
     /// KERN_NO_ACCESS: it is attached to another. KERN_RESOURCE_SHORTAGE: too many functions or
-    /// drivers, or no frame for a table.
+    /// drivers, or too few tables.
+    pub fn may_attach(&self, of: SpaceId, function: Function, left: u32) -> Result<(), Kern> {
+        let mut domains = self.domains.iter();
+        let holder = domains.find(|domain| domain.functions.contains(&function));
+        let domain = self.domains.iter().find(|domain| domain.of == of);
+        let (full, tables) = match (holder, domain) {
+            (Some(holder), _) if holder.of != of => return Err(Kern::NoAccess),
+            (Some(_), _) => (false, 0),
+            (None, Some(domain)) => (domain.functions.is_full(), 1),
+            (None, None) => (self.domains.is_full(), 2),
+        };
+        match full || tables > left {
+            true => Err(Kern::ResourceShortage),
+            false => Ok(()),
+        }
+    }
+
+    /// Attaches a function to a space, at the cost of `payer`, as [`Domains::may_attach`] says is possible.
+    ///
+    /// # Errors
+    /// KERN_RESOURCE_SHORTAGE: no frame for a table; nothing has changed.
     pub fn attach(
         &mut self,
         store: &mut impl TableStore,
         (of, space): (SpaceId, &Space),
         function: Function,
+        payer: TaskId,
     ) -> Result<Attachment, Kern> {
-        let holder = self
-            .domains
-            .iter()
-            .find(|domain| domain.functions.contains(&function));
-        if holder.is_some_and(|domain| domain.of != of) {
-            return Err(Kern::NoAccess);
-        }
         let index = match self.domains.iter().position(|domain| domain.of == of) {
             Some(index) => index,
             None => self.make(store, of, space)?,
@@ -88,6 +106,8 @@ impl Domains {
             let room = domain.functions.push(function);
             room.map_err(|_| Kern::ResourceShortage)?;
         }
+        let besides = (domain.functions.len() as u64).saturating_mul(PAGE_SIZE);
+        domain.tables.set_payer(payer, besides);
         Ok(Attachment {
             root: domain.tables.root(),
             number: domain.number,
@@ -172,32 +192,38 @@ impl Domains {
         had
     }
 
-    /// The functions of a space that is about to end, to be detached.
+    /// The tables of the domain of a space.
+    pub fn tables(&mut self, of: SpaceId) -> Option<&mut Space> {
+        let domain = self.domains.iter_mut().find(|domain| domain.of == of);
+        domain.map(|domain| &mut domain.tables)
+    }
+
+    /// The functions of a space that is about to end, to be detached: nobody's any more.
     #[must_use]
-    pub fn functions(&self, of: SpaceId) -> Vec<Function, FUNCTIONS_MAX> {
-        let domain = self.domains.iter().find(|domain| domain.of == of);
-        domain.map_or_else(Vec::new, |domain| domain.functions.clone())
+    pub fn take_functions(&mut self, of: SpaceId) -> Vec<Function, FUNCTIONS_MAX> {
+        let domain = self.domains.iter_mut().find(|domain| domain.of == of);
+        domain.map_or_else(Vec::new, |domain| core::mem::take(&mut domain.functions))
     }
 
     /// Removes a few of the pages of the domain of a space whose functions are detached; at last the
-    /// domain.
+    /// domain, and gives the last bill for it.
     pub fn end(
         &mut self,
         store: &mut impl TableStore,
         account: &mut Shootdown,
         of: SpaceId,
-    ) -> Progress {
+    ) -> (Progress, Option<Bill>) {
         let Some(index) = self.domains.iter().position(|domain| domain.of == of) else {
-            return Progress::Done;
+            return (Progress::Done, None);
         };
         if let Some(domain) = self.domains.get_mut(index)
             && range::clear(&mut domain.tables, store, account) == Progress::More
         {
-            return Progress::More;
+            return (Progress::More, None);
         }
         let domain = self.domains.swap_remove(index);
         account.note_table(store, domain.tables.root(), domain.tables.root());
-        Progress::Done
+        (Progress::Done, domain.tables.last_bill())
     }
 }
 

@@ -47,7 +47,7 @@ use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::Prot;
 
 use crate::TaskId;
-use crate::account::{self, Bill};
+use crate::account::Bill;
 use crate::addr::Frame;
 use crate::owner::OwnerId;
 
@@ -110,6 +110,8 @@ pub struct Space {
     table_limit: u32,
     /// Who made it and pays for its tables; `None`: nobody.
     payer: Option<TaskId>,
+    /// Bytes that the payer pays for besides the tables.
+    besides: u64,
     /// Bytes that the payer has been billed for.
     billed: u64,
     /// Pages from the start of the user half that [`range::clear`] has done.
@@ -128,17 +130,18 @@ impl Space {
             tables: 1,
             table_limit,
             payer: None,
+            besides: 0,
             billed: 0,
             cleared: 0,
         }
     }
 
-    /// Has a task pay for it and its tables. It gets none until [`Space::allow`] says so.
-    #[must_use]
-    pub const fn paid_by(mut self, payer: TaskId) -> Space {
+    /// Has a task pay for its tables, and for so many bytes besides. It gets no more tables until
+    /// [`Space::allow`] says so.
+    pub const fn set_payer(&mut self, payer: TaskId, besides: u64) {
         self.payer = Some(payer);
+        self.besides = besides;
         self.table_limit = self.tables;
-        self
     }
 
     /// Who pays for its tables.
@@ -165,7 +168,7 @@ impl Space {
             self.table_limit = self.tables;
         }
         let tables = u64::from(self.tables).saturating_mul(PAGE_SIZE);
-        let after = tables.saturating_add(account::SPACE);
+        let after = tables.saturating_add(self.besides);
         let before = core::mem::replace(&mut self.billed, after);
         (before != after).then_some(Bill {
             payer,

@@ -8,7 +8,8 @@ use super::{Toy, World};
 use crate::addr::{Frame, PageRange, UserAddr};
 use crate::paging::domain::{Attachment, Domains, FUNCTIONS_MAX};
 use crate::paging::{Shootdown, remove_kernel_page, walk};
-use crate::{Progress, SpaceId};
+use crate::slab::Id;
+use crate::{Progress, SpaceId, TaskId};
 
 const BASE: u64 = 0x4000_0000;
 const DRIVER: SpaceId = SpaceId(3);
@@ -23,8 +24,33 @@ fn driver() -> (World, Domains, Attachment) {
         world.enter(address, 20 + page as u32, rights).unwrap();
     }
     let mut domains = Domains::default();
-    let attached = domains.attach(&mut world.store, (DRIVER, &world.space), NIC);
+    let attached = attach(&mut world, &mut domains, (DRIVER, NIC), u32::MAX);
     (world, domains, attached.unwrap())
+}
+
+fn payer() -> TaskId {
+    Id::NOWHERE
+}
+
+fn attach(
+    world: &mut World,
+    domains: &mut Domains,
+    (of, function): (SpaceId, u16),
+    left: u32,
+) -> Result<Attachment, Kern> {
+    domains.may_attach(of, function, left)?;
+    let attached = domains.attach(&mut world.store, (of, &world.space), function, payer());
+    if let Some(tables) = domains.tables(of) {
+        tables.allow(left);
+    }
+    attached
+}
+
+/// What the driver pays for the tables of its devices now.
+fn billed(domains: &mut Domains) -> Option<u64> {
+    let bill = domains.tables(DRIVER)?.bill()?;
+    assert_eq!(bill.payer, payer());
+    Some(bill.after / PAGE_SIZE)
 }
 
 fn show(world: &mut World, domains: &mut Domains, page: u64, count: u64) -> Result<(), Kern> {
@@ -99,7 +125,7 @@ fn a_frame_that_is_unmapped_is_taken_from_the_devices_before_it_is_let_go() {
 #[test]
 fn a_function_has_one_driver_and_a_driver_so_many_functions() {
     let (mut world, mut domains, first) = driver();
-    let mut attach = |of, function| domains.attach(&mut world.store, (of, &world.space), function);
+    let mut attach = |of, function| attach(&mut world, &mut domains, (of, function), u32::MAX);
     assert_eq!(attach(DRIVER, NIC), Ok(first));
     assert_eq!(attach(SpaceId(4), NIC), Err(Kern::NoAccess));
     let other = attach(SpaceId(4), 0x20).unwrap();
@@ -115,12 +141,50 @@ fn the_end_of_a_space_leaves_nothing_to_its_devices() {
     let (mut world, mut domains, _) = driver();
     let tables = world.store.count();
     show(&mut world, &mut domains, 0, 3).unwrap();
-    assert_eq!(domains.functions(DRIVER).as_slice(), [NIC]);
-    while domains.end(&mut world.store, &mut world.account, DRIVER) == Progress::More {
+    let paid = billed(&mut domains).unwrap();
+    assert_eq!(domains.take_functions(DRIVER).as_slice(), [NIC]);
+    assert!(domains.take_functions(DRIVER).is_empty());
+    let last = loop {
+        let (progress, bill) = domains.end(&mut world.store, &mut world.account, DRIVER);
         world.settle();
-    }
-    world.settle();
-    assert!(domains.is_empty() && domains.functions(DRIVER).is_empty());
+        if progress == Progress::Done {
+            break bill.unwrap();
+        }
+    };
+    assert_eq!((last.before, last.after), (paid * PAGE_SIZE, 0));
+    let (_, again) = domains.end(&mut world.store, &mut world.account, DRIVER);
+    assert!(domains.is_empty() && again.is_none());
     assert_eq!(world.store.count(), tables - 1);
     assert_eq!(world.owners().get(frame(20)).1, 1);
+}
+
+#[test]
+fn a_driver_pays_for_the_tables_of_its_devices() {
+    let (mut world, mut domains, _) = driver();
+    // The root, and one for the bus of the function.
+    assert_eq!(billed(&mut domains), Some(2));
+    assert_eq!(billed(&mut domains), None);
+    let other = (DRIVER, 0x500);
+    let refused = attach(&mut world, &mut domains, other, 0);
+    assert_eq!(refused, Err(Kern::ResourceShortage));
+    assert!(attach(&mut world, &mut domains, other, 1).is_ok());
+    assert_eq!(billed(&mut domains), Some(3));
+    // Once is enough, and what is attached already costs nothing.
+    assert!(attach(&mut world, &mut domains, other, 0).is_ok());
+    assert_eq!(billed(&mut domains), None);
+    let newcomer = (SpaceId(4), 0x501);
+    let refused = attach(&mut world, &mut domains, newcomer, 1);
+    assert_eq!(refused, Err(Kern::ResourceShortage));
+    assert!(domains.tables(SpaceId(4)).is_none());
+    // The way to a page takes three. What there is of it is paid for, and stays.
+    domains.tables(DRIVER).unwrap().allow(2);
+    let refused = show(&mut world, &mut domains, 0, 1);
+    assert_eq!(refused, Err(Kern::ResourceShortage));
+    world.settle();
+    assert_eq!(billed(&mut domains), Some(5));
+    domains.tables(DRIVER).unwrap().allow(1);
+    assert_eq!(show(&mut world, &mut domains, 0, 1), Ok(()));
+    assert_eq!(billed(&mut domains), Some(6));
+    assert_eq!(show(&mut world, &mut domains, 1, 2), Ok(()));
+    assert_eq!(billed(&mut domains), None);
 }
