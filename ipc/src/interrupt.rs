@@ -66,12 +66,30 @@ impl Interrupt {
         trap::interrupt_enable(self.right.name())
     }
 
+    /// Has it come to the processor of this number from now on. A device that signals by messages is to
+    /// write what this gives.
+    ///
+    /// # Errors
+    /// KERN_INVALID_NAME: the right is gone; KERN_INVALID_VALUE: no such processor.
+    pub fn set_processor(&self, processor: u64) -> Result<InterruptMessage, Kern> {
+        let message = trap::interrupt_set_processor(self.right.name(), processor)?;
+        Ok(InterruptMessage::from_word(message))
+    }
+
     /// Waits until the interrupt has come, or until `deadline`, in nanoseconds since boot. Gives how
     /// often it came since it was told last.
     ///
     /// # Errors
     /// MACH_RCV_TIMED_OUT; MACH_RCV_INTERRUPTED: the thread was aborted.
     pub fn wait(&self, deadline: u64) -> Result<u64, Kern> {
+        self.wait_where(deadline).map(|(count, _)| count)
+    }
+
+    /// As [`Interrupt::wait`]; gives also the number of the processor that it came to last.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_where(&self, deadline: u64) -> Result<(u64, u64), Kern> {
         loop {
             let received = trap::exchange(&trap::Send {
                 options: option::RECEIVE,
@@ -86,8 +104,8 @@ impl Interrupt {
             kern_return::from_raw(received.outcome.code())?;
             // Nobody else has a right to the port, so that nothing else comes.
             if received.info.is_kernel() && received.info.id() == INTERRUPT {
-                let [count, ..] = received.words;
-                return Ok(count);
+                let [count, processor, ..] = received.words;
+                return Ok((count, processor));
             }
         }
     }

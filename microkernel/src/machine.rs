@@ -199,6 +199,10 @@ impl Machine for Hardware {
         self.lines.mask(line, masked);
     }
 
+    fn line_route(&mut self, line: u32, processor: usize) {
+        self.lines.route(line, percpu::apic_of(processor));
+    }
+
     fn line_close(&mut self, line: u32) {
         self.lines.mask(line, true);
     }

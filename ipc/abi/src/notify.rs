@@ -29,8 +29,9 @@ pub const OWNER_ENDED: u32 = 119;
 /// the receive right; what is queued there stays.
 pub const PORT_DESTROYED: u32 = 116;
 
-/// A device interrupted. Word 0: how often since the last message. Sent to the port that the
-/// interrupt was made for, once each time that it is enabled.
+/// A device interrupted. Word 0: how often since the last message; word 1: the number of the processor
+/// that the last one came to. Sent to the port that the interrupt was made for, once each time that it
+/// is enabled.
 pub const INTERRUPT: u32 = 117;
 
 /// What a task can ask to be told of.

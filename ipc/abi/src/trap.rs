@@ -331,6 +331,11 @@ traps! {
     /// ones. Errors: KERN_INVALID_HOST: not the device port; KERN_INVALID_ARGUMENT: width, no such
     /// function number, or a register that is not aligned to the width or over 255.
     DeviceConfigIo = 69, device_config_io(device, function, register, width, write, value) -> value;
+    /// Has an interrupt come to the processor of this number from now on; until then it comes to
+    /// processor 0. Gives what the device is to write for that (as `interrupt_create` does; 0: it has a
+    /// line, which follows by itself). What the device has written before still comes where it did.
+    /// Errors: KERN_INVALID_NAME: no interrupt; KERN_INVALID_VALUE: no such processor.
+    InterruptSetProcessor = 70, interrupt_set_processor(interrupt, processor) -> message;
 
     /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
     ClockGet = 80, clock_get() -> nanoseconds, frequency;

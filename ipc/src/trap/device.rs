@@ -99,6 +99,13 @@ pub fn interrupt_create(device: Name, line: u64, notify: Name) -> Result<(Name, 
     .map(|[name, message]| (name as Name, message))
 }
 
+/// Has an interrupt come to a processor; gives what the device is to write. See
+/// [`Trap::InterruptSetProcessor`].
+pub fn interrupt_set_processor(interrupt: Name, processor: u64) -> Result<u64, Kern> {
+    let arguments = [interrupt.into(), processor, 0, 0, 0, 0];
+    harmless(Trap::InterruptSetProcessor, arguments).map(|[message, _]| message)
+}
+
 /// Lets an interrupt be told once. See [`Trap::InterruptEnable`].
 pub fn interrupt_enable(interrupt: Name) -> Result<(), Kern> {
     done(Trap::InterruptEnable, [interrupt.into(), 0, 0, 0, 0, 0])

@@ -8,6 +8,9 @@
 //! A line that the device holds until it is served (level) is masked while the driver is at work. A
 //! line that pulses (edge), and a message-signalled interrupt, cannot be held back without losing
 //! it: these are counted, and told as soon as they are enabled.
+//!
+//! Which processor an interrupt comes to is the shell's to see to, and the device's if it signals by
+//! messages; vectors are the same on all processors, so that it does not matter here.
 
 use crate::{
     account,
@@ -53,6 +56,8 @@ pub struct Interrupt {
     pending: u64,
     /// Whether the next one is to be told.
     enabled: bool,
+    /// The processor that the last one came to.
+    came_to: usize,
 }
 
 impl Record for Interrupt {
@@ -66,6 +71,7 @@ impl Record for Interrupt {
             message: Id::NOWHERE,
             pending: 0,
             enabled: false,
+            came_to: 0,
         }
     }
 
@@ -105,6 +111,7 @@ impl Kernel {
             message,
             pending: 0,
             enabled: false,
+            came_to: 0,
         });
         let opened = made.and_then(|id| match wanted {
             None => Ok((id, Source::Message)),
@@ -148,10 +155,7 @@ impl Kernel {
     /// # Errors
     /// As the trap's.
     pub fn interrupt_enable(&mut self, machine: &mut impl Machine, name: u64) -> Result<(), Kern> {
-        let task = self.caller()?.task;
-        let Some(Object::Interrupt(id)) = self.object(task, name) else {
-            return Err(Kern::InvalidName);
-        };
+        let id = self.named_interrupt(name)?;
         let interrupt = self.interrupts.at_mut(id);
         interrupt.enabled = true;
         let pending = interrupt.pending;
@@ -169,14 +173,48 @@ impl Kernel {
         Ok(())
     }
 
+    /// Trap `interrupt_set_processor`. Gives the number of the vector, if the device is to be told by which
+    /// message it signals.
+    ///
+    /// # Errors
+    /// As the trap's.
+    pub fn interrupt_set_processor(
+        &mut self,
+        machine: &mut impl Machine,
+        name: u64,
+        processor: u64,
+    ) -> Result<Option<InterruptId>, Kern> {
+        let id = self.named_interrupt(name)?;
+        let number = usize::try_from(processor).map_err(|_| Kern::InvalidValue)?;
+        if number >= self.processors() {
+            return Err(Kern::InvalidValue);
+        }
+        match self.interrupts.at(id).source {
+            Source::Message => Ok(Some(id)),
+            Source::Line { line, .. } => {
+                machine.line_route(line, number);
+                Ok(None)
+            }
+        }
+    }
+
+    fn named_interrupt(&self, name: u64) -> Result<InterruptId, Kern> {
+        match self.object(self.caller()?.task, name) {
+            Some(Object::Interrupt(id)) => Ok(id),
+            _ => Err(Kern::InvalidName),
+        }
+    }
+
     /// A device interrupted: the vector of this number was delivered. An interrupt that nobody has
     /// any more is forgotten.
     pub fn interrupt(&mut self, machine: &mut impl Machine, vector: u32) {
         let Some((id, _)) = self.interrupts.by_index(vector) else {
             return;
         };
+        let here = self.processors.here;
         let interrupt = self.interrupts.at_mut(id);
         interrupt.pending = interrupt.pending.saturating_add(1);
+        interrupt.came_to = here;
         if let Source::Line {
             line,
             trigger: Trigger::Level,
@@ -195,15 +233,17 @@ impl Kernel {
         let interrupt = self.interrupts.at_mut(id);
         let (message, to) = (interrupt.message, interrupt.to);
         let count = core::mem::take(&mut interrupt.pending);
+        let came_to = interrupt.came_to as u64;
         interrupt.enabled = false;
         let queued = self.messages.at_mut(message);
         if queued.queue.is_some()
-            && let [told, ..] = &mut queued.words
+            && let [told, last, ..] = &mut queued.words
         {
             *told = told.saturating_add(count);
+            *last = came_to;
             return;
         }
-        self.tell(message, to, Text::new(notify::INTERRUPT, count, 0));
+        self.tell(message, to, Text::new(notify::INTERRUPT, count, came_to));
     }
 
     /// Gives an interrupt back: nobody has a right to its port any more.

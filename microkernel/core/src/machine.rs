@@ -239,6 +239,8 @@ pub trait Machine {
     fn line_open(&mut self, line: u32, vector: u32) -> Result<Trigger, Kern>;
     /// Masks an open line, or unmasks it.
     fn line_mask(&mut self, line: u32, masked: bool);
+    /// Has an open line interrupt the processor of this number, which exists; at first that is 0.
+    fn line_route(&mut self, line: u32, processor: usize);
     /// Masks a line for good.
     fn line_close(&mut self, line: u32);
 

@@ -3,6 +3,8 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use ipc_abi::device::InterruptMessage;
+
 use super::layout::MMIO;
 
 /// Vector of the timer.
@@ -12,8 +14,14 @@ pub(crate) const POKE: u8 = 0x41;
 /// Vector of interrupts that went away before they were delivered.
 pub(crate) const SPURIOUS: u8 = 0xFF;
 
-/// Where a device writes to interrupt the boot processor: its identifier is 0 on every PC.
-pub(crate) const MESSAGE_ADDRESS: u32 = 0xFEE0_0000;
+/// What a device writes, and where, to interrupt the processor of this identifier (below 255) by the vector
+/// of this number among those for devices.
+pub(crate) fn message(to: u32, number: u32) -> InterruptMessage {
+    InterruptMessage {
+        address: 0xFEE0_0000 | to << 12,
+        data: device_vector(number).into(),
+    }
+}
 
 /// Vectors of devices.
 const DEVICES: core::ops::Range<u8> = 0x50..0xF0;

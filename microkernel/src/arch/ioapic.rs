@@ -1,6 +1,6 @@
 //! The I/O APICs: which line interrupts with which vector.
 //!
-//! Every line is masked until a task has it. All go to the boot processor.
+//! Every line is masked until a task has it. It goes to the boot processor until it is routed elsewhere.
 
 use core::ptr;
 
@@ -9,6 +9,7 @@ use kernel_core::Trigger;
 use kernel_core::acpi::{Controller, Topology, Wiring};
 
 use super::layout::{CONTROLLERS, CONTROLLERS_BLOCK};
+use super::percpu;
 
 const SELECT: u64 = 0x00;
 const DATA: u64 = 0x10;
@@ -18,6 +19,8 @@ const FIRST_ENTRY: u32 = 0x10;
 const ACTIVE_LOW: u32 = 1 << 13;
 const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
+/// Where the upper word of an entry has the processor.
+const TARGET: u32 = 24;
 
 /// The lines of the machine.
 pub(crate) struct Lines {
@@ -48,7 +51,8 @@ impl Lines {
             Trigger::Edge => 0,
             Trigger::Level => LEVEL | MASKED,
         };
-        write(controller, entry_register(entry) + 1, 0);
+        let boot = percpu::apic_of(0);
+        write(controller, entry_register(entry) + 1, boot << TARGET);
         write(
             controller,
             entry_register(entry),
@@ -65,6 +69,13 @@ impl Lines {
         let bits = read(controller, entry_register(entry)) & !MASKED;
         let bits = if masked { bits | MASKED } else { bits };
         write(controller, entry_register(entry), bits);
+    }
+
+    /// Has a line interrupt the processor that the controllers call so, below 255.
+    pub(crate) fn route(&self, line: u32, apic: u32) {
+        if let Some((_, controller, entry)) = self.find(line) {
+            write(controller, entry_register(entry) + 1, apic << TARGET);
+        }
     }
 
     fn find(&self, line: u32) -> Option<(Wiring, &Controller, u32)> {

@@ -180,6 +180,11 @@ pub(crate) fn all() -> impl Iterator<Item = &'static PerCpu> {
         })
 }
 
+/// What the interrupt controllers call the processor of this number.
+pub(crate) fn apic_of(number: usize) -> u32 {
+    all().nth(number).map_or(0, |block| block.apic)
+}
+
 /// The seats of all processors that run.
 pub(crate) fn seats() -> impl ExactSizeIterator<Item = &'static Seat> {
     let seats: heapless::Vec<_, PROCESSORS_MAX> = all().map(|block| &block.seat).collect();

@@ -1,13 +1,14 @@
 //! Traps on devices: I/O ports, configuration space and interrupts.
 
 use ipc_abi::Kern;
-use ipc_abi::device::{InterruptMessage, LINE_NONE};
+use ipc_abi::device::LINE_NONE;
 
+use kernel_core::InterruptId;
 use kernel_core::addr::PageRange;
 
 use super::{Answer, Arguments, NOTHING};
 use crate::arch::port_io::{read8, read16, read32, write8, write16, write32};
-use crate::arch::{apic, clock, exit, pic, serial};
+use crate::arch::{apic, clock, exit, percpu, pic, serial};
 use crate::world::World;
 
 /// Which register of which PCI function the data port is: a bit that says so, the function, the register.
@@ -73,14 +74,26 @@ pub(super) fn interrupt_create(world: &mut World, [device, line, notify, ..]: Ar
     let World { kernel, hardware } = world;
     let (name, id) = kernel.interrupt_create(hardware, device, line, notify)?;
     let message = match line {
-        LINE_NONE => InterruptMessage {
-            address: apic::MESSAGE_ADDRESS,
-            data: u32::from(apic::device_vector(id.index())),
-        }
-        .to_word(),
+        LINE_NONE => message(0, id),
         _ => 0,
     };
     Ok([u64::from(name), message])
+}
+
+/// `interrupt_set_processor(interrupt, processor) -> message`
+pub(super) fn interrupt_set_processor(
+    world: &mut World,
+    [interrupt, processor, ..]: Arguments,
+) -> Answer {
+    let World { kernel, hardware } = world;
+    let signalled = kernel.interrupt_set_processor(hardware, interrupt, processor)?;
+    let message = signalled.map_or(0, |id| message(processor as usize, id));
+    Ok([message, 0])
+}
+
+/// What a device is to write to interrupt a processor.
+fn message(processor: usize, interrupt: InterruptId) -> u64 {
+    apic::message(percpu::apic_of(processor), interrupt.index()).to_word()
 }
 
 /// `interrupt_enable(interrupt)`

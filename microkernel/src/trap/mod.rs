@@ -113,6 +113,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::DevicePortIo => device::port_io,
         Trap::InterruptCreate => device::interrupt_create,
         Trap::InterruptEnable => device::interrupt_enable,
+        Trap::InterruptSetProcessor => device::interrupt_set_processor,
         Trap::DeviceAttach => device::attach,
         Trap::DeviceShow => device::show,
         Trap::DeviceConfigIo => device::config_io,

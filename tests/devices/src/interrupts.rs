@@ -1,7 +1,7 @@
 //! Interrupts as messages: by line, by message, by a table of messages.
 
-use guest_test::{Failure, Msg, Outcome, check, check_eq, patience};
-use ipc::abi::device::LINE_NONE;
+use guest_test::{Failure, Msg, Outcome, check, check_eq, has_several_processors, patience};
+use ipc::abi::device::{InterruptMessage, LINE_NONE};
 use ipc::abi::message::{FOREVER, POLL};
 use ipc::abi::notify;
 use ipc::interrupt::Interrupt;
@@ -92,6 +92,60 @@ pub(crate) fn interrupts_that_nobody_waited_for_are_counted() -> Outcome {
     Ok(())
 }
 
+/// Sends an interrupt to each processor, and looks where it comes.
+fn each_processor(
+    edu: &Edu,
+    interrupt: &Interrupt,
+    mut told: impl FnMut(InterruptMessage) -> Outcome,
+) -> Outcome {
+    let mut processors = 0;
+    for number in 0.. {
+        match interrupt.set_processor(number) {
+            Ok(message) => told(message)?,
+            Err(code) => {
+                check_eq!(code, Kern::InvalidValue);
+                break;
+            }
+        }
+        processors += 1;
+        for _ in 0..3 {
+            interrupt.enable()?;
+            edu.raise();
+            check_eq!(interrupt.wait_where(patience())?, (1, number));
+            check!(edu.acknowledge() != 0);
+        }
+    }
+    check_eq!(processors > 1, has_several_processors());
+    check_eq!(interrupt.set_processor(u64::MAX), Err(Kern::InvalidValue));
+    Ok(())
+}
+
+pub(crate) fn a_line_interrupts_the_processor_that_it_is_sent_to() -> Outcome {
+    let edu = Edu::open()?;
+    let interrupt = edu.line_interrupt()?;
+    each_processor(&edu, &interrupt, |message| {
+        check_eq!(message.to_word(), 0);
+        Ok(())
+    })?;
+    // The next holder has it where it was at first.
+    drop(interrupt);
+    let interrupt = edu.line_interrupt()?;
+    interrupt.enable()?;
+    edu.raise();
+    check_eq!(interrupt.wait_where(patience())?, (1, 0));
+    check!(edu.acknowledge() != 0);
+    Ok(())
+}
+
+pub(crate) fn a_message_interrupts_the_processor_that_it_is_sent_to() -> Outcome {
+    let edu = Edu::open()?;
+    let (interrupt, first) = Interrupt::signalled(&edu.right())?;
+    check_eq!(interrupt.set_processor(0)?, first);
+    each_processor(&edu, &interrupt, |message| edu.signal(message))?;
+    edu.signal_by_line();
+    Ok(())
+}
+
 pub(crate) fn an_interrupt_wakes_a_server_among_its_other_ports() -> Outcome {
     let edu = Edu::open()?;
     let (interrupt, message) = Interrupt::signalled(&edu.right())?;
@@ -130,6 +184,8 @@ pub(crate) fn what_is_no_line_and_no_device_port_is_refused() -> Outcome {
     check_eq!(create(port, LINE_NONE, 0), Some(Kern::InvalidCapability));
     for name in [0, port, bell.name(), u32::MAX] {
         check_eq!(trap::interrupt_enable(name), Err(Kern::InvalidName));
+        let sent = trap::interrupt_set_processor(name, 0);
+        check_eq!(sent, Err(Kern::InvalidName));
     }
     let right = SendRight::<Untyped>::special(ipc::abi::right::SpecialPort::TaskSelf)?;
     check_eq!(trap::interrupt_enable(right.name()), Err(Kern::InvalidName));

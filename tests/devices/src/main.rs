@@ -36,6 +36,8 @@ guest_test::suite! {
             a_message_of_a_device_interrupts,
             a_queue_of_a_device_interrupts_by_its_table_of_messages,
             interrupts_that_nobody_waited_for_are_counted,
+            a_line_interrupts_the_processor_that_it_is_sent_to,
+            a_message_interrupts_the_processor_that_it_is_sent_to,
             an_interrupt_wakes_a_server_among_its_other_ports,
             what_is_no_line_and_no_device_port_is_refused,
         ],

@@ -81,6 +81,8 @@ pub struct Toy {
     /// Interrupt lines that are open: which, to which vector, and whether masked. Lines below 16
     /// pulse, there are 24, and line 2 is the kernel's.
     pub lines: Vec<(u32, u32, bool)>,
+    /// The lines that were sent to a processor, and to which.
+    pub routes: Vec<(u32, usize)>,
     /// How many messages were handed over.
     pub handed: u32,
 }
@@ -274,6 +276,14 @@ impl Machine for Toy {
     fn line_mask(&mut self, line: u32, masked: bool) {
         let open = self.lines.iter_mut().find(|open| open.0 == line);
         open.expect("a closed line is masked").2 = masked;
+    }
+
+    fn line_route(&mut self, line: u32, processor: usize) {
+        assert!(
+            self.lines.iter().any(|open| open.0 == line),
+            "a closed line is routed"
+        );
+        self.routes.push((line, processor));
     }
 
     fn line_close(&mut self, line: u32) {

@@ -153,6 +153,41 @@ fn an_interrupt_outlives_the_port_that_it_tells() {
 }
 
 #[test]
+fn an_interrupt_says_which_processor_it_came_to() {
+    let mut driver = Driver::new(17);
+    driver.world.set_processors(3);
+    let (root, name) = (driver.world.root, driver.interrupt);
+    let send = |driver: &mut Driver, processor| {
+        driver.world.trap(root, |kernel, toy| {
+            kernel.interrupt_set_processor(toy, name, processor)
+        })
+    };
+    assert_eq!(send(&mut driver, 2), Ok(None));
+    assert_eq!(driver.world.toy.routes, [(17, 2)]);
+    for processor in [3, u64::MAX] {
+        assert_eq!(send(&mut driver, processor), Err(Kern::InvalidValue));
+    }
+    let bell = driver.bell;
+    let refused = driver.world.trap(root, |kernel, toy| {
+        kernel.interrupt_set_processor(toy, bell, 0)
+    });
+    assert_eq!(refused, Err(Kern::InvalidName));
+    let (message, id) = create(&mut driver.world, LINE_NONE, bell).unwrap();
+    let sent = driver.world.trap(root, |kernel, toy| {
+        kernel.interrupt_set_processor(toy, message, 1)
+    });
+    assert_eq!(sent.unwrap().map(|sent| sent.index()), Some(id));
+    // One that was counted says where it came, not where it was enabled; the last one counts.
+    for processor in [1, 2] {
+        driver.world.kernel.take_over(processor);
+        driver.fire();
+    }
+    assert_eq!(driver.enable(), Ok(()));
+    let told = driver.world.receive(root, bell, POLL).unwrap();
+    assert_eq!(told.words[..2], [2, 2]);
+}
+
+#[test]
 fn what_is_no_interrupt_is_refused_and_leaves_nothing() {
     let mut world = World::new();
     let root = world.root;
