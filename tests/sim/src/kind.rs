@@ -36,6 +36,8 @@ pub struct Kind {
     pub limited: bool,
     /// A task puts memory into a ring of deferred reclamation.
     pub rings: bool,
+    /// Tasks with rings fork, and some of their children lie.
+    pub families: bool,
 }
 
 impl Default for Kind {
@@ -59,6 +61,7 @@ impl Kind {
         sharing: false,
         limited: false,
         rings: false,
+        families: false,
     };
     /// Few pages of pagers that take them back all the time.
     pub const PAGING: Kind = Kind {
@@ -115,12 +118,14 @@ impl Kind {
     /// A ring of deferred reclamation, and memory that runs short.
     pub const RINGS: Kind = Kind {
         rings: true,
+        families: true,
         operations: 600,
         ..Kind::PRESSURE
     };
     /// More of everything, for longer.
     pub const LONG: Kind = Kind {
         rings: true,
+        families: true,
         operations: 6000,
         pages: 40,
         pagers: 3,

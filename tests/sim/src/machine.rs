@@ -34,6 +34,8 @@ struct Space {
     epoch: u64,
     /// Its task has ended: nobody uses its translations any more, and none is entered.
     ended: bool,
+    /// The server has given it up.
+    given_up: bool,
 }
 
 /// Something that is wrong with the machine on purpose, to see that it is found.
@@ -168,13 +170,22 @@ impl Model {
     /// The task of an address space has ended.
     pub fn end(&mut self, map: MapId) {
         let space = self.spaces.entry(map.to_word()).or_default();
+        if space.given_up {
+            self.spaces.remove(&map.to_word());
+            return;
+        }
         space.ended = true;
         space.pages.clear();
     }
 
-    /// The address space is gone.
+    /// The server gives an address space up. If the task has not ended, it lives on, with its epoch.
     pub fn forget(&mut self, map: MapId) {
-        self.spaces.remove(&map.to_word());
+        let space = self.spaces.entry(map.to_word()).or_default();
+        if space.ended {
+            self.spaces.remove(&map.to_word());
+        } else {
+            space.given_up = true;
+        }
     }
 
     /// Touches a byte as a thread of the map's task would: `None` is a fault. With `value` it is

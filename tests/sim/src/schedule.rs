@@ -8,6 +8,7 @@
 mod choose;
 mod compare;
 mod end;
+mod lies;
 mod ring;
 mod threads;
 
@@ -95,8 +96,8 @@ pub struct Sim {
     pub entries: Vec<Entry>,
     /// Sealed maps that somebody has a right to.
     pub libraries: Vec<Library>,
-    /// A task with a ring.
-    keeper: Option<ring::Keeper>,
+    /// Tasks with rings.
+    keepers: Vec<ring::Keeper>,
     /// Calls that are not answered.
     pub pending: BTreeMap<u64, Pending>,
     /// What is chosen before anything else.
@@ -143,7 +144,7 @@ impl Sim {
             copies: Vec::new(),
             entries: Vec::new(),
             libraries: Vec::new(),
-            keeper: None,
+            keepers: Vec::new(),
             pending: BTreeMap::new(),
             furnishing: VecDeque::new(),
             named: 0,
@@ -157,7 +158,7 @@ impl Sim {
             let Some(PortOf::Map(map)) = answer.unwrap().right else {
                 panic!("a task has a map");
             };
-            sim.keeper = Some(ring::Keeper::new(map));
+            sim.keepers.push(ring::Keeper::new(map));
         }
         for client in 0..2 {
             let map = sim.world.core.boot_map().unwrap();
@@ -255,7 +256,7 @@ impl Sim {
         // Without an event nothing has changed but what a thread has written.
         let happened = self.world.events != before;
         if happened || keeps {
-            self.compare_ring();
+            self.compare_rings();
         }
         self.compare(happened);
     }
@@ -354,7 +355,7 @@ impl Sim {
                 Arrival::Answered(token, answer) => self.answered(token, answer),
                 Arrival::Reported(Report::DirtyDropped { port, .. }) => self.data_lost(port.0),
                 Arrival::Reported(Report::RingCorrupt { map }) => {
-                    panic!("map {map} has no ring that could be corrupt");
+                    self.caught(map);
                 }
                 Arrival::Reported(Report::PagerLate { port, .. }) => {
                     let file = self.file_of(port.0);

@@ -68,6 +68,11 @@ pub struct Reclaim {
     map: Option<MapId>,
     /// Entries to take.
     left: u64,
+    /// The first that is not to be taken, once the ring has been looked at.
+    until: Option<u64>,
+    /// The number of the entry that is being taken. If the ring's is another, another operation has been
+    /// through with it, while this one waited and had no lock.
+    number: u64,
     now: Now,
     then: Then,
     reply: Option<Reply>,
@@ -153,6 +158,8 @@ impl Reclaim {
         Reclaim {
             map: Some(map),
             left,
+            until: None,
+            number: 0,
             now: Now::Look,
             then,
             reply: Some(reply),
@@ -176,6 +183,8 @@ impl Core {
         let work = Reclaim {
             map: None,
             left: u64::MAX,
+            until: None,
+            number: 0,
             now: Now::Look,
             then: Then::Next(0),
             reply: None,
@@ -287,6 +296,7 @@ impl Core {
     fn pass_over(&mut self, work: &mut Reclaim, waiter: u32) -> Progress {
         self.op_unlock(waiter);
         work.map = None;
+        work.until = None;
         work.now = Now::Look;
         Progress::More
     }
@@ -351,13 +361,21 @@ impl Core {
             return self.reclaim_after(turn, work, map);
         };
         match work.now {
-            Now::Look => self.reclaim_look(turn, work, (map, ring), waiter),
+            Now::Look => return self.reclaim_look(turn, work, (map, ring), waiter),
+            Now::After => return self.reclaim_last(turn, work, (map, ring), waiter),
+            Now::Check(..) | Now::Remove(..) | Now::Zero(_) | Now::Done => {}
+        }
+        // First, so that nothing has to be waited for between the end of an entry and this.
+        let header = self.ring_words(turn, map, ring.address, waiter)?;
+        if load(turn.machine, header, layout::HEAD) != work.number {
+            work.now = Now::Look;
+            return Ok(());
+        }
+        match work.now {
             Now::Check(taken, next) => self.reclaim_check(work, map, (taken, next)),
             Now::Remove(mut remove, range) => {
                 // Should the lock be lost, what is left of the range is removed from its beginning.
                 work.now = removing(work, map, range);
-                // First, so that nothing has to be waited for between the removal and this.
-                let header = self.ring_words(turn, map, ring.address, waiter)?;
                 match self.remove_step(turn, &mut remove) {
                     Progress::Done(Some(Ok(_))) => head_move(turn.machine, work, header),
                     Progress::Done(Some(Err(code))) => return Err(code.into()),
@@ -377,21 +395,29 @@ impl Core {
                 Ok(())
             }
             Now::Done => {
-                let header = self.ring_words(turn, map, ring.address, waiter)?;
                 head_move(turn.machine, work, header);
                 Ok(())
             }
-            Now::After => {
-                if let Then::Resize(len) | Then::Make(len) = work.then {
-                    let header = self.ring_words(turn, map, ring.address, waiter)?;
-                    store(turn.machine, header, layout::CAPACITY, u64::from(len));
-                    if let Some(map) = self.maps.get_mut(map) {
-                        map.ring = Some(Ring { len, ..ring });
-                    }
-                }
-                self.reclaim_after(turn, work, map)
+            Now::Look | Now::After => Ok(()),
+        }
+    }
+
+    /// What is to be done with a ring of which no more is taken.
+    fn reclaim_last<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        work: &mut Reclaim,
+        (map, ring): (MapId, Ring),
+        waiter: u32,
+    ) -> Result<(), Stop> {
+        if let Then::Resize(len) | Then::Make(len) = work.then {
+            let header = self.ring_words(turn, map, ring.address, waiter)?;
+            store(turn.machine, header, layout::CAPACITY, u64::from(len));
+            if let Some(map) = self.maps.get_mut(map) {
+                map.ring = Some(Ring { len, ..ring });
             }
         }
+        self.reclaim_after(turn, work, map)
     }
 
     /// Looks at the next entry; claims some, if none is claimed.
@@ -416,7 +442,9 @@ impl Core {
         }
         if words.head == words.busy {
             let enough = matches!(work.then, Then::Next(_)) && !self.is_short();
-            let more = words.tail.saturating_sub(words.head).min(work.left);
+            let last = words.head.saturating_add(work.left);
+            let until = *work.until.get_or_insert(last);
+            let more = words.tail.min(until).saturating_sub(words.head);
             if more == 0 || enough {
                 work.now = Now::After;
                 return Ok(());
@@ -426,7 +454,7 @@ impl Core {
         }
         let offset = layout::entry_offset(words.head, ring.len);
         let entry = self.ring_entry(turn, (map, ring.address.saturating_add(offset)), waiter)?;
-        work.left = work.left.saturating_sub(1);
+        work.number = words.head;
         work.now = match ring.taken(entry)? {
             None => Now::Done,
             Some(taken) => Now::Check(taken, taken.range.start()),

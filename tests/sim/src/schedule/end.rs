@@ -134,7 +134,10 @@ impl Sim {
         self.luck = Random::new(0);
         self.world.return_frames();
         self.pagers.honest = true;
-        self.keeper_ends();
+        while !self.keepers.is_empty() {
+            self.keeper_ends(0);
+            self.arrive();
+        }
         self.drain();
         self.world.return_frames();
         self.compare_resident();

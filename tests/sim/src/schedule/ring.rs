@@ -3,6 +3,9 @@
 //!
 //! It keeps to itself what it has, so that it needs no part of the flat model: a range that may still be
 //! taken back holds what was written, and one that was taken is gone, or reads zero.
+//!
+//! It may fork. A child has what its parent had when it asked for that, for the parent does nothing until it
+//! is answered; but both rings are emptied all the time. Some children lie ([`super::lies`]).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,21 +20,24 @@ use ipc_protocol::vm_advice::{
 use ipc_protocol::vm_map::{self, Request, VmAllocate, VmDeallocate};
 use vm_core::call::Message;
 use vm_core::effect::Answer;
-use vm_core::event::{Event, MapId, PortRef, Token};
+use vm_core::event::{Event, MapId, PortOf, PortRef, Token};
 
 use super::Sim;
+use super::lies::Lies;
 use crate::calls::swapout;
 use crate::flat::PAGE;
 
-const BYTES: u64 = PAGE as u64;
+pub(super) const BYTES: u64 = PAGE as u64;
 /// Entries of the ring, at most.
-const LEN_MAX: u32 = 8;
+pub(super) const LEN_MAX: u32 = 8;
+/// Tasks with rings, at most.
+pub(super) const KEEPERS: usize = 4;
 
 /// A range in the ring, or on its way there.
 #[derive(Clone, Copy, Debug)]
-struct Offer {
-    page: u64,
-    pages: u64,
+pub(super) struct Offer {
+    pub(super) page: u64,
+    pub(super) pages: u64,
     behavior: Behavior,
     /// What it was filled with.
     byte: u8,
@@ -39,7 +45,7 @@ struct Offer {
 
 /// What it does next.
 #[derive(Clone, Copy, Debug)]
-enum Act {
+pub(super) enum Act {
     Fill(Offer, u64),
     Put(Offer),
     TakeBack,
@@ -47,8 +53,10 @@ enum Act {
 
 /// What a call that it waits for is about.
 #[derive(Clone, Copy, Debug)]
-enum Asks {
+pub(super) enum Asks {
+    Fork,
     Ring(u32),
+    Shown,
     Memory(Offer),
     Resize(u32),
     Other,
@@ -57,13 +65,17 @@ enum Asks {
 /// The task.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    map: MapId,
+    pub(super) map: MapId,
     /// Address of the ring, and its entries.
-    ring: Option<(u64, u32)>,
+    pub(super) ring: Option<(u64, u32)>,
     offers: BTreeMap<u64, Offer>,
     acts: VecDeque<Act>,
-    fault: Option<Token>,
-    call: Option<(Token, Asks)>,
+    pub(super) fault: Option<Token>,
+    pub(super) call: Option<(Token, Asks)>,
+    /// What its child will have in its ring.
+    inherits: BTreeMap<u64, Offer>,
+    /// It does not do as it should.
+    pub(super) lies: Option<Lies>,
 }
 
 impl Keeper {
@@ -75,41 +87,70 @@ impl Keeper {
             acts: VecDeque::new(),
             fault: None,
             call: None,
+            inherits: BTreeMap::new(),
+            lies: None,
         }
     }
 }
 
-fn word(bytes: &[u8], offset: u64) -> u64 {
+pub(super) fn word(bytes: &[u8], offset: u64) -> u64 {
     let at = offset as usize;
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-fn set_word(bytes: &mut [u8], offset: u64, value: u64) {
+pub(super) fn set_word(bytes: &mut [u8], offset: u64, value: u64) {
     let at = offset as usize;
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 impl Sim {
-    /// The task with the ring does one thing.
+    /// A task with a ring does one thing.
     pub(super) fn keep(&mut self) {
-        let Some(keeper) = &mut self.keeper else {
-            return;
+        let at = match self.keepers.len() as u64 {
+            0 => return,
+            1 => 0,
+            count => self.luck.below(count) as usize,
         };
-        // While the ring gets another size nothing is put into it.
+        if self.keepers[at].lies.is_some() {
+            return self.lie(at);
+        }
+        if self.kind.families && self.keepers[at].ring.is_some() && self.luck.once_in(24) {
+            return self.keep_family(at);
+        }
+        let keeper = &mut self.keepers[at];
+        // While the ring gets another size nothing is put into it, and while it is copied neither.
         let resizing = matches!(keeper.call, Some((_, Asks::Resize(_))));
-        if keeper.fault.is_some() || resizing && !keeper.acts.is_empty() {
+        let forking = matches!(keeper.call, Some((_, Asks::Fork)));
+        if keeper.fault.is_some() || forking || resizing && !keeper.acts.is_empty() {
             return;
         }
         match keeper.acts.pop_front() {
-            Some(act) => self.keep_on(act),
-            None => self.keep_idea(),
+            Some(act) => self.keep_on(at, act),
+            None => self.keep_idea(at),
         }
     }
 
-    fn keep_idea(&mut self) {
-        let Some(keeper) = &self.keeper else {
-            return;
-        };
+    /// It forks, or ends, if there is another.
+    fn keep_family(&mut self, at: usize) {
+        let keeper = &mut self.keepers[at];
+        if keeper.call.is_none() && keeper.fault.is_none() && !self.luck.once_in(3) {
+            keeper.inherits = keeper.offers.clone();
+            self.keep_fork(at);
+        } else if self.keepers.len() > 1 {
+            self.keeper_ends(at);
+        }
+    }
+
+    /// It forks, unless there are enough.
+    pub(super) fn keep_fork(&mut self, at: usize) {
+        if self.keepers.len() < KEEPERS {
+            let request = vm_map::TaskCreate { inherit: true };
+            self.keep_ask(at, Request::TaskCreate(request), Asks::Fork);
+        }
+    }
+
+    fn keep_idea(&mut self, at: usize) {
+        let keeper = &self.keepers[at];
         let (random, busy) = (&mut self.luck, keeper.call.is_some());
         let Some((_, len)) = keeper.ring else {
             if !busy {
@@ -118,7 +159,7 @@ impl Sim {
                 let request = Advice::MachVmDeferredReclamationBufferAllocate(
                     MachVmDeferredReclamationBufferAllocate { len, max_len },
                 );
-                self.keep_ask(Request::Advice(request), Asks::Ring(len));
+                self.keep_ask(at, Request::Advice(request), Asks::Ring(len));
             }
             return;
         };
@@ -144,31 +185,30 @@ impl Sim {
                     size: offer.pages * BYTES,
                     flags: MapFlags::ANYWHERE.bits(),
                 });
-                self.keep_ask(request, Asks::Memory(offer));
+                self.keep_ask(at, request, Asks::Memory(offer));
             }
             9..11 if !resizing => {
-                let keeper = self.keeper.as_mut().unwrap();
-                keeper.acts.push_back(Act::TakeBack);
+                self.keepers[at].acts.push_back(Act::TakeBack);
             }
             11 if !busy => {
                 let count = 1 + random.below(u64::from(len)) as u32;
-                self.keep_ask(Request::Advice(flush(count)), Asks::Other);
+                self.keep_ask(at, Request::Advice(flush(count)), Asks::Other);
             }
             12 if !busy => {
                 let len = 1 + random.below(LEN_MAX.into()) as u32;
                 let request = Advice::MachVmDeferredReclamationBufferResize(
                     MachVmDeferredReclamationBufferResize { len },
                 );
-                self.keep_ask(Request::Advice(request), Asks::Resize(len));
+                self.keep_ask(at, Request::Advice(request), Asks::Resize(len));
             }
             13 if !busy => {
                 let reclaimable_bytes = [0, BYTES, u64::MAX][random.below(3) as usize];
                 let request = Advice::MachVmDeferredReclamationBufferUpdateReclaimableBytes(
                     MachVmDeferredReclamationBufferUpdateReclaimableBytes { reclaimable_bytes },
                 );
-                self.keep_ask(Request::Advice(request), Asks::Other);
+                self.keep_ask(at, Request::Advice(request), Asks::Other);
             }
-            14 if !busy => self.keep_ask(swapout(), Asks::Other),
+            14 if !busy => self.keep_ask(at, swapout(), Asks::Other),
             15 => {
                 let map = keeper.map;
                 self.world.post(Event::TaskSuspended(map));
@@ -177,14 +217,14 @@ impl Sim {
         }
     }
 
-    fn keep_ask(&mut self, request: Request, asks: Asks) {
-        let keeper = self.keeper.as_mut().unwrap();
+    pub(super) fn keep_ask(&mut self, at: usize, request: Request, asks: Asks) {
+        let keeper = &mut self.keepers[at];
         let token = self.world.call(keeper.map, request, PortRef::None);
         keeper.call = Some((token, asks));
     }
 
-    fn keep_on(&mut self, act: Act) {
-        let keeper = self.keeper.as_mut().unwrap();
+    fn keep_on(&mut self, at: usize, act: Act) {
+        let keeper = &mut self.keepers[at];
         let (address, len) = keeper.ring.unwrap();
         let page = match act {
             Act::Fill(offer, index) => offer.page + index,
@@ -193,7 +233,7 @@ impl Sim {
         let Some(bytes) = self.world.model.page(keeper.map, page, Prot::WRITE) else {
             keeper.acts.push_front(act);
             let fault = self.world.fault(keeper.map, page * BYTES, Prot::WRITE);
-            self.keeper.as_mut().unwrap().fault = Some(fault);
+            self.keepers[at].fault = Some(fault);
             return;
         };
         let (head, tail) = (word(bytes, reclaim::HEAD), word(bytes, reclaim::TAIL));
@@ -225,13 +265,13 @@ impl Sim {
             }
         }
         if let Some(offer) = goes {
-            self.give_up_offer(offer);
+            self.give_up_offer(at, offer);
         }
     }
 
     /// A range that is not in the ring goes; if a call is on its way, it is offered again.
-    fn give_up_offer(&mut self, offer: Offer) {
-        let keeper = self.keeper.as_mut().unwrap();
+    fn give_up_offer(&mut self, at: usize, offer: Offer) {
+        let keeper = &mut self.keepers[at];
         if keeper.call.is_some() {
             keeper.acts.push_back(Act::Put(offer));
         } else {
@@ -239,20 +279,21 @@ impl Sim {
                 address: offer.page * BYTES,
                 size: offer.pages * BYTES,
             });
-            self.keep_ask(request, Asks::Other);
+            self.keep_ask(at, request, Asks::Other);
         }
     }
 
-    /// Whether a fault that ended is this task's.
+    /// Whether a fault that ended is such a task's.
     pub(super) fn keeper_resumed(&mut self, token: Token, result: Result<(), Kern>) -> bool {
         let pressure = self.kind.pressure;
-        let Some(keeper) = self.keeper.as_mut().filter(|k| k.fault == Some(token)) else {
+        let mine = |keeper: &&mut Keeper| keeper.fault == Some(token);
+        let Some(keeper) = self.keepers.iter_mut().find(mine) else {
             return false;
         };
         keeper.fault = None;
         if let Err(code) = result {
             assert!(
-                pressure && code == Kern::ResourceShortage,
+                keeper.lies.is_some() || pressure && code == Kern::ResourceShortage,
                 "the keeper of a ring gets {code:?}"
             );
             keeper.acts.clear();
@@ -260,21 +301,21 @@ impl Sim {
         true
     }
 
-    /// Whether an answer is this task's.
+    /// Whether an answer is such a task's.
     pub(super) fn keeper_answered(&mut self, token: Token, answer: &Answer) -> bool {
         let pressure = self.kind.pressure;
-        let Some(keeper) = self.keeper.as_mut() else {
+        let mine = |keeper: &&mut Keeper| keeper.call.is_some_and(|(mine, _)| mine == token);
+        let Some(keeper) = self.keepers.iter_mut().find(mine) else {
             return false;
         };
-        let Some((_, asks)) = keeper.call.filter(|(mine, _)| *mine == token) else {
+        let Some((_, asks)) = keeper.call.take() else {
             return false;
         };
-        keeper.call = None;
         let message = match answer {
             Ok(reply) => reply.message,
             Err(code) => {
                 assert!(
-                    pressure && *code == Kern::ResourceShortage,
+                    keeper.lies.is_some() || pressure && *code == Kern::ResourceShortage,
                     "{asks:?} of a keeper is answered {code:?}"
                 );
                 return true;
@@ -297,17 +338,46 @@ impl Sim {
             (Asks::Resize(len), _) => {
                 keeper.ring = keeper.ring.map(|(address, _)| (address, len));
             }
+            (Asks::Fork, Message::Map(vm_map::Reply::TaskCreate(_))) => {
+                let right = answer.as_ref().ok().and_then(|reply| reply.right);
+                let Some(PortOf::Map(map)) = right else {
+                    panic!("a task has a map");
+                };
+                let mut child = Keeper {
+                    ring: keeper.ring,
+                    offers: std::mem::take(&mut keeper.inherits),
+                    ..Keeper::new(map)
+                };
+                let lies = keeper.lies.is_some() || self.luck.once_in(2);
+                child.lies = lies.then(Lies::default);
+                let who = if lies {
+                    "forks that lie"
+                } else {
+                    "forks with rings"
+                };
+                *self.tally.entry(who.into()).or_default() += 1;
+                self.keepers.push(child);
+            }
+            (Asks::Shown, Message::Map(vm_map::Reply::VmMap(made))) => {
+                Sim::note_shown(&mut keeper.lies, made.address);
+            }
             (Asks::Other, _) => {}
             (asks, message) => panic!("{asks:?} is answered {message:?}"),
         }
         true
     }
 
-    /// Compares what is in the ring, and what was.
-    pub(super) fn compare_ring(&mut self) {
-        let Some(keeper) = self.keeper.as_mut() else {
-            return;
-        };
+    /// Compares what is in the rings, and what was.
+    pub(super) fn compare_rings(&mut self) {
+        for at in 0..self.keepers.len() {
+            if self.keepers[at].lies.is_none() {
+                self.compare_ring(at);
+            }
+        }
+    }
+
+    fn compare_ring(&mut self, at: usize) {
+        let keeper = &mut self.keepers[at];
         let Some((address, _)) = keeper.ring else {
             return;
         };
@@ -346,11 +416,9 @@ impl Sim {
         }
     }
 
-    /// The task ends.
-    pub(super) fn keeper_ends(&mut self) {
-        let Some(keeper) = self.keeper.take() else {
-            return;
-        };
+    /// Such a task ends.
+    pub(super) fn keeper_ends(&mut self, at: usize) {
+        let keeper = self.keepers.swap_remove(at);
         for token in keeper
             .fault
             .into_iter()
