@@ -20,7 +20,7 @@ use ipc_abi::{Kern, kern_return};
 
 pub use device::{
     device_attach, device_config_read, device_config_write, device_port_read, device_port_write,
-    device_show, interrupt_create, interrupt_enable, interrupt_set_processor,
+    device_restrict, device_show, interrupt_create, interrupt_enable, interrupt_set_processor,
 };
 
 /// The arguments of [`msg`].

@@ -294,8 +294,9 @@ traps! {
     /// KERN_INVALID_NAME: no space of the caller's.
     PmapTake = 57, pmap_take(space, keep, address, epoch, frame) -> seen;
 
-    /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. Errors: KERN_INVALID_HOST:
-    /// not the device port; KERN_INVALID_ARGUMENT: width, or port over 0xFFFF; KERN_NO_ACCESS: a port
+    /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. `device`: the device port, or
+    /// a right of `device_restrict`. Errors: KERN_INVALID_HOST: neither; KERN_INVALID_ARGUMENT: width, or
+    /// port over 0xFFFF; KERN_NO_ACCESS: one of the bytes is outside of the right's range, or is a port
     /// that the kernel itself uses.
     DevicePortIo = 64, device_port_io(device, port, width, write, value) -> value;
     /// Makes an interrupt of a device a message: INTERRUPT to `notify`, a receive right of the caller.
@@ -336,6 +337,11 @@ traps! {
     /// line, which follows by itself). What the device has written before still comes where it did.
     /// Errors: KERN_INVALID_NAME: no interrupt; KERN_INVALID_VALUE: no such processor.
     InterruptSetProcessor = 70, interrupt_set_processor(interrupt, processor) -> message;
+    /// Makes a right to `count` I/O ports from `first` on, and to nothing else, of the device port or a
+    /// right of this kind: a send right, to be given to a driver. It ends with the last one. Errors:
+    /// KERN_INVALID_HOST: neither; KERN_INVALID_ARGUMENT: no ports, or ports over 0xFFFF; KERN_NO_ACCESS:
+    /// some are outside of `device`'s own range; KERN_RESOURCE_SHORTAGE.
+    DeviceRestrict = 71, device_restrict(device, first, count) -> right;
 
     /// Nanoseconds since boot, and the frequency of the time stamp counter in Hz.
     ClockGet = 80, clock_get() -> nanoseconds, frequency;

@@ -41,6 +41,12 @@ pub unsafe fn device_port_write(
     .map(|_| ())
 }
 
+/// Makes a right to `count` I/O ports from `first` on. See [`Trap::DeviceRestrict`].
+pub fn device_restrict(device: Name, first: u16, count: u32) -> Result<Name, Kern> {
+    let arguments = [device.into(), first.into(), count.into(), 0, 0, 0];
+    harmless(Trap::DeviceRestrict, arguments).map(|[name, _]| name as Name)
+}
+
 /// Attaches a device's function to this task. See [`Trap::DeviceAttach`].
 pub fn device_attach(device: Name, function: u16) -> Result<(), Kern> {
     done(

@@ -10,6 +10,7 @@
 //! | task, and the quota that it was given | the task that made it |
 //! | space: port, root, and the tables that are made in it later | the task that made the space |
 //! | interrupt: record, port, notice | the task that made it |
+//! | right to a range of I/O ports | the task that made it |
 //! | tables for devices | the task that the devices are attached to |
 //!
 //! A receive right that moves takes its *load* along: its record, its queue, and the loads of the

@@ -44,6 +44,7 @@ pub mod acpi;
 pub mod addr;
 mod call;
 mod cells;
+mod device;
 mod digest;
 mod fast;
 mod fast_rights;

@@ -41,6 +41,15 @@ pub(crate) enum Object {
     HostControl,
     /// I/O ports and device frames.
     Device,
+    /// Some of the I/O ports.
+    IoPorts {
+        /// The first of them.
+        first: u16,
+        /// The last.
+        last: u16,
+        /// Who made the right, and pays for it.
+        maker: TaskId,
+    },
     /// An interrupt of a device.
     Interrupt(InterruptId),
     /// The control port of a task.

@@ -476,7 +476,10 @@ impl Kernel {
             self.tell_no_senders(port);
         } else if matches!(
             record.object,
-            Object::Space { occupant: None, .. } | Object::Interrupt(_) | Object::HostMemory(_)
+            Object::Space { occupant: None, .. }
+                | Object::Interrupt(_)
+                | Object::IoPorts { .. }
+                | Object::HostMemory(_)
         ) {
             self.add_work(port);
         }

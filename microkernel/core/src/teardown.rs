@@ -192,6 +192,11 @@ impl Kernel {
                 self.kill_port(port);
                 Progress::Done
             }
+            (Place::Kernel, Object::IoPorts { maker, .. }) if record.sends == 0 => {
+                self.refund(maker, account::PORT);
+                self.kill_port(port);
+                Progress::Done
+            }
             (Place::Kernel, Object::Task(task)) => {
                 if self.is_forsaken(task) {
                     self.end_task(task, ExitStatus::Exited(0).to_word());

@@ -21,7 +21,7 @@ pub(super) fn port_io(
     world: &mut World,
     [device, port, width, write, value, _]: Arguments,
 ) -> Answer {
-    world.kernel.check_device(device)?;
+    let held = world.kernel.io_ports(device)?;
     let (Ok(port), 1 | 2 | 4) = (u16::try_from(port), width) else {
         return Err(Kern::InvalidArgument.into());
     };
@@ -29,10 +29,16 @@ pub(super) fn port_io(
     let Some(last) = port.checked_add(width as u16 - 1) else {
         return Err(Kern::InvalidArgument.into());
     };
-    if (port..=last).any(is_kernels) {
+    if (port..=last).any(|port| !held.contains(&port) || is_kernels(port)) {
         return Err(Kern::NoAccess.into());
     }
     Ok([access(port, width, (write != 0).then_some(value as u32)), 0])
+}
+
+/// `device_restrict(device, first, count) -> right`
+pub(super) fn restrict(world: &mut World, [device, first, count, ..]: Arguments) -> Answer {
+    let right = world.kernel.device_restrict(device, first, count)?;
+    Ok([u64::from(right), 0])
 }
 
 /// `device_config_io(device, function, register, width, write, value) -> value`

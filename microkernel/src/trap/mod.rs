@@ -111,6 +111,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::OwnerCollect => frame::owner_collect,
         Trap::FrameReclaim => frame::reclaim,
         Trap::DevicePortIo => device::port_io,
+        Trap::DeviceRestrict => device::restrict,
         Trap::InterruptCreate => device::interrupt_create,
         Trap::InterruptEnable => device::interrupt_enable,
         Trap::InterruptSetProcessor => device::interrupt_set_processor,

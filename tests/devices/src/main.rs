@@ -55,6 +55,7 @@ guest_test::suite! {
             two_threads_that_read_configuration_space_do_not_disturb_each_other,
             ports_are_read_and_written_in_every_width,
             ports_of_the_kernel_are_refused,
+            a_right_to_a_range_is_good_for_its_ports_alone,
         ],
     },
 }

@@ -1,8 +1,9 @@
 //! I/O ports and PCI's configuration space, by the device port.
 
 use guest_test::{Outcome, check, check_eq};
+use ipc::abi::device::LINE_NONE;
 use ipc::abi::right::Name;
-use ipc::{Kern, thread, trap};
+use ipc::{Kern, SendRight, Untyped, thread, trap, vm};
 use virtio::hal::DevicePort;
 
 use crate::edu::Edu;
@@ -128,4 +129,69 @@ pub(crate) fn ports_of_the_kernel_are_refused() -> Outcome {
         check_eq!(read(name, port, width), Err(Kern::NoAccess));
     }
     Ok(())
+}
+
+pub(crate) fn a_right_to_a_range_is_good_for_its_ports_alone() -> Outcome {
+    let device = DevicePort::open()?;
+    let whole = device.right().name();
+    let [first, second, ..] = SIGNATURE.map(u32::from);
+    let select = |name| {
+        // SAFETY: it only selects what is read.
+        unsafe { trap::device_port_write(name, SELECTOR, 2, 0) }
+    };
+    // Of the device's ports the last three: the selector's first byte is outside.
+    let data = Right(trap::device_restrict(whole, DATA, 3)?);
+    select(whole)?;
+    check_eq!(read(data.0, DATA, 1)?, first);
+    check_eq!(select(data.0), Err(Kern::NoAccess));
+    for (port, width) in [
+        (SELECTOR, 1),
+        (SELECTOR, 4),
+        (DATA + 2, 2),
+        (DATA, 4),
+        (SIGNATURE_WORD, 1),
+    ] {
+        check_eq!(read(data.0, port, width), Err(Kern::NoAccess));
+    }
+    // A right of a right, and nothing wider.
+    let one = Right(trap::device_restrict(data.0, DATA, 1)?);
+    check_eq!(read(one.0, DATA, 1)?, second);
+    check_eq!(read(one.0, DATA, 2), Err(Kern::NoAccess));
+    check_eq!(trap::device_restrict(one.0, DATA, 2), Err(Kern::NoAccess));
+    check_eq!(
+        trap::device_restrict(data.0, SELECTOR, 2),
+        Err(Kern::NoAccess)
+    );
+    check_eq!(
+        trap::device_restrict(data.0, DATA, 0),
+        Err(Kern::InvalidArgument)
+    );
+    // The kernel's ports are nobody's, and a range is nothing but ports.
+    let all = Right(trap::device_restrict(whole, 0, 0x1_0000)?);
+    check_eq!(read(all.0, 0x3F8, 1), Err(Kern::NoAccess));
+    check_eq!(read(all.0, SIGNATURE_WORD, 1)?, first);
+    let refused = Err(Kern::InvalidHost);
+    check_eq!(
+        trap::device_config_read(all.0, BRIDGE, IDENTITY, 4),
+        refused
+    );
+    check_eq!(trap::device_attach(all.0, 0x4F00), Err(Kern::InvalidHost));
+    let bell = trap::port_allocate(0)?;
+    let made = trap::interrupt_create(all.0, LINE_NONE, bell);
+    check_eq!(made.err(), Some(Kern::InvalidHost));
+    trap::port_destroy(bell)?;
+    let right = core::mem::ManuallyDrop::new(SendRight::<Untyped>::from_name(all.0));
+    let memory = vm::own().device_memory_allocate(&right, 4096);
+    check_eq!(memory.err(), Some(Kern::InvalidHost));
+    Ok(())
+}
+
+/// A right that is given back.
+struct Right(Name);
+
+impl Drop for Right {
+    fn drop(&mut self) {
+        // It is there, and counted once.
+        let _ = trap::port_deallocate(self.0, 1);
+    }
 }

@@ -215,6 +215,9 @@ impl Sweep {
         let notify = trap::port_allocate(0)?;
         self.each(("interrupt_create", 1), Ok, |_| {
             trap::interrupt_create(device, LINE_NONE, notify)
+        })?;
+        self.each(("device_restrict", 1), Ok, |number| {
+            trap::device_restrict(device, number as u16, 1)
         })
     }
 

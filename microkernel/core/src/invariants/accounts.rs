@@ -115,8 +115,10 @@ impl Kernel {
             }
         }
         for (_, port) in self.ports.iter() {
-            if let Place::Held(task, _) = port.place {
-                charge(task, port.load);
+            match (port.place, port.object) {
+                (Place::Held(task, _), _) => charge(task, port.load),
+                (Place::Kernel, Object::IoPorts { maker, .. }) => charge(maker, account::PORT),
+                _ => {}
             }
         }
         for (_, message) in self.messages.iter() {
