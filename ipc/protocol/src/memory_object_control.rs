@@ -98,6 +98,7 @@ protocol! {
     ///
     /// KERN_INVALID_ARGUMENT: `lock_value` outside read, write, execute and not
     /// [`VM_PROT_NO_CHANGE`]; unknown `should_return` or flag; the range overflows.
+    /// KERN_RESOURCE_SHORTAGE: the task that has the pager's tray has as many calls under way as it may.
     /// Source: R162-172, A7.
     2305 memory_object_lock_request MemoryObjectLockRequest in words {
         /// First byte, truncated to a page.

@@ -404,6 +404,11 @@ impl Core {
         }
     }
 
+    /// Who pays for what calls on a hidden map's port begin: whoever made it.
+    pub(crate) fn pays_for(&self, map: MapId) -> Option<MapId> {
+        self.maps.get(map)?.account.payer
+    }
+
     /// Charges the map whose call is handled with an operation; says whom.
     ///
     /// # Errors

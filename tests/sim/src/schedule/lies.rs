@@ -181,6 +181,8 @@ impl Sim {
             max_protection: u32::from(rights.bits()),
             inheritance: 1,
         });
+        // Of the copies of objects only pagers know.
+        let file = self.pagers.original(file);
         let right = self.world.right_to(self.pagers.files[file].port);
         let token = self.world.call(map, request, right);
         self.keepers[at].call = Some((token, Asks::Shown));

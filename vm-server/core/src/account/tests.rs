@@ -6,13 +6,14 @@ use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_abi::types::{MapFlags, Prot};
+use ipc_protocol::memory_object_control::{self as control, MemoryObjectLockRequest};
 use ipc_protocol::vm_map::{self, Request};
 use ipc_protocol::vm_wire::{self, UNCHANGED, VmLimitsReply, VmSetLimits};
 
 use crate::Config;
 use crate::call::{Call, Message, Reply};
-use crate::event::{MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights};
-use crate::sim::{Touch, World};
+use crate::event::{Event, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights};
+use crate::sim::{Pager, Touch, World};
 
 const PAGE: u64 = 4096;
 const HOST: RightId = RightId(77);
@@ -260,6 +261,76 @@ fn copies_and_objects_and_calls_are_limited() {
     let refused = copy(&mut world, map, at, PAGE);
     assert_eq!(refused, Err(Kern::ResourceShortage));
     assert_eq!(held(&mut world, map).ops, 0);
+}
+
+#[test]
+fn what_a_pager_asks_for_is_charged_to_its_task() {
+    const LIMIT: u64 = 5;
+    let mut world = world(Config::for_frames(64));
+    let data: Vec<u8> = (0..4 * PAGE).map(|at| (at / PAGE) as u8 + 1).collect();
+    let mut pager = Pager::new(&mut world, RightId(5), 1, data);
+    let map = world.map();
+    let at = world.map_object(map, pager.port, 4 * PAGE);
+    for page in 0..4 {
+        while world.write(map, at + page * PAGE, &[9]).is_err() {
+            pager.settle(&mut world);
+        }
+    }
+    // It takes nothing back, so that its slots stay full, and those who wait for one wait.
+    pager.stores = false;
+    set(&mut world, pager.map, VmSetLimits { ops: LIMIT, ..KEEP });
+    let mut refused = 0;
+    for _ in 0..100 {
+        let request = control::Request::MemoryObjectLockRequest(MemoryObjectLockRequest {
+            offset: 0,
+            size: 4 * PAGE,
+            should_return: 2,
+            flags: 0,
+            lock_value: 0,
+            request: 1,
+        });
+        let answer = pager.say(&mut world, request, NO_RIGHTS);
+        refused += u32::from(answer == Some(Err(Kern::ResourceShortage)));
+        pager.settle(&mut world);
+    }
+    assert!(refused > 0);
+    assert_eq!(u64::from(world.core.census().ops), LIMIT);
+    assert_eq!(held(&mut world, pager.map).ops, LIMIT);
+    assert_eq!(held(&mut world, map).ops, 0);
+    pager.stores = true;
+    let left: Vec<_> = pager.inbox.drain(..).collect();
+    for wording in left {
+        pager.hear(
+            &mut world,
+            crate::talk::Message {
+                wording,
+                right: None,
+            },
+        );
+    }
+    pager.settle(&mut world);
+    assert_eq!(world.core.census().ops, 0);
+}
+
+#[test]
+fn requests_that_nobody_waits_for_any_more_have_an_end() {
+    const PAGES: u64 = 2000;
+    let mut world = world(Config::for_frames(64));
+    let mut pager = Pager::new(&mut world, RightId(5), 1, Vec::new());
+    let map = world.map();
+    let at = world.map_object(map, pager.port, PAGES * PAGE);
+    pager.settle(&mut world);
+    for page in 0..PAGES {
+        if let Touch::Waits(token) = world.touch(map, at + page * PAGE, Prot::READ) {
+            world.event(Event::Cancelled(token));
+            world.resumed.remove(&token.0.get());
+        }
+        // It is told of everything and does nothing.
+        world.said_to(pager.port);
+    }
+    // A request needs a slot that is free.
+    let left = world.core.census();
+    assert_eq!((left.requests, left.waiters), (1, 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ipc_protocol::memory_object_control::{
 
 use crate::call::Reply;
 use crate::effect::{Answer, Effect};
-use crate::event::{ControlId, PortOf, PortRef, ReplyTo, Rights};
+use crate::event::{ControlId, MapId, PortOf, PortRef, ReplyTo, Rights};
 use crate::fault::pagein::REQUEST_MAX;
 use crate::id::Id;
 use crate::machine::Machine;
@@ -48,18 +48,26 @@ impl Core {
                 Ok(work) => work,
                 Err(code) => return Some(Err(code)),
             };
-            return match self.op_start(Verb::Lock(work), reply, None, turn.now) {
-                Ok(_) => None,
-                Err(code) => Some(Err(code)),
-            };
+            self.caller = self.task_of(pager);
+            let begun = self.op_start(Verb::Lock(work), reply, None, turn.now);
+            self.caller = None;
+            return begun.err().map(Err);
         }
         if let Request::MemoryObjectDataSupplyCopy(args) = request {
             let [copy, ..] = rights;
+            self.caller = self.task_of(pager);
             let begun = self.supply_copy(turn, pager, (args, copy), reply);
+            self.caller = None;
             return begun.err().map(Err);
         }
         let said = self.control_now(turn, pager, request, rights);
         Some(said.map(Reply::control))
+    }
+
+    /// The map of the task that has the tray of a pager: what its calls begin is charged to that.
+    fn task_of(&self, pager: Id<Pager>) -> Option<MapId> {
+        let tray = self.pagers.get(pager)?.tray?;
+        Some(self.trays.get(tray)?.map)
     }
 
     fn control_now<M: Machine>(

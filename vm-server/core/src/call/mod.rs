@@ -152,7 +152,14 @@ impl Core {
                 self.release_rights(turn, &rights);
                 match request {
                     memory_entry::Request::MachMemoryEntryPurgableControl(args) => {
-                        self.entry_purgable_control(turn, (entry, args), reply)
+                        let of = self.named.get(entry).map(|entry| entry.map);
+                        self.caller = of.and_then(|map| self.pays_for(map));
+                        let answer = match self.op_allowed() {
+                            Ok(()) => self.entry_purgable_control(turn, (entry, args), reply),
+                            Err(code) => Some(Err(code)),
+                        };
+                        self.caller = None;
+                        answer
                     }
                     request => {
                         let said = self.call_entry(entry, request);
@@ -163,7 +170,13 @@ impl Core {
             Call::Copy(copy, request) => {
                 self.release_rights(turn, &rights);
                 match request {
-                    copy::Request::CopySettle(args) => self.copy_settle(turn, copy, args, reply),
+                    copy::Request::CopySettle(args) => {
+                        let of = self.copies.get(copy).map(|copy| copy.map);
+                        self.caller = of.and_then(|map| self.pays_for(map));
+                        let answer = self.copy_settle(turn, copy, args, reply);
+                        self.caller = None;
+                        answer
+                    }
                     request => {
                         let said = self.call_copy(copy, request);
                         Some(said.map(|said| plain(Message::Copy(said))))
