@@ -134,7 +134,7 @@ impl Server {
                         pending = Some(Pending::of_fault(&answer));
                     }
                 } else if let Some(answer) = self.call_answer(&received) {
-                    if self.core.wants_step() {
+                    if answer.may_leave_work() && self.core.wants_step() {
                         pending = self.pay(Some(Pending::of_call(&answer)));
                         unfinished = self.core.wants_step();
                         continue 'serving;

@@ -7,10 +7,11 @@
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::types::{MapFlags, Prot};
 use ipc::vm::{self, OwnMap};
-use ipc::{Kern, task as tasks, trap};
+use ipc::{Kern, task as tasks};
 
 use guest_test::touch;
 
+use crate::SETTLE;
 use crate::probe::{self, Bench, Row};
 
 /// The sizes of a field.
@@ -144,7 +145,8 @@ fn field(n: u64, filter: &str) -> Result<(), Kern> {
     let mut child = Err(Kern::Failure);
     let row = probe::single(n, || child = map.create_task(true));
     tasks::terminate(&child?.task, 0)?;
-    (0..8).for_each(|_| trap::thread_yield());
+    // The end of the child's map is not part of what comes next.
+    ipc::time::sleep(SETTLE);
     tell(fork, row);
     let mut ended = Ok(());
     let row = probe::single(n, || ended = map.deallocate(BASE, n * STRIDE));

@@ -61,13 +61,6 @@ impl Core {
         self.entries.discard(link.0);
     }
 
-    /// Settles the hole below an entry; with none above there is nothing to settle.
-    pub(crate) fn map_settle(&mut self, map: MapId, link: Link) {
-        if let Some(map) = self.maps.get_mut(map) {
-            map.tree.settle(&mut self.entries, link);
-        }
-    }
-
     /// Splits the entry of `map` that contains `address` in two there, unless one starts there or
     /// none contains it. Returns the first entry at or above the address.
     ///
@@ -165,15 +158,21 @@ impl Core {
             return link;
         };
         let (prev, end, object) = (upper.hooks.prev, upper.end, upper.object);
-        let visited = upper.visited;
+        let (map, visited) = (upper.map, upper.visited);
         match self.entries.at(prev.0) {
             Some(lower) if lower.continues_in(upper) => {}
             _ => return link,
         }
+        // What is taken out is no more than what it grows by.
+        let mut grown = 0;
         if let Some(lower) = self.entries.at_mut(prev.0) {
             lower.visited |= visited;
+            grown = end.saturating_sub(lower.end);
+            lower.end = end;
         }
-        self.entry_move_end(prev, end);
+        if let Some(map) = self.maps.get_mut(map) {
+            map.size = map.size.saturating_add(grown);
+        }
         self.entry_remove(link);
         self.lower_again(prev.0);
         self.object_unreference(object);
@@ -182,8 +181,13 @@ impl Core {
 
     /// Moves the end of an entry, into the hole above it or into the entry itself.
     pub(crate) fn entry_set_end(&mut self, link: Link, end: u64) {
-        if let Some(next) = self.entry_move_end(link, end) {
-            self.map_settle(next.0, next.1);
+        let Some(entry) = self.entries.at(link.0) else {
+            return;
+        };
+        let (id, old, new) = (entry.map, entry.size(), end.saturating_sub(entry.start));
+        if let Some(map) = self.maps.get_mut(id) {
+            map.size = map.size.saturating_sub(old).saturating_add(new);
+            map.tree.set_end(&mut self.entries, link, end);
         }
     }
 
@@ -202,16 +206,5 @@ impl Core {
             map.size = map.size.saturating_sub(old).saturating_add(new);
             map.tree.settle(&mut self.entries, link);
         }
-    }
-
-    /// As [`Core::entry_set_end`], but the hole above is left to be settled. Returns the entry above it.
-    fn entry_move_end(&mut self, link: Link, end: u64) -> Option<(MapId, Link)> {
-        let entry = self.entries.at_mut(link.0)?;
-        let old = entry.size();
-        entry.end = end;
-        let (id, new, next) = (entry.map, entry.size(), entry.hooks.next);
-        let map = self.maps.get_mut(id)?;
-        map.size = map.size.saturating_sub(old).saturating_add(new);
-        Some((id, next))
     }
 }

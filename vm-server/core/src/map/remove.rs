@@ -103,7 +103,8 @@ impl Core {
     ) -> Progress {
         if work.walk.pass == Pass::Check {
             let (map, range) = (work.walk.map, work.walk.range);
-            if !work.replaces && self.remove_plain(turn.machine, map, range) {
+            let begins = work.walk.cursor == range.start();
+            if begins && !work.replaces && self.remove_plain(turn.machine, map, range) {
                 return Progress::Done(Some(Ok(work.answer)));
             }
             let barred = Cell::new(work.barred);

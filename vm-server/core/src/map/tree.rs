@@ -452,14 +452,15 @@ impl Tree {
         let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
         self.loose = self.loose.saturating_sub(hooks.loose());
         self.len = self.len.saturating_sub(1);
-        self.thread(store, hooks.prev, hooks.next);
+        if self.thread(store, hooks.prev, hooks.next) {
+            self.untold = hooks.next;
+        }
         if self.near.get() == old {
             self.near.set(hooks.prev);
         }
-        self.untold = hooks.next;
         if !left.is_nil() && !right.is_nil() {
             let lowest = self.put_successor(store, old);
-            if lowest != hooks.next {
+            if lowest != self.untold {
                 self.tell(store, lowest);
             }
             return self.climb(store, lowest);
@@ -480,7 +481,7 @@ impl Tree {
         *entry.child_mut(side) = child;
         entry.hooks.note(side, below, &mut self.loose);
         let parent = Change::of(hooks.parent, entry, was);
-        if parent.is_of_hole() && parent.at != hooks.next {
+        if parent.is_of_hole() && parent.at != self.untold {
             self.tell(store, parent.at);
         }
         self.climb(store, parent.at);
@@ -608,14 +609,34 @@ impl Tree {
         let below = store
             .at(entry.hooks.prev)
             .map_or(self.min, |entry| entry.end);
-        if let Some(entry) = store.at_mut(link) {
-            entry.hooks.gap = entry.start.saturating_sub(below);
-        }
-        self.tell(store, link);
+        self.set_gap(store, link, below);
     }
 
-    /// Makes `next` the successor of `prev`; either may be missing. Nobody is told of the hole between.
-    fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) {
+    /// Moves the end of an entry, and settles the hole above it.
+    pub(crate) fn set_end(&mut self, store: &mut impl Store, link: Link, end: u64) {
+        let Some(entry) = store.at_mut(link) else {
+            return;
+        };
+        entry.end = end;
+        let next = entry.hooks.next;
+        self.set_gap(store, next, end);
+    }
+
+    /// Notes where the hole below an entry begins.
+    fn set_gap(&mut self, store: &mut impl Store, link: Link, below: u64) {
+        let Some(entry) = store.at_mut(link) else {
+            return;
+        };
+        let was = entry.hooks.subtree();
+        entry.hooks.gap = entry.start.saturating_sub(below);
+        if Change::of(link, entry, was).is_of_hole() {
+            self.tell(store, link);
+        }
+    }
+
+    /// Makes `next` the successor of `prev`; either may be missing. Says whether the hole between them is
+    /// another one, of which nobody is told.
+    fn thread(&mut self, store: &mut impl Store, prev: Link, next: Link) -> bool {
         let below = match store.at_mut(prev) {
             Some(entry) => {
                 entry.hooks.next = next;
@@ -629,9 +650,13 @@ impl Tree {
         match store.at_mut(next) {
             Some(entry) => {
                 entry.hooks.prev = prev;
-                entry.hooks.gap = entry.start.saturating_sub(below);
+                let gap = entry.start.saturating_sub(below);
+                core::mem::replace(&mut entry.hooks.gap, gap) != gap
             }
-            None => self.last = prev,
+            None => {
+                self.last = prev;
+                false
+            }
         }
     }
 
