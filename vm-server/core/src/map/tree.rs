@@ -264,13 +264,18 @@ struct Change {
     at: Link,
     was: Subtree,
     is: Subtree,
+    parent: Link,
 }
 
 impl Change {
     #[inline]
     fn of(at: Link, entry: &Entry, was: Subtree) -> Change {
-        let is = entry.hooks.subtree();
-        Change { at, was, is }
+        Change {
+            at,
+            was,
+            is: entry.hooks.subtree(),
+            parent: entry.hooks.parent,
+        }
     }
 
     /// Whether the node above is to be told of another hole.
@@ -482,7 +487,7 @@ impl Tree {
         entry.hooks.note(side, below, &mut self.loose);
         let parent = Change::of(hooks.parent, entry, was);
         if parent.is_of_hole() && parent.at != self.untold {
-            self.tell(store, parent.at);
+            self.tell_above(store, (parent.at, parent.parent), parent.is.hole());
         }
         self.climb(store, parent.at);
     }
@@ -629,8 +634,9 @@ impl Tree {
         };
         let was = entry.hooks.subtree();
         entry.hooks.gap = entry.start.saturating_sub(below);
-        if Change::of(link, entry, was).is_of_hole() {
-            self.tell(store, link);
+        let change = Change::of(link, entry, was);
+        if change.is_of_hole() {
+            self.tell_above(store, (link, change.parent), change.is.hole());
         }
     }
 
