@@ -92,8 +92,8 @@ protocol! {
     /// has its parent's ranges. A map has up to 64 of them, for as long as it lives.
     ///
     /// In order: KERN_INVALID_ARGUMENT: an unknown flavor; no ranges, or more than 3; a range that is
-    /// empty, overflows, or does not start and end on a page. KERN_MEMORY_PRESENT: a part of one was
-    /// set aside before. KERN_INVALID_ARGUMENT: two of them overlap; something is mapped in one, or it
+    /// empty, overflows, or does not start and end on a page. KERN_NO_ACCESS: the map is sealed.
+    /// KERN_MEMORY_PRESENT: a part of one was set aside before. KERN_INVALID_ARGUMENT: two of them overlap; something is mapped in one, or it
     /// leaves the map. KERN_RESOURCE_SHORTAGE. On failure none is set aside.
     /// Source: C0495; feature table 2.1.
     5204 mach_vm_range_create MachVmRangeCreate in body {

@@ -1,6 +1,7 @@
 //! What is done for each row: by its id where it has a story, else by its call.
 
 mod advice;
+mod codes;
 mod controls;
 mod copies;
 mod entries;
@@ -30,6 +31,7 @@ type Found<V> = Option<(Where, Body<V>)>;
 /// The body for a row.
 pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
     advice::body(row)
+        .or_else(|| codes::body(row))
         .or_else(|| controls::body(row))
         .or_else(|| copies::body(row))
         .or_else(|| entries::body(row))

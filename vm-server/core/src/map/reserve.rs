@@ -47,10 +47,13 @@ impl Core {
     /// Sets ranges aside: all or none.
     ///
     /// # Errors
-    /// `KERN_MEMORY_PRESENT`: one of them was, in part. `KERN_INVALID_ARGUMENT`: two overlap, one leaves
+    /// `KERN_NO_ACCESS`: the map is sealed. `KERN_MEMORY_PRESENT`: one of them was, in part. `KERN_INVALID_ARGUMENT`: two overlap, one leaves
     /// the map, or something is mapped in one. `KERN_RESOURCE_SHORTAGE`: too many, or no record.
     pub(crate) fn reserve(&mut self, map: MapId, ranges: &[Span]) -> Result<(), Kern> {
         let record = self.maps.get(map).ok_or(Kern::Terminated)?;
+        if self.map_is_sealed(map) {
+            return Err(Kern::NoAccess);
+        }
         if ranges
             .iter()
             .any(|range| self.reserved_in(map, *range).is_some())
