@@ -31,8 +31,10 @@ const LIMIT: u64 = 600;
 const KERNEL: u64 = 1 << 63;
 /// Most instructions of one repetition; what is longer is not kept.
 const LONGEST: usize = 1 << 24;
-/// RDTSC.
-const READ_TICKS: [u8; 2] = [0x0F, 0x31];
+/// LFENCE and RDTSC.
+const READ_TICKS: [u8; 5] = [0x0F, 0xAE, 0xE8, 0x0F, 0x31];
+/// Where the second begins.
+const READ_AT: u64 = 3;
 
 /// A program, as far as a log needs it.
 struct Program {
@@ -174,11 +176,13 @@ pub(crate) fn profile(key: &str, inlined: bool) -> Result<u8> {
     let bench = bench.context("no bench task")?;
     let is_reading = {
         let Program { segments, .. } = Program::read("bench", &built.entries[bench - 1].elf)?;
-        move |address: u64| {
-            segments.iter().any(|(start, bytes)| {
-                let offset = address.checked_sub(*start).map(|offset| offset as usize);
-                offset.is_some_and(|at| bytes.get(at..at + 2) == Some(&READ_TICKS))
-            })
+        // Other tasks are linked at the same address, so it takes both.
+        move |before: u64, address: u64| {
+            before.checked_add(READ_AT) == Some(address)
+                && segments.iter().any(|(start, bytes)| {
+                    let offset = before.checked_sub(*start).map(|offset| offset as usize);
+                    offset.is_some_and(|at| bytes.get(at..at + 5) == Some(&READ_TICKS))
+                })
         }
     };
     let samples = read_log(log.file.clone(), is_reading);
@@ -249,7 +253,7 @@ fn start_log(monitor: &Path) -> Result<()> {
 /// Reads the log in the background: gives what lies between each two readings of the counter.
 fn read_log(
     path: PathBuf,
-    is_reading: impl Fn(u64) -> bool + Send + 'static,
+    is_reading: impl Fn(u64, u64) -> bool + Send + 'static,
 ) -> Receiver<Vec<u64>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -259,6 +263,7 @@ fn read_log(
         let mut lines = BufReader::with_capacity(1 << 20, file);
         let mut line = Vec::new();
         let mut sample: Option<Vec<u64>> = None;
+        let mut before = 0;
         while {
             line.clear();
             lines
@@ -268,7 +273,9 @@ fn read_log(
             let Some(address) = address(&line) else {
                 continue;
             };
-            if is_reading(address) {
+            let reading = is_reading(before, address);
+            before = address;
+            if reading {
                 match sample.take() {
                     Some(sample) if sample.len() > 1 => {
                         if sender.send(sample).is_err() {
