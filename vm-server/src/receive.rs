@@ -113,10 +113,16 @@ fn understand(received: &Received, port: Option<PortOf>, rights: Rights) -> Arri
     }
 }
 
+/// Whether a fault was received, if anything was.
+#[inline(always)]
+pub(crate) fn is_fault(received: &Received) -> bool {
+    received.info == Info::short(FAULT).from_kernel()
+}
+
 /// What a fault says: its map, itself, and whom to answer.
 #[inline(always)]
 pub(crate) fn common_fault(received: &Received) -> Option<(MapId, Fault, Token)> {
-    if received.info != Info::short(FAULT).from_kernel() || received.outcome.code() != 0 {
+    if !is_fault(received) || received.outcome.code() != 0 {
         return None;
     }
     let Some(PortOf::Map(map)) = PortOf::from_payload(received.payload) else {

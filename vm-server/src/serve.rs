@@ -19,7 +19,7 @@ use crate::execute::{
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, common_call, common_fault, common_supply};
+use crate::receive::{Arrived, common_call, common_fault, common_supply, is_fault};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -128,12 +128,11 @@ impl Server {
             // Common faults and calls, as long as nothing else comes and their answers are all that
             // there is to do.
             while !unfinished {
-                if let Some(answer) = self.fault_answer(&received) {
-                    received = exchange_answer(&answer, self.ports.set(), deadline.0);
-                    if received.outcome.code() != 0 {
-                        pending = Some(Pending::of_fault(&answer));
-                    }
-                } else if let Some(answer) = self.call_answer(&received) {
+                if is_fault(&received) && self.answer_faults(&mut received, &mut pending, deadline)
+                {
+                    continue;
+                }
+                if let Some(answer) = self.call_answer(&received) {
                     if answer.may_leave_work() && self.core.wants_step() {
                         pending = self.pay(Some(Pending::of_call(&answer)));
                         unfinished = self.core.wants_step();
@@ -215,30 +214,44 @@ impl Server {
         }
     }
 
-    /// The answer to a fault, if that is what was received and the answer is a translation and
-    /// nothing else. A fault that leaves more to do than that is as if it had not been looked at: it
-    /// is handled with the other messages.
-    #[inline(always)]
-    pub(crate) fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
-        // What there is still to carry out comes first.
-        let (map, fault, token) = common_fault(received)?;
-        if !self.effects.as_slice().is_empty() {
-            return None;
-        }
+    /// Answers common faults one after the other, as long as nothing else comes. Says whether it answered
+    /// any. A loop of its own, which has all registers for itself.
+    #[inline(never)]
+    fn answer_faults(
+        &mut self,
+        received: &mut Received,
+        pending: &mut Option<Pending>,
+        deadline: Time,
+    ) -> bool {
+        let set = self.ports.set();
+        let mut answered = false;
         let mut turn = Turn {
             now: Time::NEVER,
             supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
         };
-        let place = (map, fault.address);
-        let enter = self.core.fault_now(&mut turn, place, fault.access)?;
-        let beside = put_beside(&self.effects.beside);
-        Some(FaultAnswer {
-            token,
-            enter,
-            beside,
-        })
+        while let Some(answer) = fault_answer(&mut self.core, &mut turn, received) {
+            answered = true;
+            *received = exchange_answer(&answer, set, deadline.0);
+            if received.outcome.code() != 0 {
+                *pending = Some(Pending::of_fault(&answer));
+                break;
+            }
+        }
+        answered
+    }
+
+    /// The answer to a fault, if that is what was received: see [`fault_answer`].
+    #[inline(always)]
+    pub(crate) fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
+        let mut turn = Turn {
+            now: Time::NEVER,
+            supplies: &mut self.supplies,
+            machine: &mut self.hardware,
+            effects: &mut self.effects,
+        };
+        fault_answer(&mut self.core, &mut turn, received)
     }
 
     /// The answer to a common call, if that is what was received and it is plain. Any other is as if it
@@ -446,4 +459,27 @@ impl Server {
         }
         core::mem::swap(&mut self.effects, &mut self.urgent);
     }
+}
+
+/// The answer to a fault, if that is what was received and the answer is a translation and
+/// nothing else. A fault that leaves more to do than that is as if it had not been looked at: it
+/// is handled with the other messages.
+#[inline(always)]
+fn fault_answer(
+    core: &mut Core,
+    turn: &mut Turn<'_, Hardware>,
+    received: &Received,
+) -> Option<FaultAnswer> {
+    let (map, fault, token) = common_fault(received)?;
+    // What there is still to carry out comes first.
+    if !turn.effects.as_slice().is_empty() {
+        return None;
+    }
+    let enter = core.fault_now(turn, (map, fault.address), fault.access)?;
+    let beside = put_beside(&turn.effects.beside);
+    Some(FaultAnswer {
+        token,
+        enter,
+        beside,
+    })
 }

@@ -27,7 +27,6 @@ use crate::object::page::Frame;
 use crate::op::wait::WaitOn;
 use crate::op::{BUDGET, Progress, Verb};
 use crate::range::{PAGE_MASK, Span, round_page};
-use crate::slab::NIL;
 use crate::{Core, Turn};
 
 /// What nobody hears.
@@ -574,10 +573,9 @@ impl Core {
 
     /// Takes a map away from its task, which cannot go on: see the module's text.
     fn guard<M: Machine>(&mut self, turn: &mut Turn<'_, M>, map: MapId) {
-        let Some(record) = self.maps.get_mut(map) else {
+        let Some(record) = self.maps.get(map) else {
             return;
         };
-        record.hit = NIL;
         let all = Span::exact(record.min(), record.max());
         self.map_end(map);
         if let Some(all) = all {

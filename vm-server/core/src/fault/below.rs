@@ -13,7 +13,6 @@ use super::Look;
 use super::quick::{Found, Neighbours, WINDOW, show_beside, shown_beside};
 use crate::effect::ENTER_MAX;
 use crate::event::ObjectId;
-use crate::frames::Class;
 use crate::machine::Machine;
 use crate::object::Object;
 use crate::object::page::{Frame, State};
@@ -141,7 +140,8 @@ impl Core {
         }
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
-        self.now_entered(found, shown.frame, found.rights.difference(Prot::WRITE))
+        let rights = found.rights.difference(Prot::WRITE);
+        self.now_entered((found.map, found.address), shown.frame, rights)
     }
 
     /// A write: the first object gets a copy.
@@ -154,8 +154,7 @@ impl Core {
     ) -> Option<translation::Enter> {
         let covers = shown.next && self.covers(found.object, shown.object)?;
         let mapped = !self.pages.get(shown.frame)?.places.is_never();
-        let frame = self.frame_any(Class::Client)?;
-        self.now_owned(found, frame)?;
+        let (frame, _) = self.now_owned(found, State::Free)?;
         turn.machine.copy(shown.frame, frame);
         if mapped {
             self.now_covered(turn, found, shown.frame);
@@ -165,7 +164,7 @@ impl Core {
         }
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.cow_breaks = self.stats.cow_breaks.saturating_add(1);
-        self.now_entered(found, frame, found.rights)
+        self.now_entered((found.map, found.address), frame, found.rights)
     }
 
     /// Whether an object that gets a copy of a page of its shadow needs the shadow no more after that,
@@ -213,6 +212,6 @@ impl Core {
         found: &Found,
     ) -> Option<translation::Enter> {
         let frame = self.now_fresh(turn, found)?;
-        self.now_entered(found, frame, found.rights)
+        self.now_entered((found.map, found.address), frame, found.rights)
     }
 }

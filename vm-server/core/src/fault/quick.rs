@@ -19,10 +19,13 @@ use crate::effect::{Beside, ENTER_MAX};
 use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
 use crate::machine::Machine;
-use crate::object::Kind;
+use crate::map::Map;
+use crate::map::entry::Entry;
+use crate::map::tree::Link;
 use crate::object::page::{Flags, Frame, Pages, State};
-use crate::object::pages::{Node, Slot};
+use crate::object::pages::{Node, Nodes, Slot};
 use crate::object::places::Added;
+use crate::object::{Kind, Object};
 use crate::range::{PAGE_SIZE, bytes_of, page_of, trunc_page};
 use crate::{Core, Turn};
 
@@ -35,7 +38,7 @@ const FILL_MAX: usize = 32;
 /// Writes to page after page before pages are filled ahead.
 const FILL_AFTER: u8 = 16;
 
-/// A fault whose entry has been found.
+/// A fault whose page is not in its entry's own object.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) map: MapId,
@@ -53,6 +56,8 @@ pub(super) struct Found {
     behavior: Behavior,
     /// The entry is as large as what a page table maps.
     large: bool,
+    /// The object lies over another.
+    shadowed: bool,
 }
 
 /// The neighbours of a page that may be entered with it.
@@ -76,106 +81,134 @@ impl Core {
     pub fn fault_now<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
-        (map, address): (MapId, u64),
+        place: (MapId, u64),
         access: Prot,
     ) -> Option<translation::Enter> {
         turn.effects.beside.count = 0;
         if !self.goes_quickly() {
             return None;
         }
-        let link = self.map_lookup(map, address)?.0;
-        let entry = self.entries.at(link)?;
+        // Mostly it is in the entry that was looked at last.
+        let record = self.maps.get(place.0)?;
+        let link = record.tree.near();
+        let entry = match self.entries.at_mut(link.0) {
+            Some(entry) if entry.contains(place.1) && !record.dying => entry,
+            _ => return self.now_far(turn, place, access),
+        };
+        entry.visited = true;
         let write = access.contains(Prot::WRITE);
         if !entry.protection.contains(access) {
             return None;
         }
-        let object = match entry.object {
-            Some(_) if write && entry.needs_copy => self.entry_written(link).ok()?,
-            Some(object) => object,
-            None if write && entry.submap.is_none() => self.entry_own_object(link).ok()?,
-            None => return None,
+        let Some(id) = entry.object.filter(|_| !write || !entry.needs_copy) else {
+            return self.now_own(turn, place, write, link);
         };
-        let entry = self.entries.at(link)?;
-        let address = trunc_page(address);
-        let table = address & !TABLE.wrapping_sub(1);
-        let found = Found {
-            map,
-            link,
-            address,
-            object,
-            index: page_of(entry.offset_of(address)),
-            rights: entry.protection,
-            span: (
-                entry.start.max(table),
-                entry.end.min(table.wrapping_add(TABLE)),
-            ),
-            needs_copy: entry.needs_copy,
-            behavior: entry.behavior,
-            large: entry.size() >= TABLE,
-        };
-        let object = self.objects.get(object)?;
-        let leaf = object.pages.leaf_at(&self.nodes, found.index);
-        match leaf.map_or(Slot::Empty, |leaf| leaf.slot(found.index)) {
-            Slot::Page(_) => self.now_resident(turn, &found, write),
-            Slot::Empty if object.shadow.is_some() => self.now_below(turn, &found, write),
-            Slot::Empty if write => self.now_filled(turn, &found),
+        let object = self.objects.get(id)?;
+        let shown = Shown::new(entry, object, &self.nodes, place.1);
+        match shown.slot {
+            Slot::Page(frame) => {
+                let beside = &mut turn.effects.beside;
+                let protection = shown.show(&mut self.pages, (place, frame), write, beside)?;
+                self.stats.faults = self.stats.faults.wrapping_add(1);
+                self.stats.resident_hits = self.stats.resident_hits.wrapping_add(1);
+                Some(translation::Enter {
+                    address: trunc_page(place.1),
+                    frame: frame.0,
+                    protection,
+                    uncached: false,
+                    epoch: record.epoch,
+                })
+            }
+            Slot::Empty => {
+                let found = shown.found(place, link, id);
+                self.now_missing(turn, &found, write)
+            }
             _ => None,
         }
     }
 
-    /// The page is there.
+    /// As [`Core::fault_now`], in another entry than that looked at last.
+    #[inline(never)]
+    fn now_far<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        place: (MapId, u64),
+        access: Prot,
+    ) -> Option<translation::Enter> {
+        let link = self.map_lookup(place.0, place.1)?;
+        let entry = self.entries.at(link.0)?;
+        if !entry.protection.contains(access) {
+            return None;
+        }
+        let write = access.contains(Prot::WRITE);
+        let Some(id) = entry.object.filter(|_| !write || !entry.needs_copy) else {
+            return self.now_own(turn, place, write, link);
+        };
+        self.now_in(turn, place, write, (link, id))
+    }
+
+    /// As [`Core::fault_now`], where the entry needs an object of its own first, if it is to be written.
+    #[inline(never)]
+    fn now_own<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        place: (MapId, u64),
+        write: bool,
+        link: Link,
+    ) -> Option<translation::Enter> {
+        let entry = self.entries.at(link.0)?;
+        if !write || entry.submap.is_some() {
+            return None;
+        }
+        let id = match entry.object {
+            Some(_) => self.entry_written(link.0).ok()?,
+            None => self.entry_own_object(link.0).ok()?,
+        };
+        self.now_in(turn, place, write, (link, id))
+    }
+
+    /// As [`Core::fault_now`], in an entry whose object may be used as it is.
     #[inline(always)]
-    fn now_resident<M: Machine>(
+    fn now_in<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        place: (MapId, u64),
+        write: bool,
+        (link, id): (Link, ObjectId),
+    ) -> Option<translation::Enter> {
+        let entry = self.entries.at(link.0)?;
+        let shown = Shown::new(entry, self.objects.get(id)?, &self.nodes, place.1);
+        match shown.slot {
+            Slot::Page(frame) => {
+                let beside = &mut turn.effects.beside;
+                let protection = shown.show(&mut self.pages, (place, frame), write, beside)?;
+                self.stats.faults = self.stats.faults.wrapping_add(1);
+                self.stats.resident_hits = self.stats.resident_hits.wrapping_add(1);
+                self.now_entered(place, frame, protection)
+            }
+            Slot::Empty => {
+                let found = shown.found(place, link, id);
+                self.now_missing(turn, &found, write)
+            }
+            _ => None,
+        }
+    }
+
+    /// The entry's own object does not have the page.
+    #[inline(never)]
+    fn now_missing<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         found: &Found,
         write: bool,
     ) -> Option<translation::Enter> {
-        let object = self.objects.get(found.object)?;
-        let own = !found.needs_copy && !object.is_copied();
-        let leaf = object.pages.leaf_at(&self.nodes, found.index)?;
-        let middle = found.index & 63;
-        let Slot::Page(frame) = leaf.slot(middle) else {
-            return None;
-        };
-        let page = self.pages.get(frame)?;
-        let plain = matches!(object.kind, Kind::Internal | Kind::External);
-        if !plain || page.state != State::Resident || !page.lock.is_empty() {
-            return None;
-        }
-        let (map, number) = (found.map.index(), page_of(found.address));
-        let mut protection = found.rights;
-        if write {
-            if !own || page.flags.contains(Flags::REUSABLE) {
-                return None;
-            }
-        } else if !own || !page.flags.contains(Flags::DIRTY) {
-            protection = protection.difference(Prot::WRITE);
-        }
-        let added = self.pages.place_add(frame, (map, number));
-        if added == Added::Full {
-            return None;
-        }
-        if write {
-            self.pages.get_mut(frame)?.flags.insert(Flags::DIRTY);
+        if found.shadowed {
+            self.now_below(turn, found, write)
+        } else if write {
+            self.now_filled(turn, found)
         } else {
-            let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
-            let mask = leaf.pages() & window & !(1 << middle);
-            let mask = mask & shown_beside(found.span, found.address, middle);
-            if mask != 0 {
-                let neighbours = Neighbours {
-                    mask,
-                    middle,
-                    at: (map, number.wrapping_sub(middle)),
-                    own,
-                    again: added == Added::Known,
-                };
-                show_beside(&mut self.pages, leaf, &neighbours, &mut turn.effects.beside);
-            }
+            None
         }
-        self.stats.faults = self.stats.faults.saturating_add(1);
-        self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
-        self.now_entered(found, frame, protection)
     }
 
     /// The first write to anonymous memory.
@@ -209,7 +242,7 @@ impl Core {
                     .saturating_add(2);
             self.fill_ahead(turn, found, wanted.min(FILL_MAX));
         }
-        self.now_entered(found, frame, found.rights)
+        self.now_entered((found.map, found.address), frame, found.rights)
     }
 
     /// A page of zeros in the first object, that is about to be written.
@@ -219,41 +252,60 @@ impl Core {
         turn: &mut Turn<'_, M>,
         found: &Found,
     ) -> Option<Frame> {
-        let frame = self.frame_zeroed(turn, Class::Client)?;
-        self.now_owned(found, frame)?;
-        self.stats.faults = self.stats.faults.saturating_add(1);
-        self.stats.zero_fills = self.stats.zero_fills.saturating_add(1);
+        if !turn.supplies.frames.is_empty() {
+            return None;
+        }
+        let (frame, clean) = self.now_owned(found, State::Clean)?;
+        if !clean {
+            turn.machine.zero(frame);
+        }
+        self.stats.faults = self.stats.faults.wrapping_add(1);
+        self.stats.zero_fills = self.stats.zero_fills.wrapping_add(1);
         Some(frame)
     }
 
-    /// A frame becomes the first object's page, about to be mapped where the fault was, or is free again.
+    /// A free frame becomes the first object's page, about to be mapped where the fault was. Says whether
+    /// it is zeroed; which it should rather be is the caller's to say. Whoever pays having no more room, as
+    /// far as is known without asking, is left to the event.
     #[inline(always)]
-    pub(super) fn now_owned(&mut self, found: &Found, frame: Frame) -> Option<()> {
-        let added = self.object_add_page(found.object, found.index, frame, Flags::DIRTY);
-        if added.is_err() {
+    pub(super) fn now_owned(&mut self, found: &Found, rather: State) -> Option<(Frame, bool)> {
+        let scarce = self.pages.free() <= self.floor(Class::Client);
+        let record = self.objects.get_mut(found.object)?;
+        let payer = record.payer.and_then(|id| self.maps.get_mut(id));
+        let full = |map: &&mut Map| map.pages >= map.account.limits.pages;
+        if scarce || payer.as_ref().is_some_and(full) {
+            return None;
+        }
+        let (at, page) = (
+            (found.map.index(), page_of(found.address)),
+            (found.object, found.index),
+        );
+        let (frame, clean) = self.pages.take_filled(rather, page, at)?;
+        let put = record.pages.put_page(&mut self.nodes, page.1, frame);
+        if put.is_err() {
             self.frame_free(frame);
             return None;
         }
-        // It is nowhere yet.
-        let at = (found.map.index(), page_of(found.address));
-        let _ = self.pages.place_add(frame, at);
-        Some(())
+        if let Some(map) = payer {
+            map.count_page(record.purgeable.state);
+        }
+        Some((frame, clean))
     }
 
     /// The answer.
     #[inline(always)]
     pub(super) fn now_entered(
         &self,
-        found: &Found,
+        (map, address): (MapId, u64),
         frame: Frame,
         protection: Prot,
     ) -> Option<translation::Enter> {
         Some(translation::Enter {
-            address: found.address,
+            address: trunc_page(address),
             frame: frame.0,
             protection,
             uncached: false,
-            epoch: self.maps.get(found.map)?.epoch,
+            epoch: self.maps.get(map)?.epoch,
         })
     }
 
@@ -283,7 +335,10 @@ impl Core {
         let mut frames = heapless::Vec::<Frame, FILL_MAX>::new();
         for (place, index) in (0..count as u64).zip(first..) {
             let at = (map, number.wrapping_add(place));
-            let Some((frame, clean)) = self.pages.take_filled((found.object, index), at) else {
+            let Some((frame, clean)) =
+                self.pages
+                    .take_filled(State::Clean, (found.object, index), at)
+            else {
                 break;
             };
             if !clean {
@@ -309,6 +364,113 @@ impl Core {
     }
 }
 
+/// What an entry shows at an address of its own object.
+struct Shown<'a> {
+    entry: &'a Entry,
+    object: &'a Object,
+    leaf: Option<&'a Node>,
+    /// Number of the page in the object.
+    index: u64,
+    slot: Slot,
+}
+
+impl<'a> Shown<'a> {
+    #[inline(always)]
+    fn new(entry: &'a Entry, object: &'a Object, nodes: &'a Nodes, address: u64) -> Shown<'a> {
+        let index = entry.page_at(address);
+        let leaf = object.pages.leaf_at(nodes, index);
+        Shown {
+            entry,
+            object,
+            leaf,
+            index,
+            slot: leaf.map_or(Slot::Empty, |leaf| leaf.slot(index)),
+        }
+    }
+
+    /// For those who look further.
+    #[inline(always)]
+    fn found(&self, (map, address): (MapId, u64), link: Link, object: ObjectId) -> Found {
+        Found {
+            map,
+            link: link.0,
+            address: trunc_page(address),
+            object,
+            index: self.index,
+            rights: self.entry.protection,
+            span: span(self.entry, address),
+            needs_copy: self.entry.needs_copy,
+            behavior: self.entry.behavior,
+            large: self.entry.size() >= TABLE,
+            shadowed: self.object.shadow.is_some(),
+        }
+    }
+
+    /// Shows the page, which is there, where the fault was, and its neighbours beside it. Gives the rights
+    /// that it is shown with.
+    #[inline(always)]
+    fn show(
+        &self,
+        pages: &mut Pages,
+        ((map, address), frame): ((MapId, u64), Frame),
+        write: bool,
+        beside: &mut Beside,
+    ) -> Option<Prot> {
+        let Shown { entry, object, .. } = *self;
+        let plain = matches!(object.kind, Kind::Internal | Kind::External);
+        let own = !entry.needs_copy && !object.is_copied();
+        let page = pages.get_mut(frame)?;
+        if !plain || page.state != State::Resident || !page.lock.is_empty() {
+            return None;
+        }
+        let mut protection = entry.protection;
+        if write {
+            if !own || page.flags.contains(Flags::REUSABLE) {
+                return None;
+            }
+        } else if !own || !page.flags.contains(Flags::DIRTY) {
+            protection = protection.difference(Prot::WRITE);
+        }
+        let number = page_of(address);
+        let at = (map.index(), number);
+        let mut added = page.places.add(at);
+        if added == Added::Full {
+            // Not in the page itself.
+            added = pages.place_add(frame, at);
+            if added == Added::Full {
+                return None;
+            }
+        }
+        if write {
+            pages.get_mut(frame)?.flags.insert(Flags::DIRTY);
+            return Some(protection);
+        }
+        let middle = self.index & 63;
+        let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
+        let mask = self.leaf?.pages() & window & !(1 << middle);
+        if mask != 0 {
+            let address = trunc_page(address);
+            let neighbours = Neighbours {
+                mask: mask & shown_beside(span(entry, address), address, middle),
+                middle,
+                at: (map.index(), number.wrapping_sub(middle)),
+                own,
+                again: added == Added::Known,
+            };
+            show_beside(pages, self.leaf?, &neighbours, beside);
+        }
+        Some(protection)
+    }
+}
+
+/// The part of an entry that is in the same page table as an address.
+#[inline(always)]
+fn span(entry: &Entry, address: u64) -> (u64, u64) {
+    let table = address & !TABLE.wrapping_sub(1);
+    let end = table.wrapping_add(TABLE);
+    (entry.start.max(table), entry.end.min(end))
+}
+
 /// The places of a leaf that an entry from `start` to `end` shows, if it shows place `middle` at `address`.
 pub(super) fn shown_beside((start, end): (u64, u64), address: u64, middle: u64) -> u64 {
     let below = page_of(address.saturating_sub(start)).min(middle);
@@ -329,6 +491,9 @@ pub(super) fn show_beside(
     beside: &mut Beside,
 ) {
     let Neighbours { mask, middle, .. } = *around;
+    if mask == 0 {
+        return;
+    }
     let (map, first) = around.at;
     let below = (mask & (1u64 << middle).wrapping_sub(1)).checked_ilog2();
     let above = mask >> middle;

@@ -8,6 +8,7 @@ use ipc_abi::types::{Behavior, Inherit, Prot};
 
 use super::tree::{Hooks, Link, Store};
 use crate::event::{MapId, ObjectId};
+use crate::range::page_of;
 use crate::slab::{NIL, Slab};
 
 /// A range of a map.
@@ -106,6 +107,13 @@ impl Entry {
         self.end.saturating_sub(self.start)
     }
 
+    /// Whether an address lies in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn contains(&self, address: u64) -> bool {
+        self.start <= address && address < self.end
+    }
+
     /// Whether it is anonymous memory that nobody has touched.
     #[must_use]
     pub const fn is_untouched(&self) -> bool {
@@ -117,6 +125,13 @@ impl Entry {
     pub const fn offset_of(&self, address: u64) -> u64 {
         self.offset
             .saturating_add(address.saturating_sub(self.start))
+    }
+
+    /// Page number in the object of an address inside the entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn page_at(&self, address: u64) -> u64 {
+        page_of(self.offset.wrapping_add(address.wrapping_sub(self.start)))
     }
 
     /// Whether `upper` starts where this one ends and differs from it in nothing but place, so that

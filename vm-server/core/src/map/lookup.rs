@@ -6,25 +6,16 @@ use crate::event::{MapId, ObjectId};
 use crate::range::page_of;
 
 impl Core {
-    /// The entry of a map that contains `address`: the last one found, else by the tree. Whatever enters
-    /// translations begins here (or wires), so an entry that is not marked has none.
+    /// The entry of a map that contains `address`. Whatever enters translations begins here (or wires),
+    /// so an entry that is not marked has none.
     pub(crate) fn map_lookup(&mut self, map: MapId, address: u64) -> Option<Link> {
-        let record = self.maps.get_mut(map)?;
-        if let Some(entry) = self.entries.at(record.hit)
-            && entry.start <= address
-            && address < entry.end
-            && entry.map == map
-            && entry.visited
-        {
-            return Some(Link(record.hit));
-        }
+        let record = self.maps.get(map)?;
         // A map that was taken away from its task: see `crate::reclaim`.
         if record.dying {
             return None;
         }
         let link = record.tree.find(&self.entries, address);
         self.entries.at_mut(link.0)?.visited = true;
-        record.hit = link.0;
         Some(link)
     }
 

@@ -49,8 +49,6 @@ pub struct Map {
     pub epoch: u64,
     /// Moves with each committed change.
     pub timestamp: u64,
-    /// The entry that the last look-up found; it may be another map's by now.
-    pub(crate) hit: u32,
     /// Bytes mapped.
     pub size: u64,
     /// Pages of internal objects that this map pays for.
@@ -93,7 +91,6 @@ impl Map {
             tree: tree::Tree::new(min, max),
             epoch: 0,
             timestamp: 0,
-            hit: NIL,
             size: 0,
             pages: 0,
             ring: None,

@@ -339,6 +339,11 @@ impl Tree {
         {
             return near;
         }
+        self.descend(store, address)
+    }
+
+    /// As [`Tree::floor`], from the root.
+    fn descend(&self, store: &impl Store, address: u64) -> Link {
         let mut best = Link::NIL;
         let mut at = self.root;
         while let Some(entry) = store.at(at) {
@@ -353,11 +358,28 @@ impl Tree {
         best
     }
 
+    /// Where the last look-up ended: an entry of the tree, or none.
+    #[inline(always)]
+    pub(crate) const fn near(&self) -> Link {
+        self.near.get()
+    }
+
     /// The entry that contains `address`.
+    #[inline]
     pub(crate) fn find(&self, store: &impl Store, address: u64) -> Link {
-        let floor = self.floor(store, address);
+        let near = self.near();
+        match store.at(near) {
+            Some(entry) if entry.contains(address) => near,
+            _ => self.find_far(store, address),
+        }
+    }
+
+    /// As [`Tree::find`], where the last look-up did not end.
+    #[inline(never)]
+    pub(crate) fn find_far(&self, store: &impl Store, address: u64) -> Link {
+        let floor = self.descend(store, address);
         match store.at(floor) {
-            Some(entry) if address < entry.end => floor,
+            Some(entry) if entry.contains(address) => floor,
             _ => Link::NIL,
         }
     }

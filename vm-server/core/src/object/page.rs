@@ -252,14 +252,19 @@ impl Pages {
         Some(frame)
     }
 
-    /// Takes a frame out of a list and makes it a dirty page of an object, mapped at one place. Says
-    /// whether it is zeroed already.
+    /// Takes a frame out of a list, rather out of the one that is named, and makes it a dirty page of an
+    /// object, mapped at one place. Says whether it is zeroed already.
+    #[inline(always)]
     pub(crate) fn take_filled(
         &mut self,
+        rather: State,
         (object, index): (ObjectId, u64),
         at: (u32, u64),
     ) -> Option<(Frame, bool)> {
-        let clean = self.clean.head != NIL;
+        let clean = match rather {
+            State::Clean => self.clean.head != NIL,
+            _ => self.free.head == NIL,
+        };
         let frame = self.take(if clean { State::Clean } else { State::Free })?;
         let page = self.records.get_mut(frame.0 as usize)?;
         page.object = Some(object);

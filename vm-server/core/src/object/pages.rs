@@ -164,6 +164,10 @@ impl Tree {
 
     #[inline]
     fn leaf(&self, nodes: &Nodes, index: u64) -> u32 {
+        if self.levels <= 1 && index <= MASK {
+            // A leaf, or none.
+            return self.root;
+        }
         if self.levels == 0 || !self.reaches(index) {
             return NIL;
         }
@@ -199,6 +203,33 @@ impl Tree {
     #[must_use]
     pub fn leaf_at<'a>(&self, nodes: &'a Nodes, index: u64) -> Option<&'a Node> {
         nodes.at(self.leaf(nodes, index))
+    }
+
+    /// Puts a page into a slot that is empty.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node for it; nothing has changed.
+    #[inline(always)]
+    pub(crate) fn put_page(
+        &mut self,
+        nodes: &mut Nodes,
+        index: u64,
+        frame: Frame,
+    ) -> Result<(), Kern> {
+        let mut leaf = self.leaf(nodes, index);
+        if leaf == NIL {
+            leaf = self.make_leaf(nodes, index)?;
+        }
+        let node = nodes.at_mut(leaf).ok_or(Kern::ResourceShortage)?;
+        let place = index & MASK;
+        if let Some(word) = node.words.get_mut(place as usize) {
+            *word = Slot::Page(frame).to_raw();
+        }
+        node.used |= 1u64 << place;
+        node.pages |= 1u64 << place;
+        self.used = self.used.wrapping_add(1);
+        self.came = self.came.wrapping_add(1);
+        Ok(())
     }
 
     /// Puts something into a slot; `Empty` takes it out.
@@ -529,7 +560,7 @@ impl Tree {
 /// Bits of an index below a level.
 #[inline]
 const fn bits(level: u32) -> u32 {
-    SHIFT.saturating_mul(level)
+    SHIFT.wrapping_mul(level)
 }
 
 fn insert(nodes: &mut Nodes) -> Result<u32, Kern> {
