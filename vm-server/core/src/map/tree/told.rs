@@ -12,7 +12,7 @@
 //! smaller is told after all. So a search is misled at most so often, and goes each time up a way that is as
 //! long as the tree is high: it stays bounded whatever happened before.
 
-use super::{LOOSE_BIT, Link, Store, Subtree, Tree};
+use super::{Link, Store, Subtree, Tree};
 
 /// Most bounds of a tree that may be too large.
 pub(super) const LOOSE: u32 = if cfg!(test) { 5 } else { 64 };
@@ -58,7 +58,7 @@ impl Tree {
                     return;
                 }
                 if self.loose < LOOSE {
-                    known.0 |= LOOSE_BIT;
+                    known.loosen();
                     self.loose = self.loose.saturating_add(1);
                     return;
                 }
