@@ -71,7 +71,7 @@ extern "C" fn start(loader: u32, info: u32) -> ! {
     or_stop(program.start(&mut world, &handover, &memory));
     smp::start(&handover, &clock);
     or_stop(world.kernel.set_processors(percpu::seats()));
-    let first = schedule::next(&mut world);
+    let first = schedule::begin(&mut world);
     world::set(world);
     smp::release();
     entry::leave(first)

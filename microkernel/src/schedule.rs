@@ -8,6 +8,7 @@ use ipc_abi::message::FOREVER;
 use kernel_core::Running;
 use kernel_core::state::watches;
 
+use crate::arch::clock::Clock;
 use crate::arch::context::Saved;
 use crate::arch::{apic, cpu, percpu, state};
 use crate::exception;
@@ -15,6 +16,10 @@ use crate::frames;
 use crate::processors;
 use crate::trace;
 use crate::world::{self, World};
+
+/// Nanoseconds between two samples of who runs: about as often as a slice ends, but not in step with what
+/// threads wait for.
+const SAMPLE: u64 = 9_973_127;
 
 /// What is loaded in a processor, which alone changes it, with the kernel's lock or in its gate; but for what
 /// [`processors::recall`] does to it.
@@ -26,6 +31,8 @@ pub(crate) struct Processor {
     fs_base: AtomicU64,
     /// When its timer comes.
     alarm: AtomicU64,
+    /// When it is looked again who runs on it; `FOREVER`: nobody does.
+    sample: AtomicU64,
     /// Loads of CR3.
     space_switches: AtomicU64,
     /// Whether debug registers of a thread are loaded.
@@ -43,6 +50,7 @@ impl Processor {
             root: AtomicU64::new(0),
             fs_base: AtomicU64::new(0),
             alarm: AtomicU64::new(FOREVER),
+            sample: AtomicU64::new(FOREVER),
             space_switches: AtomicU64::new(0),
             debugging: AtomicBool::new(false),
         }
@@ -75,6 +83,33 @@ impl Processor {
     /// When the timer comes, in nanoseconds since boot; `FOREVER`: not.
     pub(crate) fn alarm(&self) -> u64 {
         self.alarm.load(Relaxed)
+    }
+
+    /// When the next sample is due. There are none while nothing runs: then the next is one of a row that
+    /// began at boot, wherever work begins. Who idles is looked at once more, and found so.
+    fn next_sample(&self, runs: bool, clock: &Clock) -> u64 {
+        let next = self.sample.load(Relaxed);
+        if runs == (next != FOREVER) {
+            return next;
+        }
+        let next = match runs {
+            true => (clock.now() / SAMPLE + 1) * SAMPLE,
+            false => FOREVER,
+        };
+        self.sample.store(next, Relaxed);
+        next
+    }
+
+    /// The time of the samples that are due, if any are.
+    fn take_samples(&self, now: u64) -> u64 {
+        let next = self.sample.load(Relaxed);
+        let time = now
+            .checked_sub(next)
+            .map_or(0, |late| (late / SAMPLE + 1) * SAMPLE);
+        if time > 0 {
+            self.sample.store(next + time, Relaxed);
+        }
+        time
     }
 
     /// Loads of CR3 so far.
@@ -256,7 +291,7 @@ pub(crate) fn rest() -> Option<Saved> {
             if world.kernel.running().is_none() && world.kernel.has_work() {
                 expire_if_due(world);
             }
-            let next = next(world);
+            let next = begin(world);
             (next, world.kernel.has_work())
         });
         if next.is_some() || !more {
@@ -274,6 +309,7 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
                 apic::end_of_interrupt();
                 Processor::here().alarm.store(FOREVER, Relaxed);
                 let now = world.hardware.clock.now();
+                world.kernel.sample(Processor::here().take_samples(now));
                 world.kernel.expire(&mut world.hardware, now);
             }
             apic::POKE => {
@@ -288,8 +324,22 @@ pub(crate) fn interrupt(vector: u8) -> Option<Saved> {
             }
             vector => log::debug!("interrupt {vector} from nowhere"),
         }
-        next(world)
+        begin(world)
     })
+}
+
+/// [`next`] where the processor may have idled, or its timer came: sees to the next sample. From then on the
+/// timer never comes later than that, until it comes.
+pub(crate) fn begin(world: &mut World) -> Option<Saved> {
+    let next = next(world);
+    let clock = &world.hardware.clock;
+    let processor = Processor::here();
+    let sample = processor.next_sample(next.is_some(), clock);
+    if sample < processor.alarm() {
+        processor.alarm.store(sample, Relaxed);
+        clock.set_alarm(sample);
+    }
+    next
 }
 
 /// Loads thread and space, as far as they are not loaded.

@@ -46,11 +46,14 @@ pub struct ThreadInfo {
     pub number: u64,
     /// Slot of its IPC buffer.
     pub slot: u64,
+    /// Nanoseconds that it had a processor, the kernel's work for it included. By samples, one in each
+    /// about 10 ms: what is shorter counts by chance, and right in the long run.
+    pub time: u64,
 }
 
 impl ThreadInfo {
     /// How many words it is.
-    pub const WORDS: usize = 6;
+    pub const WORDS: usize = 7;
 
     /// As words.
     #[must_use]
@@ -62,13 +65,14 @@ impl ThreadInfo {
             self.wanted,
             self.number,
             self.slot,
+            self.time,
         ]
     }
 
     /// From words; `None` if the state is unknown.
     #[must_use]
     pub const fn from_words(words: [u64; Self::WORDS]) -> Option<ThreadInfo> {
-        let [state, suspended, priority, wanted, number, slot] = words;
+        let [state, suspended, priority, wanted, number, slot, time] = words;
         match RunState::from_raw(state) {
             Some(state) => Some(ThreadInfo {
                 state,
@@ -77,6 +81,7 @@ impl ThreadInfo {
                 wanted,
                 number,
                 slot,
+                time,
             }),
             None => None,
         }
@@ -96,11 +101,14 @@ pub struct TaskInfo {
     pub names: u64,
     /// The kernel's number of the task, as reports show it.
     pub number: u64,
+    /// Nanoseconds that its threads had a processor, also those that have ended: see
+    /// [`ThreadInfo::time`].
+    pub time: u64,
 }
 
 impl TaskInfo {
     /// How many words it is.
-    pub const WORDS: usize = 5;
+    pub const WORDS: usize = 6;
 
     /// As words.
     #[must_use]
@@ -111,19 +119,21 @@ impl TaskInfo {
             self.band,
             self.names,
             self.number,
+            self.time,
         ]
     }
 
     /// From words.
     #[must_use]
     pub const fn from_words(words: [u64; Self::WORDS]) -> TaskInfo {
-        let [suspended, threads, band, names, number] = words;
+        let [suspended, threads, band, names, number, time] = words;
         TaskInfo {
             suspended,
             threads,
             band,
             names,
             number,
+            time,
         }
     }
 }

@@ -32,6 +32,7 @@ impl Kernel {
             wanted: record.wanted.into(),
             number: id.index().into(),
             slot: record.slot.into(),
+            time: record.time,
         };
         Ok(write_words(machine, me.context, &info.to_words()))
     }
@@ -50,6 +51,7 @@ impl Kernel {
             band: record.band.into(),
             names: record.names.len().into(),
             number: id.index().into(),
+            time: record.time,
         };
         Ok(write_words(machine, me.context, &info.to_words()))
     }

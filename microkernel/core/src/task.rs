@@ -53,6 +53,8 @@ pub struct Task {
     pub(crate) threads: List<Thread, PEER>,
     /// How many they are.
     pub(crate) thread_count: u32,
+    /// Nanoseconds that its threads had a processor, also those that have ended.
+    pub(crate) time: u64,
     /// How often it was suspended and not resumed.
     pub(crate) suspended: u32,
     /// Number of the last change from suspended to not suspended or back.
@@ -91,6 +93,7 @@ impl Task {
             band: 0,
             threads: List::NEW,
             thread_count: 0,
+            time: 0,
             suspended: 0,
             change: 0,
             unreached: 0,

@@ -99,6 +99,8 @@ pub struct Thread {
     pub(crate) home: u8,
     /// Whether its debug registers watch anything: they are loaded only on the general way.
     pub(crate) watched: bool,
+    /// Nanoseconds that it had a processor, by samples.
+    pub(crate) time: u64,
     /// How often it was suspended and not resumed.
     pub(crate) suspended: u32,
     /// Whether its task is suspended, as of the change of this number.
@@ -183,6 +185,7 @@ impl Thread {
             pin: None,
             home: 0,
             watched: false,
+            time: 0,
             suspended: 0,
             held: false,
             heard: 0,

@@ -194,6 +194,7 @@ guest_test::suite! {
         ],
         suspend: [
             a_suspended_thread_stands_still_until_it_is_resumed_as_often,
+            the_time_of_a_thread_that_runs_is_counted_and_stays_with_its_task,
             a_thread_that_suspends_itself_is_resumed_by_another,
             a_message_waits_with_the_suspended_thread_that_it_came_to,
             the_deadline_of_a_suspended_thread_passes,

@@ -10,7 +10,7 @@ use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::Info;
 use ipc::abi::reclaim;
 use ipc::protocol::vm_advice::MachVmDeferredReclamationBufferAllocate;
-use ipc::time::{MILLISECOND, after, sleep};
+use ipc::time::{MILLISECOND, after, now, sleep};
 use ipc::{Kern, SendRight, Untyped, control, task, thread, trap};
 
 use crate::support::{port, spawn_waiting, until};
@@ -62,6 +62,29 @@ impl Counter {
         self.stop.store(true, Ordering::Relaxed);
         self.handle.join();
     }
+}
+
+pub(crate) fn the_time_of_a_thread_that_runs_is_counted_and_stays_with_its_task() -> Outcome {
+    const ENOUGH: u64 = 50 * MILLISECOND;
+    // A sample stands for about 10 ms, and may be the first of a moment ago.
+    const SLACK: u64 = 30 * MILLISECOND;
+    let start = now();
+    let inbox = port(0)?;
+    let release = inbox.make_send()?;
+    let waiter = spawn_waiting(move || Msg::receive(&inbox).forever().code())?;
+    let counter = Counter::start()?;
+    check!(until(|| {
+        sleep(10 * MILLISECOND);
+        control::thread_info(counter.thread()).is_ok_and(|info| info.time >= ENOUGH)
+    }));
+    let ran = control::thread_info(counter.thread())?.time;
+    check!(ran <= now() - start + SLACK);
+    check!(control::thread_info(waiter.thread())?.time < ran);
+    counter.end();
+    check!(control::task_info(&task::own()?)?.time >= ran);
+    check_eq!(Msg::send(&release, 1).code(), None);
+    check_eq!(waiter.join(), None);
+    Ok(())
 }
 
 pub(crate) fn a_suspended_thread_stands_still_until_it_is_resumed_as_often() -> Outcome {

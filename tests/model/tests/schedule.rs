@@ -6,7 +6,11 @@
     reason = "what fails here is a failing test"
 )]
 
-use ipc_abi::{Kern, message::FOREVER};
+use ipc_abi::{
+    Kern,
+    info::{TaskInfo, ThreadInfo},
+    message::FOREVER,
+};
 use model::{Letter, World};
 
 #[test]
@@ -40,6 +44,51 @@ fn priorities_are_kept_inside_the_band_and_preempt() {
     assert!(w.is_running(low));
     w.expire(70);
     assert!(w.is_running(root));
+}
+
+fn words<const N: usize>(w: &mut World) -> [u64; N] {
+    let body = &w.toy.at(w.root.context).body;
+    core::array::from_fn(|index| {
+        u64::from_le_bytes(body[8 * index..8 * index + 8].try_into().unwrap())
+    })
+}
+
+#[test]
+fn samples_charge_who_runs_and_a_task_keeps_what_its_threads_had() {
+    let mut w = World::new();
+    let root = w.root;
+    let child = w.child();
+    let threads = [w.thread(child, 10), w.thread(child, 10)];
+    for (thread, time) in [(threads[0], 7), (threads[1], 5), (threads[0], 1)] {
+        w.run(thread);
+        w.kernel.sample(time);
+    }
+    let times = |w: &mut World| {
+        let of = threads.map(|thread| {
+            let told = w.trap(root, |kernel, toy| kernel.thread_info(toy, thread.name));
+            told.map(|_| ThreadInfo::from_words(words(w)).unwrap().time)
+        });
+        let told = w.trap(root, |kernel, toy| kernel.task_info(toy, child.name));
+        told.unwrap();
+        (of, TaskInfo::from_words(words(w)).time)
+    };
+    assert_eq!(times(&mut w), ([Ok(8), Ok(5)], 13));
+    w.trap(root, |kernel, toy| {
+        kernel.thread_terminate(toy, threads[0].name)
+    })
+    .unwrap();
+    w.settle();
+    assert_eq!(times(&mut w), ([Err(Kern::InvalidArgument), Ok(5)], 13));
+    // Nobody runs: nobody had the time.
+    let sleep = w.port(root, 0);
+    w.receive(root, sleep, 50);
+    w.run(threads[1]);
+    let inbox = w.port(threads[1], 0);
+    w.receive(threads[1], inbox, FOREVER);
+    assert!(w.kernel.running().is_none());
+    w.kernel.sample(100);
+    w.expire(60);
+    assert_eq!(times(&mut w).1, 13);
 }
 
 #[test]
