@@ -133,5 +133,5 @@ pub(super) extern "C" fn start_other(block: &'static PerCpu) -> ! {
     while !RELEASED.load(Ordering::Acquire) {
         spin_loop();
     }
-    traps::leave(world::with(schedule::next))
+    traps::leave(world::with(schedule::begin))
 }
