@@ -8,7 +8,7 @@
 //!
 //! On the quick ways there may be several processors at once (see `gate`). Of a thread, a processor uses the
 //! cells of the one that it runs, of one that it has claimed at its spot, and of one whose token it has
-//! claimed; of a spot, `first` while it has the claim. All else it only reads, and whoever changes that
+//! claimed; of a spot, a place while it has the claim of it. All else it only reads, and whoever changes that
 //! has everything to itself.
 
 use crate::{
@@ -179,36 +179,67 @@ impl PortCells {
         Some((set, set.next()?))
     }
 
-    /// As [`PortCells::receiver`], if it is alone there and nobody else wants it: it is claimed.
+    /// As [`PortCells::receiver`], if no more than two wait there and nobody else wants this one: it is
+    /// claimed.
     #[inline(always)]
-    pub(crate) fn claim_receiver(&self) -> Option<(&Spot, &'static ThreadCells)> {
-        let spot = match self.spot.claim.take() {
-            Ok(()) => &self.spot,
-            Err(false) => return None,
-            Err(true) => {
-                let set = self.set.get()?;
-                set.claim.take().ok()?;
-                set
-            }
-        };
-        match spot.first.get() {
-            Some(first) if !spot.has_more() => Some((spot, first)),
-            _ => {
-                spot.claim.end(true);
-                None
-            }
+    pub(crate) fn claim_receiver(&self) -> Option<(&Place, &'static ThreadCells)> {
+        match self.spot.claim_first() {
+            Ok(claimed) => Some(claimed),
+            Err(false) => None,
+            Err(true) => self.set.get()?.claim_first().ok(),
         }
     }
 }
 
-/// Where threads wait for messages: at a port or at a set.
+/// Room for one thread that waits, which a processor can claim.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// Whether somebody waits.
+    claim: Claim,
+    /// Who, if anybody.
+    thread: Cell<Option<&'static ThreadCells>>,
+}
+
+impl Place {
+    /// Who waits; for those who have all to themselves.
+    #[inline(always)]
+    fn get(&self) -> Option<&'static ThreadCells> {
+        if self.claim.is_empty() {
+            None
+        } else {
+            self.thread.get()
+        }
+    }
+
+    #[inline(always)]
+    fn set(&self, thread: Option<&'static ThreadCells>) {
+        self.thread.set(thread);
+        self.claim.end(thread.is_some());
+    }
+
+    /// Puts a thread, which is in no queue, where it has been claimed room for. Any processor may run it
+    /// from here on.
+    #[inline(always)]
+    pub(crate) fn publish(&self, thread: &'static ThreadCells) {
+        self.set(Some(thread));
+    }
+
+    /// Gives the claim back; `waits`: whether somebody waits still.
+    #[inline(always)]
+    pub(crate) fn end_claim(&self, waits: bool) {
+        self.claim.end(waits);
+    }
+}
+
+/// Where threads wait for messages: at a port or at a set. Two of them have places, so that two processors
+/// can be served there at once; a place that was left is taken again first, by whoever comes next.
 #[derive(Default)]
 pub(crate) struct Spot {
-    /// Whether anybody waits.
-    pub(crate) claim: Claim,
-    /// Who is next, if anybody waits.
-    first: Cell<Option<&'static ThreadCells>>,
-    /// Who comes after that.
+    /// Who is next, if anybody.
+    first: Place,
+    /// Who is next after that.
+    second: Place,
+    /// Who comes then: nobody if a place is free.
     rest: Cell<List<Thread, QUEUE>>,
     /// Whether something is there to receive.
     pub(crate) full: Cell<bool>,
@@ -216,9 +247,10 @@ pub(crate) struct Spot {
 
 impl fmt::Debug for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |place: &Place| place.get().map(|thread| thread.actor.get().thread);
         f.debug_struct("Spot")
-            .field("claim", &self.claim)
-            .field("first", &self.first())
+            .field("first", &name(&self.first))
+            .field("second", &name(&self.second))
             .field("rest", &self.rest)
             .field("full", &self.full)
             .finish()
@@ -228,24 +260,15 @@ impl fmt::Debug for Spot {
 impl Spot {
     /// Says that nobody waits and nothing is there.
     pub(crate) fn reset(&self) {
-        self.set_first(None);
+        self.first.set(None);
+        self.second.set(None);
         self.rest.set(List::NEW);
         self.full.set(false);
     }
 
     #[inline(always)]
     fn next(&self) -> Option<&'static ThreadCells> {
-        if self.claim.is_empty() {
-            None
-        } else {
-            self.first.get()
-        }
-    }
-
-    #[inline(always)]
-    fn set_first(&self, first: Option<&'static ThreadCells>) {
-        self.first.set(first);
-        self.claim.end(first.is_some());
+        self.first.get().or_else(|| self.second.get())
     }
 
     /// Who is next.
@@ -256,37 +279,71 @@ impl Spot {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.claim.is_empty()
+        self.next().is_none()
     }
 
-    /// Whether somebody waits beside the first.
+    /// Whether somebody waits who has no place.
     #[inline(always)]
-    fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         !self.rest.get().is_empty()
     }
 
-    /// Takes the first out: mostly it is alone.
+    /// Claims who waits in a place, if nobody waits elsewhere; `Err` says whether nobody waits at all.
     #[inline(always)]
-    pub(crate) fn take_first(&self, threads: &mut Slab<Thread>) {
-        if self.has_more() {
-            self.next_comes(threads);
-        } else {
-            self.claim.end(false);
+    fn claim_first(&self) -> Result<(&Place, &'static ThreadCells), bool> {
+        let place = match self.first.claim.take() {
+            Ok(()) => &self.first,
+            Err(nobody) => self.claim_second().map_err(|none| none && nobody)?,
+        };
+        match place.thread.get() {
+            Some(thread) if !self.has_more() => Ok((place, thread)),
+            _ => {
+                place.claim.end(true);
+                Err(false)
+            }
         }
     }
 
-    /// Puts a thread, which is in no queue, where nobody else is and the place is claimed for it. Any
-    /// processor may run it from here on.
     #[inline(always)]
-    pub(crate) fn publish(&self, thread: &'static ThreadCells) {
-        self.set_first(Some(thread));
+    fn claim_second(&self) -> Result<&Place, bool> {
+        // A port of a set has nobody here, and to see that is cheaper than to try.
+        if self.second.claim.is_empty() {
+            return Err(true);
+        }
+        self.second.claim.take().map(|()| &self.second)
     }
 
-    /// Puts a thread, which is in no queue, last: mostly nobody else is there.
+    /// Claims a place for one who is to wait, if there is one.
+    #[inline(always)]
+    pub(crate) fn claim_place(&self) -> Option<&Place> {
+        if self.first.claim.begin() {
+            Some(&self.first)
+        } else if self.second.claim.begin() {
+            Some(&self.second)
+        } else {
+            None
+        }
+    }
+
+    /// Takes the one who is next out: mostly it is alone.
+    #[inline(always)]
+    pub(crate) fn take_first(&self, threads: &mut Slab<Thread>) {
+        let place = match self.first.get() {
+            Some(_) => &self.first,
+            None => &self.second,
+        };
+        if self.has_more() {
+            self.refill(place, threads);
+        } else {
+            place.claim.end(false);
+        }
+    }
+
+    /// Puts a thread, which is in no queue, into a place, or last.
     #[inline(always)]
     pub(crate) fn push_back(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
-        if self.is_empty() {
-            self.set_first(Some(thread));
+        if self.first.claim.is_empty() {
+            self.first.set(Some(thread));
         } else {
             self.follow(threads, thread);
         }
@@ -294,8 +351,14 @@ impl Spot {
 
     /// Takes a thread, which waits here, out.
     pub(crate) fn remove(&self, threads: &mut Slab<Thread>, thread: crate::ThreadId) {
-        if self.first() == Some(thread) {
-            self.next_comes(threads);
+        let is_in = |place: &Place| {
+            let found = place.get();
+            found.is_some_and(|found| found.actor.get().thread == thread)
+        };
+        if is_in(&self.first) {
+            self.refill(&self.first, threads);
+        } else if is_in(&self.second) {
+            self.refill(&self.second, threads);
         } else {
             let mut rest = self.rest.get();
             rest.remove(threads, thread);
@@ -308,23 +371,35 @@ impl Spot {
         &self,
         threads: &'a Slab<Thread>,
     ) -> impl Iterator<Item = crate::ThreadId> + use<'a> {
-        self.first()
-            .into_iter()
+        let places = [self.first.get(), self.second.get()];
+        let placed = places.into_iter().flatten();
+        placed
+            .map(|thread| thread.actor.get().thread)
             .chain(self.rest.get().iter(threads))
     }
 
+    /// Whether nobody waits without a place while one is free.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let free = self.first.claim.is_empty() || self.second.claim.is_empty();
+        !(free && self.has_more())
+    }
+
+    /// Gives a place to whoever waits without one.
     #[cold]
     #[inline(never)]
-    fn next_comes(&self, threads: &mut Slab<Thread>) {
+    fn refill(&self, place: &Place, threads: &mut Slab<Thread>) {
         let mut rest = self.rest.get();
         let next = rest.pop_front(threads);
         self.rest.set(rest);
-        self.set_first(next.map(|next| threads.at(next).cells));
+        place.set(next.map(|next| threads.at(next).cells));
     }
 
     #[cold]
     #[inline(never)]
     fn follow(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
+        if self.second.claim.is_empty() {
+            return self.second.set(Some(thread));
+        }
         let mut rest = self.rest.get();
         rest.push_back(threads, thread.actor.get().thread);
         self.rest.set(rest);

@@ -13,7 +13,7 @@
 //! looked for already, so the alarm stays as it is.
 
 use crate::{
-    cells::{Hint, PortCells, Spot, ThreadCells},
+    cells::{Hint, Place, PortCells, Spot, ThreadCells},
     kernel::{Kernel, Running},
     machine::{Context, Position, SpaceId},
     seat::Seat,
@@ -52,7 +52,7 @@ pub struct Answer {
     me: &'static ThreadCells,
     caller: &'static ThreadCells,
     source: Source,
-    spot: &'static Spot,
+    place: &'static Place,
     deadline: u64,
     token: u64,
 }
@@ -65,14 +65,14 @@ impl Answer {
         let to = self.caller.actor.get().context;
         self.me.wait(self.source, self.deadline);
         fast_switch(seat, self.caller);
-        self.spot.publish(self.me);
+        self.place.publish(self.me);
         to
     }
 
     /// Leaves everything as it was.
     #[cold]
     pub fn drop_it(&self) {
-        self.spot.claim.end(false);
+        self.place.end_claim(false);
         self.caller.token.set(self.token);
     }
 }
@@ -138,7 +138,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::fast_call`], for the commonest of calls: words alone, to a port that the thread knows
-    /// and that one thread waits for. It calls no function, so it needs few registers and saves none.
+    /// and that one or two threads wait for. It calls no function, so it needs few registers and saves none.
     /// Other processors may be on their quick ways at the same time.
     #[inline(always)]
     pub fn quick_call(
@@ -156,7 +156,7 @@ impl Kernel {
         quick_hand_over(seat, me, port, What::Message, deadline)
     }
 
-    /// As [`Kernel::fast_fault`], if the thread has faulted before and one thread waits for that. Other
+    /// As [`Kernel::fast_fault`], if the thread has faulted before and one or two threads wait for that. Other
     /// processors may be on their quick ways at the same time.
     #[inline(always)]
     pub fn quick_fault(&self, seat: &Seat, address: u64, access: Prot, ip: u64) -> Option<Handed> {
@@ -250,7 +250,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::fast_answer`], for the commonest of answers: words alone, to who called last, from a
-    /// thread that waits then where nobody else does. See [`Kernel::quick_call`].
+    /// thread that waits then where at most one other does. See [`Kernel::quick_call`].
     #[inline(always)]
     pub fn quick_answer(
         &self,
@@ -271,7 +271,7 @@ impl Kernel {
     }
 
     /// Claims the fault or exception that the running thread answers, if it is of who called last and the
-    /// thread waits then where nobody else does. [`Answer::finish`] or [`Answer::drop_it`] follows.
+    /// thread waits then where at most one other does. [`Answer::finish`] or [`Answer::drop_it`] follows.
     #[inline(always)]
     pub fn quick_raised(
         &self,
@@ -304,18 +304,18 @@ impl Kernel {
         if me.timer_key.get() > deadline || spot.full.get() || !caller.token.claim(token) {
             return None;
         }
+        let Some(place) = spot.claim_place() else {
+            caller.token.set(token);
+            return None;
+        };
         let answer = Answer {
             me,
             caller,
             source,
-            spot,
+            place,
             deadline,
             token,
         };
-        if !spot.claim.begin() {
-            caller.token.set(token);
-            return None;
-        }
         match fast_call_of(seat, me, caller) {
             Some(call) => Some((answer, call)),
             None => {
@@ -525,7 +525,7 @@ fn fast_switch(seat: &Seat, to: &'static ThreadCells) {
     seat.run(to);
 }
 
-/// Hands what a thread calls with to the only one that waits at a port.
+/// Hands what a thread calls with to who waits at a port, if no more than two do.
 #[inline(always)]
 fn quick_hand_over(
     seat: &Seat,
@@ -534,9 +534,9 @@ fn quick_hand_over(
     what: What,
     deadline: u64,
 ) -> Option<Handed> {
-    let (spot, receiver) = port.claim_receiver()?;
+    let (place, receiver) = port.claim_receiver()?;
     let handed = fast_pass(seat, me, (port, receiver), what, deadline);
-    spot.claim.end(handed.is_none());
+    place.end_claim(handed.is_none());
     handed
 }
 

@@ -259,6 +259,10 @@ impl Kernel {
                     "thread {thread:?} does not send to {id:?}"
                 );
             }
+            ensure!(
+                port.cells.spot.is_in_order(),
+                "somebody has no place at {id:?} while one is free"
+            );
             for thread in port.cells.spot.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(
@@ -278,6 +282,10 @@ impl Kernel {
             }
         }
         for (id, set) in self.sets.iter() {
+            ensure!(
+                set.spot.is_in_order(),
+                "somebody has no place at {id:?} while one is free"
+            );
             for thread in set.spot.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(

@@ -649,3 +649,50 @@ fn the_last_right_that_comes_home_with_a_call_says_so_the_fast_way_too() {
     assert_eq!(fast.taken.calls_with_right, 1);
     assert_eq!(fast.state(), general.state());
 }
+
+#[test]
+fn calls_and_answers_are_quick_where_two_threads_wait_and_not_where_three_do() {
+    // The first round of each server goes another way, on which it remembers what its names denote.
+    for (servers, rounds, quick) in [(1, 3, 2), (2, 3, 2), (3, 6, 0)] {
+        let mut runners = [Runner::new(true), Runner::new(false)];
+        for runner in &mut runners {
+            // More important than whoever else could go on.
+            let child = runner.w.child();
+            let client = runner.w.thread(child, 14);
+            let child = runner.w.child();
+            let waiting: Vec<Actor> = (0..servers).map(|_| runner.w.thread(child, 15)).collect();
+            let (door, key) = runner.w.door(waiting[0], client);
+            let receive = Msg {
+                source: door,
+                receive_deadline: FOREVER,
+                ..Msg::default()
+            };
+            for server in &waiting {
+                let options = option::RECEIVE;
+                runner.w.run(*server);
+                runner.msg(*server, &Letter::new(0, 0), Msg { options, ..receive });
+            }
+            for _ in 0..rounds {
+                let call = Msg {
+                    options: option::CALL,
+                    destination: key,
+                    receive_deadline: FOREVER,
+                    ..Msg::default()
+                };
+                runner.w.run(client);
+                runner.msg(client, &Letter::new(1, 0), call);
+                let is_running = |server: &&Actor| runner.w.is_running(**server);
+                let server = *waiting.iter().find(is_running).unwrap();
+                let answer = Msg {
+                    options: REPLY_RECEIVE,
+                    destination: runner.w.result(server).unwrap().token,
+                    ..receive
+                };
+                runner.msg(server, &Letter::new(2, 0), answer);
+            }
+        }
+        let [fast, general] = &runners;
+        assert_eq!(fast.taken.quick_answers, quick, "{servers} wait");
+        assert_eq!(fast.state(), general.state());
+    }
+}
