@@ -269,6 +269,38 @@ pub(crate) fn a_source_can_be_removed_with_the_copy() -> Outcome {
     Ok(())
 }
 
+/// Pages that the server has copied, for whatever reason.
+fn copied() -> Outcome<u64> {
+    let counts = vm::own().statistics()?;
+    Ok(counts.cow_breaks + counts.pages_copied + counts.copy_pushes)
+}
+
+pub(crate) fn what_is_taken_from_a_source_in_parts_moves() -> Outcome {
+    const PARTS: u64 = 32;
+    let from = filled(2 * PARTS, 0)?;
+    let map = vm::own();
+    let before = copied()?;
+    for part in 0..PARTS {
+        let page = 2 * part;
+        let copy = map.copy_in(from.address() + page * PAGE_SIZE, PAGE_SIZE, true)?;
+        let landed = map.copy_out(&copy, Some(UNMAPPED + page * PAGE_SIZE))?;
+        check_eq!((part, touch::read(landed)), (part, page));
+        // SAFETY: the copy was put there for us alone.
+        unsafe { touch::write(landed, part) };
+        set_word(&from, page + 1, part)?;
+    }
+    // Others may have something copied meanwhile, but not as much.
+    let pages = copied()? - before;
+    check!(pages < PARTS / 2);
+    for part in 0..PARTS {
+        let landed = UNMAPPED + 2 * part * PAGE_SIZE;
+        check_eq!(touch::read(landed), part);
+        check_eq!(word(&from, 2 * part + 1)?, part);
+        map.deallocate(landed, PAGE_SIZE)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn a_copy_object_goes_to_another_task() -> Outcome {
     let assistant = Assistant::start()?;
     let from = filled(2, 80)?;

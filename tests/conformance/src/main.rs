@@ -309,6 +309,7 @@ guest_test::suite! {
             an_empty_copy_object_copies_nothing,
             what_is_wrong_with_a_copyin_leaves_the_source,
             a_source_can_be_removed_with_the_copy,
+            what_is_taken_from_a_source_in_parts_moves,
             a_copy_object_goes_to_another_task,
             a_copy_outlives_the_task_that_it_came_from,
             a_copy_object_is_mapped_in_parts,

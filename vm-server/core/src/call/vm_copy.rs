@@ -148,9 +148,12 @@ impl Core {
                 .inspect_err(|_| self.map_end(map))?;
             return Ok(Progress::Done(Some(Ok(copied_in(id)))));
         }
-        if !args.src_destroy
-            && let Some(copy) = self.copyin_plain(turn, call.map, (args.address, args.size))
-        {
+        let at = (args.address, args.size);
+        let quick = match args.src_destroy {
+            true => self.copyin_moved(turn, call.map, at),
+            false => self.copyin_plain(turn, call.map, at),
+        };
+        if let Some(copy) = quick {
             let id = self.copies.insert(copy);
             let id = id.inspect_err(|_| self.map_end(copy.map))?;
             return Ok(Progress::Done(Some(Ok(copied_in(id)))));

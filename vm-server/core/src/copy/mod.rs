@@ -5,7 +5,7 @@
 //! (sharing, shadows, reverse mapping, faults of operations) knows copies; of the four formats that
 //! Mach has, which differ in where the pages lie, one is left. It costs as much as it has entries.
 //!
-//! [`copyin`] makes one of a range, [`copyout`] maps one, [`overwrite`] writes one over a range.
+//! [`copyin`] makes one of a range, [`moving`] one of what is to go from there, [`copyout`] maps one, [`overwrite`] writes one over a range.
 //! Where the memory's strategy allows no sharing, [`making`] copies it: [`slowly`] page by page, or
 //! [`asked`], by its pager. [`sharein`] fills a hidden map with memory that stays the source's too.
 //! [`settle`] makes a copy independent of pagers.
@@ -14,6 +14,7 @@ pub mod asked;
 pub mod copyin;
 pub mod copyout;
 pub(crate) mod making;
+mod moving;
 pub mod overwrite;
 mod plain;
 pub mod quick;
