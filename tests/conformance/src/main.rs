@@ -383,6 +383,7 @@ guest_test::suite! {
         restarts: [
             a_pager_that_is_killed_comes_back_and_nobody_is_the_worse_for_it,
             an_object_that_the_next_instance_does_not_know_is_a_dead_pagers,
+            what_was_written_and_is_mapped_no_more_reaches_the_next_instance,
             a_pager_that_ends_over_and_over_is_given_up,
             a_task_that_is_not_started_again_keeps_nothing,
         ],

@@ -83,6 +83,29 @@ pub(crate) fn an_object_that_the_next_instance_does_not_know_is_a_dead_pagers() 
     end(&kept, &other, &supervisor)
 }
 
+pub(crate) fn what_was_written_and_is_mapped_no_more_reaches_the_next_instance() -> Outcome {
+    let assistant = Assistant::start()?;
+    let supervisor = Supervisor::new()?;
+    supervisor.task(&assistant.started.task)?;
+    let kept = Kept::start("unmapped", &assistant)?;
+    let map = &assistant.started.map;
+    for page in 0..4 {
+        assistant.write(kept.page(page), 900 + page)?;
+    }
+    task::terminate(&kept.started.task, 9)?;
+    // Nobody is there to store it, or the next instance is, and has not heard of it yet.
+    map.deallocate(kept.address, SIZE)?;
+    let kept = Kept {
+        address: Options::new(SIZE).object(&kept.object).map_in(map)?,
+        ..kept
+    };
+    for page in 0..4 {
+        check_eq!(assistant.read(kept.page(page))?, 900 + page);
+    }
+    check!(supervisor.is_quiet());
+    end(&kept, &assistant, &supervisor)
+}
+
 pub(crate) fn a_pager_that_ends_over_and_over_is_given_up() -> Outcome {
     let (assistant, other) = (Assistant::start()?, Assistant::start()?);
     let supervisor = Supervisor::new()?;

@@ -172,6 +172,10 @@ pub struct Core {
     pub(crate) tokens: Tokens,
     /// Waiters with deadlines of their own, by time.
     pub(crate) deadlines: Tree,
+    /// Pagers whose objects' pages are held, by time.
+    pub(crate) held: Tree,
+    /// The next place in it.
+    pub(crate) held_next: u64,
     pub(crate) loans: Slab<object::loan::Loan>,
     pub(crate) notes: Slab<talk::Note>,
     /// Notes of pagers that are to be told nothing any more.
@@ -262,6 +266,8 @@ impl Core {
             waiters: Slab::new(RECORDS),
             tokens: Tokens::EMPTY,
             deadlines: Tree::EMPTY,
+            held: Tree::EMPTY,
+            held_next: 0,
             loans: Slab::new(RECORDS),
             notes: Slab::new(RECORDS),
             dropped: talk::Notes::EMPTY,

@@ -135,8 +135,16 @@ impl Core {
             return Err(Kern::InvalidArgument);
         };
         self.trays.get(tray).ok_or(Kern::InvalidArgument)?;
-        let state = self.pagers.get(pager).map(|pager| pager.state);
-        if matches!(state, None | Some(State::Dead | State::Terminating)) {
+        let record = self.pagers.get(pager).ok_or(Kern::Terminated)?;
+        let over = match record.state {
+            State::Dead => true,
+            // It is told again of an object that ends, if something of that has to be stored.
+            State::Terminating => {
+                !record.is_told_of_an_end() || self.objects.get(record.object).is_none()
+            }
+            State::Initialising | State::Ready | State::Detached => false,
+        };
+        if over {
             return Err(Kern::Terminated);
         }
         let attributes = Attributes {

@@ -421,8 +421,9 @@ impl Core {
         let again = self.waiters.at(self.again.0).map(|w| w.deadline);
         let loan = self.loans.at(self.oldest_loan).map(|loan| loan.deadline);
         let own = self.deadline_first();
-        let next = waiter.into_iter().chain(again).chain(loan).chain(own);
-        let next = next.min().unwrap_or(Time::NEVER);
+        let held = self.held_until();
+        let next = waiter.into_iter().chain(again).chain(loan);
+        let next = next.chain(own).chain(held).min().unwrap_or(Time::NEVER);
         // A time that nobody waits for any more is an event without an effect, and rare.
         if next < self.clock {
             self.clock = next;
@@ -437,6 +438,7 @@ impl Core {
         self.waiters_expire(turn, self.again.0);
         self.waiters_expire(turn, self.oldest_waiter);
         self.loans_expire(turn);
+        self.held_expire(turn.now);
         // What is left over is due at once.
         self.clock = Time::NEVER;
     }

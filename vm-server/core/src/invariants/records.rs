@@ -270,6 +270,12 @@ impl Core {
             id.index(),
             "a pager that was lost knows nothing, has nothing and is to be told",
         )?;
+        let held = pager.held.is_none_or(|place| {
+            let found = self.held.get(&self.nodes, place) == Slot::Pending(id.index());
+            let ends = matches!(pager.state, PagerState::Terminating | PagerState::Dead);
+            found && ends && pager.tray.is_none()
+        });
+        must(held, id.index(), "only what ends without a pager is held")?;
         let mut notes = 0u32;
         let mut at = pager.notes.first;
         while let Some(note) = self.notes.at(at) {

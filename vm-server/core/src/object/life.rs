@@ -174,6 +174,9 @@ impl Core {
                 if self.return_run(turn, id, index, Keep::Flush) {
                     continue;
                 }
+                if self.hold_pages(turn, pager) {
+                    return self.dying_drop_first();
+                }
                 if self.waits_for_slot(id, pager) {
                     return;
                 }

@@ -8,6 +8,7 @@
 pub(crate) mod collapse;
 mod contents;
 pub(crate) mod discard;
+pub(crate) mod hold;
 pub(crate) mod life;
 pub mod loan;
 pub(crate) mod lock;

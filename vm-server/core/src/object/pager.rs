@@ -112,6 +112,9 @@ pub struct Pager {
     pub refusals: u32,
     /// Loans that have not ended.
     pub loans: u32,
+    /// Its object ends, and pages that it is to store wait for whoever comes in its place: until this
+    /// place of [`Core::held`].
+    pub held: Option<u64>,
     /// The pager of the object's next life, while this one ends.
     pub successor: Option<Id<Pager>>,
 }
@@ -259,6 +262,7 @@ impl Core {
             unstored: 0,
             refusals: 0,
             loans: 0,
+            held: None,
             successor: None,
         })?;
         if let Some(object) = self.objects.get_mut(object) {
@@ -321,6 +325,9 @@ impl Core {
         self.pager_set_strategy(id, attributes.strategy);
         self.wake_pager(id);
         self.ask_again(turn, id);
+        if let Some(object) = self.hold_ends(id) {
+            self.object_dies_on(object);
+        }
     }
 
     /// The object's strategy as its pager says it; `None`: temporary. An external object that is copied
@@ -374,30 +381,33 @@ impl Core {
         let Some(pager) = self.pagers.get_mut(id) else {
             return;
         };
-        match pager.state {
-            State::Initialising | State::Ready | State::Detached => {
-                pager.state = State::Detached;
-                pager.generation = pager.generation.wrapping_add(1);
-                pager.lost = turn.now;
-                pager.say_init = true;
-                pager.knows = false;
-                let (port, object) = (pager.port, pager.object);
-                self.drop_notes(id);
-                // In the place of the one that has just gone.
-                self.pager_attach(id);
-                turn.effects.push(Effect::Talk(port));
-                if self.objects.get(object).is_some_and(|o| o.refs == 0) {
-                    // Cached, and nobody is there to keep it for.
-                    self.object_reference(object);
-                    self.object_deallocate(object);
-                }
-            }
-            State::Terminating => {
-                pager.say_init = false;
-                let object = pager.object;
-                self.object_dies_on(object);
-            }
-            State::Dead => {}
+        let (port, object) = (pager.port, pager.object);
+        let ends = match pager.state {
+            State::Initialising | State::Ready | State::Detached => false,
+            State::Terminating => true,
+            State::Dead => return,
+        };
+        if ends && (pager.given_up || self.objects.get(object).is_none()) {
+            pager.say_init = false;
+            return self.object_dies_on(object);
+        }
+        if !ends {
+            pager.state = State::Detached;
+        }
+        pager.generation = pager.generation.wrapping_add(1);
+        pager.lost = turn.now;
+        pager.say_init = true;
+        pager.knows = false;
+        self.drop_notes(id);
+        // In the place of the one that has just gone.
+        self.pager_attach(id);
+        turn.effects.push(Effect::Talk(port));
+        if ends {
+            self.object_dies_on(object);
+        } else if self.objects.get(object).is_some_and(|o| o.refs == 0) {
+            // Cached, and nobody is there to keep it for.
+            self.object_reference(object);
+            self.object_deallocate(object);
         }
     }
 
@@ -449,6 +459,7 @@ impl Core {
         self.drop_control(effects, id);
         self.drop_notes(id);
         self.wake_pager(id);
+        self.hold_ends(id);
         let Some(pager) = self.pagers.remove(id) else {
             return;
         };
@@ -534,6 +545,12 @@ impl Pager {
     #[must_use]
     pub const fn is_beginning(&self) -> bool {
         matches!(self.state, State::Initialising | State::Detached)
+    }
+
+    /// Whether it was told anew of an object that ends, and is to say that it is ready to store pages.
+    #[must_use]
+    pub const fn is_told_of_an_end(&self) -> bool {
+        self.knows && self.generation > 0 && self.tray.is_none() && !self.given_up
     }
 
     /// Whether it was lost, and whoever comes in its place is not ready yet.

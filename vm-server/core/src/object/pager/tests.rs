@@ -327,6 +327,7 @@ fn who_waits_for_one_that_never_comes_back_has_a_little_more_time_and_then_fails
     cast.world.deallocate(cast.client, cast.at, PAGES * PAGE);
     cast.world.event(Event::TaskEnded(cast.client));
     cast.world.settle();
+    cast.tick(limit + 3 * config.pager_restart);
     let census = cast.world.core.census();
     assert!(census.is_empty(), "{census:?}");
     assert_eq!(cast.world.rights.get(&PORT.0), Some(&0));
@@ -353,6 +354,7 @@ fn memory_of_one_that_is_away_can_be_given_up_at_any_time() {
     cast.world.deallocate(cast.client, cast.at, PAGES * PAGE);
     cast.world.event(Event::TaskEnded(cast.client));
     cast.world.settle();
+    cast.tick(2 * cast.world.core.config.pager_restart);
     let census = cast.world.core.census();
     assert!(census.is_empty(), "{census:?}");
 }
@@ -463,4 +465,101 @@ fn the_next_serves_the_objects_next_life_too() {
     cast.pager.settle(&mut cast.world);
     assert_eq!(cast.result(token), Some(Ok(())));
     assert_eq!(cast.byte(0), 99);
+}
+
+/// Gives up the client's mapping, and lets the server see to what is left.
+fn unmap(cast: &mut Cast) {
+    let (client, at) = (cast.client, cast.at);
+    cast.world.deallocate(client, at, PAGES * PAGE);
+    cast.world.settle();
+}
+
+#[test]
+fn what_nobody_maps_any_more_reaches_the_next_whenever_it_was_given_up() {
+    // Before the pager goes, while nobody is there, and cached.
+    for case in 0..3 {
+        let mut cast = Cast::new();
+        cast.write(1, 99);
+        cast.write(5, 55);
+        // A page that is clean.
+        cast.wait_for(3);
+        cast.pager.settle(&mut cast.world);
+        let id = cast.world.core.pager_at(PORT).unwrap();
+        cast.world.core.pagers.get_mut(id).unwrap().may_cache = case == 2;
+        if case == 1 {
+            cast.kill();
+        }
+        unmap(&mut cast);
+        if case != 1 {
+            cast.kill();
+        }
+        assert!(cast.world.reports.is_empty(), "{case}");
+        assert!(cast.world.wake.is_some(), "not for ever");
+        cast.restart(file(100));
+        assert_eq!(cast.pager.data[PAGE as usize], 99, "{case}");
+        assert_eq!(cast.pager.data[5 * PAGE as usize], 55, "{case}");
+        cast.world.settle();
+        assert!(cast.world.reports.is_empty(), "{case}");
+        assert!(cast.world.core.pager_at(PORT).is_none());
+        cast.world.core.check_invariants().unwrap();
+    }
+}
+
+#[test]
+fn what_nobody_maps_any_more_is_dropped_when_nobody_comes() {
+    for dies in [false, true] {
+        let mut cast = Cast::new();
+        cast.write(1, 99);
+        let free = cast.world.core.free_frames();
+        cast.kill();
+        unmap(&mut cast);
+        assert!(cast.world.core.pager_at(PORT).is_some());
+        let restart = cast.world.core.config.pager_restart;
+        if dies {
+            cast.world.event(Event::DeadName(PORT));
+        } else {
+            cast.tick(restart / 2);
+            assert!(cast.world.reports.is_empty());
+            cast.tick(restart + 2_000_000);
+        }
+        cast.world.settle();
+        let dropped = crate::effect::Report::DirtyDropped {
+            port: PORT,
+            pages: 1,
+        };
+        assert_eq!(cast.world.reports, [dropped]);
+        assert!(cast.world.core.pager_at(PORT).is_none());
+        assert!(cast.world.core.free_frames() > free);
+        cast.world.core.check_invariants().unwrap();
+    }
+}
+
+#[test]
+fn the_next_life_begins_when_the_next_pager_has_what_the_last_life_wrote() {
+    let mut cast = Cast::new();
+    cast.write(1, 99);
+    cast.kill();
+    unmap(&mut cast);
+    cast.at = cast.world.map_object(cast.client, PORT, PAGES * PAGE);
+    let token = cast.wait_for(1);
+    cast.restart(file(100));
+    cast.pager.settle(&mut cast.world);
+    assert_eq!(cast.result(token), Some(Ok(())));
+    assert_eq!(cast.byte(1), 99);
+    assert!(cast.world.reports.is_empty());
+}
+
+#[test]
+fn one_that_goes_again_while_it_is_told_of_an_end_is_followed_by_the_next() {
+    let mut cast = Cast::new();
+    cast.write(1, 99);
+    cast.kill();
+    unmap(&mut cast);
+    for _ in 0..3 {
+        cast.restart_unready();
+        cast.kill();
+    }
+    cast.restart(file(100));
+    assert_eq!(cast.pager.data[PAGE as usize], 99);
+    assert!(cast.world.reports.is_empty());
 }
