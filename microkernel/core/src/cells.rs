@@ -169,24 +169,29 @@ impl Default for PortCells {
 }
 
 impl PortCells {
-    /// Who receives what comes next, and where it waits.
+    /// Who receives what comes next, and where it waits, if in a place.
     #[inline(always)]
-    pub(crate) fn receiver(&self) -> Option<(&Spot, &'static ThreadCells)> {
-        if let Some(first) = self.spot.next() {
-            return Some((&self.spot, first));
+    pub(crate) fn receiver(&self) -> Option<(&Place, &'static ThreadCells)> {
+        match self.spot.next() {
+            Ok(next) => Some(next),
+            Err(false) => None,
+            Err(true) => self.set.get()?.next().ok(),
         }
-        let set = self.set.get()?;
-        Some((set, set.next()?))
     }
 
-    /// As [`PortCells::receiver`], if no more than two wait there and nobody else wants this one: it is
-    /// claimed.
+    /// Who receives what comes next.
+    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
+        let in_set = || self.set.get().and_then(Spot::first);
+        self.spot.first().or_else(in_set)
+    }
+
+    /// As [`PortCells::receiver`], if nobody else wants this one: it is claimed.
     #[inline(always)]
     pub(crate) fn claim_receiver(&self) -> Option<(&Place, &'static ThreadCells)> {
-        match self.spot.claim_first() {
+        match self.spot.claim_next() {
             Ok(claimed) => Some(claimed),
             Err(false) => None,
-            Err(true) => self.set.get()?.claim_first().ok(),
+            Err(true) => self.set.get()?.claim_next().ok(),
         }
     }
 }
@@ -229,18 +234,28 @@ impl Place {
     pub(crate) fn end_claim(&self, waits: bool) {
         self.claim.end(waits);
     }
+
+    /// Says that who waited does not any more.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        self.claim.end(false);
+    }
 }
 
-/// Where threads wait for messages: at a port or at a set. Two of them have places, so that two processors
-/// can be served there at once; a place that was left is taken again first, by whoever comes next.
+/// How many threads can wait in places: as many processors can be served at one port or set at once.
+const PLACES: usize = 4;
+
+/// Where threads wait for messages: at a port or at a set. The first of them have places, so that processors
+/// can claim them. A place that was left is taken again by whoever comes next, also where others
+/// wait without: who worked last works next.
 #[derive(Default)]
 pub(crate) struct Spot {
-    /// Who is next, if anybody.
-    first: Place,
-    /// Who is next after that.
-    second: Place,
-    /// Who comes then: nobody if a place is free.
+    /// Who is next, in this order.
+    places: [Place; PLACES],
+    /// Who comes after those: who found no place that was free.
     rest: Cell<List<Thread, QUEUE>>,
+    /// Whether anybody may wait here, or ever did. Mostly nobody does at a port of a set.
+    used: Cell<bool>,
     /// Whether something is there to receive.
     pub(crate) full: Cell<bool>,
 }
@@ -249,8 +264,7 @@ impl fmt::Debug for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |place: &Place| place.get().map(|thread| thread.actor.get().thread);
         f.debug_struct("Spot")
-            .field("first", &name(&self.first))
-            .field("second", &name(&self.second))
+            .field("places", &self.places.each_ref().map(name))
             .field("rest", &self.rest)
             .field("full", &self.full)
             .finish()
@@ -260,110 +274,103 @@ impl fmt::Debug for Spot {
 impl Spot {
     /// Says that nobody waits and nothing is there.
     pub(crate) fn reset(&self) {
-        self.first.set(None);
-        self.second.set(None);
+        for place in &self.places {
+            place.set(None);
+        }
         self.rest.set(List::NEW);
+        self.used.set(false);
         self.full.set(false);
     }
 
+    /// Says that threads wait here.
+    pub(crate) fn begin_use(&self) {
+        self.used.set(true);
+    }
+
+    /// Who is next, and its place; `Err` says whether nobody waits at all.
     #[inline(always)]
-    fn next(&self) -> Option<&'static ThreadCells> {
-        self.first.get().or_else(|| self.second.get())
-    }
-
-    /// Who is next.
-    #[inline]
-    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
-        self.next().map(|first| first.actor.get().thread)
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.next().is_none()
-    }
-
-    /// Whether somebody waits who has no place.
-    #[inline(always)]
-    pub(crate) fn has_more(&self) -> bool {
-        !self.rest.get().is_empty()
-    }
-
-    /// Claims who waits in a place, if nobody waits elsewhere; `Err` says whether nobody waits at all.
-    #[inline(always)]
-    fn claim_first(&self) -> Result<(&Place, &'static ThreadCells), bool> {
-        let place = match self.first.claim.take() {
-            Ok(()) => &self.first,
-            Err(nobody) => self.claim_second().map_err(|none| none && nobody)?,
-        };
-        match place.thread.get() {
-            Some(thread) if !self.has_more() => Ok((place, thread)),
-            _ => {
-                place.claim.end(true);
-                Err(false)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn claim_second(&self) -> Result<&Place, bool> {
-        // A port of a set has nobody here, and to see that is cheaper than to try.
-        if self.second.claim.is_empty() {
+    fn next(&self) -> Result<(&Place, &'static ThreadCells), bool> {
+        if !self.used.get() {
             return Err(true);
         }
-        self.second.claim.take().map(|()| &self.second)
+        for place in &self.places {
+            if let Some(thread) = place.get() {
+                return Ok((place, thread));
+            }
+        }
+        Err(self.rest.get().is_empty())
+    }
+
+    /// As [`Spot::next`], claimed. `Err(false)` if another processor is about to change something, too.
+    #[inline(always)]
+    fn claim_next(&self) -> Result<(&Place, &'static ThreadCells), bool> {
+        if !self.used.get() {
+            return Err(true);
+        }
+        let mut nobody = true;
+        for place in &self.places {
+            match place.claim.take() {
+                Ok(()) => {
+                    let thread = place.thread.get();
+                    return thread.map(|thread| (place, thread)).ok_or(false);
+                }
+                Err(free) => nobody &= free,
+            }
+        }
+        Err(nobody && self.rest.get().is_empty())
     }
 
     /// Claims a place for one who is to wait, if there is one.
     #[inline(always)]
     pub(crate) fn claim_place(&self) -> Option<&Place> {
-        if self.first.claim.begin() {
-            Some(&self.first)
-        } else if self.second.claim.begin() {
-            Some(&self.second)
-        } else {
-            None
+        self.places.iter().find(|place| place.claim.begin())
+    }
+
+    /// Who is next.
+    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
+        match self.next() {
+            Ok((_, thread)) => Some(thread.actor.get().thread),
+            Err(_) => self.rest.get().first(),
         }
     }
 
-    /// Takes the one who is next out: mostly it is alone.
-    #[inline(always)]
-    pub(crate) fn take_first(&self, threads: &mut Slab<Thread>) {
-        let place = match self.first.get() {
-            Some(_) => &self.first,
-            None => &self.second,
-        };
-        if self.has_more() {
-            self.refill(place, threads);
-        } else {
-            place.claim.end(false);
-        }
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first().is_none()
     }
 
     /// Puts a thread, which is in no queue, into a place, or last.
     #[inline(always)]
     pub(crate) fn push_back(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
-        if self.first.claim.is_empty() {
-            self.first.set(Some(thread));
-        } else {
-            self.follow(threads, thread);
+        self.begin_use();
+        for place in &self.places {
+            if place.claim.is_empty() {
+                return place.set(Some(thread));
+            }
         }
+        self.follow(threads, thread);
     }
 
     /// Takes a thread, which waits here, out.
     pub(crate) fn remove(&self, threads: &mut Slab<Thread>, thread: crate::ThreadId) {
-        let is_in = |place: &Place| {
+        let is_in = |place: &&Place| {
             let found = place.get();
             found.is_some_and(|found| found.actor.get().thread == thread)
         };
-        if is_in(&self.first) {
-            self.refill(&self.first, threads);
-        } else if is_in(&self.second) {
-            self.refill(&self.second, threads);
-        } else {
-            let mut rest = self.rest.get();
-            rest.remove(threads, thread);
-            self.rest.set(rest);
+        match self.places.iter().find(is_in) {
+            Some(place) => place.leave(),
+            None => {
+                let mut rest = self.rest.get();
+                rest.remove(threads, thread);
+                self.rest.set(rest);
+            }
         }
+    }
+
+    /// Whether nobody waits where nobody is looked for.
+    pub(crate) fn is_sound(&self) -> bool {
+        let waits = self.places.iter().any(|place| place.get().is_some());
+        self.used.get() || !(waits || self.rest.get().first().is_some())
     }
 
     /// All who wait, in order.
@@ -371,35 +378,16 @@ impl Spot {
         &self,
         threads: &'a Slab<Thread>,
     ) -> impl Iterator<Item = crate::ThreadId> + use<'a> {
-        let places = [self.first.get(), self.second.get()];
-        let placed = places.into_iter().flatten();
+        let placed = self.places.each_ref().map(|place| place.get());
+        let placed = placed.into_iter().flatten();
         placed
             .map(|thread| thread.actor.get().thread)
             .chain(self.rest.get().iter(threads))
     }
 
-    /// Whether nobody waits without a place while one is free.
-    pub(crate) fn is_in_order(&self) -> bool {
-        let free = self.first.claim.is_empty() || self.second.claim.is_empty();
-        !(free && self.has_more())
-    }
-
-    /// Gives a place to whoever waits without one.
-    #[cold]
-    #[inline(never)]
-    fn refill(&self, place: &Place, threads: &mut Slab<Thread>) {
-        let mut rest = self.rest.get();
-        let next = rest.pop_front(threads);
-        self.rest.set(rest);
-        place.set(next.map(|next| threads.at(next).cells));
-    }
-
     #[cold]
     #[inline(never)]
     fn follow(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
-        if self.second.claim.is_empty() {
-            return self.second.set(Some(thread));
-        }
         let mut rest = self.rest.get();
         rest.push_back(threads, thread.actor.get().thread);
         self.rest.set(rest);

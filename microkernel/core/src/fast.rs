@@ -138,7 +138,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::fast_call`], for the commonest of calls: words alone, to a port that the thread knows
-    /// and that one or two threads wait for. It calls no function, so it needs few registers and saves none.
+    /// and that threads wait for. It calls no function, so it needs few registers and saves none.
     /// Other processors may be on their quick ways at the same time.
     #[inline(always)]
     pub fn quick_call(
@@ -156,7 +156,7 @@ impl Kernel {
         quick_hand_over(seat, me, port, What::Message, deadline)
     }
 
-    /// As [`Kernel::fast_fault`], if the thread has faulted before and one or two threads wait for that. Other
+    /// As [`Kernel::fast_fault`], if the thread has faulted before and threads wait for that. Other
     /// processors may be on their quick ways at the same time.
     #[inline(always)]
     pub fn quick_fault(&self, seat: &Seat, address: u64, access: Prot, ip: u64) -> Option<Handed> {
@@ -228,9 +228,9 @@ impl Kernel {
         what: What,
         deadline: u64,
     ) -> Option<Handed> {
-        let (spot, receiver) = port.receiver()?;
+        let (place, receiver) = port.receiver()?;
         let handed = fast_pass(self.seat, me, (port, receiver), what, deadline)?;
-        spot.take_first(&mut self.threads);
+        place.leave();
         Some(handed)
     }
 
@@ -250,7 +250,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::fast_answer`], for the commonest of answers: words alone, to who called last, from a
-    /// thread that waits then where at most one other does. See [`Kernel::quick_call`].
+    /// thread that waits then where few others do. See [`Kernel::quick_call`].
     #[inline(always)]
     pub fn quick_answer(
         &self,
@@ -271,7 +271,7 @@ impl Kernel {
     }
 
     /// Claims the fault or exception that the running thread answers, if it is of who called last and the
-    /// thread waits then where at most one other does. [`Answer::finish`] or [`Answer::drop_it`] follows.
+    /// thread waits then where few others do. [`Answer::finish`] or [`Answer::drop_it`] follows.
     #[inline(always)]
     pub fn quick_raised(
         &self,
@@ -436,7 +436,7 @@ impl Kernel {
         }
         let port = self.fast_destination(me, destination)?;
         let (source, own) = self.fast_source(me, source)?;
-        let (spot, receiver) = port.receiver()?;
+        let (place, receiver) = port.receiver()?;
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };
@@ -444,7 +444,7 @@ impl Kernel {
             return None;
         }
         // From here on nothing fails.
-        spot.take_first(&mut self.threads);
+        place.leave();
         me.wait(source, deadline);
         own.push_back(&mut self.threads, me);
         fast_switch(self.seat, receiver);
@@ -486,6 +486,7 @@ impl Kernel {
         let task = me.actor.get().task;
         let source = self.source(task, name).ok()?;
         let found = (source, self.spot(source));
+        found.1.begin_use();
         self.tasks.get(task)?.names.get(name)?.remember();
         me.received_from.set(Hint {
             name,
@@ -525,7 +526,7 @@ fn fast_switch(seat: &Seat, to: &'static ThreadCells) {
     seat.run(to);
 }
 
-/// Hands what a thread calls with to who waits at a port, if no more than two do.
+/// Hands what a thread calls with to who waits at a port in a place.
 #[inline(always)]
 fn quick_hand_over(
     seat: &Seat,

@@ -260,8 +260,8 @@ impl Kernel {
                 );
             }
             ensure!(
-                port.cells.spot.is_in_order(),
-                "somebody has no place at {id:?} while one is free"
+                port.cells.spot.is_sound(),
+                "nobody looks for who waits at {id:?}"
             );
             for thread in port.cells.spot.iter(threads) {
                 tally.thread(thread.index());
@@ -282,10 +282,7 @@ impl Kernel {
             }
         }
         for (id, set) in self.sets.iter() {
-            ensure!(
-                set.spot.is_in_order(),
-                "somebody has no place at {id:?} while one is free"
-            );
+            ensure!(set.spot.is_sound(), "nobody looks for who waits at {id:?}");
             for thread in set.spot.iter(threads) {
                 tally.thread(thread.index());
                 ensure!(

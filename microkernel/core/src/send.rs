@@ -429,10 +429,9 @@ impl Kernel {
     #[inline]
     pub(crate) fn waiting(&self, port: PortId) -> Option<ThreadId> {
         let record = self.ports.at(port);
-        match record.cells.receiver() {
-            Some((_, first)) => Some(first.actor.get().thread),
+        match record.cells.first() {
             None if record.sets > 1 => self.waiting_in_sets(port),
-            None => None,
+            first => first,
         }
     }
 
