@@ -29,6 +29,8 @@ use crate::op::{BUDGET, Progress, Verb};
 use crate::range::{PAGE_MASK, Span, round_page};
 use crate::{Core, Turn};
 
+pub(crate) mod inherit;
+
 /// What nobody hears.
 const NO_REPLY: Reply = Reply::map(ipc_protocol::vm_map::Reply::VmDeallocate(()));
 
@@ -46,6 +48,8 @@ pub(crate) struct Ring {
     pub(crate) max_len: u32,
     /// Bytes that the task says that it holds.
     pub(crate) reclaimable: u64,
+    /// The number of the entry whose memory was unmapped in part.
+    pub(crate) begun: Option<u64>,
 }
 
 impl Ring {
@@ -56,6 +60,7 @@ impl Ring {
             len,
             max_len,
             reclaimable: u64::MAX,
+            begun: None,
         }
     }
 }
@@ -206,21 +211,6 @@ impl Core {
             waiter.relieved = true;
         }
         begun
-    }
-
-    /// A child that has a copy of its parent's ring has a ring.
-    pub(crate) fn ring_inherit(&mut self, parent: MapId, child: MapId) {
-        let Some(ring) = self.maps.get(parent).and_then(|map| map.ring) else {
-            return;
-        };
-        let copied = self.maps.get(child).is_some_and(|map| {
-            let link = map.tree.find(&self.entries, ring.address);
-            map.ring.is_none() && self.entries.at(link.0).is_some()
-        });
-        if copied && let Some(map) = self.maps.get_mut(child) {
-            map.ring = Some(ring);
-            self.rings = self.rings.saturating_add(1);
-        }
     }
 
     /// If that was going over all rings, whoever waited for frames tries once more.
@@ -379,7 +369,13 @@ impl Core {
                     Progress::Done(Some(Ok(_))) => head_move(turn.machine, work, header),
                     Progress::Done(Some(Err(code))) => return Err(code.into()),
                     Progress::Transit(map) => return Err(Stop::Transit(map)),
-                    _ => work.now = Now::Remove(remove, range),
+                    _ => {
+                        work.now = Now::Remove(remove, range);
+                        let record = self.maps.get_mut(map);
+                        if let Some(ring) = record.and_then(|map| map.ring.as_mut()) {
+                            ring.begun = Some(work.number);
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -610,6 +606,13 @@ impl Ring {
 }
 
 impl Words {
+    /// Of a ring that is zero.
+    const NONE: Words = Words {
+        head: 0,
+        busy: 0,
+        tail: 0,
+    };
+
     fn load<M: Machine>(machine: &mut M, frame: Frame) -> Words {
         Words {
             head: load(machine, frame, layout::HEAD),

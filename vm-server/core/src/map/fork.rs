@@ -23,6 +23,7 @@ use crate::machine::Machine;
 use crate::object::strategy::Copied;
 use crate::op::wait::WaitOn;
 use crate::op::{BUDGET, Progress};
+use crate::reclaim::inherit::Parked;
 use crate::{Core, Turn};
 use run::Lowering;
 
@@ -136,8 +137,14 @@ impl Core {
             let (link, entry) = match self.fork_next(work) {
                 Ok(Some(found)) => found,
                 Ok(None) => {
-                    self.ring_inherit(work.parent, work.child);
-                    outcome = Ok(Progress::Done(Some(Ok(work.reply()))));
+                    // What the child sees there is as it stays.
+                    self.lower_ranges(turn.machine, work.parent, &lowering);
+                    lowering = Lowering::default();
+                    let maps = (work.parent, work.child);
+                    outcome = Ok(match self.ring_inherit(turn, maps, waiter) {
+                        Ok(()) => Progress::Done(Some(Ok(work.reply()))),
+                        Err(Parked) => Progress::Wait,
+                    });
                     break;
                 }
                 Err(code) => {

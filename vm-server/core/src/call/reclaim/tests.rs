@@ -468,3 +468,61 @@ fn a_corrupt_ring_costs_the_task_its_memory_and_nobody_else() {
         world.write(map, behavior, &[7]).unwrap();
     });
 }
+
+#[test]
+fn a_ring_that_is_emptied_while_its_map_is_forked_is_emptied_for_the_child_too() {
+    for again in [false, true] {
+        let mut world = World::new(256);
+        let map = world.map();
+        let ring = (allocate(&mut world, map, 8, 8).unwrap(), 8);
+        // The fork waits for this one's pager, when the child has the ring and not what is in it.
+        world.map_object(map, RightId(5), PAGE);
+        let at = filled(&mut world, map, 6);
+        assert!(ring.0 < at);
+        put(&mut world, map, ring, (at, 2 * PAGE), Behavior::Deallocate);
+        put(&mut world, map, ring, (at + 4 * PAGE, PAGE), Behavior::Free);
+        let fork = vm_map::Request::TaskCreate(vm_map::TaskCreate { inherit: true });
+        let forking = world.send(Call::Map(map, fork), NO_RIGHTS);
+        world.settle();
+        assert_eq!(world.answer(forking), None);
+        assert_eq!(flush(&mut world, map, 8), Ok(()));
+        if again {
+            // What lies there now is not what was given up.
+            let request = vm_map::VmAllocate {
+                address: at,
+                size: 2 * PAGE,
+                flags: 0,
+            };
+            assert!(
+                world
+                    .call(map, vm_map::Request::VmAllocate(request), NO_RIGHTS)
+                    .is_ok()
+            );
+            world.write(map, at, &[77]).unwrap();
+        }
+        let mut pager = crate::sim::Pager::new(&mut world, RightId(5), 4, std::vec![1]);
+        pager.settle(&mut world);
+        let child = match world
+            .answer(forking)
+            .map(|said| said.map(|said| said.right))
+        {
+            Some(Ok(Some(PortOf::Map(child)))) => child,
+            other => panic!("{other:?}"),
+        };
+        put(
+            &mut world,
+            child,
+            ring,
+            (at + 2 * PAGE, PAGE),
+            Behavior::Deallocate,
+        );
+        assert_eq!(flush(&mut world, child, 8), Ok(()));
+        assert!(world.reports.is_empty(), "it is no liar");
+        let gone = world.touch(child, at + 2 * PAGE, Prot::READ);
+        assert_eq!(gone, Touch::Fails(Kern::InvalidAddress));
+        assert_eq!(word(&mut world, child, at + 3 * PAGE), 4);
+        if again {
+            assert_eq!(word(&mut world, child, at), 77);
+        }
+    }
+}
