@@ -431,6 +431,7 @@ guest_test::suite! {
             all_memory_of_a_task_is_wired_and_released,
             a_mapping_that_cannot_be_wired_is_not_made,
             limits_are_told_set_and_inherited,
+            what_is_asked_of_a_copy_is_charged_to_its_maker_in_part,
             wired_pages_and_copies_have_limits,
             a_family_holds_no_more_than_its_first_may,
             a_resident_task_is_wired_and_of_the_system,

@@ -1,18 +1,21 @@
 //! Memory that stays resident: what wiring needs, what waits for it, and what it leaves behind.
 
+use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
+use core::time::Duration;
 
 use guest_test::{Assistant, Outcome, check, check_eq};
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::right::Name;
 use ipc::abi::right::SpecialPort;
-use ipc::abi::types::{MapFlags, Prot};
+use ipc::abi::types::{CopyStrategy, MapFlags, Prot};
+use ipc::protocol::copy::CopyObject;
 use ipc::protocol::vm_map::Map;
 use ipc::protocol::vm_wire::{UNCHANGED, VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
 use ipc::thread::JoinHandle;
 use ipc::{Kern, SendRight, Untyped, trap, vm};
 
-use crate::pager::{PLAIN, Scripted};
+use crate::pager::{PLAIN, Ready, Scripted};
 use crate::support::{filled, set_word, spawn_waiting, until, word};
 
 const RW: Prot = Prot::DEFAULT;
@@ -362,6 +365,40 @@ pub(crate) fn a_resident_task_is_wired_and_of_the_system() -> Outcome {
     let plain = Assistant::start()?;
     let limits = plain.started.map.limits()?;
     check_eq!((limits.system, limits.wired), (false, 0));
+    Ok(())
+}
+
+pub(crate) fn what_is_asked_of_a_copy_is_charged_to_its_maker_in_part() -> Outcome {
+    const CALLS: usize = 4;
+    let assistant = Assistant::start()?;
+    let delayed = Ready {
+        strategy: CopyStrategy::Delay,
+        ..PLAIN
+    };
+    let (pager, at) = Scripted::mapped(&assistant, 4, delayed)?;
+    let map = &assistant.started.map;
+    let copy = map.copy_in(at, 4 * PAGE_SIZE, false)?;
+    map.set_limits(&host()?, &VmSetLimits { ops: 8, ..KEEP })?;
+    let mut waiting = Vec::new();
+    for _ in 0..CALLS {
+        let name = copy.name();
+        let settle = move || {
+            ManuallyDrop::new(SendRight::<CopyObject>::from_name(name))
+                .settle(Duration::from_secs(1))
+        };
+        waiting.push(spawn_waiting(settle)?);
+    }
+    // The pager says nothing: a quarter of them waits in vain, the others were refused.
+    check!(until(|| map.limits().is_ok_and(|held| held.ops == 2)));
+    let (mut refused, mut late) = (0, 0);
+    for thread in waiting {
+        let said = thread.join();
+        refused += usize::from(said == Err(Kern::ResourceShortage));
+        late += usize::from(said == Err(Kern::OperationTimedOut));
+    }
+    check_eq!((refused, late), (CALLS - 2, 2));
+    check_eq!(map.limits()?.ops, 0);
+    drop(pager);
     Ok(())
 }
 

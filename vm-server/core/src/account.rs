@@ -133,7 +133,21 @@ pub struct Account {
     pub objects: u32,
     /// Operations that its calls have begun.
     pub ops: u32,
+    /// Those of them that were begun through what its task made and others may have rights to.
+    pub lent_ops: u32,
 }
+
+/// What an operation is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payer {
+    /// Whose account.
+    pub map: MapId,
+    /// It was begun through a copy or a memory entry that the map's task made: anybody may have that.
+    pub lent: bool,
+}
+
+/// Of its operations, what part a map leaves to those who have rights to what its task made: one in so many.
+const LENT_PART: u32 = 4;
 
 impl Account {
     /// Without limits.
@@ -146,6 +160,7 @@ impl Account {
         copies: 0,
         objects: 0,
         ops: 0,
+        lent_ops: 0,
     };
 }
 
@@ -398,6 +413,11 @@ impl Core {
         match self.caller.and_then(|id| Some((id, self.maps.get(id)?))) {
             Some((id, map)) => {
                 within(all, map.account.system)?;
+                // The rest is for its own calls.
+                let part = map.account.limits.ops.div_ceil(LENT_PART);
+                if self.lent && map.account.lent_ops >= part {
+                    return Err(Kern::ResourceShortage);
+                }
                 self.room(id, Good::Ops, 1)
             }
             None => Ok(()),
@@ -413,19 +433,26 @@ impl Core {
     ///
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: a limit; nothing has changed.
-    pub(crate) fn charge_op(&mut self) -> Result<Option<MapId>, Kern> {
+    pub(crate) fn charge_op(&mut self) -> Result<Option<Payer>, Kern> {
         self.op_allowed()?;
-        let caller = self.caller;
-        if let Some(map) = caller.and_then(|id| self.maps.get_mut(id)) {
-            map.account.ops = map.account.ops.saturating_add(1);
+        let lent = self.lent;
+        let payer = self.caller.map(|map| Payer { map, lent });
+        if let Some(map) = self.caller.and_then(|id| self.maps.get_mut(id)) {
+            let account = &mut map.account;
+            account.ops = account.ops.saturating_add(1);
+            account.lent_ops = account.lent_ops.saturating_add(lent.into());
         }
-        Ok(caller)
+        Ok(payer)
     }
 
     /// An operation has ended, or was not begun.
-    pub(crate) fn uncharge_op(&mut self, payer: Option<MapId>) {
-        if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
-            map.account.ops = map.account.ops.saturating_sub(1);
+    pub(crate) fn uncharge_op(&mut self, payer: Option<Payer>) {
+        if let Some(payer) = payer
+            && let Some(map) = self.maps.get_mut(payer.map)
+        {
+            let account = &mut map.account;
+            account.ops = account.ops.saturating_sub(1);
+            account.lent_ops = account.lent_ops.saturating_sub(payer.lent.into());
         }
     }
 

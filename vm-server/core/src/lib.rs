@@ -232,6 +232,8 @@ pub struct Core {
     pub(crate) hidden_maps: u32,
     /// The map whose call is being handled.
     pub(crate) caller: Option<event::MapId>,
+    /// It came through a copy or a memory entry that the map's task made.
+    pub(crate) lent: bool,
     /// The event is a fault, whose answer is carried out before anything else happens.
     pub(crate) answering: bool,
     pub(crate) stats: stats::Stats,
@@ -298,6 +300,7 @@ impl Core {
             wired: 0,
             hidden_maps: 0,
             caller: None,
+            lent: false,
             answering: false,
             stats: stats::Stats::default(),
             #[cfg(any(test, feature = "touched"))]

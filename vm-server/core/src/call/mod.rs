@@ -153,13 +153,10 @@ impl Core {
                 match request {
                     memory_entry::Request::MachMemoryEntryPurgableControl(args) => {
                         let of = self.named.get(entry).map(|entry| entry.map);
-                        self.caller = of.and_then(|map| self.pays_for(map));
-                        let answer = match self.op_allowed() {
-                            Ok(()) => self.entry_purgable_control(turn, (entry, args), reply),
+                        self.call_lent(of, |core| match core.op_allowed() {
+                            Ok(()) => core.entry_purgable_control(turn, (entry, args), reply),
                             Err(code) => Some(Err(code)),
-                        };
-                        self.caller = None;
-                        answer
+                        })
                     }
                     request => {
                         let said = self.call_entry(entry, request);
@@ -172,10 +169,7 @@ impl Core {
                 match request {
                     copy::Request::CopySettle(args) => {
                         let of = self.copies.get(copy).map(|copy| copy.map);
-                        self.caller = of.and_then(|map| self.pays_for(map));
-                        let answer = self.copy_settle(turn, copy, args, reply);
-                        self.caller = None;
-                        answer
+                        self.call_lent(of, |core| core.copy_settle(turn, copy, args, reply))
                     }
                     request => {
                         let said = self.call_copy(copy, request);
@@ -187,6 +181,17 @@ impl Core {
         if let Some(answer) = answer {
             self.answer(turn, reply, answer);
         }
+    }
+
+    /// Handles a call on the port of a copy or a memory entry, which a hidden map holds: whoever made
+    /// that pays for it, with the part of his that others may use.
+    fn call_lent<R>(&mut self, of: Option<MapId>, handle: impl FnOnce(&mut Core) -> R) -> R {
+        self.caller = of.and_then(|map| self.pays_for(map));
+        self.lent = true;
+        let answer = handle(self);
+        self.caller = None;
+        self.lent = false;
+        answer
     }
 
     /// Answers a call. If nobody is to be answered, what the answer would have named goes again.

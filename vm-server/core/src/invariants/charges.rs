@@ -15,6 +15,7 @@ struct Charges {
     hidden: u32,
     entries: u32,
     ops: u32,
+    lent_ops: u32,
     holders: u32,
 }
 
@@ -55,8 +56,10 @@ impl Core {
             });
         }
         for (_, op) in self.ops.iter() {
-            add(&mut sums, op.payer, |sum| {
+            let lent = op.payer.is_some_and(|payer| payer.lent);
+            add(&mut sums, op.payer.map(|payer| payer.map), |sum| {
                 sum.ops = sum.ops.saturating_add(1);
+                sum.lent_ops = sum.lent_ops.saturating_add(lent.into());
             });
             add(&mut sums, op.holds, |sum| {
                 sum.holders = sum.holders.saturating_add(1);
@@ -92,7 +95,7 @@ impl Core {
             "a map is charged with its objects",
         )?;
         must(
-            sum.ops == account.ops,
+            sum.ops == account.ops && sum.lent_ops == account.lent_ops,
             index,
             "a map is charged with its operations",
         )

@@ -13,6 +13,7 @@ pub mod wait;
 
 use ipc_abi::Kern;
 
+use crate::account::Payer;
 use crate::call::msync::Msync;
 use crate::call::page_query::PageQuery;
 use crate::call::purgeable::Purging;
@@ -131,7 +132,7 @@ pub struct Op {
     /// Its waiter.
     pub waiter: u32,
     /// Whose account it is charged to.
-    pub payer: Option<MapId>,
+    pub payer: Option<Payer>,
     /// What it maps is to be wired before it is answered.
     pub wish: Option<Wish>,
 }

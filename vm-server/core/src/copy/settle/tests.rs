@@ -210,3 +210,41 @@ fn a_pager_that_fails_fails_settling() {
     assert_eq!(cast.settled(token), Some(Err(Kern::MemoryError)));
     assert!(cast.depends(copy));
 }
+
+#[test]
+fn whoever_holds_a_copy_uses_a_part_of_what_its_maker_may_begin() {
+    let mut cast = cast();
+    let map = cast.map;
+    let copy = cast.copyin();
+    let ops = |cast: &Cast| cast.world.core.maps.get(map).unwrap().account.ops;
+    cast.world
+        .core
+        .maps
+        .get_mut(map)
+        .unwrap()
+        .account
+        .limits
+        .ops = 8;
+    // The pager is silent.
+    let tokens: Vec<Token> = (0..5).map(|_| cast.settle(copy, 300 * SECOND)).collect();
+    cast.world.settle();
+    assert_eq!(ops(&cast), 2);
+    for (place, token) in tokens.into_iter().enumerate() {
+        let said = cast.settled(token);
+        assert_eq!(said, (place >= 2).then_some(Err(Kern::ResourceShortage)));
+    }
+    // The rest is its maker's.
+    for waiting in 3..=8 {
+        let request = vm_map::Request::VmCopy(vm_map::VmCopy {
+            source: cast.at + 2 * PAGE * waiting + 1,
+            size: 8,
+            destination: cast.at,
+        });
+        let token = cast.world.send(Call::Map(map, request), NO_RIGHTS);
+        cast.world.settle();
+        assert_eq!(cast.world.answer(token), None, "{waiting}");
+        assert_eq!(u64::from(ops(&cast)), waiting);
+    }
+    cast.pager.settle(&mut cast.world);
+    assert_eq!(ops(&cast), 0);
+}
