@@ -192,7 +192,8 @@ protocol! {
     /// Sets what a child task gets of the range. Holes are passed over, the range is clamped to the
     /// map.
     ///
-    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: not share 0, copy 1 or none 2; range.
+    /// In order: KERN_INVALID_ARGUMENT: not share 0, copy 1 or none 2. Size 0 succeeds.
+    /// KERN_INVALID_ARGUMENT: range.
     /// Source: R118, R127.
     3804 vm_inherit VmInherit in words {
         /// First address, truncated to a page.
@@ -597,8 +598,8 @@ protocol! {
     /// | PAGEOUT 11 | pages of pagers go back to them and are dropped; anonymous memory as DONTNEED |
     /// | ZERO 12 | it reads zero |
     ///
-    /// Size 0 succeeds. In order: KERN_INVALID_ARGUMENT: `behavior` not 0 to 12; `address + size`
-    /// overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map. Then by address:
+    /// In order: KERN_INVALID_ARGUMENT: `behavior` not 0 to 12. Size 0 succeeds. KERN_INVALID_ARGUMENT:
+    /// `address + size` overflows. KERN_NO_SPACE: rounding overflows, or the range leaves the map. Then by address:
     /// KERN_INVALID_ADDRESS: a hole; for 8, 9 and 10 memory of a tag of malloc (1-3, 6-9) that is not
     /// plain private memory. KERN_PROTECTION_FAILURE: 7, 8 or 12 on memory that cannot be written.
     /// KERN_NO_ACCESS: 7 or 12 on memory that is copied on write, the slots of a tray or another map;

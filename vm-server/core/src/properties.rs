@@ -7,6 +7,7 @@ mod clip;
 mod faults;
 mod lists;
 mod loans;
+mod matrix;
 mod ports;
 mod quick;
 mod scarce;
