@@ -1,4 +1,5 @@
-//! The way of a call, an answer and a page fault that meet a thread which waits.
+//! The way of a call, an answer and a page fault that meet a thread which waits, and of the taking back
+//! of one page.
 //!
 //! kernel-core decides ([`kernel_core::Handed`]); here the receiver is loaded and gets its results. The
 //! commonest cases are *quick*: several processors go that way at once ([`world::quick`]). A thread
@@ -14,6 +15,7 @@ use ipc_abi::exception::{EXCEPTION, Kind};
 use ipc_abi::fault::{FAULT, FaultReply};
 use ipc_abi::message::{Info, option};
 use ipc_abi::types::Prot;
+use kernel_core::paging::Take;
 use kernel_core::{Answered, Handed, Machine, Position, Slot};
 
 use crate::arch::context::{Context, Saved};
@@ -169,6 +171,30 @@ pub(crate) extern "C" fn send(
             None => declined(),
         }
     })
+}
+
+/// `pmap_take`, with the arguments as the trap has them: gives the caller, and what was seen for a token.
+/// Errors are found out the general way.
+pub(crate) extern "C" fn take(space: u64, keep: u64, address: u64, epoch: u64, frame: u64) -> Next {
+    let Ok(take) = Take::new(keep, address, epoch, frame) else {
+        return declined();
+    };
+    let taken = world::again(move |world, here| {
+        let running = world.kernel.running()?;
+        let caller = here.processor.thread()?;
+        if running.context != caller.word() {
+            return None;
+        }
+        let space = world.kernel.resolve_space(running.task, space).ok()?;
+        Some(Next {
+            context: caller.context(),
+            token: world.hardware.memory.take(space, take).ok()?.into(),
+        })
+    });
+    match taken {
+        Some(next) => next,
+        None => declined(),
+    }
 }
 
 /// REPLY and RECEIVE with an info that says no more than that it answers a fault: token, source, the

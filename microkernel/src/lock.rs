@@ -129,6 +129,22 @@ impl<T> TurnLock<T> {
         work(unsafe { &mut *self.value.get() })
     }
 
+    /// As [`TurnLock::with`], if no other processor had the lock last; else does nothing.
+    #[inline(always)]
+    pub(crate) fn with_again<R>(
+        &self,
+        work: impl FnOnce(&mut T, &PerCpu) -> Option<R>,
+    ) -> Option<R> {
+        let here = percpu::here();
+        if !self.turn.take_again(here.mine) {
+            return None;
+        }
+        percpu::lock_taken(Rank::World);
+        let _end = End(&self.turn);
+        // SAFETY: as in `with`.
+        work(unsafe { &mut *self.value.get() }, here)
+    }
+
     /// Looks at the value while others may, if this processor's gate is open; else does nothing.
     #[inline(always)]
     pub(crate) fn pass<R>(&self, work: impl FnOnce(&T, &PerCpu) -> Option<R>) -> Option<R> {

@@ -82,6 +82,19 @@ pub(crate) fn with<R>(work: impl FnOnce(&mut World) -> R) -> R {
     })
 }
 
+/// As [`with`], if no other processor was here since this one, and traps may go fast ways; else nothing has
+/// happened.
+#[inline(always)]
+pub(crate) fn again<R>(work: impl FnOnce(&mut World, &PerCpu) -> Option<R>) -> Option<R> {
+    WORLD.with_again(|world, here| {
+        let world = world.as_mut()?;
+        if !world.kernel.is_fast() {
+            return None;
+        }
+        work(world, here)
+    })
+}
+
 /// Runs `work` on what many may look at once, if this processor's gate is open and `work` can do what it is
 /// there for; else nothing has happened, and the entry point calls [`quick_again`], then [`with`]. The path that is
 /// quick calls no function.

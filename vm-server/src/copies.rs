@@ -52,8 +52,12 @@ impl Server {
                     self.ports.came_home(payload);
                 }
                 self.ports.gone(port);
-                let id = VmCopyout::ID;
-                Some(Pending::of_call(&CallAnswer { token, id, word }))
+                Some(Pending::of_call(&CallAnswer {
+                    token,
+                    id: VmCopyout::ID,
+                    word,
+                    leaves_work: true,
+                }))
             }
         }
     }

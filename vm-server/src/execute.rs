@@ -148,14 +148,11 @@ pub(crate) struct CallAnswer {
     pub(crate) id: u32,
     /// What the answer says besides.
     pub(crate) word: u64,
+    /// The call may have left work to be done.
+    pub(crate) leaves_work: bool,
 }
 
 impl CallAnswer {
-    /// Whether the call may have left work to be done: one that only takes does not.
-    pub(crate) const fn may_leave_work(&self) -> bool {
-        self.id != vm_map::VmAllocate::ID
-    }
-
     const fn info(&self) -> Info {
         Info::short(reply_id(self.id))
     }

@@ -133,7 +133,7 @@ impl Server {
                     continue;
                 }
                 if let Some(answer) = self.call_answer(&received) {
-                    if answer.may_leave_work() && self.core.wants_step() {
+                    if answer.leaves_work && self.core.wants_step() {
                         pending = self.pay(Some(Pending::of_call(&answer)));
                         unfinished = self.core.wants_step();
                         continue 'serving;
@@ -262,9 +262,13 @@ impl Server {
         if !self.effects.as_slice().is_empty() || heap::is_low() {
             return None;
         }
-        let word = self.core.call_quick(&mut self.hardware, map, &call)?;
-        let id = received.info.id();
-        Some(CallAnswer { token, id, word })
+        let done = self.core.call_quick(&mut self.hardware, map, &call)?;
+        Some(CallAnswer {
+            token,
+            id: received.info.id(),
+            word: done.word,
+            leaves_work: done.leaves_work,
+        })
     }
 
     /// What a pager is to be told at once, if a common fault was received that misses a page of its. Any

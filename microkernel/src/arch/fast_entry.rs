@@ -3,7 +3,8 @@
 //! A short way keeps the six words in the registers that a function of the sysv64 ABI saves for its
 //! caller. The handler gives the context of the thread to go on with in RAX and its token in RDX, or
 //! 0: then nothing has happened, and the general way of `entry` decides. What that needs is stored
-//! in the caller's block beforehand, where it belongs.
+//! in the caller's block beforehand, where it belongs. The one trap of these that waits for nobody, PMAP_TAKE,
+//! gives its own caller's context, and its result in RDX.
 //!
 //! All of it exists twice: for processors on which XGETBV(1) tells whether the x87 registers are in
 //! use, and for the others. So no exit has to ask which vector instructions there are.
@@ -19,6 +20,7 @@ use crate::fast;
 use ipc_abi::exception::EXCEPTION_REPLY;
 use ipc_abi::fault::FAULT_REPLY;
 use ipc_abi::message::{Outcome, option};
+use ipc_abi::trap::Trap;
 
 unsafe extern "C" {
     static system_call_in_use: u8;
@@ -140,6 +142,8 @@ system_call_\vector:
     je send_\vector
     cmp rax, {send_notify}
     je send_\vector
+    cmp rax, {take}
+    je take_\vector
     sub rsp, {pushed}
     jmp store_registers
 
@@ -183,6 +187,36 @@ send_\vector:
     test rax, rax
     jnz enter_waiting_\vector
     jmp declined_send
+
+    // What the caller keeps is on the stack; it goes on itself.
+take_\vector:
+    mov rsp, gs:[{stack_top}]
+    push r9
+    push rsi
+    push rdi
+    push rdx
+    push r8
+    push r10
+    mov rcx, r10
+    call {handle_take}
+    test rax, rax
+    jz declined_take
+    mov r9, rax
+    mov rdi, rdx
+    clear_vector \vector, taken_\vector
+    pop r10
+    pop r8
+    pop rdx
+    mov rcx, [r9 + {rip}]
+    mov r11, [r9 + {rflags}]
+    mov rsi, [r9 + {rsp}]
+    mov r9, [rsp + 16]
+    mov rsp, rsi
+    xor esi, esi
+    xor eax, eax
+    swapgs
+    sysretq
+    zero_vector \vector, taken_\vector
     .endm
 
     .pushsection .text.entry, "ax", @progbits
@@ -257,6 +291,18 @@ declined:
     sub rsp, {pushed}
     jmp store_registers
 
+declined_take:
+    mov eax, {take}
+    pop r10
+    pop r8
+    pop rdx
+    pop rdi
+    pop rsi
+    pop r9
+    mov rsp, gs:[{frame_end}]
+    sub rsp, {pushed}
+    jmp store_registers
+
     // Registers come from the block.
 declined_send:
     mov rsp, gs:[{frame_end}]
@@ -301,10 +347,12 @@ declined_send:
     answer = const option::REPLY | option::RECEIVE,
     send = const option::SEND | option::RECEIVE,
     send_notify = const option::SEND | option::NOTIFY | option::RECEIVE,
+    take = const Trap::PmapTake as u64,
     fault_reply = const FAULT_REPLY,
     handle_call = sym fast::call,
     handle_answer = sym fast::answer,
     handle_send = sym fast::send,
+    handle_take = sym fast::take,
     handle_fault_answer = sym fast::fault_answer,
     handle_page_fault = sym fast::page_fault,
 );

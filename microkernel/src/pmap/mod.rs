@@ -10,6 +10,7 @@ pub(crate) mod direct_map;
 pub(crate) mod transfer;
 
 use alloc::vec::Vec;
+use core::iter;
 
 use ipc_abi::fault::{Beside, FaultReply};
 use ipc_abi::translation::Enter;
@@ -325,11 +326,25 @@ impl Memory {
     ///
     /// # Errors
     /// KERN_INVALID_NAME: no space.
+    #[inline(always)]
     pub(crate) fn take(&mut self, id: SpaceId, take: Take) -> Result<u32, Kern> {
         let space = self.spaces.get(id)?;
-        let seen = take_one(space, &mut self.store, &mut self.account, take);
-        self.discharge();
-        Ok(seen)
+        let taken = take_one(space, &mut self.store, take);
+        if let Some((root, page)) = taken.stale {
+            let root = root.start().raw();
+            processors::recall(|other| other.root() == root);
+            if cpu::loaded_root() == root {
+                tlb::flush_page(page.raw());
+            }
+        }
+        if let Some(frame) = taken.gone {
+            if let Some(devices) = &mut self.devices {
+                devices.withdraw(&mut self.store, iter::once(frame));
+            }
+            let counted = frames::owners().lower(frame);
+            debug_assert!(counted, "frame {frame:?} was not counted");
+        }
+        Ok(taken.seen)
     }
 
     /// Enters what lies beside the page of an answer; `buffer` has it.

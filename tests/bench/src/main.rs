@@ -87,6 +87,7 @@ const OPERATIONS: &[Operation] = &[
         map::allocate_touch_many,
     ),
     operation("vm.protect_flip_1p", 1, 2000, map::protect),
+    operation("vm.protect_flip_1p_inside", 1, 2000, map::protect_inside),
     operation("vm.copy_1p", 1, 100, map::copy_page),
     operation("vm.copy_16MiB", 1, 100, map::copy),
     operation("vm.wire_unwire_16MiB", 1, 20, wire::wire_unwire),
@@ -126,10 +127,10 @@ fn main(args: Args) -> Result<u32, Kern> {
 
 /// Repeats one operation, between two lines that say so, for somebody who logs instructions.
 fn profile(key: &str) -> Result<u32, Kern> {
-    let operation = OPERATIONS.iter().find(|operation| operation.key == key);
-    let operation = operation.ok_or(Kern::InvalidArgument)?;
-    let mut bench = Bench::for_profile(operation.per);
-    (operation.run)(&mut bench)?;
+    match OPERATIONS.iter().find(|operation| operation.key == key) {
+        Some(operation) => (operation.run)(&mut Bench::for_profile(operation.per))?,
+        None => grow::profile(key)?,
+    }
     ipc::println!("bench profile ends");
     Ok(0)
 }

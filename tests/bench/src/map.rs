@@ -6,7 +6,7 @@ use guest_test::touch;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::Info;
 use ipc::abi::right::Disposition;
-use ipc::abi::types::Prot;
+use ipc::abi::types::{MapFlags, Prot};
 use ipc::{Kern, Mapping, buffer, trap, vm};
 
 use crate::ipc_rt::{call_of, check};
@@ -55,12 +55,27 @@ fn allocate_touch_pages(bench: &mut Bench, pages: u64) -> Result<(), Kern> {
     })
 }
 
-/// A page that was written loses the right to be written, then gets it back: a call each, and the
-/// figure is that of one.
+/// Where a page stands alone: nothing is put there that does not name its place.
+const ALONE: u64 = 0x2100_0000_0000;
+
+/// A page with a hole on both sides, which was written, loses the right to be written, then gets it back: a
+/// call each, and the figure is that of one.
 pub(crate) fn protect(bench: &mut Bench) -> Result<(), Kern> {
-    let memory = Mapping::allocate(PAGE_SIZE)?;
-    touch_pages(memory.address(), PAGE_SIZE);
-    let (map, address) = (vm::own(), memory.address());
+    let map = vm::own();
+    let address = map.allocate_at(ALONE, PAGE_SIZE, MapFlags::empty())?;
+    protect_page(bench, address)?;
+    map.deallocate(address, PAGE_SIZE)
+}
+
+/// The same with a page in the middle of a mapping: it is cut off, and joined again.
+pub(crate) fn protect_inside(bench: &mut Bench) -> Result<(), Kern> {
+    let memory = Mapping::allocate(1024 * PAGE_SIZE)?;
+    protect_page(bench, memory.address() + 512 * PAGE_SIZE)
+}
+
+fn protect_page(bench: &mut Bench, address: u64) -> Result<(), Kern> {
+    touch_pages(address, PAGE_SIZE);
+    let map = vm::own();
     let mut writable = true;
     bench.repeat(|probe| {
         writable = !writable;

@@ -111,6 +111,12 @@ pub(crate) fn single(per: u64, operation: impl FnOnce()) -> Row {
     row
 }
 
+/// Says that what comes next is to be watched from outside, and waits for whoever does so to begin.
+pub(crate) fn watched() {
+    ipc::println!("bench profile begins");
+    (0..PATIENCE).for_each(|turn| _ = black_box(turn));
+}
+
 /// The measurements of one operation.
 pub(crate) struct Bench {
     per: u64,
@@ -162,9 +168,7 @@ impl Bench {
         }
         let nothing = (0..100).map(|_| timed(|| ()).0).min().unwrap_or(0);
         if self.profiled {
-            ipc::println!("bench profile begins");
-            // Whoever watches needs a while to begin.
-            (0..PATIENCE).for_each(|turn| _ = black_box(turn));
+            watched();
         }
         for sample in &mut self.samples {
             let mut probe = Probe::new(Reading::Ticks);

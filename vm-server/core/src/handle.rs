@@ -108,9 +108,11 @@ impl Core {
         if to.is_none() || self.wants_step() {
             return false;
         }
-        let Some(address) = self.call_quick(turn.machine, *map, &common) else {
+        let Some(done) = self.call_quick(turn.machine, *map, &common) else {
             return false;
         };
+        debug_assert!(done.leaves_work || !self.wants_step(), "it left work");
+        let address = done.word;
         let answer = Ok(Reply::map(match common {
             Common::Allocate(_) => Answer::VmAllocate(VmAllocateReply { address }),
             Common::Deallocate(_) => Answer::VmDeallocate(()),

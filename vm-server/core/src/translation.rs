@@ -98,18 +98,20 @@ impl Core {
             return false;
         };
         let has_records = matches!(record.kind, Kind::Internal | Kind::External);
+        if page_of(window.size()) == 1
+            && has_records
+            && let Slot::Page(frame) = record.pages.get(&self.nodes, from)
+        {
+            // It is the only one that can be translated there.
+            self.page_revoke(machine, (map, piece.start()), (frame, keep));
+            return true;
+        }
         let used = record.pages.next(&self.nodes, from);
         let used = used.filter(|(index, _)| *index < to);
         if used.is_none() && self.is_blank(object, window) {
             return false;
         }
-        match used {
-            // The one page is the only one that can be translated there.
-            Some((_, Slot::Page(frame))) if has_records && page_of(window.size()) == 1 => {
-                self.page_revoke(machine, (map, piece.start()), (frame, keep));
-            }
-            _ => self.map_revoke(machine, map, piece, keep),
-        }
+        self.map_revoke(machine, map, piece, keep);
         true
     }
 

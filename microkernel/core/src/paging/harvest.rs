@@ -25,13 +25,21 @@ pub(super) struct Target {
 
 /// Unmaps the page.
 pub(super) fn remove(store: &mut impl TableStore, account: &mut Shootdown, target: Target) -> u32 {
-    let index = target.page.slot(1);
-    if !target.is_mapped_by(store.read(target.table, index)) {
+    let Some(old) = clear(store, target) else {
         return SKIPPED;
-    }
-    let old = store.exchange(target.table, index, Entry::EMPTY);
+    };
     account.note_removed(target.root, target.page, target.frame);
     report(old)
+}
+
+/// Unmaps the page, and gives the entry that it had. What processors still hold is the caller's affair.
+#[inline(always)]
+pub(super) fn clear(store: &mut impl TableStore, target: Target) -> Option<Entry> {
+    let index = target.page.slot(1);
+    if !target.is_mapped_by(store.read(target.table, index)) {
+        return None;
+    }
+    Some(store.exchange(target.table, index, Entry::EMPTY))
 }
 
 /// Leaves the page no more than `keep` (not empty). With writing goes the dirty bit: it has been
@@ -42,9 +50,21 @@ pub(super) fn lower(
     target: Target,
     keep: Prot,
 ) -> u32 {
+    let Some(old) = reduce(store, target, keep) else {
+        return SKIPPED;
+    };
+    if !keep.contains(old.rights()) {
+        account.note_page(target.root, target.page);
+    }
+    report(old)
+}
+
+/// [`lower`], which gives the entry that the page had. What processors still hold is the caller's affair.
+#[inline(always)]
+pub(super) fn reduce(store: &mut impl TableStore, target: Target, keep: Prot) -> Option<Entry> {
     let index = target.page.slot(1);
     if !target.is_mapped_by(store.read(target.table, index)) {
-        return SKIPPED;
+        return None;
     }
     let lowered = |entry: Entry| {
         let entry = entry.lowered(keep);
@@ -54,11 +74,7 @@ pub(super) fn lower(
             entry.without_dirty()
         }
     };
-    let old = update(store, target.table, index, lowered);
-    if !keep.contains(old.rights()) {
-        account.note_page(target.root, target.page);
-    }
-    report(old)
+    Some(update(store, target.table, index, lowered))
 }
 
 /// Takes the referenced bit; the TLBs keep what they have.
@@ -76,7 +92,8 @@ impl Target {
     }
 }
 
-fn report(old: Entry) -> u32 {
+/// The word of [`ipc_abi::translation`].
+pub(super) fn report(old: Entry) -> u32 {
     let referenced = if old.is_accessed() { REFERENCED } else { 0 };
     let dirty = if old.is_dirty() { DIRTY } else { 0 };
     old.frame().number() | referenced | dirty

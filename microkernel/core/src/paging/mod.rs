@@ -40,7 +40,7 @@ pub use batch::{
 pub use beside::enter_beside;
 pub use entry::Entry;
 pub use shootdown::Shootdown;
-pub use take::{Take, take_one};
+pub use take::{Take, Taken, take_one};
 
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;

@@ -6,8 +6,7 @@ use ipc_abi::translation::SKIPPED;
 use ipc_abi::types::Prot;
 
 use super::harvest::{self, Target};
-use super::walk::{self, Leaf};
-use super::{Shootdown, Space, TableStore};
+use super::{Space, TableStore, walk};
 use crate::addr::{Frame, PageRange, UserAddr};
 
 /// What is to be taken back.
@@ -42,22 +41,39 @@ impl Take {
     }
 }
 
-/// Reduces a page that maps the frame named for it; gives the word that a batch would. `account`, which
-/// is empty at the call, must be discharged before anything else happens.
-pub fn take_one<S: TableStore>(
-    space: &mut Space,
-    store: &mut S,
-    account: &mut Shootdown,
-    take: Take,
-) -> u32 {
-    debug_assert!(account.is_empty(), "the last slice was not discharged");
+/// What became of a page that was to be taken back.
+#[must_use = "a translation that was taken back may still be in TLBs"]
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// The word that a batch would answer.
+    pub seen: u32,
+    /// A page, by the root of its space, that processors may still use as it was.
+    pub stale: Option<(Frame, UserAddr)>,
+    /// A frame whose count is to be lowered, and that devices are to lose, when none does.
+    pub gone: Option<Frame>,
+}
+
+impl Taken {
+    /// Nothing was as expected, and nothing has changed.
+    const NOTHING: Taken = Taken {
+        seen: SKIPPED,
+        stale: None,
+        gone: None,
+    };
+}
+
+/// Reduces a page that maps the frame named for it. It keeps no account of it: there is one page, and the
+/// caller sees to it before anything else happens.
+#[inline(always)]
+pub fn take_one<S: TableStore>(space: &mut Space, store: &mut S, take: Take) -> Taken {
     space.revoke(take.epoch);
     let root = space.root();
     let Some(page) = UserAddr::new(take.page.start()) else {
-        return SKIPPED;
+        return Taken::NOTHING;
     };
-    let Leaf::Table(table) = walk::find(store, root, page) else {
-        return SKIPPED;
+    // Restrictions on the way do not matter; reading none withholds.
+    let Some(table) = walk::open(store, root, page, Prot::READ) else {
+        return Taken::NOTHING;
     };
     let target = Target {
         root,
@@ -66,8 +82,21 @@ pub fn take_one<S: TableStore>(
         frame: take.frame,
     };
     if take.keep.is_empty() {
-        harvest::remove(store, account, target)
-    } else {
-        harvest::lower(store, account, target, take.keep)
+        return match harvest::clear(store, target) {
+            Some(old) => Taken {
+                seen: harvest::report(old),
+                stale: Some((root, page)),
+                gone: Some(take.frame),
+            },
+            None => Taken::NOTHING,
+        };
+    }
+    match harvest::reduce(store, target, take.keep) {
+        Some(old) => Taken {
+            seen: harvest::report(old),
+            stale: (!take.keep.contains(old.rights())).then_some((root, page)),
+            gone: None,
+        },
+        None => Taken::NOTHING,
     }
 }

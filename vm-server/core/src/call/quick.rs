@@ -48,30 +48,48 @@ impl Common {
     }
 }
 
+/// What a common call is answered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Quick {
+    /// The code is 0, and this the word that follows: the address of what was allocated.
+    pub word: u64,
+    /// It may have left work that steps do.
+    pub leaves_work: bool,
+}
+
+impl Quick {
+    const fn new(word: u64, leaves_work: bool) -> Quick {
+        Quick { word, leaves_work }
+    }
+}
+
 /// Flags of an allocation that takes no more than a hole.
 pub(crate) const PLAIN: MapFlags = MapFlags::ANYWHERE.union(MapFlags::TAG);
 
 impl Core {
-    /// Handles a common call, if it is plain. The answer has the code 0 and this word, which is the
-    /// address of what was allocated.
+    /// Handles a common call, if it is plain.
     #[inline]
     pub fn call_quick<M: Machine>(
         &mut self,
         machine: &mut M,
         map: MapId,
         call: &Common,
-    ) -> Option<u64> {
+    ) -> Option<Quick> {
         let record = self.maps.get(map)?;
         if !self.goes_quickly() || !record.is_plain() {
             return None;
         }
         match call {
-            Common::Allocate(args) => self.allocate_quick(map, args),
+            Common::Allocate(args) => {
+                let address = self.allocate_quick(map, args)?;
+                Some(Quick::new(address, false))
+            }
             Common::Deallocate(args) if args.size == 0 => None,
             Common::Deallocate(args) => {
                 let range = Span::covering(args.address, args.size).ok()?;
                 let range = record.clamp(range)?;
-                self.remove_plain(machine, map, range).then_some(0)
+                let leaves_work = self.remove_plain(machine, map, range)?;
+                Some(Quick::new(0, leaves_work))
             }
             Common::Protect(args) => {
                 let rights = prot(args.protection & !VM_PROT_COPY).ok()?;
@@ -82,7 +100,8 @@ impl Core {
                     return None;
                 }
                 let change = Change::Protect(rights);
-                self.set_plain(machine, (map, range), change).then_some(0)
+                let leaves_work = self.set_plain(machine, (map, range), change)?;
+                Some(Quick::new(0, leaves_work))
             }
         }
     }

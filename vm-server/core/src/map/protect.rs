@@ -130,7 +130,10 @@ impl Core {
     ) -> Progress {
         if work.walk.pass == Pass::Check {
             let (map, range) = (work.walk.map, work.walk.range);
-            if self.set_plain(turn.machine, (map, range), work.change) {
+            if self
+                .set_plain(turn.machine, (map, range), work.change)
+                .is_some()
+            {
                 return Progress::Done(Some(Ok(work.reply())));
             }
             let (change, holes) = (work.change, work.holes());
@@ -172,47 +175,52 @@ impl Core {
         Progress::Done(Some(Ok(work.reply())))
     }
 
-    /// Sets an attribute of a range inside one plain entry. `false`: it is otherwise, or is refused, and
-    /// nothing has changed.
+    /// Sets an attribute of a range inside one plain entry. Says whether that may have left work; `None`:
+    /// it is otherwise, or is refused, and nothing has changed.
     pub(crate) fn set_plain<M: Machine>(
         &mut self,
         machine: &mut M,
         (map, range): (MapId, Span),
         change: Change,
-    ) -> bool {
-        let Some(record) = self.maps.get(map) else {
-            return false;
-        };
+    ) -> Option<bool> {
+        let record = self.maps.get(map)?;
         if record.dying || record.shared.is_some() || !self.goes_quickly() {
-            return false;
+            return None;
         }
         let mut link = record.tree.find(&self.entries, range.start());
-        let Some(entry) = self.entries.at(link.0) else {
-            return false;
-        };
+        let mut entry = self.entries.at_mut(link.0)?;
         let plain = entry.end >= range.end() && entry.submap.is_none() && !entry.in_transition;
         if !plain || change.allowed(entry).is_err() {
-            return false;
+            return None;
         }
         if entry.start != range.start() || entry.end != range.end() {
-            link = match self.entry_clip_range(link, range) {
-                Ok(link) => link,
-                Err(_) => return false,
-            };
+            link = self.entry_clip_range(link, range).ok()?;
+            entry = self.entries.at_mut(link.0)?;
         }
-        let Some(entry) = self.entries.at_mut(link.0) else {
-            return false;
-        };
         let lowered = change.apply(entry) && entry.visited;
-        let (object, next) = (entry.object, entry.hooks.next);
-        let (from, to) = (entry.offset, entry.offset_of(entry.end));
-        if lowered && let (Some(object), Some(window)) = (object, Span::exact(from, to)) {
+        let (prev, next) = (entry.hooks.prev, entry.hooks.next);
+        let (object, from) = (entry.object, entry.offset);
+        if lowered
+            && let Some(object) = object
+            && let Some(window) = Span::exact(from, from.saturating_add(range.size()))
+        {
             self.window_revoke(machine, (map, range), (object, window), change.keeps());
         }
-        self.entry_simplify(link);
-        self.entry_simplify(next);
+        let joins = |link: Link, end: fn(&Entry) -> u64, at| {
+            self.entries
+                .at(link.0)
+                .is_some_and(|entry| end(entry) == at)
+        };
+        let below = joins(prev, |entry| entry.end, range.start());
+        let above = joins(next, |entry| entry.start, range.end());
+        if below {
+            self.entry_simplify(link);
+        }
+        if above {
+            self.entry_simplify(next);
+        }
         self.map_changed(map);
-        true
+        Some(below || above)
     }
 
     /// Joins the entry that starts at an address with the one below.

@@ -104,7 +104,7 @@ impl Core {
         if work.walk.pass == Pass::Check {
             let (map, range) = (work.walk.map, work.walk.range);
             let begins = work.walk.cursor == range.start();
-            if begins && !work.replaces && self.remove_plain(turn.machine, map, range) {
+            if begins && !work.replaces && self.remove_plain(turn.machine, map, range).is_some() {
                 return Progress::Done(Some(Ok(work.answer)));
             }
             let barred = Cell::new(work.barred);
@@ -160,24 +160,23 @@ impl Core {
     }
 
     /// Removes a range in which one plain entry lies, whole or with one end, and nothing else: none is
-    /// made only to be removed. `false`: it is otherwise, or it is much, and nothing has changed.
+    /// made only to be removed. Says whether that may have left work; `None`: it is otherwise, or it is much,
+    /// and nothing has changed.
     pub(crate) fn remove_plain<M: Machine>(
         &mut self,
         machine: &mut M,
         map: MapId,
         range: Span,
-    ) -> bool {
-        let Some(record) = self.maps.get(map) else {
-            return false;
-        };
+    ) -> Option<bool> {
+        let record = self.maps.get(map)?;
         if record.dying || record.shared.is_some() || !self.goes_quickly() {
-            return false;
+            return None;
         }
         let link = record.tree.find_or_above(&self.entries, range.start());
         let Some(entry) = self.entries.at(link.0).filter(|e| e.start < range.end()) else {
             // Nothing is there.
             self.map_changed(map);
-            return true;
+            return Some(false);
         };
         let (whole_low, whole_high) = (range.start() <= entry.start, entry.end <= range.end());
         let (next, visited) = (entry.hooks.next, entry.visited);
@@ -193,27 +192,28 @@ impl Core {
             .at(next.0)
             .is_none_or(|next| next.start >= range.end());
         let (Some(piece), Some(window)) = (Span::exact(start, end), Span::exact(from, to)) else {
-            return false;
+            return None;
         };
         if !plain || !is_last {
-            return false;
+            return None;
         }
         let mut shows = false;
         if let Some(object) = object {
-            let Some(record) = self.objects.get(object) else {
-                return false;
-            };
+            let record = self.objects.get(object)?;
             let small = page_of(piece.size()) <= u64::from(BUDGET);
             let goes = whole_low && whole_high && record.refs == 1;
             let internal = record.is_internal();
             // Pages that only this entry reaches go with it, and many go in steps.
             if !internal || !(small || goes) && self.is_only_reached_by(object, link, window) {
-                return false;
+                return None;
             }
             shows =
                 !visited || self.window_revoke(machine, (map, piece), (object, window), Prot::NONE);
         }
-        if whole_low && whole_high {
+        let whole = whole_low && whole_high;
+        // Of an object that goes, or of pages that it gives up, there may be more.
+        let leaves = shows || whole && object.is_some();
+        if whole {
             if shows {
                 self.entry_trim(link);
             }
@@ -232,7 +232,7 @@ impl Core {
             }
         }
         self.map_changed(map);
-        true
+        Some(leaves)
     }
 
     /// Enters the part of the successor that lies below the walk's cursor and is not there yet.

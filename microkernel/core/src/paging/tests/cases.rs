@@ -371,9 +371,21 @@ fn one_page_is_taken_as_by_a_batch() {
                 let (result, answers) = one.one(run, &[frame]);
                 assert_eq!(result, Ok(1));
                 let take = Take::new(keep.bits().into(), address, 9, frame.into()).unwrap();
-                let seen = take_one(&mut other.space, &mut other.store, &mut other.account, take);
+                let had = other.rights(address);
+                let taken = take_one(&mut other.space, &mut other.store, take);
+                if let Some(frame) = taken.gone {
+                    other
+                        .account
+                        .note_removed(other.space.root(), taken.stale.unwrap().1, frame);
+                }
                 other.settle();
-                assert_eq!(answers, [seen]);
+                assert_eq!(answers, [taken.seen]);
+                let lost = other.rights(address) != had;
+                assert_eq!(
+                    taken.stale.is_some(),
+                    lost,
+                    "what is lost has to be flushed"
+                );
                 assert_eq!(one.space.epoch(), other.space.epoch());
                 assert_eq!(one.rights(BASE), other.rights(BASE));
                 assert_eq!(one.count(5), other.count(5));
