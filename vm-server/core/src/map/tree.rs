@@ -67,6 +67,8 @@ pub(crate) struct Tree {
     loose: u32,
     /// An entry whose larger hole the node above may not have been told of yet, or none.
     untold: Link,
+    /// Below this address all is mapped: the lowest hole begins here or above.
+    solid: u64,
     min: u64,
     max: u64,
 }
@@ -82,6 +84,7 @@ impl Tree {
             len: 0,
             loose: 0,
             untold: Link::NIL,
+            solid: min,
             min,
             max,
         }
@@ -187,6 +190,9 @@ impl Tree {
         let Some((start, end)) = store.at(new).map(|entry| (entry.start, entry.end)) else {
             return;
         };
+        if start == self.solid {
+            self.solid = end;
+        }
         // One of the two neighbours has no subtree on that side.
         let mut hung = None;
         let (gap, next) = match store.at_mut(prev) {
@@ -257,6 +263,7 @@ impl Tree {
         self.tell_untold(store);
         let Some(entry) = store.at(old) else { return };
         let (left, right, hooks) = (entry.left, entry.right, entry.hooks);
+        self.solid = self.solid.min(entry.start);
         self.loose = self.loose.saturating_sub(hooks.loose());
         self.len = self.len.saturating_sub(1);
         if self.thread(store, hooks.prev, hooks.next) {
@@ -310,9 +317,11 @@ impl Tree {
             }
             return link;
         }
-        let Some(prev) = store.at(first).map(|entry| entry.hooks.prev) else {
+        let Some(entry) = store.at(first) else {
             return Link::NIL;
         };
+        let prev = entry.hooks.prev;
+        self.solid = self.solid.min(entry.start);
         let mut next = first;
         for _ in 0..count {
             next = store.at(next).map_or(Link::NIL, |entry| entry.hooks.next);
@@ -416,6 +425,7 @@ impl Tree {
         let below = store
             .at(entry.hooks.prev)
             .map_or(self.min, |entry| entry.end);
+        self.solid = self.solid.min(below);
         self.set_gap(store, link, below);
     }
 
@@ -424,8 +434,11 @@ impl Tree {
         let Some(entry) = store.at_mut(link) else {
             return;
         };
-        entry.end = end;
+        let old = core::mem::replace(&mut entry.end, end);
         let next = entry.hooks.next;
+        if end < self.solid || old == self.solid {
+            self.solid = end;
+        }
         self.set_gap(store, next, end);
     }
 

@@ -32,6 +32,7 @@ impl Tree {
                 && knows(Side::Left, left)
                 && knows(Side::Right, right)
                 && entry.hooks.gap == entry.start.saturating_sub(low)
+                && (entry.start == low || low >= self.solid)
                 && count < self.len;
             if !sound {
                 return false;
@@ -44,6 +45,7 @@ impl Tree {
             at = entry.hooks.next;
         }
         let counted = count == self.len && loose == self.loose && loose <= LOOSE;
-        at.is_nil() && prev == self.last && counted && near
+        let solid = low >= self.solid;
+        at.is_nil() && prev == self.last && counted && near && solid
     }
 }

@@ -1,6 +1,7 @@
 //! The search for room: the lowest hole that a range fits into.
 
 use super::{LARGE, Link, Side, Store, Subtree, Tree, Want};
+use crate::range::{PAGE_MASK, PAGE_SIZE};
 
 /// Candidates that a search with an alignment looks at before it settles for a hole that is large
 /// enough whatever its alignment. Keeps one search bounded in a space that is full of small holes.
@@ -16,7 +17,38 @@ impl Tree {
     }
 
     /// As [`Tree::find_space`], with the entry below the hole, if there is one.
+    #[inline]
     pub(crate) fn find_hole(&mut self, store: &mut impl Store, want: Want) -> Option<(u64, Link)> {
+        // From the lowest hole on, which is most often known, and large enough.
+        let plain = want.mask == PAGE_MASK && want.hint <= self.solid;
+        if plain && let Some(below) = self.lowest_hole(store, want.size) {
+            return Some((self.solid, below));
+        }
+        let found = self.find_among(store, want);
+        if plain
+            && want.size == PAGE_SIZE
+            && let Some((start, _)) = found
+        {
+            self.solid = start;
+        }
+        found
+    }
+
+    /// Whether a range fits into the lowest hole, as far as that is known; then the entry below it.
+    fn lowest_hole(&self, store: &impl Store, size: u64) -> Option<Link> {
+        let start = self.solid;
+        let below = self.floor(store, start);
+        let (low, above) = match store.at(below) {
+            Some(entry) => (entry.end, entry.hooks.next),
+            None => (self.min, self.first),
+        };
+        let high = store.at(above).map_or(self.max, |entry| entry.start);
+        let fits = low <= start && start & PAGE_MASK == 0 && start.checked_add(size)? <= high;
+        fits.then_some(below)
+    }
+
+    #[inline(never)]
+    fn find_among(&mut self, store: &mut impl Store, want: Want) -> Option<(u64, Link)> {
         self.tell_untold(store);
         let mut low = want.hint.max(self.min);
         let (mut below, mut above) = (Link::NIL, self.first);
