@@ -116,9 +116,10 @@ impl Core {
         if added == Added::Full {
             return None;
         }
-        if shown.bare {
-            let object = self.objects.get(shown.object)?;
-            let leaf = object.pages.leaf_at(&self.nodes, shown.index)?;
+        if shown.bare
+            && let Some(object) = self.objects.get(shown.object)
+            && let Some(leaf) = object.pages.leaf_at(&self.nodes, shown.index)
+        {
             let middle = shown.index & 63;
             let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
             let room = u64::MAX

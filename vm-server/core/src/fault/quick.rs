@@ -319,6 +319,9 @@ impl Core {
             return;
         };
         let first = found.index.wrapping_add(1);
+        if record.pages.leaf_at(&self.nodes, found.index).is_none() {
+            return;
+        }
         // In the leaf of the page, which there is.
         let most = 64u64.wrapping_sub(first & 63) as u32;
         let most = if first & 63 == 0 { 0 } else { most };
@@ -384,7 +387,10 @@ impl<'a> Shown<'a> {
             object,
             leaf,
             index,
-            slot: leaf.map_or(Slot::Empty, |leaf| leaf.slot(index)),
+            slot: match leaf {
+                Some(leaf) => leaf.slot(index),
+                None => object.pages.only_at(index),
+            },
         }
     }
 
@@ -445,9 +451,13 @@ impl<'a> Shown<'a> {
             pages.get_mut(frame)?.flags.insert(Flags::DIRTY);
             return Some(protection);
         }
+        // An only page has no neighbours.
+        let Some(leaf) = self.leaf else {
+            return Some(protection);
+        };
         let middle = self.index & 63;
         let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
-        let mask = self.leaf?.pages() & window & !(1 << middle);
+        let mask = leaf.pages() & window & !(1 << middle);
         if mask != 0 {
             let address = trunc_page(address);
             let neighbours = Neighbours {
@@ -457,7 +467,7 @@ impl<'a> Shown<'a> {
                 own,
                 again: added == Added::Known,
             };
-            show_beside(pages, self.leaf?, &neighbours, beside);
+            show_beside(pages, leaf, &neighbours, beside);
         }
         Some(protection)
     }

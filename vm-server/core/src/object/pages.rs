@@ -6,7 +6,8 @@
 //! change of a used slot cannot. The same tree maps right names to objects.
 //!
 //! A tree keeps the last leaf that became empty, as long as it has others: a page that comes and goes
-//! makes no leaf each time. A tree without a used slot has no nodes.
+//! makes no leaf each time. A tree without a used slot has no nodes; nor has one whose only slot was put into
+//! it as a page: many objects never have another ([`Tree::only`]).
 
 use ipc_abi::Kern;
 
@@ -113,7 +114,9 @@ pub struct Tree {
     /// Pages that ever came, and that left again; both wrap.
     came: u32,
     left: u32,
-    /// The leaf that may be empty, as the number of its first slot; no other is.
+    /// The only slot, if it is kept here: its word, which is not 0.
+    only: u32,
+    /// The leaf that may be empty, as the number of its first slot; no other is. Of an only slot, its number.
     hollow: u64,
 }
 
@@ -131,6 +134,7 @@ impl Tree {
         used: 0,
         came: 0,
         left: 0,
+        only: 0,
         hollow: 0,
     };
 
@@ -191,14 +195,33 @@ impl Tree {
     #[inline]
     #[must_use]
     pub fn get(&self, nodes: &Nodes, index: u64) -> Slot {
-        let leaf = self.leaf(nodes, index);
-        let word = nodes
-            .at(leaf)
-            .and_then(|node| node.words.get((index & MASK) as usize));
-        word.map_or(Slot::Empty, |word| Slot::from_raw(*word))
+        match self.leaf_at(nodes, index) {
+            Some(leaf) => leaf.slot(index),
+            None => self.only_at(index),
+        }
     }
 
-    /// The leaf with the 64 aligned slots around a page.
+    /// The slot of a page that is in no leaf.
+    #[inline]
+    #[must_use]
+    pub const fn only_at(&self, index: u64) -> Slot {
+        if self.only != 0 && self.hollow == index {
+            Slot::from_raw(self.only)
+        } else {
+            Slot::Empty
+        }
+    }
+
+    /// The page that is in no leaf, if there is one and its number lies in a range.
+    #[must_use]
+    pub(crate) fn only_in(&self, from: u64, to: u64) -> Option<Frame> {
+        match self.only_at(self.hollow) {
+            Slot::Page(frame) if (from..to).contains(&self.hollow) => Some(frame),
+            _ => None,
+        }
+    }
+
+    /// The leaf with the 64 aligned slots around a page. `None` also where a slot is the only one.
     #[inline]
     #[must_use]
     pub fn leaf_at<'a>(&self, nodes: &'a Nodes, index: u64) -> Option<&'a Node> {
@@ -218,6 +241,10 @@ impl Tree {
     ) -> Result<(), Kern> {
         let mut leaf = self.leaf(nodes, index);
         if leaf == NIL {
+            if self.used == 0 {
+                self.put_only(index, frame);
+                return Ok(());
+            }
             leaf = self.make_leaf(nodes, index)?;
         }
         let node = nodes.at_mut(leaf).ok_or(Kern::ResourceShortage)?;
@@ -232,6 +259,50 @@ impl Tree {
         Ok(())
     }
 
+    /// Puts a page into a tree without a slot.
+    #[inline(always)]
+    const fn put_only(&mut self, index: u64, frame: Frame) {
+        self.only = Slot::Page(frame).to_raw();
+        self.hollow = index;
+        self.used = 1;
+        self.came = self.came.wrapping_add(1);
+    }
+
+    /// Puts something else into the only slot.
+    fn set_only(&mut self, slot: Slot) {
+        let was = core::mem::replace(&mut self.only, slot.to_raw());
+        let was_page = u32::from(matches!(Slot::from_raw(was), Slot::Page(_)));
+        let page = u32::from(matches!(slot, Slot::Page(_)));
+        self.used = u32::from(slot != Slot::Empty);
+        self.came = self.came.wrapping_add(page & !was_page);
+        self.left = self.left.wrapping_add(was_page & !page);
+    }
+
+    /// Gives the only slot a leaf.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node; nothing has changed.
+    fn spill(&mut self, nodes: &mut Nodes) -> Result<(), Kern> {
+        let (index, word) = (self.hollow, core::mem::take(&mut self.only));
+        if word == 0 {
+            return Ok(());
+        }
+        let leaf = self.make_leaf(nodes, index).inspect_err(|_| {
+            self.only = word;
+            self.hollow = index;
+        })?;
+        let page = matches!(Slot::from_raw(word), Slot::Page(_));
+        if let Some(node) = nodes.at_mut(leaf) {
+            let place = index & MASK;
+            if let Some(place) = node.words.get_mut(place as usize) {
+                *place = word;
+            }
+            node.used = 1 << place;
+            node.pages = u64::from(page) << place;
+        }
+        Ok(())
+    }
+
     /// Puts something into a slot; `Empty` takes it out.
     ///
     /// # Errors
@@ -239,10 +310,18 @@ impl Tree {
     pub fn set(&mut self, nodes: &mut Nodes, index: u64, slot: Slot) -> Result<(), Kern> {
         let mut leaf = self.leaf(nodes, index);
         if leaf == NIL {
-            if slot == Slot::Empty {
-                return Ok(());
+            match slot {
+                _ if self.only != 0 && self.hollow == index => {
+                    self.set_only(slot);
+                    return Ok(());
+                }
+                Slot::Empty => return Ok(()),
+                Slot::Page(frame) if self.used == 0 => {
+                    self.put_only(index, frame);
+                    return Ok(());
+                }
+                _ => leaf = self.make_leaf(nodes, index)?,
             }
-            leaf = self.make_leaf(nodes, index)?;
         }
         let Some(node) = nodes.at_mut(leaf) else {
             return Err(Kern::ResourceShortage);
@@ -283,6 +362,10 @@ impl Tree {
 
     /// Empty slots side by side from `index` on, at most `most`.
     pub(crate) fn empty_from(&self, nodes: &Nodes, index: u64, most: u32) -> u32 {
+        if self.only != 0 && self.hollow >= index {
+            let before = self.hollow.saturating_sub(index);
+            return u64::from(most).min(before) as u32;
+        }
         let mut count = 0u32;
         while count < most {
             let at = index.wrapping_add(count.into());
@@ -307,6 +390,13 @@ impl Tree {
         most: u32,
         frames: &mut heapless::Vec<Frame, N>,
     ) {
+        if most > 0
+            && let Slot::Page(frame) = self.only_at(index)
+        {
+            // It fits, or nothing does.
+            let _ = frames.push(frame);
+            return;
+        }
         let mut at = index;
         let mut left = most;
         while left > 0
@@ -342,6 +432,10 @@ impl Tree {
         index: u64,
         frames: &[Frame],
     ) -> Result<(), Kern> {
+        if let [frame] = *frames {
+            return self.set(nodes, index, Slot::Page(frame));
+        }
+        self.spill(nodes)?;
         let words = frames.iter().map(|frame| Slot::Page(*frame).to_raw());
         self.put_words(nodes, index, frames.len() as u32, words)
     }
@@ -356,12 +450,19 @@ impl Tree {
         index: u64,
         (count, request): (u32, u32),
     ) -> Result<(), Kern> {
+        self.spill(nodes)?;
         let word = Slot::Pending(request).to_raw();
         self.put_words(nodes, index, count, core::iter::repeat(word))
     }
 
     /// Takes whatever there is out of slots side by side.
     pub(crate) fn clear_run(&mut self, nodes: &mut Nodes, index: u64, count: u32) {
+        if self.only != 0 {
+            if (index..index.saturating_add(count.into())).contains(&self.hollow) {
+                self.set_only(Slot::Empty);
+            }
+            return;
+        }
         // Emptying never needs a node.
         let _ = self.put_words(
             nodes,
@@ -436,6 +537,11 @@ impl Tree {
     }
 
     fn make_leaf(&mut self, nodes: &mut Nodes, index: u64) -> Result<u32, Kern> {
+        self.spill(nodes)?;
+        let leaf = self.leaf(nodes, index);
+        if leaf != NIL {
+            return Ok(leaf);
+        }
         if self.root == NIL && index <= MASK {
             self.root = insert(nodes)?;
             self.levels = 1;
@@ -518,7 +624,8 @@ impl Tree {
     pub fn next(&self, nodes: &Nodes, index: u64) -> Option<(u64, Slot)> {
         let mut index = index;
         if self.levels == 0 {
-            return None;
+            let slot = self.only_at(self.hollow);
+            return (slot != Slot::Empty && self.hollow >= index).then_some((self.hollow, slot));
         }
         // Each turn ends, or leaves a subtree behind; a path has at most LEVELS of them.
         loop {

@@ -99,6 +99,87 @@ fn runs_are_as_slot_by_slot() {
 }
 
 #[test]
+fn few_slots_are_as_many_and_what_is_used_changes_without_a_node() {
+    let mut nodes = Nodes::new(1000);
+    let (mut tree, mut model) = (Tree::EMPTY, BTreeMap::new());
+    let (mut seed, mut alone) = (3u64, 0);
+    for step in 0..20_000u32 {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        // Some steps find no memory for a node.
+        let left = if seed >> 40 & 3 == 0 { 0 } else { 10 };
+        nodes.set_cap(left);
+        let index = [0, 1, 63, 64, 70_000][(seed >> 33) as usize % 5];
+        let slot = match seed >> 60 {
+            0..4 => Slot::Page(Frame(step)),
+            4 => Slot::Pending(step),
+            5 => Slot::Unavailable,
+            _ => Slot::Empty,
+        };
+        let known = model.contains_key(&index);
+        let (before, done) = (
+            tree.used(),
+            match seed >> 50 & 3 {
+                0 => match slot {
+                    Slot::Page(frame) => tree.put_pages(&mut nodes, index, &[frame]),
+                    Slot::Empty => {
+                        tree.clear_run(&mut nodes, index, 1);
+                        Ok(())
+                    }
+                    slot => tree.set(&mut nodes, index, slot),
+                },
+                1 if !known && slot == Slot::Page(Frame(step)) => {
+                    tree.put_page(&mut nodes, index, Frame(step))
+                }
+                _ => tree.set(&mut nodes, index, slot),
+            },
+        );
+        match (done, slot) {
+            (Err(_), _) => assert!(!known && before > 0 || !matches!(slot, Slot::Page(_))),
+            (Ok(()), Slot::Empty) => drop(model.remove(&index)),
+            (Ok(()), slot) => drop(model.insert(index, slot)),
+        }
+        if done.is_err() {
+            assert!(!known, "what is used changes without a node");
+        }
+        alone += u32::from(nodes.is_empty() && tree.used() == 1);
+        let mut from = Some(0);
+        let mut all = BTreeMap::new();
+        while let Some((index, slot)) = from.and_then(|at| tree.next(&nodes, at)) {
+            all.insert(index, slot);
+            from = index.checked_add(1);
+        }
+        assert_eq!(all, model);
+        let pages = model
+            .values()
+            .filter(|s| matches!(s, Slot::Page(_)))
+            .count();
+        assert_eq!(
+            (tree.used() as usize, tree.pages() as usize),
+            (model.len(), pages)
+        );
+        let slot = |at| model.get(&at).copied().unwrap_or_default();
+        for at in [0, 1, 2, 63, 64, 65, 70_000, 1 << 40] {
+            assert_eq!(tree.get(&nodes, at), slot(at));
+            let empty = (at..)
+                .take_while(|at| slot(*at) == Slot::Empty)
+                .take(70)
+                .count();
+            assert_eq!(tree.empty_from(&nodes, at, 70) as usize, empty);
+            let pages = (at..).take_while(|at| matches!(slot(*at), Slot::Page(_)));
+            let mut found = heapless::Vec::<Frame, 64>::new();
+            tree.pages_from(&nodes, at, 64, &mut found);
+            assert_eq!(found.len(), pages.take(64).count());
+        }
+    }
+    assert!(alone > 500, "there was often one alone: {alone}");
+    nodes.set_cap(0);
+    tree.clear_run(&mut nodes, 0, 100_000);
+    assert!(nodes.is_empty());
+}
+
+#[test]
 fn slots_read_back_and_neighbours_are_pages_only() {
     let mut nodes = Nodes::new(10);
     let mut tree = Tree::EMPTY;
