@@ -41,6 +41,8 @@ pub struct Pager<'v, V: Vm> {
     /// The memory object.
     pub object: V::Port,
     control: V::Port,
+    /// What its pages go through.
+    pub tray: V::Port,
     task: Task<'v, V>,
     /// Address of the tray's first slot.
     slots: u64,
@@ -84,6 +86,7 @@ impl<'v, V: Vm> Pager<'v, V> {
         let pager = Pager {
             object,
             control,
+            tray: tray.clone(),
             task: own,
             slots: made.address,
             next: core::cell::Cell::new(0),

@@ -15,6 +15,7 @@ use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
 
 use super::Found;
 use crate::failure::{Failure, Outcome, same};
+use crate::pager::{Habits, Pager};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
 use crate::vm::{ANYWHERE, BOTH, FIXED, Mapping, READ, Said, Vm};
@@ -23,6 +24,9 @@ use crate::words::AREA;
 const SIZE: u64 = 4 * PAGE_SIZE;
 /// Where windows on shared maps lie, in a range that is set aside.
 const WINDOW: u64 = AREA + (1 << 20);
+
+const PROT_COPY: u32 = 0x10;
+const VM_COPY: u32 = 0x20_0000;
 
 /// What a setup says, if these bodies are meant.
 fn setup(row: &Row) -> Option<&'static str> {
@@ -37,6 +41,7 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "a window" => window,
         "no host port" | "another port" => host_port,
         "a tray" => tray,
+        "a pager that is gone" => without_pager,
         _ => limited,
     };
     Some((Where::Both, body))
@@ -160,6 +165,49 @@ fn tray<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let slots = case.words.word("slots", 1)?;
     let said = case.task.ask(&PagerTrayCreate { slots }, &[]);
     Ok(said.map(drop))
+}
+
+/// Memory that is copied page by page, of a pager that ends before its second page came. The first was
+/// written.
+fn without_pager<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
+    let task = &case.task;
+    task.allocate(AREA, SIZE, FIXED)?;
+    task.store(AREA, 7)?;
+    let page_by_page = Habits {
+        strategy: 0,
+        may_cache: false,
+    };
+    let (pager, at) = Pager::mapped(task, 2, page_by_page)?;
+    pager.bring(task, at, 0, 0x66)?;
+    task.store(at, 0x77)?;
+    task.vm.destroy(&pager.object);
+    let (size, own) = (2 * PAGE_SIZE, &task.port);
+    let said = match case.row.call {
+        "vm_copy" => task.copy(at + PAGE_SIZE, 8, AREA + 1),
+        "vm_read_overwrite" => task
+            .read_overwrite(at + PAGE_SIZE, 8, own, AREA + 1)
+            .map(drop),
+        "vm_write" => task.write_from(at + PAGE_SIZE + 1, task, AREA, 8),
+        "vm_copyin" => task
+            .copy_in(at, size, case.words.or("src_destroy", 0)? != 0)
+            .map(drop),
+        "vm_read" => task.read_out(at, size).map(drop),
+        "vm_protect" => task.protect(at, size, BOTH | PROT_COPY),
+        "vm_wire" => task.wire(at, size, READ),
+        "vm_remap" => {
+            let copy = Mapping {
+                copy: true,
+                ..Mapping::anywhere(size)
+            };
+            task.remap(copy, Some(own), at).map(drop)
+        }
+        "mach_make_memory_entry" => task.entry(size, at, READ | VM_COPY, None).map(drop),
+        "task_create" => task.fork().map(drop),
+        other => return Err(Failure::new(other.into())),
+    };
+    same("what is there", task.load(AREA), Ok(7))?;
+    same("what was written", task.load(at), Ok(0x77))?;
+    Ok(said)
 }
 
 /// Limits that may hold nothing, in all but what a row names.

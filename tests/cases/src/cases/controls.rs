@@ -3,9 +3,10 @@
 
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_protocol::memory_object_control::{
-    MemoryObjectChangeAttributes, MemoryObjectDataError, MemoryObjectDataSupply,
-    MemoryObjectDataUnavailable, MemoryObjectDataWritten, MemoryObjectDestroy,
-    MemoryObjectLockRequest, MemoryObjectSynchronizeCompleted,
+    MemoryObjectChangeAttributes, MemoryObjectCopyMade, MemoryObjectDataError,
+    MemoryObjectDataSupply, MemoryObjectDataUnavailable, MemoryObjectDataWritten,
+    MemoryObjectDestroy, MemoryObjectLockRequest, MemoryObjectReady,
+    MemoryObjectSynchronizeCompleted,
 };
 
 use super::Found;
@@ -67,6 +68,28 @@ fn one_message<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
             pager.say(&MemoryObjectSynchronizeCompleted { request, result: 0 })
         }
         "memory_object_destroy" => pager.say(&MemoryObjectDestroy { reason: 0 }),
+        "memory_object_ready" => {
+            let ready = MemoryObjectReady {
+                may_cache: false,
+                copy_strategy: words.word("strategy", 2)?,
+                cluster_pages: words.word("cluster", 1)?,
+                serves_itself: false,
+                synchronizes: false,
+            };
+            let tray = Some(&pager.tray).filter(|_| words.or("tray", 1) == Ok(1));
+            pager.say_with(&ready, &[tray])
+        }
+        "memory_object_copy_made" => {
+            let result = words.word("result", 0)?;
+            let object = match result {
+                0 => Some(task.vm.object()?),
+                _ => None,
+            };
+            pager.say_with(
+                &MemoryObjectCopyMade { request, result },
+                &[object.as_ref()],
+            )
+        }
         other => return Err(alloc::format!("{other} is not known").into()),
     };
     // Whatever was wrong with it, the page that is there stays.
