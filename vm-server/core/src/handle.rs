@@ -14,6 +14,12 @@ impl Core {
     /// Handles one event. Its effects are added to the turn's, to be carried out in order before the
     /// next event. While [`Core::wants_step`], `Event::Step` is to come when no message waits.
     pub fn handle<M: Machine>(&mut self, event: Event, turn: &mut Turn<'_, M>) {
+        if !matches!(
+            event,
+            Event::Fault(_) | Event::Call { .. } | Event::KernelShort(_)
+        ) {
+            self.record_question();
+        }
         match event {
             Event::Fault(fault) => {
                 // The shell has tried that already.
@@ -30,6 +36,7 @@ impl Core {
                     turn.effects.push(Effect::Talk(asked.port));
                     return;
                 }
+                self.record_question();
                 // Nothing else is done before its answer is carried out: see `settle_covered`.
                 self.answering = self.config.in_order;
                 self.fault(turn, &fault);
@@ -48,6 +55,7 @@ impl Core {
                     || self.supply_at_once(turn, &call, reply);
                 #[cfg(not(any(test, feature = "touched")))]
                 let done = false;
+                self.record_question();
                 if !done {
                     self.call(turn, call, rights, reply);
                     // What it started begins at once.

@@ -115,9 +115,10 @@ impl Looks<'_> {
 }
 
 impl Core {
-    /// Counts everything.
+    /// Counts everything. A question that is not on record counts as if it were.
     #[must_use]
-    pub const fn census(&self) -> Census {
+    pub fn census(&self) -> Census {
+        let open = u32::from(self.question.is_some());
         Census {
             frames: self.pages.total(),
             free: self.pages.free(),
@@ -126,14 +127,14 @@ impl Core {
             objects: self.objects.len(),
             pagers: self.pagers.len(),
             controls: self.controls.len(),
-            requests: self.requests.len(),
+            requests: self.requests.len().saturating_add(open),
             trays: self.trays.len(),
             copies: self.copies.len(),
             asked: self.asked.len(),
             named: self.named.len(),
             reserved: self.reserved.len(),
             ops: self.ops.len(),
-            waiters: self.waiters.len(),
+            waiters: self.waiters.len().saturating_add(open),
             loans: self.loans.len(),
             notes: self.notes.len(),
             nodes: self.nodes.len(),
@@ -213,7 +214,9 @@ impl Core {
 
     /// Lets the core make no more than `limit` records of each kind from now on; `None`: as many as
     /// there is memory for. For tests of what happens when there is none.
-    pub const fn limit_records(&mut self, limit: Option<u32>) {
+    pub fn limit_records(&mut self, limit: Option<u32>) {
+        // What was reserved for it is not to be missed.
+        self.record_question();
         let limit = match limit {
             Some(limit) => limit,
             None => crate::RECORDS,

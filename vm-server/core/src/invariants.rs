@@ -55,6 +55,7 @@ impl Core {
         self.check_pages()?;
         self.check_pagers()?;
         self.check_counts()?;
+        self.check_question()?;
         self.check_waiters()
     }
 

@@ -135,6 +135,22 @@ impl<T> Slab<T> {
         }
     }
 
+    /// As [`Slab::reserve_one`]; gives the handle that the next record will have.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn reserve_next(&mut self) -> Result<Id<T>, Kern> {
+        self.reserve_one()?;
+        let index = if self.free == NIL {
+            self.top
+        } else {
+            self.free
+        };
+        let cell = cell(&self.chunks, index).ok_or(Kern::ResourceShortage)?;
+        Ok(Id::new(index, cell.generation))
+    }
+
     /// Holds no more than `left` records beside those that it has, from now on.
     #[cfg(test)]
     pub(crate) const fn set_cap(&mut self, left: u32) {

@@ -108,6 +108,13 @@ impl Core {
     /// What is to be said next to the memory object port `port`. It stays due until
     /// [`Core::sent`]; after `Event::Full` there is nothing until `Event::Possible`.
     pub fn next_message(&mut self, port: RightId) -> Option<Message> {
+        if let Some(question) = self.question.filter(|asked| asked.port == port) {
+            // Else there is nothing to say to it.
+            return (!question.said).then(|| Message {
+                wording: Wording::MemoryObjectDataRequest(question.wording()),
+                right: None,
+            });
+        }
         let id = self.pager_at(port)?;
         self.told = Some(id);
         let pager = self.pagers.get(id)?;
@@ -153,6 +160,9 @@ impl Core {
     /// [`Core::sent`] has no effects and nothing more to say is left.
     #[must_use]
     pub fn is_last(&self, port: RightId) -> bool {
+        if self.question.is_some_and(|asked| asked.port == port) {
+            return true;
+        }
         let pager = self.pager_at(port).and_then(|id| self.pagers.get(id));
         pager.is_some_and(|pager| {
             let notes = u32::from(pager.notes.soon.is_some()).saturating_add(pager.notes.count);
@@ -162,6 +172,12 @@ impl Core {
 
     /// What [`Core::next_message`] gave for this port has been sent.
     pub fn sent(&mut self, port: RightId, effects: &mut Effects) {
+        if let Some(question) = &mut self.question
+            && question.port == port
+        {
+            question.said = true;
+            return;
+        }
         let Some(id) = self.pager_at(port) else {
             return;
         };

@@ -75,6 +75,7 @@ impl Core {
         map: MapId,
         call: &Common,
     ) -> Option<Quick> {
+        self.record_question();
         let record = self.maps.get(map)?;
         if !self.goes_quickly() || !record.is_plain() {
             return None;

@@ -22,6 +22,7 @@ impl Core {
         map: MapId,
         args: &VmCopyin,
     ) -> Option<CopyId> {
+        self.record_question();
         if args.src_destroy || args.size == 0 || !self.maps.get(map)?.is_plain() {
             return None;
         }
@@ -34,6 +35,7 @@ impl Core {
     /// Maps the whole of a copy where there is room, and uses it up: its port stands for nothing any
     /// more. Gives the address of its first byte.
     pub fn copyout_quick(&mut self, map: MapId, id: CopyId, args: &VmCopyout) -> Option<u64> {
+        self.record_question();
         let flags = MapFlags::from_bits(args.flags).filter(|flags| PLAIN.contains(*flags))?;
         let copy = *self.copies.get(id)?;
         let plain = self.maps.get(map)?.is_plain() && copy.size > 0;

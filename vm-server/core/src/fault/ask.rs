@@ -1,8 +1,8 @@
 //! A page that has to be asked for, where that is plain: the common read of a pager's memory.
 //!
-//! The pager is ready, has been told everything else, and has slots to spare: then the fault is parked
-//! and the request made without an event, and what is to be said is given back as it is
-//! ([`Core::ask_quick`]). Anything else gives `None` and has changed nothing: then the event decides, as
+//! The pager is ready, has been told everything else, and has slots to spare: then what is to be said is
+//! given back as it is, without an event, and the fault waits with its [`Question`] ([`Core::ask_quick`]).
+//! Anything else gives `None` and has changed nothing: then the event decides, as
 //! for every fault. What is said stays due until [`Core::sent`], so that a queue that is full, or a port
 //! that is dead, is no case of its own. In tests [`Core::handle`] begins with this.
 
@@ -10,12 +10,12 @@ use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::MemoryObjectDataRequest;
 
 use super::Look;
+use super::question::Question;
 use crate::Core;
 use crate::event::{Fault, RightId, Time};
 use crate::object::Kind;
 use crate::object::pager::State;
 use crate::object::pages::Slot;
-use crate::op::wait::What;
 use crate::range::{page_of, trunc_page};
 
 /// What is to be said to a pager at once.
@@ -34,8 +34,10 @@ impl Core {
             map,
             address,
             access,
-            token,
+            ..
         } = *fault;
+        // Only the last question is kept without a record.
+        self.record_question();
         let link = self.map_lookup(map, address)?.0;
         let entry = self.entries.at(link)?;
         let write = access.contains(Prot::WRITE);
@@ -64,7 +66,7 @@ impl Core {
         if pager.state != State::Ready || !silent {
             return None;
         }
-        let (tray, port) = (pager.tray?, pager.port);
+        let (tray, port, control) = (pager.tray?, pager.port, pager.control);
         let before = (pager.next_page, pager.window);
         let record = self.trays.get(tray)?;
         if record.map == map && !pager.serves_itself {
@@ -77,39 +79,34 @@ impl Core {
             return None;
         }
         self.waiters.reserve_one().ok()?;
-        let (first, count) = self.cluster(&look, (top, id), index, credits);
-        let Ok(request) = self.request_make(id, top, (first, count), access, index) else {
+        let request = self.requests.reserve_next().ok()?;
+        let range = self.cluster(&look, (top, id), index, credits);
+        let Ok((first, count)) = self.request_mark(request, top, range, index) else {
             let pager = self.pagers.get_mut(id)?;
             (pager.next_page, pager.window) = before;
             return None;
         };
         // From here on nothing fails.
-        let what = What::Fault {
-            map,
-            address,
-            access,
-            token,
+        let question = Question {
+            fault: *fault,
+            link,
+            index,
+            asked: now,
+            object: top,
+            pager: id,
+            control,
+            port,
+            tray,
+            first,
+            count,
+            request,
+            said: false,
         };
-        let waiter = self.waiter_new(what, Some(token), now).ok()?;
-        self.waiter_asks(waiter, request, index);
-        let record = self.requests.get(request)?;
-        let (offset, length) = record.bytes();
-        if let Some(tray) = self.trays.get_mut(tray) {
-            tray.taken = tray.taken.saturating_add(record.count);
-        }
-        if let Some(pager) = self.pagers.get_mut(id) {
-            pager.notes.say_soon(request);
-        }
-        self.told = Some(id);
+        self.question = Some(question);
         self.stats.data_requests = self.stats.data_requests.saturating_add(1);
         Some(Asked {
             port,
-            request: MemoryObjectDataRequest {
-                offset,
-                length,
-                access: u32::from(access.bits()),
-                request: request.to_word(),
-            },
+            request: question.wording(),
         })
     }
 }

@@ -13,7 +13,8 @@ mod below;
 mod cow;
 mod nested;
 pub(crate) mod pagein;
-mod quick;
+pub(crate) mod question;
+pub(crate) mod quick;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiters;

@@ -156,12 +156,27 @@ impl Core {
         access: Prot,
         needed: u64,
     ) -> Result<Id<Request>, Kern> {
+        let id = self.requests.reserve_next()?;
+        let range = self.request_mark(id, object, (first, count), needed)?;
+        self.request_insert(pager, range, access)
+    }
+
+    /// A request whose slots are marked.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no record.
+    pub(crate) fn request_insert(
+        &mut self,
+        pager: Id<Pager>,
+        (first, count): (u64, u32),
+        access: Prot,
+    ) -> Result<Id<Request>, Kern> {
         let next = self.pagers.get(pager).map_or(NIL, |pager| pager.requests);
-        let inserted = self.requests.insert_with(|| Request {
+        let id = self.requests.insert_with(|| Request {
             pager,
             first,
-            count: 0,
-            missing: 0,
+            count,
+            missing: u64::MAX >> (64u32.wrapping_sub(count) & 63),
             failed: 0,
             access,
             next,
@@ -170,44 +185,43 @@ impl Core {
             lookers: 0,
             closed: false,
             note: None,
-        });
-        let id = inserted?;
+        })?;
         if let Some(next) = self.requests.at_mut(next) {
             next.prev = id.index();
         }
         if let Some(pager) = self.pagers.get_mut(pager) {
             pager.requests = id.index();
         }
-        let made = self.objects.get_mut(object).map_or((first, 0), |record| {
-            let mut mark = |first, count| {
-                if count == 1 {
-                    let slot = Slot::Pending(id.index());
-                    let marked = record.pages.set(&mut self.nodes, first, slot);
-                    return marked.map(|()| (first, count));
-                }
-                let mark = (count, id.index());
-                let marked = record.pages.put_pending(&mut self.nodes, first, mark);
-                if marked.is_err() {
-                    record.pages.clear_run(&mut self.nodes, first, count);
-                }
-                marked.map(|()| (first, count))
-            };
-            // Without nodes for all, at least the page that is needed.
-            let marked = mark(first, count).or_else(|_| mark(needed, 1));
-            marked.unwrap_or((first, 0))
-        });
-        if let Some(request) = self.requests.get_mut(id) {
-            (request.first, request.count) = made;
-            request.missing = u64::MAX
-                .checked_shr(64u32.wrapping_sub(made.1))
-                .unwrap_or(0);
-        }
-        let covers = self.requests.get(id).map_or(0, |r| r.bit(needed));
-        if covers == 0 {
-            self.request_undo(object, id);
-            return Err(Kern::ResourceShortage);
-        }
         Ok(id)
+    }
+
+    /// Marks slots as asked for by a request, `needed` among them. Gives first and count of those that are
+    /// marked: without nodes for all, that is the needed one alone.
+    ///
+    /// # Errors
+    /// `KERN_RESOURCE_SHORTAGE`: no node. Nothing has changed.
+    pub(crate) fn request_mark(
+        &mut self,
+        id: Id<Request>,
+        object: ObjectId,
+        (first, count): (u64, u32),
+        needed: u64,
+    ) -> Result<(u64, u32), Kern> {
+        let record = self.objects.get_mut(object).ok_or(Kern::MemoryError)?;
+        let slot = Slot::Pending(id.index());
+        if count > 1 {
+            let mark = (count, id.index());
+            if record
+                .pages
+                .put_pending(&mut self.nodes, first, mark)
+                .is_ok()
+            {
+                return Ok((first, count));
+            }
+            record.pages.clear_run(&mut self.nodes, first, count);
+        }
+        record.pages.set(&mut self.nodes, needed, slot)?;
+        Ok((needed, 1))
     }
 
     fn request_undo(&mut self, object: ObjectId, id: Id<Request>) {

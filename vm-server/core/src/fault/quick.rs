@@ -156,6 +156,7 @@ impl Core {
         write: bool,
         link: Link,
     ) -> Option<translation::Enter> {
+        self.record_question();
         let entry = self.entries.at(link.0)?;
         if !write || entry.submap.is_some() {
             return None;
@@ -203,6 +204,7 @@ impl Core {
         write: bool,
     ) -> Option<translation::Enter> {
         if found.shadowed {
+            self.record_question();
             self.now_below(turn, found, write)
         } else if write {
             self.now_filled(turn, found)
@@ -451,25 +453,46 @@ impl<'a> Shown<'a> {
             pages.get_mut(frame)?.flags.insert(Flags::DIRTY);
             return Some(protection);
         }
-        // An only page has no neighbours.
-        let Some(leaf) = self.leaf else {
-            return Some(protection);
-        };
-        let middle = self.index & 63;
-        let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
-        let mask = leaf.pages() & window & !(1 << middle);
-        if mask != 0 {
-            let address = trunc_page(address);
-            let neighbours = Neighbours {
-                mask: mask & shown_beside(span(entry, address), address, middle),
-                middle,
-                at: (map.index(), number.wrapping_sub(middle)),
-                own,
-                again: added == Added::Known,
-            };
-            show_beside(pages, leaf, &neighbours, beside);
-        }
+        let again = added == Added::Known;
+        let place = (map, address);
+        show_around(
+            pages,
+            (self.leaf, self.index),
+            (entry, place),
+            (own, again),
+            beside,
+        );
         Some(protection)
+    }
+}
+
+/// Finds what may be entered beside the page of a leaf that an entry shows at an address. `own`: dirty ones
+/// as they may be written; `again`: the page had been entered before.
+#[inline(always)]
+pub(crate) fn show_around(
+    pages: &mut Pages,
+    (leaf, index): (Option<&Node>, u64),
+    (entry, (map, address)): (&Entry, (MapId, u64)),
+    (own, again): (bool, bool),
+    beside: &mut Beside,
+) {
+    // An only page has no neighbours.
+    let Some(leaf) = leaf else {
+        return;
+    };
+    let middle = index & 63;
+    let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
+    let mask = leaf.pages() & window & !(1 << middle);
+    if mask != 0 {
+        let address = trunc_page(address);
+        let neighbours = Neighbours {
+            mask: mask & shown_beside(span(entry, address), address, middle),
+            middle,
+            at: (map.index(), page_of(address).wrapping_sub(middle)),
+            own,
+            again,
+        };
+        show_beside(pages, leaf, &neighbours, beside);
     }
 }
 

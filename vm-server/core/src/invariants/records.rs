@@ -174,7 +174,11 @@ impl Core {
                         request.missing & request.bit(index) != 0
                             && object.pager == Some(request.pager)
                     });
-                    must(open, request, "a pending page is one that was asked for")?;
+                    let asked = self.question.is_some_and(|asked| {
+                        asked.request.index() == request && asked.covers(id, index)
+                    });
+                    let what = "a pending page is one that was asked for";
+                    must(open || asked, request, what)?;
                 }
                 Slot::Empty | Slot::Unavailable => {}
             }
@@ -251,6 +255,39 @@ impl Core {
             .filter(|(_, waiter)| waiter.request.is_some_and(|(request, _)| request == id));
         let counted = lookers.count() == request.lookers as usize;
         must(counted, id.index(), "a request counts who looks at it")
+    }
+
+    /// The question that is not on record.
+    pub(super) fn check_question(&self) -> Check {
+        let Some(question) = &self.question else {
+            return Ok(());
+        };
+        let index = question.link;
+        let entry = self.entries.at(index);
+        let shows = entry.is_some_and(|entry| {
+            entry.map == question.fault.map
+                && entry.contains(question.fault.address)
+                && entry.object == Some(question.object)
+        });
+        must(
+            shows,
+            index,
+            "an open question is about what its entry shows",
+        )?;
+        let pager = self.pagers.get(question.pager).is_some_and(|pager| {
+            pager.object == question.object
+                && pager.control == question.control
+                && pager.tray == Some(question.tray)
+                && pager.state == PagerState::Ready
+                && pager.notes.is_empty()
+        });
+        must(pager, index, "the pager of an open question is as it was")?;
+        let mut pages = question.first..question.first.saturating_add(question.count.into());
+        let marked = Slot::Pending(question.request.index());
+        let all = pages.all(|page| self.slot(question.object, page) == marked);
+        must(all, index, "the pages of an open question are pending")?;
+        let room = self.requests.get(question.request).is_none();
+        must(room, index, "an open question has no record")
     }
 
     /// A pager. Says how many notes it is still to be told.

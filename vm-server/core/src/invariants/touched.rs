@@ -39,6 +39,7 @@ impl Core {
     /// # Errors
     /// The first rule that is broken.
     pub fn check_touched(&mut self) -> Result<Vec<MapId>, Broken> {
+        self.check_question()?;
         let mut reached = Reached::default();
         let touched = self.maps.touched.take();
         for &index in &touched {

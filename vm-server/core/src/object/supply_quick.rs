@@ -14,6 +14,7 @@ use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
 use crate::event::{ControlId, Fault, MapId, ObjectId, TrayId};
 use crate::fault::pagein::REQUEST_MAX;
+use crate::fault::quick::show_around;
 use crate::frames::Class;
 use crate::machine::{Exchange, Machine};
 use crate::object::contents::Shown;
@@ -36,6 +37,18 @@ pub struct Supplied {
     pub enter: Option<translation::Enter>,
 }
 
+/// What was asked and is answered now.
+struct Open {
+    /// The fault that waits for it, alone.
+    fault: Fault,
+    object: ObjectId,
+    tray: TrayId,
+    /// The fault's entry, if nothing can have changed it.
+    link: Option<u32>,
+    /// The request and the waiter, if they are on record.
+    record: Option<(u32, u32)>,
+}
+
 /// How a fault sees pages that come.
 struct View {
     /// Address of its own page.
@@ -55,35 +68,19 @@ impl Core {
         control: ControlId,
         args: &MemoryObjectDataSupply,
     ) -> Option<Supplied> {
-        let id = self.pager_of_control(control).ok()?;
-        let pager = self.pagers.get(id)?;
-        let (object, tray) = (pager.object, pager.tray?);
         let (first, count) = (page_of(args.offset), args.count);
         let bare = args.lock_value == 0 && !args.precious && is_aligned(args.offset);
         if !bare || count == 0 || count > REQUEST_MAX || !self.goes_quickly() {
             return None;
         }
-        let Slot::Pending(index) = self.slot(object, first) else {
-            return None;
+        let open = match self.open_question(control, (first, count)) {
+            Some(open) => open,
+            None => {
+                self.record_question();
+                self.open_request(control, (first, count))?
+            }
         };
-        let request = self.requests.at(index)?;
-        // All of it, nothing before it has come, and nobody else is answered by the way.
-        let whole = request.first == first && request.count == count;
-        let all = u64::MAX >> (64u32.wrapping_sub(count) & 63);
-        let alone = pager.requests == index && self.requests.at(request.next).is_none();
-        if !whole || request.missing != all || !alone || request.lookers != 1 {
-            return None;
-        }
-        let waiter = request.waiting.first();
-        let What::Fault {
-            map,
-            address,
-            access,
-            token,
-        } = self.waiters.at(waiter)?.what
-        else {
-            return None;
-        };
+        let (object, tray, fault) = (open.object, open.tray, open.fault);
         let record = self.trays.get(tray)?;
         let (slots, most) = (record.object, record.slots);
         let inside = args.slot.checked_add(count).is_some_and(|end| end <= most);
@@ -102,37 +99,91 @@ impl Core {
         } else {
             self.tray_exchange(turn, tray, args.slot, &fresh);
         }
-        let fault = Fault {
-            map,
-            address,
-            access,
-            token,
-        };
-        let view = if count == 1 {
-            None
-        } else {
-            self.supplied_view(&fault, (object, first), frames.len())
-        };
+        let view = self.supplied_view(&open, (first, count));
         let shown = view.as_ref().map_or(Shown::NOWHERE, |view| view.shown);
         let from = (slots, args.slot.into());
         self.object_pass_pages(from, (object, first), (&frames, &fresh), shown);
-        self.waiter_served(waiter);
-        self.request_end(index);
-        if let Some(tray) = self.trays.get_mut(tray) {
-            tray.taken = tray.taken.saturating_sub(count);
+        match open.record {
+            None => self.question = None,
+            Some((request, waiter)) => {
+                self.waiter_served(waiter);
+                self.request_end(request);
+                if let Some(tray) = self.trays.get_mut(tray) {
+                    tray.taken = tray.taken.saturating_sub(count);
+                }
+            }
         }
         self.stats.page_ins = self.stats.page_ins.saturating_add(count.into());
         if fresh.is_empty() {
             self.tray_emptied(tray, args.slot);
         }
         let enter = match view {
-            Some(view) => self.answer_supplied(turn, map, &view, &frames),
+            Some(view) if count == 1 => self.answer_alone(turn, &open, &view, &frames),
+            Some(view) => self.answer_supplied(turn, fault.map, &view, &frames),
             None => self.fault_supplied(turn, &fault),
         };
         if enter.is_none() {
             self.fault(turn, &fault);
         }
         Some(Supplied { fault, enter })
+    }
+
+    /// The open question, if this is the answer to all of it.
+    #[inline(always)]
+    fn open_question(&self, control: ControlId, range: (u64, u32)) -> Option<Open> {
+        let question = self.question.as_ref()?;
+        let asked = (question.first, question.count) == range && question.said;
+        if !asked || question.control != Some(control) {
+            return None;
+        }
+        Some(Open {
+            fault: question.fault,
+            object: question.object,
+            tray: question.tray,
+            link: Some(question.link),
+            record: None,
+        })
+    }
+
+    /// What was asked, if there is a record of it, this is the answer to all of it, nothing before it has
+    /// come, and nobody else is answered by the way.
+    #[inline(never)]
+    fn open_request(&self, control: ControlId, (first, count): (u64, u32)) -> Option<Open> {
+        let id = self.pager_of_control(control).ok()?;
+        let pager = self.pagers.get(id)?;
+        let (object, tray) = (pager.object, pager.tray?);
+        let Slot::Pending(index) = self.slot(object, first) else {
+            return None;
+        };
+        let request = self.requests.at(index)?;
+        let whole = request.first == first && request.count == count;
+        let all = u64::MAX >> (64u32.wrapping_sub(count) & 63);
+        let alone = pager.requests == index && self.requests.at(request.next).is_none();
+        if !whole || request.missing != all || !alone || request.lookers != 1 {
+            return None;
+        }
+        let waiter = request.waiting.first();
+        let What::Fault {
+            map,
+            address,
+            access,
+            token,
+        } = self.waiters.at(waiter)?.what
+        else {
+            return None;
+        };
+        Some(Open {
+            fault: Fault {
+                map,
+                address,
+                access,
+                token,
+            },
+            object,
+            tray,
+            link: None,
+            record: Some((index, waiter)),
+        })
     }
 
     /// Zeroed frames for slots that are about to be emptied, if they are to be filled again at once: half
@@ -202,17 +253,19 @@ impl Core {
     }
 
     /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
-    /// that lie in the same entry and page table, as far as an answer can carry them.
-    fn supplied_view(
-        &mut self,
-        fault: &Fault,
-        (object, first): (ObjectId, u64),
-        count: usize,
-    ) -> Option<View> {
-        let link = self.map_lookup(fault.map, fault.address)?.0;
+    /// that lie in the same entry and page table, as far as an answer can carry them. Of one page alone only
+    /// if nobody can have changed what it shows.
+    fn supplied_view(&mut self, open: &Open, (first, count): (u64, u32)) -> Option<View> {
+        let fault = &open.fault;
+        let count = count as usize;
+        let link = match open.link {
+            Some(link) => link,
+            None if count == 1 => return None,
+            None => self.map_lookup(fault.map, fault.address)?.0,
+        };
         let entry = self.entries.at(link)?;
         let reads = entry.protection.contains(fault.access) && fault.access != Prot::WRITE;
-        if entry.object != Some(object) || !reads {
+        if entry.object != Some(open.object) || !reads {
             return None;
         }
         let address = trunc_page(fault.address);
@@ -249,6 +302,27 @@ impl Core {
         self.fault_now(turn, (fault.map, fault.address), fault.access)
     }
 
+    /// The answer to a fault that sees a page that has come alone; what was there before is entered beside it.
+    #[inline(always)]
+    fn answer_alone<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        open: &Open,
+        view: &View,
+        frames: &[Frame],
+    ) -> Option<translation::Enter> {
+        let beside = &mut turn.effects.beside;
+        beside.count = 0;
+        let object = self.objects.get(open.object)?;
+        let entry = self.entries.at(open.link?)?;
+        let index = entry.page_at(view.address);
+        let leaf = object.pages.leaf_at(&self.nodes, index)?;
+        let own = !entry.needs_copy && !object.is_copied();
+        let place = (entry, (open.fault.map, view.address));
+        show_around(&mut self.pages, (leaf, index), place, (own, false), beside);
+        self.answer_with(open.fault.map, view, frames)
+    }
+
     /// The answer to a fault that sees pages that have come; the others are entered beside its own.
     fn answer_supplied<M: Machine>(
         &mut self,
@@ -275,6 +349,16 @@ impl Core {
         } else {
             0
         };
+        self.answer_with(map, view, frames)
+    }
+
+    #[inline(always)]
+    fn answer_with(
+        &mut self,
+        map: MapId,
+        view: &View,
+        frames: &[Frame],
+    ) -> Option<translation::Enter> {
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
         Some(translation::Enter {

@@ -41,6 +41,8 @@ macro_rules! kinds {
 
             /// Leaves room for so many more records of a kind.
             pub(super) fn cap(&mut self, kind: usize, left: u32) {
+                // What was reserved for it is not to be missed.
+                self.record_question();
                 match kind {
                     $($place => self.$kind.set_cap(left),)+
                     other => panic!("there is no kind {other}"),
