@@ -480,30 +480,39 @@ impl Arrived {
 #[derive(Debug)]
 pub struct Rights {
     count: usize,
-    slots: [(u64, ArrivedKind); RIGHTS_MAX],
+    /// `None` if there are none: then nothing of it has to be written.
+    slots: Option<[(u64, ArrivedKind); RIGHTS_MAX]>,
 }
 
 impl Rights {
     /// No rights.
     pub(crate) const NONE: Rights = Rights {
         count: 0,
-        slots: [(0, ArrivedKind::None); RIGHTS_MAX],
+        slots: None,
     };
 
     /// Takes the rights of the message that lies in the buffer.
     #[inline]
     pub(crate) fn from_buffer(count: usize) -> Rights {
         let mut rights = Rights::NONE;
-        rights.count = count.min(RIGHTS_MAX);
-        for (index, slot) in rights.slots.iter_mut().enumerate().take(count) {
+        rights.fill(count);
+        rights
+    }
+
+    /// As [`Rights::from_buffer`], where there are none yet.
+    #[inline]
+    pub(crate) fn fill(&mut self, count: usize) {
+        self.count = count.min(RIGHTS_MAX);
+        let slots = self.slots.insert([(0, ArrivedKind::None); RIGHTS_MAX]);
+        for (index, slot) in slots.iter_mut().enumerate().take(count) {
             *slot = buffer::right(index);
         }
-        rights
     }
 
     /// Takes what came in a slot; nothing, if it was empty or has been taken.
     pub fn take(&mut self, slot: usize) -> Arrived {
-        match self.slots.get_mut(slot) {
+        let slots = self.slots.as_mut();
+        match slots.and_then(|slots| slots.get_mut(slot)) {
             Some(slot) => {
                 let (value, kind) = mem::replace(slot, (0, ArrivedKind::None));
                 Arrived::new(value, kind)

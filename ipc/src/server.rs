@@ -451,10 +451,7 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
     let carried = received.info.rights();
     let mut context = Context {
         payload: received.payload,
-        rights: match carried {
-            0 => Rights::NONE,
-            _ => Rights::from_buffer(carried),
-        },
+        rights: Rights::NONE,
         // Made only if there is one: a caller that is dropped is answered.
         caller: (received.token != 0).then(|| Caller {
             token: received.token,
@@ -462,6 +459,9 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
         }),
         last: None,
     };
+    if carried != 0 {
+        context.rights.fill(carried);
+    }
     let answer = if received.info.is_kernel() {
         match server.notice(Notice::new(id, received.words), &mut context) {
             Ok(()) => Said::Yes,
@@ -481,13 +481,8 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
             },
         }
     };
-    let Context {
-        rights,
-        caller,
-        last,
-        ..
-    } = context;
-    drop(rights);
+    let (caller, last) = (context.caller.take(), context.last.take());
+    drop(context);
     turn.send.receive_deadline = server.deadline();
     let done = server.is_done();
     match (caller, last) {

@@ -125,18 +125,43 @@ impl FaultAnswer {
     }
 }
 
+/// The words of a request.
+#[inline(always)]
+fn request_words(asked: &Asked) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    // It is a message of words, so it fits.
+    let _ = asked.request.put(&mut words, &mut []);
+    words
+}
+
 impl Pending {
-    /// What is said to a pager at once.
-    pub(crate) fn of_request(asked: &Asked) -> Option<Pending> {
-        let mut words = [0; WORDS];
-        asked.request.put(&mut words, &mut []).ok()?;
-        Some(Pending {
+    /// What is said to a pager at once, as any other message.
+    #[cold]
+    pub(crate) fn of_request(asked: &Asked) -> Pending {
+        Pending {
             to: To::Pager(asked.port),
             info: Info::short(MemoryObjectDataRequest::ID),
-            words,
+            words: request_words(asked),
             made: None,
-        })
+        }
     }
+}
+
+/// As [`exchange`], after what is said to a pager at once.
+#[inline(always)]
+pub(crate) fn exchange_request(asked: &Asked, set: Name, deadline: u64, notices: Name) -> Received {
+    let send = Send {
+        options: option::SEND | option::NOTIFY | option::RECEIVE,
+        destination: u64::from(asked.port.0),
+        receive: set,
+        info: Info::short(MemoryObjectDataRequest::ID),
+        send_deadline: POLL,
+        receive_deadline: deadline,
+        notify: notices,
+        words: request_words(asked),
+    };
+    // SAFETY: nobody holds the body between two events.
+    unsafe { trap::msg(&send) }
 }
 
 /// An answer to a common call: success, and a word.

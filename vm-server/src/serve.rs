@@ -14,7 +14,8 @@ use vm_core::object::page::Frame;
 use vm_core::{Core, Supplies, Turn};
 
 use crate::execute::{
-    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call, put_beside,
+    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call,
+    exchange_request, put_beside,
 };
 use crate::heap;
 use crate::pmap::{self, Spaces};
@@ -128,9 +129,13 @@ impl Server {
             // Common faults and calls, as long as nothing else comes and their answers are all that
             // there is to do.
             while !unfinished {
-                if is_fault(&received) && self.answer_faults(&mut received, &mut pending, deadline)
-                {
-                    continue;
+                if is_fault(&received) {
+                    if self.answer_faults(&mut received, &mut pending, deadline)
+                        || self.ask(&mut received, &mut pending, deadline)
+                    {
+                        continue;
+                    }
+                    break;
                 }
                 if let Some(answer) = self.call_answer(&received) {
                     if answer.leaves_work && self.core.wants_step() {
@@ -151,14 +156,6 @@ impl Server {
                     received = exchange(Some(answer), self.ports.set(), deadline.0, self.notices);
                     if received.outcome.code() != 0 {
                         pending = Some(answer);
-                    }
-                } else if let Some(message) = self.request(&received) {
-                    received = exchange(Some(message), self.ports.set(), deadline.0, self.notices);
-                    match message.to {
-                        To::Pager(right) if received.outcome.was_sent() => {
-                            self.core.sent(right, &mut self.effects);
-                        }
-                        _ => pending = Some(message),
                     }
                 } else if let Some(answer) = self.supply_answer(&received) {
                     unfinished = self.core.wants_step();
@@ -271,13 +268,20 @@ impl Server {
         })
     }
 
-    /// What a pager is to be told at once, if a common fault was received that misses a page of its. Any
-    /// other is as if it had not been looked at.
+    /// Asks a pager at once, if a common fault was received that misses a page of its, and waits for the
+    /// next message. Any other is as if it had not been looked at.
     #[inline(never)]
-    fn request(&mut self, received: &Received) -> Option<Pending> {
-        let (map, fault, token) = common_fault(received)?;
+    fn ask(
+        &mut self,
+        received: &mut Received,
+        pending: &mut Option<Pending>,
+        deadline: Time,
+    ) -> bool {
+        let Some((map, fault, token)) = common_fault(received) else {
+            return false;
+        };
         if !self.effects.as_slice().is_empty() || heap::is_low() {
-            return None;
+            return false;
         }
         let fault = vm_core::event::Fault {
             map,
@@ -285,8 +289,16 @@ impl Server {
             access: fault.access,
             token,
         };
-        let asked = self.core.ask_quick(&fault, Time(self.clock.now()))?;
-        Pending::of_request(&asked)
+        let Some(asked) = self.core.ask_quick(&fault, Time(self.clock.now())) else {
+            return false;
+        };
+        *received = exchange_request(&asked, self.ports.set(), deadline.0, self.notices);
+        if received.outcome.was_sent() {
+            self.core.sent(asked.port, &mut self.effects);
+        } else {
+            *pending = Some(Pending::of_request(&asked));
+        }
+        true
     }
 
     /// The answer to the fault that waited for a common supply, if that is what was received; if it is

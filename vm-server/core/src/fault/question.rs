@@ -9,14 +9,20 @@
 //!
 //! Records and nodes are reserved when it is asked, so that putting it on record cannot fail.
 
+use ipc_abi::translation;
+use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::MemoryObjectDataRequest;
+use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
-use crate::Core;
+use super::quick::show_around;
 use crate::event::{ControlId, Fault, ObjectId, RightId, Time, TrayId};
 use crate::id::Id;
+use crate::machine::{Machine, Revoke};
+use crate::object::page::{Flags, Frame};
 use crate::object::pager::{Pager, Request};
 use crate::op::wait::What;
-use crate::range::bytes_of;
+use crate::range::{bytes_of, page_of, trunc_page};
+use crate::{Core, Turn};
 
 /// What a fault asked of a pager.
 #[derive(Clone, Copy, Debug)]
@@ -110,5 +116,109 @@ impl Core {
         if let Ok(waiter) = waiter {
             self.waiter_asks(waiter, question.request, question.index);
         }
+    }
+}
+
+/// How the fault that asked is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// The fault.
+    pub(crate) fault: Fault,
+    /// What is entered.
+    pub(crate) enter: translation::Enter,
+}
+
+impl Core {
+    /// Takes a supply that answers the open question, if that is about one page that is read: the page moves,
+    /// and what is entered beside it is in the effects. `None`: there is more to it, and nothing has changed.
+    #[inline(always)]
+    pub(crate) fn answer_question<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        control: ControlId,
+        args: &MemoryObjectDataSupply,
+    ) -> Option<Told> {
+        let question = self.question.as_ref()?;
+        let (fault, index, link) = (question.fault, question.first, question.link);
+        let (object, tray) = (question.object, question.tray);
+        let asked = (bytes_of(index), question.count) == (args.offset, 1) && question.said;
+        let bare = args.count == 1 && args.lock_value == 0 && !args.precious;
+        let mine = question.control == Some(control) && fault.access != Prot::WRITE;
+        let idle = self.woken.is_empty() && self.ready_faults.is_empty();
+        if !asked || !bare || !mine || !idle || !self.goes_quickly() {
+            return None;
+        }
+        let record = self.trays.get_mut(tray)?;
+        let (map, slots) = (record.map, record.slots);
+        let number = page_of(record.address).saturating_add(args.slot.into());
+        if args.slot >= slots || !record.waiting.is_empty() {
+            return None;
+        }
+        let ready = self.objects.get_mut(record.object)?;
+        let (leaf, frame) = ready.pages.find_page(&self.nodes, args.slot.into())?;
+        if ready.payer != Some(map) {
+            return None;
+        }
+        let payer = self.maps.get_mut(map)?;
+        // From here on nothing fails.
+        payer.pages = payer.pages.saturating_sub(1);
+        payer.epoch = payer.epoch.saturating_add(1);
+        let taken = Revoke::Page {
+            map,
+            epoch: payer.epoch,
+            address: bytes_of(number),
+            frame,
+            keep: Prot::NONE,
+        };
+        let place = (leaf, args.slot.into());
+        ready.pages.take_found(&mut self.nodes, place);
+        record.hand = record.hand.min(args.slot);
+        let fill = ready.pages.pages() <= slots / 2;
+        turn.machine.revoke(&[taken]);
+        if fill {
+            self.tray_wants_refill(tray, args.slot);
+        }
+        self.question = None;
+        let enter = self.come_to(turn, (&fault, link), (object, index), frame);
+        debug_assert!(enter.is_some(), "all was looked at when it was asked");
+        Some(Told {
+            fault,
+            enter: enter?,
+        })
+    }
+
+    /// A page comes to an object where a fault waits for it, in an entry that shows it.
+    #[inline(always)]
+    fn come_to<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        (fault, link): (&Fault, u32),
+        (object, index): (ObjectId, u64),
+        frame: Frame,
+    ) -> Option<translation::Enter> {
+        let (map, address) = (fault.map, trunc_page(fault.address));
+        let at = Some((map.index(), page_of(address)));
+        self.pages.pass(frame, (object, index), at, Flags::empty());
+        let record = self.objects.get_mut(object)?;
+        let leaf = record.pages.fill_used(&mut self.nodes, index, frame);
+        if let Some(payer) = record.payer.and_then(|id| self.maps.get_mut(id)) {
+            payer.count_external(1);
+        }
+        let entry = self.entries.at(link)?;
+        let own = !entry.needs_copy && !record.is_copied();
+        let beside = &mut turn.effects.beside;
+        beside.count = 0;
+        let shown = (entry, (map, address));
+        show_around(&mut self.pages, (leaf, index), shown, (own, false), beside);
+        self.stats.page_ins = self.stats.page_ins.wrapping_add(1);
+        self.stats.faults = self.stats.faults.wrapping_add(1);
+        self.stats.resident_hits = self.stats.resident_hits.wrapping_add(1);
+        Some(translation::Enter {
+            address,
+            frame: frame.0,
+            protection: entry.protection.difference(Prot::WRITE),
+            uncached: false,
+            epoch: self.maps.get(map)?.epoch,
+        })
     }
 }

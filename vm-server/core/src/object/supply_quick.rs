@@ -14,7 +14,7 @@ use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
 use crate::event::{ControlId, Fault, MapId, ObjectId, TrayId};
 use crate::fault::pagein::REQUEST_MAX;
-use crate::fault::quick::show_around;
+use crate::fault::question::Told;
 use crate::frames::Class;
 use crate::machine::{Exchange, Machine};
 use crate::object::contents::Shown;
@@ -62,7 +62,24 @@ struct View {
 
 impl Core {
     /// Takes a supply, if it is plain.
+    #[inline(always)]
     pub fn supply_quick<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        control: ControlId,
+        args: &MemoryObjectDataSupply,
+    ) -> Option<Supplied> {
+        if let Some(Told { fault, enter }) = self.answer_question(turn, control, args) {
+            let enter = Some(enter);
+            return Some(Supplied { fault, enter });
+        }
+        self.supply_more(turn, control, args)
+    }
+
+    /// As [`Core::supply_quick`], of several pages, or of one that is to be written or was asked for by a
+    /// request that is on record.
+    #[inline(never)]
+    fn supply_more<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         control: ControlId,
@@ -118,7 +135,6 @@ impl Core {
             self.tray_emptied(tray, args.slot);
         }
         let enter = match view {
-            Some(view) if count == 1 => self.answer_alone(turn, &open, &view, &frames),
             Some(view) => self.answer_supplied(turn, fault.map, &view, &frames),
             None => self.fault_supplied(turn, &fault),
         };
@@ -253,14 +269,14 @@ impl Core {
     }
 
     /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
-    /// that lie in the same entry and page table, as far as an answer can carry them. Of one page alone only
-    /// if nobody can have changed what it shows.
+    /// that lie in the same entry and page table, as far as an answer can carry them. One page alone is left
+    /// to the common fault.
     fn supplied_view(&mut self, open: &Open, (first, count): (u64, u32)) -> Option<View> {
         let fault = &open.fault;
         let count = count as usize;
         let link = match open.link {
+            _ if count == 1 => return None,
             Some(link) => link,
-            None if count == 1 => return None,
             None => self.map_lookup(fault.map, fault.address)?.0,
         };
         let entry = self.entries.at(link)?;
@@ -302,27 +318,6 @@ impl Core {
         self.fault_now(turn, (fault.map, fault.address), fault.access)
     }
 
-    /// The answer to a fault that sees a page that has come alone; what was there before is entered beside it.
-    #[inline(always)]
-    fn answer_alone<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        open: &Open,
-        view: &View,
-        frames: &[Frame],
-    ) -> Option<translation::Enter> {
-        let beside = &mut turn.effects.beside;
-        beside.count = 0;
-        let object = self.objects.get(open.object)?;
-        let entry = self.entries.at(open.link?)?;
-        let index = entry.page_at(view.address);
-        let leaf = object.pages.leaf_at(&self.nodes, index)?;
-        let own = !entry.needs_copy && !object.is_copied();
-        let place = (entry, (open.fault.map, view.address));
-        show_around(&mut self.pages, (leaf, index), place, (own, false), beside);
-        self.answer_with(open.fault.map, view, frames)
-    }
-
     /// The answer to a fault that sees pages that have come; the others are entered beside its own.
     fn answer_supplied<M: Machine>(
         &mut self,
@@ -349,16 +344,6 @@ impl Core {
         } else {
             0
         };
-        self.answer_with(map, view, frames)
-    }
-
-    #[inline(always)]
-    fn answer_with(
-        &mut self,
-        map: MapId,
-        view: &View,
-        frames: &[Frame],
-    ) -> Option<translation::Enter> {
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
         Some(translation::Enter {
