@@ -133,6 +133,14 @@ impl<'a> Owners<'a> {
         }
     }
 
+    /// Whether a frame of memory belongs to this owner.
+    #[inline(always)]
+    pub(crate) fn is_own(&self, frame: Frame, owner: OwnerId) -> bool {
+        let word = |record: &FrameRecord| record.0.load(Ordering::Acquire);
+        let found = self.record(frame).map(word);
+        found.is_some_and(|word| unpack(word).0 == owner)
+    }
+
     /// Whether `frame` may be entered in a space of `space_owner`, cached or not; changes nothing.
     ///
     /// # Errors

@@ -70,6 +70,33 @@ impl Core {
         Some(frame)
     }
 
+    /// Frames of zeros, as many as `count` beyond those that are left to others, and as fit.
+    pub(crate) fn frames_zeroed<M: Machine, const N: usize>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        class: Class,
+        count: u32,
+    ) -> heapless::Vec<Frame, N> {
+        let mut frames = heapless::Vec::new();
+        let left = |frames: &heapless::Vec<Frame, N>| count.saturating_sub(frames.len() as u32);
+        while left(&frames) > 0
+            && let Some(frame) = turn.supplies.frames.pop()
+        {
+            // There are no more than that.
+            let _ = frames.push(frame);
+        }
+        let most = self.pages.free().saturating_sub(self.floor(class));
+        let most = most.min(left(&frames));
+        let clean = self.pages.take_run(State::Clean, most, &mut frames);
+        let from = frames.len();
+        self.pages
+            .take_run(State::Free, most.saturating_sub(clean), &mut frames);
+        for &frame in frames.iter().skip(from) {
+            turn.machine.zero(frame);
+        }
+        frames
+    }
+
     /// Gives back a frame that nobody maps; whoever waits for frames is woken.
     pub(crate) fn frame_free(&mut self, frame: Frame) {
         self.pages.put(frame, State::Free);

@@ -323,16 +323,10 @@ impl Core {
                 looked = looked.saturating_add(1);
                 continue;
             }
-            let mut frames = heapless::Vec::<Frame, { BUDGET as usize / 2 }>::new();
-            while frames.len() < empty as usize {
-                let Some(frame) = self.frame_zeroed(turn, Class::Pager) else {
-                    // It stays in the list: `wants_step` when there are frames.
-                    starved = true;
-                    break;
-                };
-                // There are no more than that.
-                let _ = frames.push(frame);
-            }
+            let frames: heapless::Vec<Frame, { BUDGET as usize / 2 }> =
+                self.frames_zeroed(turn, Class::Pager, empty);
+            // It stays in the list then: `wants_step` when there are frames.
+            starved = frames.len() < empty as usize;
             let filled = self.tray_fill(id, at, &frames);
             short = filled < frames.len() as u32;
             self.tray_enter(turn, id, (at, filled), Prot::DEFAULT);

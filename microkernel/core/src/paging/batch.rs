@@ -348,6 +348,7 @@ fn check<S: TableStore>(
             for index in run.done..run.count {
                 let frame = read_frame(buffer, offset, index)?;
                 if let Some(owner) = owner
+                    && (run.uncached || !owners.is_own(frame, owner))
                     && let Err(code) = owners.check_enter(frame, owner, run.uncached)
                 {
                     access = access.and(Err(code));
@@ -501,28 +502,54 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
             Made::Table(table) => table,
             Made::More => return Ok(()),
         };
-        let mut page = Page {
-            address: first,
-            frame: Frame::FIRST,
-            like: like(rights, self.run.uncached),
-            uncached: self.run.uncached,
-            owner: self.space.owner(),
-        };
-        let root = self.space.root();
-        for pages in 0..self.slice() {
-            page.frame = read_frame(self.buffer, self.offset, self.run.done)?;
-            page.address = first.after_pages(pages).ok_or(Kern::InvalidAddress)?;
-            let index = page.address.slot(1);
-            let old = self.store.read(table, index);
-            let new = page.like.with_frame(page.frame);
+        let count = self.slice();
+        let mut done = 0;
+        let result = self.enter_pages((table, first), count, &mut done);
+        self.run.done = self.run.done.saturating_add(done);
+        result
+    }
+
+    /// Enters the next pages of the run, `first` and those after it, in their table. Counts those that are
+    /// done.
+    #[inline(always)]
+    fn enter_pages(
+        &mut self,
+        (table, first): (Frame, UserAddr),
+        count: u32,
+        done: &mut u32,
+    ) -> Result<(), Kern> {
+        let Execution { store, account, .. } = self;
+        let (owners, uncached) = (self.owners, self.run.uncached);
+        let (root, owner) = (self.space.root(), self.space.owner());
+        let like = like(self.run.protection, uncached);
+        let from = self.run.done;
+        for (pages, index) in (0..count).zip(first.slot(1)..) {
+            let frame = read_frame(self.buffer, self.offset, from.saturating_add(pages))?;
+            let old = store.read(table, index);
+            let new = like.with_frame(frame);
+            let other = old.frame() != frame && !old.is_window();
+            let counts = !old.is_present() || other;
+            if counts && (uncached || !owners.raise_own(frame, owner)) {
+                owners.raise(frame, owner, uncached)?;
+            }
             if !old.is_present() {
                 // Nothing to flush, and no use of a page to keep.
-                self.owners.raise(page.frame, page.owner, page.uncached)?;
-                self.store.write(table, index, new);
+                store.write(table, index, new);
+            } else if other {
+                account.note_unmapped(store.exchange(table, index, new).frame());
+                account.note_one_of(root, (first, pages), count);
             } else if !old.is_same_page(new) {
-                put(root, self.store, self.owners, self.account, (table, page))?;
+                let address = first.after_pages(pages.into());
+                let page = Page {
+                    address: address.ok_or(Kern::InvalidAddress)?,
+                    frame,
+                    like,
+                    uncached,
+                    owner,
+                };
+                put(root, *store, owners, account, (table, page))?;
             }
-            self.run.done = self.run.done.saturating_add(1);
+            *done = pages.saturating_add(1);
         }
         Ok(())
     }
@@ -537,7 +564,7 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
         };
         let root = self.space.root();
         let leaf = walk::find(self.store, root, first);
-        for pages in 0..self.slice() {
+        for pages in 0..u64::from(self.slice()) {
             let frame = read_frame(self.buffer, self.offset, self.run.done)?;
             let page = first.after_pages(pages).ok_or(Kern::InvalidAddress)?;
             let answer = match leaf {
@@ -560,9 +587,9 @@ impl<B: BatchBuffer, S: TableStore> Execution<'_, B, S> {
     }
 
     /// Pages that this slice still has time for.
-    fn slice(&mut self) -> u64 {
+    fn slice(&mut self) -> u32 {
         let left = self.run.count.saturating_sub(self.run.done);
-        u64::from(self.budget.take_up_to(left))
+        self.budget.take_up_to(left)
     }
 
     fn whole_range(&mut self) {

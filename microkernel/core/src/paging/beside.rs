@@ -6,11 +6,15 @@
 
 use ipc_abi::fault::{BESIDE_MAX, Beside, READ_ONLY};
 use ipc_abi::translation::{Enter, FRAME_LIMIT, SKIPPED};
+
 use ipc_abi::types::Prot;
 
 use super::{BatchBuffer, Entry, Space, TABLE_ENTRIES, TableStore, walk};
 use crate::addr::{Frame, UserAddr};
 use crate::owner::Owners;
+
+// What is left out names no frame.
+const _: () = assert!(SKIPPED & !READ_ONLY >= FRAME_LIMIT);
 
 /// Enters what lies beside the page of an answer.
 pub fn enter_beside<S: TableStore>(
@@ -36,13 +40,11 @@ pub fn enter_beside<S: TableStore>(
     for place in 0..count {
         let word = buffer.load32(place.saturating_mul(4));
         let index = index.saturating_add(place);
-        let number = word & !READ_ONLY;
-        let named = word != SKIPPED && number < FRAME_LIMIT;
-        let Some(frame) = Frame::new(number).filter(|_| named) else {
+        let Some(frame) = Frame::new(word & !READ_ONLY) else {
             continue;
         };
         let vacant = !store.read(table, index).is_present();
-        if !vacant || owners.raise(frame, owner, false).is_err() {
+        if !vacant || !owners.raise_own(frame, owner) {
             continue;
         }
         let [whole, read_only] = likes;

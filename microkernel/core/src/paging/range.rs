@@ -222,17 +222,14 @@ impl<S: TableStore> Removal<'_, S> {
         let slice = self
             .budget
             .take_up_to(u32::try_from(pages).unwrap_or(u32::MAX));
-        let root = self.space.root();
-        let slot = |index: usize| {
-            let place = u64::try_from(index).unwrap_or(0) << PAGE_SHIFT;
-            UserAddr::new(span.from.saturating_add(place))
+        let Some(start) = span.start().filter(|_| slice > 0) else {
+            return span.from;
         };
-        let (first, count) = (slot(0).map_or(0, |page| page.slot(1)), slice as usize);
-        let end = first.saturating_add(count);
+        let root = self.space.root();
+        let first = start.slot(1);
+        let end = first.saturating_add(slice as usize).min(TABLE_ENTRIES);
         let mut index = first;
-        while index < end
-            && let Some(page) = slot(index.saturating_sub(first))
-        {
+        while index < end {
             let old = self.store.read(table, index);
             if !old.is_present() {
                 // Where pages are sparse, many are passed over at once.
@@ -240,10 +237,12 @@ impl<S: TableStore> Removal<'_, S> {
                 continue;
             }
             if old.is_window() {
-                self.clear_window(table, page);
+                self.clear_window(table, index);
             } else {
                 let old = self.store.exchange(table, index, Entry::EMPTY);
-                self.account.note_removed(root, page, old.frame());
+                self.account.note_unmapped(old.frame());
+                let pages = index.saturating_sub(first) as u32;
+                self.account.note_one_of(root, (start, pages), slice);
             }
             index = index.saturating_add(1);
         }
@@ -252,9 +251,9 @@ impl<S: TableStore> Removal<'_, S> {
 
     /// Removes a page of a physical window, which is not counted, if windows are to go.
     #[cold]
-    fn clear_window(&mut self, table: Frame, page: UserAddr) {
+    fn clear_window(&mut self, table: Frame, index: usize) {
         if self.windows {
-            self.store.exchange(table, page.slot(1), Entry::EMPTY);
+            self.store.exchange(table, index, Entry::EMPTY);
             self.account.note_space(self.space.root());
         } else {
             self.kept = true;

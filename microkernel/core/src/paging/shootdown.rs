@@ -20,6 +20,9 @@ pub(super) const PAGES: usize = 32;
 /// Spaces that are flushed as a whole before all are.
 pub(super) const SPACES: usize = 8;
 
+/// Most pages of a run that are flushed one by one; more cost as much as the whole space does.
+const SINGLY: u32 = 8;
+
 /// What to flush, and what becomes free after it.
 #[must_use = "translations that were taken back are still in TLBs until this is discharged"]
 #[derive(Debug, Default)]
@@ -94,6 +97,19 @@ impl Shootdown {
         }
     }
 
+    /// Notes that one page of a run of `count` was lowered, which lies so many after the run's first: of
+    /// more than a few the whole space is flushed.
+    #[inline]
+    pub(crate) fn note_one_of(&mut self, root: Frame, (first, pages): (UserAddr, u32), count: u32) {
+        if count > SINGLY {
+            if self.spaces.last() != Some(&root) {
+                self.note_space(root);
+            }
+        } else if let Some(page) = first.after_pages(pages.into()) {
+            self.note_page(root, page);
+        }
+    }
+
     /// Notes that much of a space was lowered.
     pub(crate) fn note_space(&mut self, root: Frame) {
         if !self.covers(root) && self.spaces.push(root).is_err() {
@@ -105,6 +121,12 @@ impl Shootdown {
     /// [`Shootdown::room`].
     pub(crate) fn note_removed(&mut self, root: Frame, page: UserAddr, frame: Frame) {
         self.note_page(root, page);
+        self.note_unmapped(frame);
+    }
+
+    /// Notes that one translation of a frame was removed, whose page is noted by itself. There is
+    /// [`Shootdown::room`].
+    pub(crate) fn note_unmapped(&mut self, frame: Frame) {
         let noted = self.frames.push(frame);
         debug_assert!(noted.is_ok(), "room was not asked for");
     }

@@ -201,10 +201,16 @@ impl Core {
         if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
             map.count_external(count);
         }
-        for ((&frame, index), place) in frames.iter().zip(index..).zip(0usize..) {
-            let seen = place.checked_sub(shown.from).filter(|_| place < shown.to);
-            let at = seen.map(|nth| (shown.map, shown.number.wrapping_add(nth as u64)));
-            self.pages.pass(frame, (object, index), at, Flags::empty());
+        let at = Some((shown.map, shown.number));
+        for (from, to, at) in [
+            (0, shown.from, None),
+            (shown.from, shown.to, at),
+            (shown.to, frames.len(), None),
+        ] {
+            let pages = frames.get(from..to).unwrap_or(&[]);
+            let first = index.wrapping_add(from as u64);
+            let flags = Flags::empty();
+            self.pages.pass_run(pages, (object, first), at, flags);
         }
     }
 

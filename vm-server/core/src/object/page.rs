@@ -275,6 +275,36 @@ impl Pages {
         Some((frame, clean))
     }
 
+    /// Takes the first frames of a list out, as many as fit, at most `most`; says how many.
+    pub(crate) fn take_run<const N: usize>(
+        &mut self,
+        state: State,
+        most: u32,
+        frames: &mut heapless::Vec<Frame, N>,
+    ) -> u32 {
+        let list = match state {
+            State::Clean => &mut self.clean,
+            _ => &mut self.free,
+        };
+        let (mut head, mut taken) = (list.head, 0u32);
+        while taken < most
+            && let Some(page) = self.records.get_mut(head as usize)
+            && frames.push(Frame(head)).is_ok()
+        {
+            self.touched.note(head);
+            page.state = State::Taken;
+            page.prev = NIL;
+            head = core::mem::replace(&mut page.next, NIL);
+            taken = taken.wrapping_add(1);
+        }
+        list.head = head;
+        list.count = list.count.saturating_sub(taken);
+        if let Some(first) = self.records.get_mut(head as usize) {
+            first.prev = NIL;
+        }
+        taken
+    }
+
     /// Takes this free frame out of its list; says whether it was free.
     #[inline]
     pub fn take_this(&mut self, frame: Frame) -> bool {
@@ -334,6 +364,32 @@ impl Pages {
         page.state = State::Resident;
         page.flags = flags;
         page.lock = Prot::NONE;
+    }
+
+    /// Makes frames pages side by side of an object, as [`Pages::pass`] does each, mapped side by side from this
+    /// place on, if at all.
+    pub(crate) fn pass_run(
+        &mut self,
+        frames: &[Frame],
+        (object, index): (ObjectId, u64),
+        at: Option<(u32, u64)>,
+        flags: Flags,
+    ) {
+        for (frame, nth) in frames.iter().zip(0u64..) {
+            let Some(page) = self.records.get_mut(frame.0 as usize) else {
+                continue;
+            };
+            self.touched.note(frame.0);
+            page.places.clear(&mut self.blocks);
+            if let Some((map, number)) = at {
+                page.places = Places::one((map, number.wrapping_add(nth)));
+            }
+            page.object = Some(object);
+            page.index = index.wrapping_add(nth);
+            page.state = State::Resident;
+            page.flags = flags;
+            page.lock = Prot::NONE;
+        }
     }
 
     /// Wires a resident page once more, for an entry that maps it at a place and makes this known of it.

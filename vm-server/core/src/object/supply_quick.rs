@@ -211,9 +211,8 @@ impl Core {
         tray: TrayId,
         count: u32,
     ) -> Frames {
-        let mut frames = Frames::new();
         let Some(record) = self.trays.get(tray).filter(|_| count > 1) else {
-            return frames;
+            return Frames::new();
         };
         let ready = self
             .objects
@@ -223,15 +222,9 @@ impl Core {
         let dying = self.maps.get(record.map).is_none_or(|map| map.dying);
         let least = self.floor(Class::Pager).saturating_add(count);
         if plenty || dying || record.gone || self.pages.free() <= least {
-            return frames;
+            return Frames::new();
         }
-        while frames.len() < count as usize {
-            let Some(frame) = self.frame_zeroed(turn, Class::Pager) else {
-                break;
-            };
-            // There are no more than that.
-            let _ = frames.push(frame);
-        }
+        let mut frames = self.frames_zeroed(turn, Class::Pager, count);
         if frames.len() < count as usize {
             for frame in core::mem::take(&mut frames) {
                 self.frame_free(frame);
@@ -262,10 +255,9 @@ impl Core {
             address: bytes_of(first),
             frames: fresh,
         });
-        for ((&frame, slot), page) in fresh.iter().zip(u64::from(slot)..).zip(first..) {
-            let at = Some((map.index(), page));
-            self.pages.pass(frame, (object, slot), at, Flags::DIRTY);
-        }
+        let at = Some((map.index(), first));
+        let pages = (object, slot.into());
+        self.pages.pass_run(fresh, pages, at, Flags::DIRTY);
     }
 
     /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
