@@ -222,3 +222,63 @@ impl Core {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+
+    use ipc_abi::layout::PAGE_SIZE;
+    use ipc_abi::types::Prot;
+
+    use crate::event::{Event, MapId, RightId, Token};
+    use crate::sim::pager::Pager;
+    use crate::sim::{Touch, World};
+
+    const PORT: RightId = RightId(7);
+
+    /// A client that has read a page of a pager's, and waits for the next. Its base, and its token.
+    fn waiting() -> (World, Pager, (MapId, u64), Token) {
+        let mut world = World::new(512);
+        let mut pager = Pager::new(&mut world, PORT, 8, vec![1; 8 * PAGE_SIZE as usize]);
+        let client = world.map();
+        let base = world.map_object(client, PORT, 8 * PAGE_SIZE);
+        world.touch(client, base, Prot::READ);
+        pager.settle(&mut world);
+        match world.touch(client, base + PAGE_SIZE, Prot::READ) {
+            Touch::Waits(token) => (world, pager, (client, base), token),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_question_that_is_answered_next_is_never_on_record() {
+        let (mut world, mut pager, _, token) = waiting();
+        let census = world.core.census();
+        assert_eq!((census.requests, census.waiters), (1, 1));
+        assert!(world.core.requests.is_empty() && world.core.waiters.is_empty());
+        pager.serve(&mut world);
+        assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
+        assert!(world.core.question.is_none());
+        assert_eq!(world.core.census().requests, 0);
+    }
+
+    #[test]
+    fn whatever_comes_between_puts_it_on_record_first() {
+        let (mut world, mut pager, (client, base), token) = waiting();
+        let other = match world.touch(client, base + 5 * PAGE_SIZE, Prot::READ) {
+            Touch::Waits(token) => token,
+            other => panic!("{other:?}"),
+        };
+        // The pager has not heard of the first, so the other is noted behind it.
+        assert_eq!(world.core.requests.len(), 2);
+        assert!(world.core.question.is_none());
+        world.event(Event::Cancelled(other));
+        assert_eq!(world.core.waiters.len(), 1, "one has been cancelled");
+        pager.settle(&mut world);
+        assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
+        assert_eq!(world.resumed.remove(&other.0.get()), None);
+        assert!(world.core.requests.is_empty() && world.core.waiters.is_empty());
+    }
+}

@@ -28,6 +28,30 @@ const PORT: RightId = RightId(77);
 /// A translation: its page, its rights, and the first bytes that it shows.
 type Shown = (u64, Prot, [u8; 8]);
 
+/// What else happens while a fault waits for its pager.
+#[derive(Clone)]
+enum Meanwhile {
+    Nothing,
+    /// Another thread reads there.
+    Touch(usize, u64),
+    /// A call on a map.
+    Ask(usize, Request),
+    /// Time passes.
+    Tick,
+}
+
+impl Meanwhile {
+    fn new(maps: usize, random: &mut Random) -> Meanwhile {
+        let map = random.below(maps as u64) as usize;
+        match random.below(6) {
+            0 => Meanwhile::Touch(map, range(random).0),
+            1 => Meanwhile::Ask(map, request(random)),
+            2 => Meanwhile::Tick,
+            _ => Meanwhile::Nothing,
+        }
+    }
+}
+
 /// What the two worlds are compared by.
 #[derive(Debug, PartialEq)]
 struct Shape {
@@ -130,7 +154,13 @@ impl Side {
         }
     }
 
-    fn touch(&mut self, map: usize, at: u64, write: Option<u8>) -> Result<u8, Kern> {
+    fn touch(
+        &mut self,
+        map: usize,
+        at: u64,
+        write: Option<u8>,
+        meanwhile: &Meanwhile,
+    ) -> Result<u8, Kern> {
         let access = if write.is_some() {
             Prot::WRITE
         } else {
@@ -150,7 +180,20 @@ impl Side {
                     return Ok(byte[0]);
                 }
                 Touch::Fails(code) => return Err(code),
-                Touch::Waits(_) => self.settle(),
+                Touch::Waits(_) => {
+                    match meanwhile.clone() {
+                        Meanwhile::Nothing => {}
+                        Meanwhile::Touch(map, at) => {
+                            let map = self.maps[map];
+                            let _ = self.world.touch(map, at, Prot::READ);
+                        }
+                        Meanwhile::Ask(map, request) => {
+                            let _ = self.ask(map, request);
+                        }
+                        Meanwhile::Tick => self.world.event(Event::Tick),
+                    }
+                    self.settle();
+                }
             }
         }
         panic!("{at:#x} waits for ever");
@@ -294,7 +337,10 @@ fn touch(sides: &mut [Side; 2], random: &mut Random) {
     for page in 0..count {
         let at = at + page * PAGE_SIZE + random.below(8);
         let write = random.once_in(2).then(|| 1 + random.below(255) as u8);
-        let _ = both(sides, "touch", |side| side.touch(map, at, write));
+        let meanwhile = Meanwhile::new(sides[0].maps.len(), random);
+        let _ = both(sides, "touch", |side| {
+            side.touch(map, at, write, &meanwhile)
+        });
     }
     // Work that is left would be done at another time by the general way.
     sides.iter_mut().for_each(Side::settle);
