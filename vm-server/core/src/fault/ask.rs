@@ -9,7 +9,6 @@
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::MemoryObjectDataRequest;
 
-use super::Look;
 use super::question::Question;
 use crate::Core;
 use crate::event::{Fault, RightId, Time};
@@ -47,17 +46,6 @@ impl Core {
         let object = self.objects.get(top)?;
         let id = object.pager?;
         let plain = matches!(object.kind, Kind::Internal | Kind::External);
-        let look = Look {
-            map,
-            link,
-            top,
-            index,
-            access,
-            rights: entry.protection,
-            needs_copy: entry.needs_copy,
-            copied: object.is_copied(),
-            own: false,
-        };
         if !plain || object.pages.get(&self.nodes, index) != Slot::Empty {
             return None;
         }
@@ -80,14 +68,14 @@ impl Core {
         }
         self.waiters.reserve_one().ok()?;
         let request = self.requests.reserve_next().ok()?;
-        let range = self.cluster(&look, (top, id), index, credits);
+        let range = self.cluster((link, index), (top, id), index, credits);
         let Ok((first, count)) = self.request_mark(request, top, range, index) else {
             let pager = self.pagers.get_mut(id)?;
             (pager.next_page, pager.window) = before;
             return None;
         };
         // From here on nothing fails.
-        let question = Question {
+        let question = self.question.insert(Question {
             fault: *fault,
             link,
             index,
@@ -101,12 +89,9 @@ impl Core {
             count,
             request,
             said: false,
-        };
-        self.question = Some(question);
+        });
+        let request = question.wording();
         self.stats.data_requests = self.stats.data_requests.saturating_add(1);
-        Some(Asked {
-            port,
-            request: question.wording(),
-        })
+        Some(Asked { port, request })
     }
 }

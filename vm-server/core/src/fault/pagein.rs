@@ -65,7 +65,7 @@ impl Core {
             }
             return Ok(WaitOn::Slots(tray));
         }
-        let (first, count) = self.cluster(look, (at, id), index, credits);
+        let (first, count) = self.cluster((look.link, look.index), (at, id), index, credits);
         let access = if at == look.top {
             look.access
         } else {
@@ -83,17 +83,18 @@ impl Core {
         Ok(WaitOn::Request(request, index))
     }
 
-    /// Pages to ask for, `index` among them: all missing, inside the window of the entry.
+    /// Pages to ask for, `index` among them: all missing, inside the window of the entry, in whose own object
+    /// that is page `top`.
     pub(crate) fn cluster(
         &mut self,
-        look: &Look,
+        (link, top): (u32, u64),
         (at, id): (ObjectId, Id<Pager>),
         index: u64,
         credits: u32,
     ) -> (u64, u32) {
         let behavior = self
             .entries
-            .at(look.link)
+            .at(link)
             .map_or(Behavior::Default, |entry| entry.behavior);
         let Some(pager) = self.pagers.get_mut(id) else {
             return (index, 1);
@@ -116,9 +117,9 @@ impl Core {
         // The window of the entry as the lower object sees it.
         let (low, high) = self
             .entries
-            .at(look.link)
+            .at(link)
             .map_or((index, index.saturating_add(1)), super::window);
-        let below = index.wrapping_sub(look.index);
+        let below = index.wrapping_sub(top);
         let (low, high) = (low.wrapping_add(below), high.wrapping_add(below));
         let (mut first, mut end) = (index, index.saturating_add(1));
         if !backward && wanted > 1 {
