@@ -509,6 +509,14 @@ impl Rights {
         }
     }
 
+    /// Gives back what nobody has taken.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        for slot in 0..core::mem::take(&mut self.count) {
+            drop(self.take(slot));
+        }
+    }
+
     /// Takes what came in a slot; nothing, if it was empty or has been taken.
     pub fn take(&mut self, slot: usize) -> Arrived {
         let slots = self.slots.as_mut();
@@ -536,8 +544,6 @@ impl Rights {
 impl Drop for Rights {
     #[inline]
     fn drop(&mut self) {
-        for slot in 0..self.count {
-            drop(self.take(slot));
-        }
+        self.give_back();
     }
 }

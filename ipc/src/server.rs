@@ -482,7 +482,7 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
         }
     };
     let (caller, last) = (context.caller.take(), context.last.take());
-    drop(context);
+    context.rights.give_back();
     turn.send.receive_deadline = server.deadline();
     let done = server.is_done();
     match (caller, last) {
