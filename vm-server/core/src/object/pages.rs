@@ -9,6 +9,8 @@
 //! makes no leaf each time. A tree without a used slot has no nodes; nor has one whose only slot was put into
 //! it as a page: many objects never have another ([`Tree::only`]).
 
+mod found;
+
 use ipc_abi::Kern;
 
 use crate::object::page::Frame;
@@ -303,59 +305,6 @@ impl Tree {
         Ok(())
     }
 
-    /// The page in a slot, and the leaf that the slot is in.
-    #[inline(always)]
-    pub(crate) fn find_page(&self, nodes: &Nodes, index: u64) -> Option<(u32, Frame)> {
-        let leaf = self.leaf(nodes, index);
-        match nodes.at(leaf)?.slot(index) {
-            Slot::Page(frame) => Some((leaf, frame)),
-            _ => None,
-        }
-    }
-
-    /// Takes a page that [`Tree::find_page`] found out of its slot.
-    #[inline(always)]
-    pub(crate) fn take_found(&mut self, nodes: &mut Nodes, (leaf, index): (u32, u64)) {
-        let Some(node) = nodes.at_mut(leaf) else {
-            return;
-        };
-        let place = index & MASK;
-        if let Some(word) = node.words.get_mut(place as usize) {
-            *word = Slot::Empty.to_raw();
-        }
-        node.used &= !(1u64 << place);
-        node.pages &= !(1u64 << place);
-        self.used = self.used.wrapping_sub(1);
-        self.left = self.left.wrapping_add(1);
-        if node.used == 0 {
-            self.emptied(nodes, index);
-        }
-    }
-
-    /// Puts a page into a slot that is in use and holds none: cannot fail. Gives its leaf, if it is not the
-    /// only slot.
-    #[inline(always)]
-    pub(crate) fn fill_used<'a>(
-        &mut self,
-        nodes: &'a mut Nodes,
-        index: u64,
-        frame: Frame,
-    ) -> Option<&'a Node> {
-        let leaf = self.leaf(nodes, index);
-        if leaf == NIL {
-            self.set_only(Slot::Page(frame));
-            return None;
-        }
-        let node = nodes.at_mut(leaf)?;
-        let place = index & MASK;
-        if let Some(word) = node.words.get_mut(place as usize) {
-            *word = Slot::Page(frame).to_raw();
-        }
-        node.pages |= 1u64 << place;
-        self.came = self.came.wrapping_add(1);
-        Some(node)
-    }
-
     /// Puts something into a slot; `Empty` takes it out.
     ///
     /// # Errors
@@ -432,47 +381,6 @@ impl Tree {
             }
         }
         count.min(most)
-    }
-
-    /// Adds the frames of pages side by side from `index` on, at most `most` and as many as fit; ends
-    /// before what is no page.
-    pub(crate) fn pages_from<const N: usize>(
-        &self,
-        nodes: &Nodes,
-        index: u64,
-        most: u32,
-        frames: &mut heapless::Vec<Frame, N>,
-    ) {
-        if most > 0
-            && let Slot::Page(frame) = self.only_at(index)
-        {
-            // It fits, or nothing does.
-            let _ = frames.push(frame);
-            return;
-        }
-        let mut at = index;
-        let mut left = most;
-        while left > 0
-            && let Some(node) = nodes.at(self.leaf(nodes, at))
-        {
-            let place = at & MASK;
-            let here = (64u64.wrapping_sub(place) as u32).min(left);
-            let pages = (!(node.pages >> place)).trailing_zeros().min(here);
-            let found = node.words.iter().skip(place as usize);
-            // Room first, then all of them: a push at a time asks for room each time.
-            let old = frames.len();
-            let new = old.saturating_add(pages as usize).min(frames.capacity());
-            // There is as much.
-            let _ = frames.resize_default(new);
-            for (frame, word) in frames.iter_mut().skip(old).zip(found) {
-                *frame = Frame(word & VALUE);
-            }
-            if pages < here {
-                return;
-            }
-            left = left.wrapping_sub(here);
-            at = at.wrapping_add(here.into());
-        }
     }
 
     /// Puts pages into slots side by side, whatever was there.
