@@ -21,7 +21,7 @@ use crate::Core;
 use crate::event::{MapId, ObjectId};
 use crate::frames::Class;
 use crate::map::Map;
-use crate::object::Object;
+use crate::object::{Kind, Object};
 
 /// Most that one map may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,6 +360,36 @@ impl Core {
         let id = self.objects.insert(object)?;
         if let Some(map) = charged.and_then(|id| self.maps.get_mut(id)) {
             map.account.objects = map.account.objects.saturating_add(1);
+        }
+        Ok(id)
+    }
+
+    /// Makes anonymous memory of `size` bytes that a map pays for, as `object_insert` would store it; `set` sets
+    /// what else is known of it. It is made where it lies.
+    ///
+    /// # Errors
+    /// As [`Core::object_insert`].
+    #[inline(always)]
+    pub(crate) fn object_make(
+        &mut self,
+        map: MapId,
+        size: u64,
+        set: impl FnOnce(&mut Object),
+    ) -> Result<ObjectId, Kern> {
+        let all = (self.objects.len(), self.config.whole.objects);
+        let payer = self.maker_of(map);
+        if let Some(record) = self.maps.get(payer) {
+            within(all, record.account.system)?;
+            self.room(payer, Good::Objects, 1)?;
+        }
+        let id = self.objects.insert_with(|| {
+            let mut object = Object::new(Kind::Internal, size, Some(payer));
+            object.charged = Some(payer);
+            set(&mut object);
+            object
+        })?;
+        if let Some(record) = self.maps.get_mut(payer) {
+            record.account.objects = record.account.objects.saturating_add(1);
         }
         Ok(id)
     }

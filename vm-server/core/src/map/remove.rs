@@ -17,6 +17,7 @@ use crate::event::{MapId, ObjectId};
 use crate::machine::Machine;
 use crate::op::{BUDGET, Progress};
 use crate::range::{Span, page_of};
+use crate::slab::NIL;
 use crate::{Core, Turn};
 
 /// Entries of an object that are compared before its pages are kept for want of certainty.
@@ -491,7 +492,9 @@ impl Core {
         if !record.is_internal() || record.pages.pages() == 0 {
             return false;
         }
-        if self.awaits_pages(object) {
+        // Another object that sees it holds a reference; and whoever else does sees some of the whole.
+        let whole = window.start() == 0 && window.end() >= record.size;
+        if record.shadows != NIL || whole && record.refs > 1 || self.awaits_pages(object) {
             return false;
         }
         let mut others = 0u32;

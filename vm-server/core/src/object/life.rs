@@ -262,7 +262,9 @@ impl Core {
     fn object_remove(&mut self, id: ObjectId) {
         self.collapse_forget(id);
         self.uncharge_object(id);
-        self.objects.remove(id);
+        if self.objects.get(id).is_some() {
+            self.objects.discard(id.index());
+        }
     }
 
     fn dying_drop_first(&mut self) {

@@ -7,7 +7,7 @@
 //!
 //! A tree keeps the last leaf that became empty, as long as it has others: a page that comes and goes
 //! makes no leaf each time. A tree without a used slot has no nodes; nor has one whose only slot was put into
-//! it as a page: many objects never have another ([`Tree::only`]).
+//! it as a page: many objects never have another ([`only`]).
 
 mod found;
 
@@ -203,26 +203,6 @@ impl Tree {
         }
     }
 
-    /// The slot of a page that is in no leaf.
-    #[inline]
-    #[must_use]
-    pub const fn only_at(&self, index: u64) -> Slot {
-        if self.only != 0 && self.hollow == index {
-            Slot::from_raw(self.only)
-        } else {
-            Slot::Empty
-        }
-    }
-
-    /// The page that is in no leaf, if there is one and its number lies in a range.
-    #[must_use]
-    pub(crate) fn only_in(&self, from: u64, to: u64) -> Option<Frame> {
-        match self.only_at(self.hollow) {
-            Slot::Page(frame) if (from..to).contains(&self.hollow) => Some(frame),
-            _ => None,
-        }
-    }
-
     /// The leaf with the 64 aligned slots around a page. `None` also where a slot is the only one.
     #[inline]
     #[must_use]
@@ -258,50 +238,6 @@ impl Tree {
         node.pages |= 1u64 << place;
         self.used = self.used.wrapping_add(1);
         self.came = self.came.wrapping_add(1);
-        Ok(())
-    }
-
-    /// Puts a page into a tree without a slot.
-    #[inline(always)]
-    const fn put_only(&mut self, index: u64, frame: Frame) {
-        self.only = Slot::Page(frame).to_raw();
-        self.hollow = index;
-        self.used = 1;
-        self.came = self.came.wrapping_add(1);
-    }
-
-    /// Puts something else into the only slot.
-    fn set_only(&mut self, slot: Slot) {
-        let was = core::mem::replace(&mut self.only, slot.to_raw());
-        let was_page = u32::from(matches!(Slot::from_raw(was), Slot::Page(_)));
-        let page = u32::from(matches!(slot, Slot::Page(_)));
-        self.used = u32::from(slot != Slot::Empty);
-        self.came = self.came.wrapping_add(page & !was_page);
-        self.left = self.left.wrapping_add(was_page & !page);
-    }
-
-    /// Gives the only slot a leaf.
-    ///
-    /// # Errors
-    /// `KERN_RESOURCE_SHORTAGE`: no node; nothing has changed.
-    fn spill(&mut self, nodes: &mut Nodes) -> Result<(), Kern> {
-        let (index, word) = (self.hollow, core::mem::take(&mut self.only));
-        if word == 0 {
-            return Ok(());
-        }
-        let leaf = self.make_leaf(nodes, index).inspect_err(|_| {
-            self.only = word;
-            self.hollow = index;
-        })?;
-        let page = matches!(Slot::from_raw(word), Slot::Page(_));
-        if let Some(node) = nodes.at_mut(leaf) {
-            let place = index & MASK;
-            if let Some(place) = node.words.get_mut(place as usize) {
-                *place = word;
-            }
-            node.used = 1 << place;
-            node.pages = u64::from(page) << place;
-        }
         Ok(())
     }
 
@@ -665,5 +601,6 @@ fn unlink(nodes: &mut Nodes, at: u32, place: usize) {
     }
 }
 
+mod only;
 #[cfg(test)]
 mod tests;

@@ -155,9 +155,19 @@ impl Core {
     /// `KERN_RESOURCE_SHORTAGE`: no record.
     pub(crate) fn entry_own_object(&mut self, link: u32) -> Result<ObjectId, Kern> {
         let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
-        let object = Object::new(Kind::Internal, entry.size(), Some(entry.map));
-        let id = self.object_insert(object)?;
-        self.entry_set_object(link, Some(id), 0, false);
+        if entry.submap.is_some() || entry.object.is_some() {
+            let object = Object::new(Kind::Internal, entry.size(), Some(entry.map));
+            let id = self.object_insert(object)?;
+            self.entry_set_object(link, Some(id), 0, false);
+            return Ok(id);
+        }
+        // It is made with its link, as `entry_link` would set it.
+        let id = self.object_make(entry.map, entry.size(), |object| object.entries = link)?;
+        if let Some(entry) = self.entries.at_mut(link) {
+            entry.object = Some(id);
+            entry.offset = 0;
+            entry.needs_copy = false;
+        }
         Ok(id)
     }
 
@@ -209,12 +219,12 @@ impl Core {
         }
         let next = self.objects.get(old).map_or(NIL, |object| object.shadows);
         // It is made with its links, as `entry_link` and `shadow_link` would set them.
-        let mut new = Object::new(Kind::Internal, size, Some(map));
-        new.shadow = Some(old);
-        new.shadow_offset = offset;
-        new.shadow_next = next;
-        new.entries = link;
-        let new = self.object_insert(new)?;
+        let new = self.object_make(map, size, |new| {
+            new.shadow = Some(old);
+            new.shadow_offset = offset;
+            new.shadow_next = next;
+            new.entries = link;
+        })?;
         self.entry_unlink(link);
         if let Some(entry) = self.entries.at_mut(link) {
             entry.object = Some(new);
