@@ -87,6 +87,27 @@ impl Remove {
     }
 }
 
+/// Entries side by side: how many, and the one above them.
+#[derive(Clone, Copy)]
+struct Run {
+    count: u32,
+    above: Link,
+}
+
+impl Run {
+    /// None, below an entry.
+    const fn empty(above: Link) -> Run {
+        Run { count: 0, above }
+    }
+}
+
+impl Entry {
+    /// Whether nothing is to be done for it before it goes but what its object takes.
+    const fn goes_plainly(&self) -> bool {
+        self.wired == 0 && !self.permanent
+    }
+}
+
 impl Core {
     /// One step of removing. Wirings of the user end with their entries (rule 142). A permanent entry
     /// stays, without any rights.
@@ -285,9 +306,15 @@ impl Core {
         let first = self.walk_first(walk);
         let (mut link, mut count) = (first, 0);
         let (mut low, mut high) = (u64::MAX, 0);
+        // The first ones that have nothing to give up.
+        let mut bare = Run::empty(first);
         while count < BUDGET
             && let Some(entry) = self.walk_entry(walk, link)
         {
+            if bare.count == count && entry.object.is_none() && entry.goes_plainly() {
+                bare.count = count.saturating_add(1);
+                bare.above = entry.hooks.next;
+            }
             // Where nobody has touched anything there is nothing to take back.
             if entry.visited && !entry.is_untouched() {
                 low = low.min(entry.start);
@@ -299,24 +326,30 @@ impl Core {
         if let Some(range) = Span::exact(low, high) {
             self.map_revoke(turn.machine, walk.map, range, Prot::NONE);
         }
-        let (_, whole) = self.remove_each(turn, walk, (first, count));
+        let (_, whole) = self.remove_each(turn, walk, (first, count), bare);
         whole
     }
 
-    /// Removes `count` entries from a first one on. Returns the entry where it ended, and `false` if
-    /// that one's pages take more steps to free.
+    /// Removes `count` entries from a first one on, of which some are known to be `bare`. Returns the entry
+    /// where it ended, and `false` if that one's pages take more steps to free.
     fn remove_each<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         walk: &mut Walk,
         (mut link, count): (Link, u32),
+        bare: Run,
     ) -> (Link, bool) {
         let mut left = count;
+        let mut known = Some(bare).filter(|run| run.count > 0);
         while left > 0 {
-            let (run, whole) = self.plain_run(link, left);
-            if run > 0 {
-                link = self.entries_drop(walk.map, link, run);
-                left = left.saturating_sub(run);
+            let (run, whole) = match known.take() {
+                Some(run) => (run, true),
+                None => self.plain_run(link, left),
+            };
+            if run.count > 0 {
+                self.entries_drop(walk.map, link, run);
+                link = run.above;
+                left = left.saturating_sub(run.count);
                 // What goes next begins where the run ended, or above.
                 walk.cursor = match self.walk_entry(walk, link) {
                     Some(entry) => entry.start,
@@ -365,29 +398,29 @@ impl Core {
 
     /// How many of `count` entries from a first one on are neither wired nor permanent, and have given up
     /// the pages that only they reach. `false`: the next one's pages take more steps.
-    fn plain_run(&mut self, first: Link, count: u32) -> (u32, bool) {
-        let (mut link, mut run) = (first, 0u32);
-        while run < count
-            && let Some(entry) = self.entries.at(link.0)
-            && entry.wired == 0
-            && !entry.permanent
+    fn plain_run(&mut self, first: Link, count: u32) -> (Run, bool) {
+        let mut run = Run::empty(first);
+        while run.count < count
+            && let Some(entry) = self.entries.at(run.above.0)
+            && entry.goes_plainly()
         {
             let next = entry.hooks.next;
-            if entry.object.is_some() && !self.entry_trim(link) {
+            if entry.object.is_some() && !self.entry_trim(run.above) {
                 return (run, false);
             }
-            link = next;
-            run = run.saturating_add(1);
+            run.above = next;
+            run.count = run.count.saturating_add(1);
         }
         (run, true)
     }
 
-    /// Takes `count` entries of a map, from a first one on, out of it for good. Returns the one above.
-    fn entries_drop(&mut self, map: MapId, first: Link, count: u32) -> Link {
+    /// Takes entries of a map, from a first one on, out of it for good.
+    fn entries_drop(&mut self, map: MapId, first: Link, Run { count, above }: Run) {
         let Some(record) = self.maps.get_mut(map) else {
-            return Link::NIL;
+            return;
         };
-        let above = record.tree.unhang_run(&mut self.entries, first, count);
+        let run = (first, count);
+        record.tree.unhang_run(&mut self.entries, run, above);
         let (mut link, mut size, mut loose) = (first, 0u64, 0u32);
         for _ in 0..count {
             let Some(entry) = self.entries.at(link.0) else {
@@ -411,7 +444,6 @@ impl Core {
             record.tree.forget(loose);
         }
         self.uncharge_entries(map, count);
-        above
     }
 
     /// Takes all rights from up to [`BUDGET`] entries: from those that are permanent.
@@ -528,15 +560,15 @@ impl Core {
             return false;
         }
         let first = record.tree.first();
-        let (mut link, mut run) = (first, 0u32);
-        while run < BUDGET
-            && let Some(entry) = self.entries.at(link.0)
+        let mut run = Run::empty(first);
+        while run.count < BUDGET
+            && let Some(entry) = self.entries.at(run.above.0)
             && entry.wired == 0
         {
-            link = entry.hooks.next;
-            run = run.saturating_add(1);
+            run.above = entry.hooks.next;
+            run.count = run.count.saturating_add(1);
         }
-        if run > 0 {
+        if run.count > 0 {
             self.entries_drop(map, first, run);
         } else if self.entries.at(first.0).is_some() {
             // That is work enough.

@@ -301,9 +301,14 @@ impl Tree {
         self.climb(store, parent.at);
     }
 
-    /// Takes out `count` entries from `first` on; each still knows the next. Returns the one above the
-    /// last. What the entries know too large is counted until [`Tree::forget`].
-    pub(crate) fn unhang_run(&mut self, store: &mut impl Store, first: Link, count: u32) -> Link {
+    /// Takes out `count` entries from `first` on, up to the one below `next`; each still knows the next. What
+    /// the entries know too large is counted until [`Tree::forget`].
+    pub(crate) fn unhang_run(
+        &mut self,
+        store: &mut impl Store,
+        (first, count): (Link, u32),
+        next: Link,
+    ) {
         if count < RUN {
             let mut link = first;
             for _ in 0..count {
@@ -315,17 +320,13 @@ impl Tree {
                 }
                 link = next;
             }
-            return link;
+            return;
         }
         let Some(entry) = store.at(first) else {
-            return Link::NIL;
+            return;
         };
         let prev = entry.hooks.prev;
         self.solid = self.solid.min(entry.start);
-        let mut next = first;
-        for _ in 0..count {
-            next = store.at(next).map_or(Link::NIL, |entry| entry.hooks.next);
-        }
         self.tell_untold(store);
         self.near.set(prev);
         self.len = self.len.saturating_sub(count);
@@ -339,7 +340,6 @@ impl Tree {
         }
         self.thread(store, prev, next);
         self.tell(store, next);
-        next
     }
 
     /// Counts no more what entries that are in no tree any more know too large.

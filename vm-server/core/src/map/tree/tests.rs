@@ -74,10 +74,8 @@ impl Pair {
         let end = self.model.len().min(n + count);
         let above = self.model.get(end).map_or(Link::NIL, |m| m.2);
         let first = self.model[n].2;
-        let next = self
-            .tree
-            .unhang_run(&mut self.store, first, (end - n) as u32);
-        assert_eq!(next, above);
+        let run = (first, (end - n) as u32);
+        self.tree.unhang_run(&mut self.store, run, above);
         for (_, _, link) in self.model.drain(n..end) {
             self.tree.forget(self.store[link.0 as usize].hooks.loose());
             self.free.push(link);
