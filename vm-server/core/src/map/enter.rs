@@ -8,8 +8,9 @@ use super::reserve::RESERVED_MAX;
 use super::tree::{Link, Want};
 use crate::Core;
 use crate::event::MapId;
+use crate::object::pages::Slot;
 use crate::object::purgeable::State;
-use crate::range::{PAGE_MASK, Span, page_of};
+use crate::range::{PAGE_MASK, PAGE_SIZE, Span, page_of};
 use crate::slab::NIL;
 
 /// Where a mapping is to go.
@@ -201,8 +202,14 @@ impl Core {
             && object.shadow.is_none()
             && object.copy.is_none();
         // What an earlier, larger mapping left there must not show (rule 92).
-        let stale = object.pages.next(&self.nodes, page_of(from));
-        if !alone || stale.is_some_and(|(index, _)| index < page_of(to)) {
+        let first = page_of(from);
+        let stale = if entry.size() == PAGE_SIZE {
+            object.pages.get(&self.nodes, first) != Slot::Empty
+        } else {
+            let next = object.pages.next(&self.nodes, first);
+            next.is_some_and(|(index, _)| index < page_of(to))
+        };
+        if !alone || stale {
             return false;
         }
         object.size = object.size.max(to);

@@ -307,6 +307,19 @@ impl Core {
     /// Frees up to [`BUDGET`] pages of an internal object in `[from, to)`, whose translations are
     /// gone. Says whether none is left there.
     pub(crate) fn object_free_pages(&mut self, object: ObjectId, from: u64, to: u64) -> bool {
+        let Some(record) = self.objects.get_mut(object) else {
+            return true;
+        };
+        if let Some(frame) = record.pages.take_single(&mut self.nodes, from, to) {
+            self.frames_free(object, &[frame]);
+            return true;
+        }
+        self.object_free_many(object, from, to)
+    }
+
+    /// As [`Core::object_free_pages`], where it may be more than one.
+    #[inline(never)]
+    fn object_free_many(&mut self, object: ObjectId, from: u64, to: u64) -> bool {
         let mut left = BUDGET;
         while left > 0 {
             let Some((index, slot)) = self.next_slot(object, from, to) else {

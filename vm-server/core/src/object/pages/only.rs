@@ -29,6 +29,23 @@ impl Tree {
         }
     }
 
+    /// Takes the page of a range out of the tree, if it is easy to see that there is one and no other slot
+    /// is used there: a range of one, or a page in no leaf.
+    pub(crate) fn take_single(&mut self, nodes: &mut Nodes, from: u64, to: u64) -> Option<Frame> {
+        if let Some(frame) = self.only_in(from, to) {
+            self.set_only(Slot::Empty);
+            return Some(frame);
+        }
+        if to.wrapping_sub(from) != 1 {
+            return None;
+        }
+        let Slot::Page(frame) = self.get(nodes, from) else {
+            return None;
+        };
+        self.clear(nodes, from);
+        Some(frame)
+    }
+
     /// Puts a page into a tree without a slot.
     #[inline(always)]
     pub(super) const fn put_only(&mut self, index: u64, frame: Frame) {
