@@ -79,10 +79,10 @@ impl Kernel {
     ) {
         self.wait(caller, State::Calling(port, call));
         let record = self.ports.at_mut(port);
-        let thread = self.threads.at_mut(caller);
-        thread.stamp = record.stamp();
-        thread.info = info;
-        record.callers.insert(&mut self.threads, caller);
+        let thread = self.threads.at(caller).cells;
+        thread.stamp.set(record.stamp());
+        thread.info.set(info);
+        record.callers.insert(thread);
         self.item_arrived(port);
         machine.trace(Event::Queued {
             info,
@@ -415,12 +415,12 @@ impl Kernel {
             State::Running => self.vacate(thread),
             State::Ready => self.unready(thread),
             State::Sending(port) => {
-                let senders = &mut self.ports.at_mut(port).senders;
-                senders.remove(&mut self.threads, thread);
+                let cells = self.threads.at(thread).cells;
+                self.ports.at(port).senders.remove(cells);
             }
             State::Calling(port, _) => {
-                let callers = &mut self.ports.at_mut(port).callers;
-                callers.remove(&mut self.threads, thread);
+                let cells = self.threads.at(thread).cells;
+                self.ports.at(port).callers.remove(cells);
                 self.item_gone(port);
                 self.drop_forwarded(thread);
                 let cargo = core::mem::replace(&mut self.threads.at_mut(thread).cargo, EMPTY);

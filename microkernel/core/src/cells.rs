@@ -12,21 +12,23 @@
 //! has everything to itself.
 
 use crate::{
+    ThreadId,
     gate::{Claim, Token},
     kernel::{Running, TOKEN_THREAD_BITS},
-    list::List,
     machine::{Context, SpaceId},
+    message::MessageId,
     port::PortId,
+    queue::{Link, Neighbours, Queue},
     run_queue::{NO_RANK, rank},
-    slab::{Id, Slab},
+    slab::Id,
     space::Stamp,
-    thread::{QUEUE, Source, State, Thread},
+    thread::{Source, State},
 };
-use core::{cell::Cell, fmt};
+use core::{cell::Cell, fmt, ptr};
 use ipc_abi::{
     exception::Behavior,
     fault::Fault,
-    message::{FOREVER, Outcome},
+    message::{FOREVER, Info, Outcome},
     types::Prot,
 };
 
@@ -40,6 +42,16 @@ pub struct ThreadCells {
     pub(crate) rank: Cell<u8>,
     /// In force: the lower of `wanted` and the task's band.
     pub(crate) priority: Cell<u8>,
+    /// Its place in the one queue that it is in: ready, or waiting at a port or set.
+    pub(crate) neighbours: Neighbours,
+    /// In a priority list: the last of the run of equals that it leads.
+    pub(crate) run_end: Link,
+    /// What it sends, if it is queued as a caller.
+    pub(crate) info: Cell<Info>,
+    /// Words and body, if its call was forwarded and is queued again: then they are not its own.
+    pub(crate) forwarded: Cell<Option<MessageId>>,
+    /// Which arrival at the port it was.
+    pub(crate) stamp: Cell<u64>,
     /// The token of its call, while that waits for an answer: good for one use, and for nobody else's call.
     pub(crate) token: Token,
     /// The last token of a call of a thread in this place.
@@ -76,6 +88,11 @@ impl ThreadCells {
         self.state.set(State::Ready);
         self.rank.set(rank(priority));
         self.priority.set(priority);
+        self.neighbours.reset();
+        self.run_end.set(None);
+        self.info.set(Info(0));
+        self.forwarded.set(None);
+        self.stamp.set(0);
         self.token.set(0);
         let calls = self.last_token.get() >> TOKEN_THREAD_BITS << TOKEN_THREAD_BITS;
         self.last_token.set(calls | u64::from(actor.thread.index()));
@@ -95,6 +112,11 @@ impl ThreadCells {
             state: Cell::new(State::Aside),
             rank: Cell::new(NO_RANK),
             priority: Cell::new(0),
+            neighbours: Neighbours::default(),
+            run_end: Link::default(),
+            info: Cell::new(Info(0)),
+            forwarded: Cell::new(None),
+            stamp: Cell::new(0),
             token: Token::default(),
             last_token: Cell::new(0),
             timer_key: Cell::new(FOREVER),
@@ -106,6 +128,12 @@ impl ThreadCells {
             faults_to: Known::nothing(),
             client: Known::nothing(),
         }
+    }
+
+    /// The thread.
+    #[inline(always)]
+    pub(crate) fn id(&self) -> ThreadId {
+        self.actor.get().thread
     }
 
     /// A token that was never given out, for its next call.
@@ -180,7 +208,7 @@ impl PortCells {
     }
 
     /// Who receives what comes next.
-    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
+    pub(crate) fn first(&self) -> Option<ThreadId> {
         let in_set = || self.set.get().and_then(Spot::first);
         self.spot.first().or_else(in_set)
     }
@@ -253,7 +281,7 @@ pub(crate) struct Spot {
     /// Who is next, in this order.
     places: [Place; PLACES],
     /// Who comes after those: who found no place that was free.
-    rest: Cell<List<Thread, QUEUE>>,
+    rest: Queue,
     /// Whether anybody may wait here, or ever did. Mostly nobody does at a port of a set.
     used: Cell<bool>,
     /// Whether something is there to receive.
@@ -262,7 +290,7 @@ pub(crate) struct Spot {
 
 impl fmt::Debug for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |place: &Place| place.get().map(|thread| thread.actor.get().thread);
+        let name = |place: &Place| place.get().map(ThreadCells::id);
         f.debug_struct("Spot")
             .field("places", &self.places.each_ref().map(name))
             .field("rest", &self.rest)
@@ -277,7 +305,7 @@ impl Spot {
         for place in &self.places {
             place.set(None);
         }
-        self.rest.set(List::NEW);
+        self.rest.reset();
         self.used.set(false);
         self.full.set(false);
     }
@@ -298,7 +326,7 @@ impl Spot {
                 return Ok((place, thread));
             }
         }
-        Err(self.rest.get().is_empty())
+        Err(self.rest.is_empty())
     }
 
     /// As [`Spot::next`], claimed. `Err(false)` if another processor is about to change something, too.
@@ -317,7 +345,7 @@ impl Spot {
                 Err(free) => nobody &= free,
             }
         }
-        Err(nobody && self.rest.get().is_empty())
+        Err(nobody && self.rest.is_empty())
     }
 
     /// Claims a place for one who is to wait, if there is one.
@@ -327,10 +355,10 @@ impl Spot {
     }
 
     /// Who is next.
-    pub(crate) fn first(&self) -> Option<crate::ThreadId> {
+    pub(crate) fn first(&self) -> Option<ThreadId> {
         match self.next() {
-            Ok((_, thread)) => Some(thread.actor.get().thread),
-            Err(_) => self.rest.get().first(),
+            Ok((_, thread)) => Some(thread.id()),
+            Err(_) => self.rest.first().map(ThreadCells::id),
         }
     }
 
@@ -341,56 +369,42 @@ impl Spot {
 
     /// Puts a thread, which is in no queue, into a place, or last.
     #[inline(always)]
-    pub(crate) fn push_back(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
+    pub(crate) fn push_back(&self, thread: &'static ThreadCells) {
         self.begin_use();
         for place in &self.places {
             if place.claim.is_empty() {
                 return place.set(Some(thread));
             }
         }
-        self.follow(threads, thread);
+        self.follow(thread);
     }
 
     /// Takes a thread, which waits here, out.
-    pub(crate) fn remove(&self, threads: &mut Slab<Thread>, thread: crate::ThreadId) {
-        let is_in = |place: &&Place| {
-            let found = place.get();
-            found.is_some_and(|found| found.actor.get().thread == thread)
-        };
+    pub(crate) fn remove(&self, thread: &'static ThreadCells) {
+        let is_in = |place: &&Place| place.get().is_some_and(|found| ptr::eq(found, thread));
         match self.places.iter().find(is_in) {
             Some(place) => place.leave(),
-            None => {
-                let mut rest = self.rest.get();
-                rest.remove(threads, thread);
-                self.rest.set(rest);
-            }
+            None => self.rest.remove(thread),
         }
     }
 
     /// Whether nobody waits where nobody is looked for.
     pub(crate) fn is_sound(&self) -> bool {
         let waits = self.places.iter().any(|place| place.get().is_some());
-        self.used.get() || !(waits || self.rest.get().first().is_some())
+        self.used.get() || !(waits || !self.rest.is_empty())
     }
 
     /// All who wait, in order.
-    pub(crate) fn iter<'a>(
-        &self,
-        threads: &'a Slab<Thread>,
-    ) -> impl Iterator<Item = crate::ThreadId> + use<'a> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ThreadId> + use<> {
         let placed = self.places.each_ref().map(|place| place.get());
         let placed = placed.into_iter().flatten();
-        placed
-            .map(|thread| thread.actor.get().thread)
-            .chain(self.rest.get().iter(threads))
+        placed.map(ThreadCells::id).chain(self.rest.iter())
     }
 
     #[cold]
     #[inline(never)]
-    fn follow(&self, threads: &mut Slab<Thread>, thread: &'static ThreadCells) {
-        let mut rest = self.rest.get();
-        rest.push_back(threads, thread.actor.get().thread);
-        self.rest.set(rest);
+    fn follow(&self, thread: &'static ThreadCells) {
+        self.rest.push_back(thread);
     }
 }
 

@@ -400,7 +400,7 @@ impl Kernel {
         caller.token.set(0);
         me.wait(source, deadline);
         fast_switch(self.seat, caller);
-        spot.push_back(&mut self.threads, me);
+        spot.push_back(me);
         Some(caller.actor.get().context)
     }
 
@@ -446,7 +446,7 @@ impl Kernel {
         // From here on nothing fails.
         place.leave();
         me.wait(source, deadline);
-        own.push_back(&mut self.threads, me);
+        own.push_back(me);
         fast_switch(self.seat, receiver);
         Some(Handed {
             to: receiver.actor.get().context,

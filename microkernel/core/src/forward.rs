@@ -98,7 +98,7 @@ impl Kernel {
         self.commit_send(machine, me, msg, to, rights);
         let thread = self.threads.at_mut(caller);
         thread.cargo = *Captured::cargo(rights);
-        thread.forwarded = Some(kept);
+        thread.forwarded.set(Some(kept));
         self.queue_caller(machine, caller, to.port, info, Call::Message);
         let cost = self.messages.at(kept).cost;
         self.add_load(to.port, cost);
@@ -108,7 +108,7 @@ impl Kernel {
     /// Forgets the message that the call of a thread, which is or was just queued, had been forwarded
     /// with: it is received or void.
     pub(crate) fn drop_forwarded(&mut self, caller: ThreadId) {
-        let thread = self.threads.at_mut(caller);
+        let thread = self.threads.at(caller);
         let Some(message) = thread.forwarded.take() else {
             return;
         };

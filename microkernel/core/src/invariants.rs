@@ -236,7 +236,7 @@ impl Kernel {
             }
             ensure!(counted == port.queued, "port {id:?} miscounts its queue");
             let mut last = u8::MAX;
-            for thread in port.callers.iter(threads) {
+            for thread in port.callers.iter() {
                 let record = threads.at(thread);
                 tally.thread(thread.index());
                 tally.cargo(&record.cargo);
@@ -252,7 +252,7 @@ impl Kernel {
                 last = record.priority.get();
                 self.check_transit(&record.cargo, id)?;
             }
-            for thread in port.senders.iter(threads) {
+            for thread in port.senders.iter() {
                 tally.thread(thread.index());
                 ensure!(
                     threads.at(thread).state.get() == State::Sending(id),
@@ -263,7 +263,7 @@ impl Kernel {
                 port.cells.spot.is_sound(),
                 "nobody looks for who waits at {id:?}"
             );
-            for thread in port.cells.spot.iter(threads) {
+            for thread in port.cells.spot.iter() {
                 tally.thread(thread.index());
                 ensure!(
                     is_receiving(threads.at(thread), Source::Port(id)),
@@ -283,7 +283,7 @@ impl Kernel {
         }
         for (id, set) in self.sets.iter() {
             ensure!(set.spot.is_sound(), "nobody looks for who waits at {id:?}");
-            for thread in set.spot.iter(threads) {
+            for thread in set.spot.iter() {
                 tally.thread(thread.index());
                 ensure!(
                     is_receiving(threads.at(thread), Source::Set(id)),
@@ -292,7 +292,7 @@ impl Kernel {
             }
         }
         for (number, _, queue) in self.each_processor() {
-            for thread in queue.iter(threads) {
+            for thread in queue.iter() {
                 tally.thread(thread.index());
                 let record = threads.at(thread);
                 ensure!(
@@ -378,7 +378,7 @@ impl Kernel {
             for port in thread.handlers.ports() {
                 tally.send(port);
             }
-            if let Some(message) = thread.forwarded {
+            if let Some(message) = thread.forwarded.get() {
                 tally.message(message.index());
                 ensure!(
                     matches!(thread.state.get(), State::Calling(_, Call::Message)),

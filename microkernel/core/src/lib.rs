@@ -69,6 +69,7 @@ mod port_status;
 mod port_traps;
 mod priority_list;
 mod processors;
+mod queue;
 pub mod rank;
 mod receive;
 mod reply;

@@ -1,4 +1,4 @@
-//! Index-linked lists, used by every queue.
+//! Index-linked lists of records; those of threads that wait are in `queue`.
 //!
 //! Links lie in the records themselves, so that queueing never allocates and any record leaves any
 //! list in constant time. A record kind that is on several lists at once has several links; the
@@ -69,11 +69,6 @@ impl<T: Linked<L>, const L: usize> List<T, L> {
         slab.at(id).links().next
     }
 
-    /// The record before `id`.
-    pub(crate) fn previous(slab: &Slab<T>, id: Id<T>) -> Option<Id<T>> {
-        slab.at(id).links().previous
-    }
-
     #[inline]
     pub(crate) fn push_back(&mut self, slab: &mut Slab<T>, id: Id<T>) {
         *slab.at_mut(id).links_mut() = Links {
@@ -98,20 +93,6 @@ impl<T: Linked<L>, const L: usize> List<T, L> {
             None => self.tail = Some(id),
         }
         self.head = Some(id);
-    }
-
-    /// Puts `id` right after `place`, which is on the list.
-    pub(crate) fn insert_after(&mut self, slab: &mut Slab<T>, place: Id<T>, id: Id<T>) {
-        let Some(next) = Self::next(slab, place) else {
-            self.push_back(slab, id);
-            return;
-        };
-        *slab.at_mut(id).links_mut() = Links {
-            previous: Some(place),
-            next: Some(next),
-        };
-        slab.at_mut(place).links_mut().next = Some(id);
-        slab.at_mut(next).links_mut().previous = Some(id);
     }
 
     /// Takes `id`, which is on the list, out of it.
@@ -191,12 +172,12 @@ mod tests {
         list.push_back(&mut slab, ids[0]);
         list.push_back(&mut slab, ids[1]);
         list.push_front(&mut slab, ids[2]);
-        list.insert_after(&mut slab, ids[0], ids[3]);
-        list.insert_after(&mut slab, ids[1], ids[4]);
+        list.push_back(&mut slab, ids[3]);
+        list.push_back(&mut slab, ids[4]);
         let order = |list: &List<Item, 0>, slab: &Slab<Item>| -> Vec<u32> {
             list.iter(slab).map(|id| slab.at(id).number).collect()
         };
-        assert_eq!(order(&list, &slab), [2, 0, 3, 1, 4]);
+        assert_eq!(order(&list, &slab), [2, 0, 1, 3, 4]);
         list.remove(&mut slab, ids[3]);
         list.remove(&mut slab, ids[2]);
         list.remove(&mut slab, ids[4]);

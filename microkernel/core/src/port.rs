@@ -14,9 +14,9 @@ use crate::{
     message::{Message, MessageId},
     owner::OwnerId,
     priority_list::PriorityList,
+    queue::Queue,
     requests::Watch,
     slab::{Id, Record, Slab},
-    thread::{QUEUE, Thread},
 };
 use ipc_abi::{Kern, right::Name};
 
@@ -105,7 +105,7 @@ pub(crate) struct Port {
     /// Threads that call, fault or report an exception.
     pub(crate) callers: PriorityList,
     /// Threads that wait for room.
-    pub(crate) senders: List<Thread, QUEUE>,
+    pub(crate) senders: Queue,
     /// Armed dead-name requests.
     pub(crate) dead_names: List<Message, 0>,
     /// Armed send-possible requests.
@@ -174,8 +174,8 @@ impl Port {
             load: 0,
             arrivals: 0,
             messages: List::NEW,
-            callers: PriorityList::NEW,
-            senders: List::NEW,
+            callers: PriorityList::default(),
+            senders: Queue::default(),
             dead_names: List::NEW,
             possibles: List::NEW,
             no_senders: None,

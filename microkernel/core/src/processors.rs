@@ -236,7 +236,7 @@ impl Kernel {
             Some(other) if home != self.processors.here => &mut other.run_queue,
             _ => &mut self.run_queue,
         };
-        queue.remove(&mut self.threads, thread);
+        queue.remove(self.threads.at(thread).cells);
     }
 
     /// Queues a ready thread, which is in no queue, where it gets a processor first.
@@ -252,10 +252,11 @@ impl Kernel {
     }
 
     fn make_ready_here(&mut self, thread: ThreadId, turn: Turn) {
-        self.threads.at_mut(thread).home = self.processors.here as u8;
+        let record = self.threads.at_mut(thread);
+        record.home = self.processors.here as u8;
         match turn {
-            Turn::Last => self.run_queue.push_back(&mut self.threads, thread),
-            Turn::Next => self.run_queue.push_front(&mut self.threads, thread),
+            Turn::Last => self.run_queue.push_back(record.cells),
+            Turn::Next => self.run_queue.push_front(record.cells),
         }
     }
 
@@ -267,8 +268,8 @@ impl Kernel {
         record.home = number as u8;
         let looks = other.current().is_none() || record.priority.get() >= other.seat.priority.get();
         match turn {
-            Turn::Last => other.run_queue.push_back(&mut self.threads, thread),
-            Turn::Next => other.run_queue.push_front(&mut self.threads, thread),
+            Turn::Last => other.run_queue.push_back(record.cells),
+            Turn::Next => other.run_queue.push_front(record.cells),
         }
         // Equals get a slice each, which the processor has to begin.
         if looks {
@@ -319,21 +320,21 @@ impl Kernel {
 
     /// Takes the thread that *here* is to run next out of its queue: its own most important, or a more
     /// important one that waits for another processor.
-    pub(crate) fn next_ready(&mut self) -> Option<ThreadId> {
+    pub(crate) fn next_ready(&mut self) -> Option<&'static ThreadCells> {
         if self.processors.all.is_empty() {
-            return self.run_queue.pop(&mut self.threads);
+            return self.run_queue.pop();
         }
         let own = self.run_queue.top();
         let waiting = self.processors.all.iter().filter_map(|other| {
             let thread = other.run_queue.movable(&self.threads)?;
-            Some((self.threads.at(thread).priority.get(), thread))
+            Some((thread.priority.get(), thread))
         });
         match waiting.max_by_key(|(priority, _)| *priority) {
             Some((priority, thread)) if own.is_none_or(|own| own < priority) => {
-                self.unqueue(thread);
+                self.unqueue(thread.id());
                 Some(thread)
             }
-            _ => self.run_queue.pop(&mut self.threads),
+            _ => self.run_queue.pop(),
         }
     }
 
@@ -355,8 +356,8 @@ impl Kernel {
                 .position(|(number, other)| number != self.processors.here && other.idles())
             && let Some(thread) = self.run_queue.movable(&self.threads)
         {
-            self.run_queue.remove(&mut self.threads, thread);
-            self.make_ready_elsewhere(thread, Turn::Last, idle);
+            self.run_queue.remove(thread);
+            self.make_ready_elsewhere(thread.id(), Turn::Last, idle);
         }
     }
 

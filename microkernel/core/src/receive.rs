@@ -5,6 +5,7 @@
 //! caller that came later. The members of a set take turns.
 
 use crate::{
+    cells::ThreadCells,
     kernel::{Kernel, Running, ThreadId},
     machine::{Context, Event, Machine},
     message::{Cargo, EMPTY, MessageId, Role},
@@ -23,7 +24,7 @@ pub(crate) const NO_TOKEN: u64 = 0;
 /// The first thing to receive at a port.
 enum Item {
     Message(MessageId),
-    Caller(ThreadId),
+    Caller(&'static ThreadCells),
 }
 
 impl Kernel {
@@ -55,7 +56,7 @@ impl Kernel {
             None => {
                 self.wait(me.thread, State::Receiving { source, sent });
                 let thread = self.threads.at(me.thread).cells;
-                self.spot(source).push_back(&mut self.threads, thread);
+                self.spot(source).push_back(thread);
                 self.timers.arm(&mut self.threads, me.thread, deadline);
                 return;
             }
@@ -77,7 +78,7 @@ impl Kernel {
             (Some(message), None) => Some(Item::Message(message)),
             (None, Some(caller)) => Some(Item::Caller(caller)),
             (Some(message), Some(caller)) => {
-                let message_first = self.messages.at(message).stamp < self.threads.at(caller).stamp;
+                let message_first = self.messages.at(message).stamp < caller.stamp.get();
                 Some(if message_first {
                     Item::Message(message)
                 } else {
@@ -122,22 +123,25 @@ impl Kernel {
         machine: &mut impl Machine,
         me: Running,
         port: PortId,
-        caller: ThreadId,
+        cells: &'static ThreadCells,
         sent: Outcome,
     ) -> Result<(), Kern> {
-        let record = self.threads.at(caller);
-        let State::Calling(_, call) = record.state.get() else {
+        let State::Calling(_, call) = cells.state.get() else {
             return Err(Kern::Failure);
         };
-        let (info, context, forwarded) = (record.info, record.context, record.forwarded);
+        let Running {
+            thread: caller,
+            context,
+            ..
+        } = cells.actor.get();
+        let (info, forwarded) = (cells.info.get(), cells.forwarded.get());
         let mut cargo = EMPTY;
         if info.rights() > 0 {
-            cargo = record.cargo;
+            cargo = self.threads.at(caller).cargo;
             self.make_fit(me.task, &cargo)?;
             self.threads.at_mut(caller).cargo = EMPTY;
         }
-        let callers = &mut self.ports.at_mut(port).callers;
-        callers.remove(&mut self.threads, caller);
+        self.ports.at(port).callers.remove(cells);
         self.item_taken(port);
         match (self.kernel_words(caller, call), forwarded) {
             (Some(words), _) => {

@@ -2,13 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{
-    ThreadId,
-    list::List,
-    seat::Seat,
-    slab::Slab,
-    thread::{QUEUE, Thread},
-};
+use crate::{ThreadId, cells::ThreadCells, queue::Queue, seat::Seat, slab::Slab, thread::Thread};
 use ipc_abi::{Kern, message::FOREVER};
 
 /// How many priorities there are; the highest runs first.
@@ -37,7 +31,7 @@ pub(crate) struct RunQueue {
 /// A priority.
 #[derive(Debug)]
 struct Level {
-    threads: List<Thread, QUEUE>,
+    threads: Queue,
     /// When the turn of whoever runs at this priority ends; `FOREVER`: not begun.
     slice: u64,
 }
@@ -61,7 +55,7 @@ impl RunQueue {
         let reserved = queue.levels.try_reserve_exact(PRIORITIES);
         reserved.map_err(|_| Kern::ResourceShortage)?;
         queue.levels.resize_with(PRIORITIES, || Level {
-            threads: List::NEW,
+            threads: Queue::default(),
             slice: FOREVER,
         });
         Ok(queue)
@@ -107,19 +101,19 @@ impl RunQueue {
 
     /// Puts a thread last among its equals.
     #[inline]
-    pub(crate) fn push_back(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority.get();
-        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.threads.push_back(threads, id);
+    pub(crate) fn push_back(&mut self, thread: &'static ThreadCells) {
+        let priority = thread.priority.get();
+        if let Some(level) = self.levels.get(usize::from(priority)) {
+            level.threads.push_back(thread);
             self.added(priority);
         }
     }
 
     /// Puts a thread first among its equals: it was preempted.
-    pub(crate) fn push_front(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority.get();
-        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.threads.push_front(threads, id);
+    pub(crate) fn push_front(&mut self, thread: &'static ThreadCells) {
+        let priority = thread.priority.get();
+        if let Some(level) = self.levels.get(usize::from(priority)) {
+            level.threads.push_front(thread);
             self.added(priority);
         }
     }
@@ -131,10 +125,10 @@ impl RunQueue {
     }
 
     /// Takes a thread, which is queued, out.
-    pub(crate) fn remove(&mut self, threads: &mut Slab<Thread>, id: ThreadId) {
-        let priority = threads.at(id).priority.get();
-        if let Some(level) = self.levels.get_mut(usize::from(priority)) {
-            level.threads.remove(threads, id);
+    pub(crate) fn remove(&mut self, thread: &ThreadCells) {
+        let priority = thread.priority.get();
+        if let Some(level) = self.levels.get(usize::from(priority)) {
+            level.threads.remove(thread);
             self.len = self.len.saturating_sub(1);
             if level.threads.is_empty() {
                 let bit = 1 << (rank(priority) & 63);
@@ -144,19 +138,19 @@ impl RunQueue {
     }
 
     /// Takes the first of the most important threads.
-    pub(crate) fn pop(&mut self, threads: &mut Slab<Thread>) -> Option<ThreadId> {
+    pub(crate) fn pop(&mut self) -> Option<&'static ThreadCells> {
         let first = self.level(self.top()?)?.first()?;
-        self.remove(threads, first);
+        self.remove(first);
         Some(first)
     }
 
     /// The first of the most important threads that another processor may have. Only the first of
     /// each priority is looked at, so that this takes bounded time.
-    pub(crate) fn movable(&self, threads: &Slab<Thread>) -> Option<ThreadId> {
+    pub(crate) fn movable(&self, threads: &Slab<Thread>) -> Option<&'static ThreadCells> {
         let mut left = self.occupied() >> 1;
         while let Some(priority) = left.checked_ilog2() {
             let first = self.level(priority as u8)?.first()?;
-            if threads.at(first).pin.is_none() {
+            if threads.at(first.id()).pin.is_none() {
                 return Some(first);
             }
             left &= !(1 << priority);
@@ -164,15 +158,15 @@ impl RunQueue {
         None
     }
 
-    fn level(&self, priority: u8) -> Option<&List<Thread, QUEUE>> {
+    fn level(&self, priority: u8) -> Option<&Queue> {
         let level = self.levels.get(usize::from(priority));
         level.map(|level| &level.threads)
     }
 
     /// All threads, the most important first.
-    pub(crate) fn iter<'a>(&'a self, threads: &'a Slab<Thread>) -> impl Iterator<Item = ThreadId> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ThreadId> {
         let levels = self.levels.iter().rev();
-        levels.flat_map(move |level| level.threads.iter(threads))
+        levels.flat_map(|level| level.threads.iter())
     }
 }
 
@@ -191,17 +185,18 @@ mod tests {
             .iter()
             .map(|priority| threads.add(sample(*priority)).unwrap())
             .collect();
+        let cells = |id| threads.at(id).cells;
         for id in &ids {
-            queue.push_back(&mut threads, *id);
+            queue.push_back(cells(*id));
         }
-        queue.remove(&mut threads, ids[1]);
-        queue.push_front(&mut threads, ids[1]);
-        queue.remove(&mut threads, ids[2]);
+        queue.remove(cells(ids[1]));
+        queue.push_front(cells(ids[1]));
+        queue.remove(cells(ids[2]));
         assert_eq!(queue.top(), Some(31));
         assert!(queue.has(5) && queue.has(0) && !queue.has(6));
         let mut order = Vec::new();
-        while let Some(id) = queue.pop(&mut threads) {
-            order.push(id);
+        while let Some(thread) = queue.pop() {
+            order.push(thread.id());
         }
         assert_eq!(order, [ids[1], ids[3], ids[5], ids[0], ids[4]]);
         assert_eq!(queue.top(), None);

@@ -108,7 +108,7 @@ impl Kernel {
         if ready.is_some_and(|thread| thread.state.get() == State::Ready) {
             self.preempt();
             self.unqueue(thread);
-            self.run(thread);
+            self.seat.run(self.threads.at(thread).cells);
             self.share();
         }
     }
@@ -210,16 +210,10 @@ impl Kernel {
         if self.seat.current.get().is_none() || self.run_queue.top().is_some_and(more_important) {
             self.preempt();
             if let Some(next) = self.next_ready() {
-                self.run(next);
+                self.seat.run(next);
             }
         }
         self.share();
-    }
-
-    #[inline(always)]
-    fn run(&mut self, thread: ThreadId) {
-        let record = self.threads.at_mut(thread);
-        self.seat.run(record.cells);
     }
 
     /// When the turn at the running thread's priority ends. A turn belongs to the priority, not to the
@@ -265,11 +259,11 @@ impl Kernel {
                 self.make_ready(thread, Turn::Last);
             }
             State::Calling(port, _) => {
-                let threads = &mut self.threads;
-                let callers = &mut self.ports.at_mut(port).callers;
-                callers.remove(threads, thread);
-                threads.at_mut(thread).set_priority(priority);
-                callers.insert(threads, thread);
+                let caller = self.threads.at_mut(thread);
+                let callers = &self.ports.at(port).callers;
+                callers.remove(caller.cells);
+                caller.set_priority(priority);
+                callers.insert(caller.cells);
             }
             State::Running => {
                 self.threads.at_mut(thread).set_priority(priority);

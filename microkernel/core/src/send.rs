@@ -145,10 +145,11 @@ impl Kernel {
     /// Queues a thread at a port that has no room.
     pub(crate) fn wait_for_room(&mut self, thread: ThreadId, port: PortId, turn: Turn) {
         self.wait(thread, State::Sending(port));
-        let senders = &mut self.ports.at_mut(port).senders;
+        let thread = self.threads.at(thread).cells;
+        let senders = &self.ports.at(port).senders;
         match turn {
-            Turn::Last => senders.push_back(&mut self.threads, thread),
-            Turn::First => senders.push_front(&mut self.threads, thread),
+            Turn::Last => senders.push_back(thread),
+            Turn::First => senders.push_front(thread),
         }
     }
 
@@ -438,7 +439,7 @@ impl Kernel {
     /// Takes a thread out of the queue of those that receive from a source.
     #[inline(always)]
     pub(crate) fn unlink_receiver(&mut self, thread: ThreadId, source: Source) {
-        self.spot(source).remove(&mut self.threads, thread);
+        self.spot(source).remove(self.threads.at(thread).cells);
         self.timers.disarm(&mut self.threads, thread);
     }
 

@@ -238,10 +238,10 @@ impl Kernel {
 
     /// Sends for the thread that waited longest for room.
     fn let_in(&mut self, machine: &mut impl Machine, port: PortId) {
-        let senders = &mut self.ports.at_mut(port).senders;
-        let Some(thread) = senders.pop_front(&mut self.threads) else {
+        let Some(sender) = self.ports.at(port).senders.pop_front() else {
             return;
         };
+        let thread = sender.id();
         self.wait(thread, State::Aside);
         let sender = self.actor(thread);
         let msg = self.threads.at(thread).msg;
@@ -301,9 +301,10 @@ impl Kernel {
             self.retire(message);
             self.discard(&cargo);
         } else if let Some(caller) = record.callers.first() {
-            record.callers.remove(&mut self.threads, caller);
-            self.fail_queued(machine, caller);
-        } else if let Some(sender) = record.senders.pop_front(&mut self.threads) {
+            record.callers.remove(caller);
+            self.fail_queued(machine, caller.id());
+        } else if let Some(sender) = record.senders.pop_front() {
+            let sender = sender.id();
             self.timers.disarm(&mut self.threads, sender);
             self.finish(machine, sender, Err(Kern::SendInvalidDest), NOT_SENT);
         } else if let Some(receiver) = record.cells.spot.first() {

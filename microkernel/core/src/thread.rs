@@ -16,13 +16,11 @@ use core::ops::Deref;
 use ipc_abi::{
     Kern,
     exception::{Exception, Kind},
-    message::{Info, Outcome},
+    message::Outcome,
 };
 
-/// Links of the one queue that a thread can be in: ready, or waiting at a port or set.
-pub(crate) const QUEUE: usize = 0;
 /// Links of the threads of a task.
-pub(crate) const PEER: usize = 1;
+pub(crate) const PEER: usize = 0;
 
 /// What a thread that calls wants. What it has to say lies in its record, so that this stays a byte
 /// or two: it is copied with every message.
@@ -110,12 +108,8 @@ pub struct Thread {
     pub(crate) port: PortId,
     /// Who handles its exceptions.
     pub(crate) handlers: Handlers,
-    /// What it sends, if it is queued as a caller.
-    pub(crate) info: Info,
+    /// The rights that it sends, if it is queued as a caller.
     pub(crate) cargo: Cargo,
-    /// Words and body, if its call was forwarded and is queued again: then they are not its own.
-    pub(crate) forwarded: Option<MessageId>,
-    pub(crate) stamp: u64,
     /// Its exception, while its call is one.
     pub(crate) exception: Exception,
     /// What is left of its trap while it waits for room.
@@ -125,9 +119,6 @@ pub struct Thread {
     pub(crate) notice_out: bool,
     /// Its place in the timer queue.
     pub(crate) timer: Option<u32>,
-    /// In a priority list: the last of the run of equals that it leads.
-    pub(crate) run_end: Option<ThreadId>,
-    queue_links: Links<Thread>,
     peer_links: Links<Thread>,
 }
 
@@ -191,10 +182,7 @@ impl Thread {
             heard: 0,
             port: new.port,
             handlers: Handlers::NONE,
-            info: Info(0),
             cargo: EMPTY,
-            forwarded: None,
-            stamp: 0,
             exception: Exception {
                 kind: Kind::Software,
                 code: 0,
@@ -207,8 +195,6 @@ impl Thread {
             notice: new.notice,
             notice_out: false,
             timer: None,
-            run_end: None,
-            queue_links: Links::NONE,
             peer_links: Links::NONE,
         }
     }
@@ -255,14 +241,6 @@ impl Record for Thread {
     fn release(&mut self) {}
 }
 
-impl Linked<QUEUE> for Thread {
-    fn links(&self) -> &Links<Thread> {
-        &self.queue_links
-    }
-    fn links_mut(&mut self) -> &mut Links<Thread> {
-        &mut self.queue_links
-    }
-}
 impl Linked<PEER> for Thread {
     fn links(&self) -> &Links<Thread> {
         &self.peer_links

@@ -32,10 +32,10 @@ impl Kernel {
                 queued = queued.saturating_add(record.cost);
                 carry(&record.cargo);
             }
-            for thread in port.callers.iter(&self.threads) {
+            for thread in port.callers.iter() {
                 let thread = self.threads.at(thread);
                 carry(&thread.cargo);
-                if let Some(message) = thread.forwarded {
+                if let Some(message) = thread.forwarded.get() {
                     queued = queued.saturating_add(self.messages.at(message).cost);
                 }
             }
