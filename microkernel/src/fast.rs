@@ -13,10 +13,10 @@ use core::ptr;
 
 use ipc_abi::exception::{EXCEPTION, Kind};
 use ipc_abi::fault::{FAULT, FaultReply};
-use ipc_abi::message::{Info, option};
+use ipc_abi::message::{Info, Outcome, option};
 use ipc_abi::types::Prot;
 use kernel_core::paging::Take;
-use kernel_core::{Answered, Handed, Machine, Position, Slot};
+use kernel_core::{Answered, Called, Exchanged, Given, Handed, Machine, Position, Slot};
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
@@ -29,9 +29,10 @@ use crate::world::{self, World};
 /// What the entry code goes on with.
 #[repr(C)]
 pub(crate) struct Next {
-    /// The context of the thread to go on with; null: the general way decides.
+    /// The context of the thread to go on with; null: the general way decides, or `token` says.
     context: *mut Context,
-    /// What its RSI is to be, if it waited in a `msg` trap.
+    /// What its RSI is to be, if it waited in a `msg` trap. Of a call that was queued: the context of the
+    /// thread to go on with, by all of its registers.
     token: u64,
 }
 
@@ -45,10 +46,10 @@ extern "C" fn declined() -> Next {
     })
 }
 
-/// CALL, with the registers as the trap has them.
+/// CALL, with the registers as the trap has them, if it is quick.
 pub(crate) extern "C" fn call(
     destination: u64,
-    source: u64,
+    _source: u64,
     info: u64,
     _: u64,
     _: u64,
@@ -56,7 +57,7 @@ pub(crate) extern "C" fn call(
 ) -> Next {
     match world::quick(|world, here| quick_call(world, here, destination, info, deadline)) {
         Some(next) => next,
-        None => longer_call(destination, source, info, 0, 0, deadline),
+        None => declined(),
     }
 }
 
@@ -73,27 +74,33 @@ fn quick_call(
     Some(give(here, handed))
 }
 
-/// Calls that are not quick.
-#[inline(never)]
-extern "C" fn longer_call(
-    destination: u64,
-    _source: u64,
-    info: u64,
-    _: u64,
-    _: u64,
-    deadline: u64,
-) -> Next {
-    let again = |world: &World, here: &PerCpu| quick_call(world, here, destination, info, deadline);
+/// CALL that is not quick. The words are in the caller's block as well.
+pub(crate) extern "C" fn longer_call(destination: u64, info: u64, deadline: u64) -> Next {
+    let again =
+        move |world: &World, here: &PerCpu| quick_call(world, here, destination, info, deadline);
     if let Some(next) = world::quick_again(again) {
         return next;
     }
-    world::with(
-        |world| match world.kernel.fast_call(destination, info, deadline) {
-            Some(handed) => call_taken(handed, info),
+    world::with(move |world| {
+        let processor = Processor::here();
+        let may_go_on = |to, turn_end| {
+            processor.alarm() <= turn_end && !Saved::of(to).with(|registers| registers.is_lost())
+        };
+        let kernel = &mut world.kernel;
+        match kernel.fast_call(destination, info, deadline, may_go_on) {
+            Some(Called::Handed(handed)) => call_taken(handed, info),
+            Some(Called::Queued(to)) => {
+                let to = Saved::of(to);
+                processor.load(to);
+                Next {
+                    context: ptr::null_mut(),
+                    token: to.context() as u64,
+                }
+            }
             None if Info(info).rights() == 1 => call_right(world, destination, info, deadline),
             None => declined(),
-        },
-    )
+        }
+    })
 }
 
 /// REPLY and RECEIVE, with the registers as the trap has them.
@@ -135,20 +142,38 @@ extern "C" fn longer_answer(
     _: u64,
     deadline: u64,
 ) -> *mut Context {
-    let again =
-        |world: &World, here: &PerCpu| quick_answer(world, here, token, (source, deadline), info);
+    let again = move |world: &World, here: &PerCpu| {
+        quick_answer(world, here, token, (source, deadline), info)
+    };
     if let Some(next) = world::quick_again(again) {
         return next;
     }
     world::with(
-        |world| match world.kernel.fast_answer(token, (source, deadline), info) {
-            Some(to) => answer_taken(Saved::of(to), info),
+        move |world| match world.kernel.fast_answer(token, (source, deadline), info) {
+            Some(Given::Answer(to)) => answer_taken(Saved::of(to), info),
+            Some(Given::Exchanged(exchanged)) => answer_exchanged(exchanged),
             None if Info(info).rights() == 1 => {
                 answer_right(world, token, (source, deadline), info)
             }
             None => declined().context,
         },
     )
+}
+
+/// An answer was handed over, and who gave it has the next call; the entry code loads the results of the first.
+#[inline(always)]
+fn answer_exchanged(exchanged: Exchanged) -> *mut Context {
+    let words = Saved::of(exchanged.caller).with(|registers| registers.words());
+    Saved::of(exchanged.server).with(|registers| {
+        registers.set_words(words);
+        registers.rax = Outcome::SENT;
+        registers.rdi = exchanged.payload;
+        registers.rsi = exchanged.token;
+        registers.rdx = exchanged.info.0;
+    });
+    let here = percpu::here();
+    here.seat.count_message();
+    go_on(here, Saved::of(exchanged.answered))
 }
 
 /// SEND and RECEIVE, perhaps with NOTIFY: destination, source, info, notify, options, deadline.

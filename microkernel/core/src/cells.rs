@@ -391,7 +391,7 @@ impl Spot {
     /// Whether nobody waits where nobody is looked for.
     pub(crate) fn is_sound(&self) -> bool {
         let waits = self.places.iter().any(|place| place.get().is_some());
-        self.used.get() || !(waits || !self.rest.is_empty())
+        self.used.get() || !waits && self.rest.is_empty()
     }
 
     /// All who wait, in order.

@@ -1,5 +1,5 @@
 //! The fast paths: a call, an answer, a fault and an exception that meet somebody who waits.
-//! Messages with a right are in `fast_rights`.
+//! Messages with a right are in `fast_rights`, those that meet a busy server in `fast_queued`.
 //!
 //! Sender and receiver are known, nothing is queued, nobody else wants the processor: then the
 //! message goes straight from thread to thread, and its words stay in the registers where they are.
@@ -14,6 +14,7 @@
 
 use crate::{
     cells::{Hint, Place, PortCells, Spot, ThreadCells},
+    fast_queued::Exchanged,
     kernel::{Kernel, Running},
     machine::{Context, Position, SpaceId},
     seat::Seat,
@@ -43,6 +44,26 @@ pub struct Handed {
     pub token: u64,
     /// The kernel's number of the thread that it comes from.
     pub from: u64,
+}
+
+/// What became of a call.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// A thread has it.
+    Handed(Handed),
+    /// It is queued. Who goes on, as it was.
+    Queued(Context),
+}
+
+/// What became of an answer and the receive after it.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Who was answered goes on, and the other waits.
+    Answer(Context),
+    /// Who was answered goes on, and the other has a call.
+    Exchanged(Exchanged),
 }
 
 /// An answer that can be given: the call is claimed, and the place where the one that answers will wait.
@@ -129,12 +150,30 @@ impl Kernel {
         self.fast
     }
 
-    /// The call of the running thread, if a thread waits for it: everything but words and body.
+    /// The call of the running thread, to a thread that waits for it: everything but words and body. Where
+    /// nobody waits it is queued, if it is of words alone, and the words lie where the general path has them;
+    /// `may_go_on` says whether the thread that is next can have the processor, up to a time at which the timer
+    /// is to come.
     #[inline(always)]
-    pub fn fast_call(&mut self, destination: u64, info: u64, deadline: u64) -> Option<Handed> {
+    pub fn fast_call(
+        &mut self,
+        destination: u64,
+        info: u64,
+        deadline: u64,
+        may_go_on: impl FnOnce(Context, u64) -> bool,
+    ) -> Option<Called> {
         let me = self.fast_caller(info)?;
         let port = self.fast_destination(me, destination)?;
-        self.fast_hand_over(me, port, What::Message, deadline)
+        match port.receiver() {
+            Some(waiting) => {
+                let handed = self.fast_hand_to(me, port, waiting, What::Message, deadline);
+                handed.map(Called::Handed)
+            }
+            None => {
+                let queued = self.fast_queue(me, port, (info, deadline), may_go_on);
+                queued.map(Called::Queued)
+            }
+        }
     }
 
     /// As [`Kernel::fast_call`], for the commonest of calls: words alone, to a port that the thread knows
@@ -206,11 +245,18 @@ impl Kernel {
         me: &'static ThreadCells,
         name: u64,
     ) -> Option<(Source, &'static Spot)> {
+        let source = self.known_source(me, name)?;
+        (!source.1.full.get()).then_some(source)
+    }
+
+    /// What the running thread receives from, and where it would wait.
+    #[inline(always)]
+    fn known_source(&self, me: &'static ThreadCells, name: u64) -> Option<(Source, &'static Spot)> {
         let source = match me.received_from.get().get(name, self.names_stamp) {
             Some(source) => source,
             None => self.find_source(me, name)?,
         };
-        (!source.1.full.get()).then_some(source)
+        Some(source)
     }
 
     /// Whether a thread that waits can have the processor at once.
@@ -228,25 +274,44 @@ impl Kernel {
         what: What,
         deadline: u64,
     ) -> Option<Handed> {
-        let (place, receiver) = port.receiver()?;
+        let waiting = port.receiver()?;
+        self.fast_hand_to(me, port, waiting, what, deadline)
+    }
+
+    #[inline(always)]
+    fn fast_hand_to(
+        &self,
+        me: &'static ThreadCells,
+        port: &'static PortCells,
+        (place, receiver): (&Place, &'static ThreadCells),
+        what: What,
+        deadline: u64,
+    ) -> Option<Handed> {
         let handed = fast_pass(self.seat, me, (port, receiver), what, deadline)?;
         place.leave();
         Some(handed)
     }
 
     /// The answer of the running thread to a call; then it waits again: everything but words and
-    /// body. Gives who goes on.
+    /// body. If a call is queued where it would wait, it receives that, and is ready, if both are of words
+    /// alone.
     #[inline(always)]
     pub fn fast_answer(
         &mut self,
         token: u64,
         (source, deadline): (u64, u64),
         info: u64,
-    ) -> Option<Context> {
+    ) -> Option<Given> {
         let me = self.fast_caller(info)?;
-        self.fast_reply(me, token, (source, deadline), |_, call| {
+        let source = self.known_source(me, source)?;
+        if source.1.full.get() {
+            let exchanged = self.fast_exchange(me, token, source.0, info);
+            return exchanged.map(Given::Exchanged);
+        }
+        let to = self.fast_reply(me, token, (source, deadline), |_, call| {
             call == Call::Message
-        })
+        });
+        to.map(Given::Answer)
     }
 
     /// As [`Kernel::fast_answer`], for the commonest of answers: words alone, to who called last, from a
@@ -337,6 +402,7 @@ impl Kernel {
         enter: impl FnOnce(SpaceId) -> bool,
     ) -> Option<Context> {
         let me = self.fast_caller(0)?;
+        let source = self.fast_source(me, source)?;
         self.fast_reply(me, token, (source, deadline), |caller, call| match call {
             Call::Fault => enter(caller.actor.get().space),
             Call::Exception(_) => code == 0,
@@ -384,10 +450,9 @@ impl Kernel {
         &mut self,
         me: &'static ThreadCells,
         token: u64,
-        (source, deadline): (u64, u64),
+        ((source, spot), deadline): ((Source, &'static Spot), u64),
         finish: impl FnOnce(&ThreadCells, Call) -> bool,
     ) -> Option<Context> {
-        let (source, spot) = self.fast_source(me, source)?;
         let caller = self.fast_client(me, token)?;
         if me.timer_key.get() > deadline {
             return None;
@@ -584,7 +649,7 @@ fn fast_pass(
 
 /// What kind of call a thread answers, if it may and who called can go on at once.
 #[inline(always)]
-fn fast_call_of(seat: &Seat, me: &ThreadCells, caller: &ThreadCells) -> Option<Call> {
+pub(crate) fn fast_call_of(seat: &Seat, me: &ThreadCells, caller: &ThreadCells) -> Option<Call> {
     let State::Awaiting { server, call, .. } = caller.state.get() else {
         return None;
     };

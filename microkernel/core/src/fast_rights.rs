@@ -64,7 +64,7 @@ impl Kernel {
         if me.timer_key.get() > deadline {
             return None;
         }
-        self.fast_source(me, source)?;
+        let source = self.fast_source(me, source)?;
         let caller = self.fast_client(me, token)?;
         let mine = matches!(
             caller.state.get(),

@@ -47,6 +47,7 @@ mod cells;
 mod device;
 mod digest;
 mod fast;
+mod fast_queued;
 mod fast_rights;
 mod forward;
 pub mod gate;
@@ -93,7 +94,8 @@ mod timer_queue;
 pub mod turn;
 
 pub use account::{Bill, SPACE};
-pub use fast::{Answer, Answered, Handed};
+pub use fast::{Answer, Answered, Called, Given, Handed};
+pub use fast_queued::Exchanged;
 pub use fast_rights::Slot;
 pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};
 pub use kernel::{

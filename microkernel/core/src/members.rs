@@ -9,7 +9,7 @@ use crate::{
     kernel::{Kernel, TaskId, ThreadId},
     list::{Linked, Links, List},
     machine::Machine,
-    port::{PortId, SetId},
+    port::{Listed, PortId, SetId},
     slab::{Id, Record},
     space::Holds,
 };
@@ -268,39 +268,43 @@ impl Kernel {
     /// Something came into a queue of a port: its sets may have to know.
     #[inline]
     pub(crate) fn item_arrived(&mut self, port: PortId) {
-        let record = self.ports.at(port);
-        record.cells.spot.full.set(true);
-        if record.sets > 0 && !record.ready {
-            self.ports.at_mut(port).ready = true;
-            self.each_ready_list(port, |ready, members, member| {
-                ready.push_back(members, member);
-            });
+        if self.ports.at_mut(port).arrived() {
+            self.list(port);
         }
+    }
+
+    /// Does what `Port::arrived` says.
+    #[inline(never)]
+    pub(crate) fn list(&mut self, port: PortId) {
+        self.each_ready_list(port, |ready, members, member| {
+            ready.push_back(members, member);
+        });
     }
 
     /// Something was received from a port: the next members of its sets have their turn.
     #[inline]
     pub(crate) fn item_taken(&mut self, port: PortId) {
-        self.item_gone(port);
-        if self.ports.at(port).ready {
-            self.each_ready_list(port, |ready, members, member| {
-                ready.remove(members, member);
-                ready.push_back(members, member);
-            });
+        if let Some(listed) = self.ports.at_mut(port).departed() {
+            self.list_again(port, listed);
         }
+    }
+
+    /// Does what `Port::departed` says, if something was received.
+    #[inline(never)]
+    pub(crate) fn list_again(&mut self, port: PortId, listed: Listed) {
+        self.each_ready_list(port, |ready, members, member| {
+            ready.remove(members, member);
+            if listed == Listed::Last {
+                ready.push_back(members, member);
+            }
+        });
     }
 
     /// Something left a queue of a port: its sets may have nothing to receive there any more.
     #[inline]
     pub(crate) fn item_gone(&mut self, port: PortId) {
-        let record = self.ports.at_mut(port);
-        let full = record.has_item();
-        record.cells.spot.full.set(full);
-        if record.ready && !full {
-            record.ready = false;
-            self.each_ready_list(port, |ready, members, member| {
-                ready.remove(members, member);
-            });
+        if self.ports.at_mut(port).departed() == Some(Listed::No) {
+            self.list_again(port, Listed::No);
         }
     }
 

@@ -82,6 +82,15 @@ pub(crate) enum Place {
     Dead,
 }
 
+/// Where the sets of a port list it among those that have something to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// Nowhere any more.
+    No,
+    /// Behind all others, if it was something to receive that was taken.
+    Last,
+}
+
 /// A port.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -229,6 +238,27 @@ impl Port {
     /// Whether this task holds the receive right.
     pub(crate) fn is_held_by(&self, task: TaskId) -> bool {
         matches!(self.place, Place::Held(holder, _) if holder == task)
+    }
+
+    /// Notes that something came into a queue. Says whether its sets are to list it from now on.
+    #[inline(always)]
+    pub(crate) fn arrived(&mut self) -> bool {
+        self.cells.spot.full.set(true);
+        let lists = self.sets > 0 && !self.ready;
+        self.ready |= lists;
+        lists
+    }
+
+    /// Notes that something left a queue. Says where its sets list it then, if they did.
+    #[inline(always)]
+    pub(crate) fn departed(&mut self) -> Option<Listed> {
+        let full = self.has_item();
+        self.cells.spot.full.set(full);
+        if !self.ready {
+            return None;
+        }
+        self.ready = full;
+        Some(if full { Listed::Last } else { Listed::No })
     }
 
     /// The number of the next arrival.

@@ -23,7 +23,7 @@ impl PriorityList {
     }
 
     /// Puts a thread behind all that are not less important.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&self, thread: &'static ThreadCells) {
         let priority = thread.priority.get();
         let mut leader = self.queue.first();
@@ -51,7 +51,7 @@ impl PriorityList {
     }
 
     /// Takes a thread, which is on the list, out of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(&self, thread: &'static ThreadCells) {
         match thread.run_end.get() {
             // It leads a run: whoever follows does so now, unless it was alone.
@@ -74,6 +74,7 @@ impl PriorityList {
     }
 
     /// `gone`, which leads no run, is leaving: if it is the last of its run, the one before is now.
+    #[inline(never)]
     fn shorten_run(&self, gone: &'static ThreadCells) {
         let priority = gone.priority.get();
         let mut leader = self.queue.first();

@@ -110,6 +110,7 @@ impl RunQueue {
     }
 
     /// Puts a thread first among its equals: it was preempted.
+    #[inline(always)]
     pub(crate) fn push_front(&mut self, thread: &'static ThreadCells) {
         let priority = thread.priority.get();
         if let Some(level) = self.levels.get(usize::from(priority)) {
@@ -118,6 +119,7 @@ impl RunQueue {
         }
     }
 
+    #[inline(always)]
     fn added(&mut self, priority: u8) {
         let bit = 1 << (rank(priority) & 63);
         self.seat.occupied.set(self.occupied() | bit);
@@ -125,6 +127,7 @@ impl RunQueue {
     }
 
     /// Takes a thread, which is queued, out.
+    #[inline(always)]
     pub(crate) fn remove(&mut self, thread: &ThreadCells) {
         let priority = thread.priority.get();
         if let Some(level) = self.levels.get(usize::from(priority)) {
@@ -142,6 +145,18 @@ impl RunQueue {
         let first = self.level(self.top()?)?.first()?;
         self.remove(first);
         Some(first)
+    }
+
+    /// The first of the most important threads, and when its turn ends; `FOREVER` if it is alone in its
+    /// priority. `None` also if the turn has not begun.
+    #[inline(always)]
+    pub(crate) fn first_and_turn(&self) -> Option<(&'static ThreadCells, u64)> {
+        let level = self.levels.get(usize::from(self.top()?))?;
+        let first = level.threads.first()?;
+        match Queue::next(first) {
+            None => Some((first, FOREVER)),
+            Some(_) => (level.slice != FOREVER).then_some((first, level.slice)),
+        }
     }
 
     /// The first of the most important threads that another processor may have. Only the first of

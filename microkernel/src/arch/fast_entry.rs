@@ -2,9 +2,9 @@
 //!
 //! A short way keeps the six words in the registers that a function of the sysv64 ABI saves for its
 //! caller. The handler gives the context of the thread to go on with in RAX and its token in RDX, or
-//! 0: then nothing has happened, and the general way of `entry` decides. What that needs is stored
-//! in the caller's block beforehand, where it belongs. The one trap of these that waits for nobody, PMAP_TAKE,
-//! gives its own caller's context, and its result in RDX.
+//! 0: then a call was queued, or nothing has happened, and the general way of `entry` decides. What that
+//! needs is stored in the caller's block beforehand, where it belongs. The one trap of these that waits for
+//! nobody, PMAP_TAKE, gives its own caller's context, and its result in RDX.
 //!
 //! All of it exists twice: for processors on which XGETBV(1) tells whether the x87 registers are in
 //! use, and for the others. So no exit has to ask which vector instructions there are.
@@ -156,6 +156,20 @@ call_\vector:
     call {handle_call}
     test rax, rax
     jnz enter_called_\vector
+    // If the call is queued, whoever receives it finds the words in the block.
+    mov rcx, gs:[{frame_end}]
+    mov [rcx + {rbx} - {size}], rbx
+    mov [rcx + {rbp} - {size}], rbp
+    mov [rcx + {r12} - {size}], r12
+    mov [rcx + {r13} - {size}], r13
+    mov [rcx + {r14} - {size}], r14
+    mov [rcx + {r15} - {size}], r15
+    mov rsi, [rsp]
+    mov rdi, [rsp + 8]
+    mov rdx, [rsp + 24]
+    call {handle_longer_call}
+    test rax, rax
+    jnz enter_called_\vector
     jmp declined_call
 
 answer_\vector:
@@ -272,8 +286,15 @@ answer_fault:
     mov rsp, rax
     jmp enter_trapped
 
+    // It is queued: RDX is the context of whoever goes on.
+queued_call:
+    mov rdi, rdx
+    jmp resume
+
     // Registers come from the stack.
 declined_call:
+    test rdx, rdx
+    jnz queued_call
     mov eax, {call}
     jmp declined
 declined_fault_answer:
@@ -337,8 +358,12 @@ declined_send:
     r8 = const offset_of!(Context, r8),
     r9 = const offset_of!(Context, r9),
     r10 = const offset_of!(Context, r10),
+    rbx = const offset_of!(Context, rbx),
     rbp = const offset_of!(Context, rbp),
+    r12 = const offset_of!(Context, r12),
     r13 = const offset_of!(Context, r13),
+    r14 = const offset_of!(Context, r14),
+    r15 = const offset_of!(Context, r15),
     rip = const offset_of!(Context, rip),
     rflags = const offset_of!(Context, rflags),
     rsp = const offset_of!(Context, rsp),
@@ -350,6 +375,7 @@ declined_send:
     take = const Trap::PmapTake as u64,
     fault_reply = const FAULT_REPLY,
     handle_call = sym fast::call,
+    handle_longer_call = sym fast::longer_call,
     handle_answer = sym fast::answer,
     handle_send = sym fast::send,
     handle_take = sym fast::take,
