@@ -144,7 +144,9 @@ impl Ports {
     pub(crate) fn came_home(&mut self, payload: u64) -> Option<PortOf> {
         let port = self.stands_for(payload)?;
         let (kind, index) = place(port);
-        if let Some(held) = self.held[kind].get_mut(index) {
+        if self.shares(port)
+            && let Some(held) = self.held[kind].get_mut(index)
+        {
             held.home = index < KEPT;
         }
         Some(port)
@@ -163,6 +165,10 @@ impl Ports {
             PortOf::Copy(id) if self.shares(port) => {
                 let place = PortOf::Copy(Id::new(id.index(), NonZeroU32::MIN));
                 trap::port_allocate_homing(place.to_payload(), self.set, limit)
+            }
+            // A notice could be handled before the call that brought the last right.
+            PortOf::Copy(_) | PortOf::Entry(_) | PortOf::MapRead(_) if self.maps != self.set => {
+                trap::port_allocate_homing(payload, self.set, limit)
             }
             _ => trap::port_allocate_in(payload, self.set, limit),
         }

@@ -206,14 +206,17 @@ impl Core {
         let last = page_of(entry.offset_of(end));
         while index < last {
             let next = (index | 63).saturating_add(1).min(last);
-            let leaf = object.pages.leaf_at(&self.nodes, index);
-            let most = next.saturating_sub(index);
-            let frames = leaf.into_iter().flat_map(|l| l.frames_from(index, most));
-            let only = object.pages.only_in(index, next);
-            for frame in frames.flatten().chain(only) {
-                if let Some(page) = self.pages.get_mut(frame) {
+            let pages = &mut self.pages;
+            let mut unwire = |frame| {
+                if let Some(page) = pages.get_mut(frame) {
                     page.wired = page.wired.saturating_sub(1);
                 }
+            };
+            if let Some(leaf) = object.pages.leaf_at(&self.nodes, index) {
+                let frames = leaf.frames_from(index, next.saturating_sub(index));
+                frames.flatten().for_each(unwire);
+            } else if let Some(only) = object.pages.only_in(index, next) {
+                unwire(only);
             }
             index = next;
         }
