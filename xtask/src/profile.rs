@@ -250,6 +250,35 @@ fn start_log(monitor: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Cuts a log into what lies between the two readings of each operation.
+#[derive(Default)]
+struct Cutter {
+    /// Where the first reading was, and what followed it.
+    open: Option<(u64, Vec<u64>)>,
+}
+
+impl Cutter {
+    /// Adds an address; gives an operation if it ends there. The second reading lies behind the first: a
+    /// log that begins within an operation is cut right all the same.
+    fn add(&mut self, address: u64, is_reading: bool) -> Option<Vec<u64>> {
+        if is_reading {
+            return match self.open.take() {
+                Some((begin, sample)) if begin < address && sample.len() > 1 => Some(sample),
+                _ => {
+                    self.open = Some((address, Vec::new()));
+                    None
+                }
+            };
+        }
+        if let Some((_, sample)) = &mut self.open
+            && sample.len() < LONGEST
+        {
+            sample.push(address);
+        }
+        None
+    }
+}
+
 /// Reads the log in the background: gives what lies between each two readings of the counter.
 fn read_log(
     path: PathBuf,
@@ -262,7 +291,7 @@ fn read_log(
         };
         let mut lines = BufReader::with_capacity(1 << 20, file);
         let mut line = Vec::new();
-        let mut sample: Option<Vec<u64>> = None;
+        let mut cutter = Cutter::default();
         let mut before = 0;
         while {
             line.clear();
@@ -275,19 +304,10 @@ fn read_log(
             };
             let reading = is_reading(before, address);
             before = address;
-            if reading {
-                match sample.take() {
-                    Some(sample) if sample.len() > 1 => {
-                        if sender.send(sample).is_err() {
-                            return;
-                        }
-                    }
-                    _ => sample = Some(Vec::new()),
-                }
-            } else if let Some(sample) = &mut sample
-                && sample.len() < LONGEST
+            if let Some(sample) = cutter.add(address, reading)
+                && sender.send(sample).is_err()
             {
-                sample.push(address);
+                return;
             }
         }
     });
@@ -347,6 +367,18 @@ fn report(programs: &[Program], sample: &[u64], inlined: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_begins_within_an_operation_is_cut_at_operations() {
+        let mut cutter = Cutter::default();
+        let mut log = [10, 20, 1, 2, 3, 10, 5, 6, 20, 1, 2, 10, 7, 8, 20].into_iter();
+        // The first reading at 10 was before the log began.
+        log.next();
+        let samples: Vec<Vec<u64>> = log
+            .filter_map(|at| cutter.add(at, at == 10 || at == 20))
+            .collect();
+        assert_eq!(samples, [[5, 6], [7, 8]]);
+    }
 
     #[test]
     fn the_address_of_a_logged_instruction_is_read() {
