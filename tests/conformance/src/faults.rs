@@ -13,7 +13,7 @@ use ipc::abi::notify::ExitStatus;
 use ipc::abi::types::{MapFlags, Prot};
 use ipc::{Kern, Mapping, bootstrap, vm};
 
-use crate::support::{filled, set_word, word};
+use crate::support::{filled, set_word, watched, word};
 
 /// An address that nothing is ever mapped at.
 const UNMAPPED: u64 = 0x5000_0001_2008;
@@ -294,9 +294,7 @@ pub(crate) fn the_threads_port_comes_before_the_tasks() -> Outcome {
 }
 
 pub(crate) fn another_task_repairs_memory_and_the_thread_goes_on() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let pending = assistant.ask(Command::Write, [UNMAPPED, 99])?;
     let caught = supervisor.expect_access(Kern::InvalidAddress, UNMAPPED)?;
     check!(pending.is_stuck());
@@ -327,9 +325,7 @@ pub(crate) fn a_task_that_nobody_repairs_ends_with_a_report() -> Outcome {
 }
 
 pub(crate) fn an_exception_that_is_handed_on_ends_the_task() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     drop(assistant.ask(Command::Divide, [0; 2])?);
     supervisor.expect(Kind::Arithmetic, 0, 0)?.hand_on()?;
     check!(matches!(assistant.wait()?, ExitStatus::Exception { .. }));
@@ -337,9 +333,7 @@ pub(crate) fn an_exception_that_is_handed_on_ends_the_task() -> Outcome {
 }
 
 pub(crate) fn a_supervisor_that_dies_hands_on() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     drop(assistant.ask(Command::Divide, [0; 2])?);
     // It dies while the exception is in its queue, or before it comes.
     drop(supervisor);
@@ -348,9 +342,7 @@ pub(crate) fn a_supervisor_that_dies_hands_on() -> Outcome {
 }
 
 pub(crate) fn a_task_that_is_stuck_in_an_exception_can_be_ended() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     drop(assistant.ask(Command::Read, [UNMAPPED, 0])?);
     let caught = supervisor.expect_access(Kern::InvalidAddress, UNMAPPED)?;
     ipc::task::terminate(&assistant.started.task, 12)?;

@@ -1,6 +1,7 @@
 //! A pager that does what a case tells it, message by message: the case itself is the pager, and an
 //! assistant touches the memory.
 
+use guest_test::assistant::Command;
 use guest_test::message::arrived;
 use guest_test::{Assistant, Failure, Msg, Outcome, check_eq};
 use ipc::abi::buffer::BODY_SIZE;
@@ -186,6 +187,23 @@ impl Scripted {
         self.fill(slot, words)?;
         let said = self.supply(page, slot, words.len() as u32)?;
         check_eq!((said.used as usize, said.skipped_present), (words.len(), 0));
+        Ok(())
+    }
+
+    /// Answers the assistant's first touch of a page, the one at `address`: it is asked for, brought
+    /// in the first slot with `word` at its begin, and read so.
+    #[track_caller]
+    pub(crate) fn answers(
+        &self,
+        assistant: &Assistant,
+        address: u64,
+        page: u64,
+        word: u64,
+    ) -> Outcome {
+        let pending = assistant.ask(Command::Read, [address, 0])?;
+        self.wanted(page)?;
+        self.bring(page, 0, &[word])?;
+        check_eq!(pending.said()?.result, Ok(word));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! when they lie, are silent or die.
 
 use guest_test::assistant::{Assistant, Command};
-use guest_test::{Outcome, Supervisor, check, check_eq};
+use guest_test::{Outcome, check, check_eq};
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::notify::ExitStatus;
 use ipc::abi::right::Disposition;
@@ -17,7 +17,7 @@ use ipc::protocol::memory_object_control::{
 use ipc::{Kern, vm};
 
 use crate::pager::{PLAIN, Ready, SLOTS, Scripted, unexpected};
-use crate::support::{filled, word};
+use crate::support::{filled, watched, word};
 
 pub(crate) fn a_touched_page_is_asked_for_and_brought() -> Outcome {
     let assistant = Assistant::start()?;
@@ -64,10 +64,7 @@ pub(crate) fn two_mappings_show_the_same_pages() -> Outcome {
     let assistant = Assistant::start()?;
     let (pager, first) = Scripted::mapped(&assistant, 2, PLAIN)?;
     let second = pager.map_in(&assistant, 2)?;
-    let pending = assistant.ask(Command::Read, [first, 0])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[5])?;
-    check_eq!(pending.said()?.result, Ok(5));
+    pager.answers(&assistant, first, 0, 5)?;
     check_eq!(assistant.read(second)?, 5);
     check!(pager.is_idle());
     assistant.write(second, 6)?;
@@ -92,9 +89,7 @@ pub(crate) fn two_tasks_share_one_object() -> Outcome {
 }
 
 pub(crate) fn an_error_of_the_pager_is_a_memory_error() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let (pager, address) = Scripted::mapped(&assistant, 1, PLAIN)?;
     let pending = assistant.ask(Command::Read, [address, 0])?;
     pager.wanted(0)?;
@@ -122,14 +117,9 @@ pub(crate) fn data_that_is_unavailable_reads_zero_and_is_not_asked_again() -> Ou
 }
 
 pub(crate) fn a_pager_that_dies_over_a_request_is_a_memory_error() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let (pager, address) = Scripted::mapped(&assistant, 2, PLAIN)?;
-    let pending = assistant.ask(Command::Read, [address, 0])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[1])?;
-    check_eq!(pending.said()?.result, Ok(1));
+    pager.answers(&assistant, address, 0, 1)?;
     drop(assistant.ask(Command::Read, [address + PAGE_SIZE, 0])?);
     pager.wanted(1)?;
     drop(pager);
@@ -145,14 +135,9 @@ pub(crate) fn a_pager_that_dies_over_a_request_is_a_memory_error() -> Outcome {
 }
 
 pub(crate) fn pages_of_a_dead_pager_stay_readable() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let (pager, address) = Scripted::mapped(&assistant, 2, PLAIN)?;
-    let pending = assistant.ask(Command::Read, [address, 0])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[21])?;
-    check_eq!(pending.said()?.result, Ok(21));
+    pager.answers(&assistant, address, 0, 21)?;
     drop(pager);
     check_eq!(assistant.read(address)?, 21);
     drop(assistant.ask(Command::Read, [address + PAGE_SIZE, 0])?);
@@ -161,9 +146,8 @@ pub(crate) fn pages_of_a_dead_pager_stay_readable() -> Outcome {
 }
 
 pub(crate) fn a_pager_task_that_ends_is_a_dead_pager() -> Outcome {
-    let (assistant, holder) = (Assistant::start()?, Assistant::start()?);
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
+    let holder = Assistant::start()?;
     let object = crate::support::port(0)?;
     let right = object.make_send()?.cast();
     holder.keep(object.into_name(), Disposition::MoveReceive)?;
@@ -178,9 +162,7 @@ pub(crate) fn a_pager_task_that_ends_is_a_dead_pager() -> Outcome {
 }
 
 pub(crate) fn a_pager_can_withdraw() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let (pager, address) = Scripted::mapped(&assistant, 1, PLAIN)?;
     drop(assistant.ask(Command::Read, [address, 0])?);
     pager.wanted(0)?;
@@ -192,10 +174,7 @@ pub(crate) fn a_pager_can_withdraw() -> Outcome {
 pub(crate) fn a_second_supply_changes_nothing() -> Outcome {
     let assistant = Assistant::start()?;
     let (pager, address) = Scripted::mapped(&assistant, 2, PLAIN)?;
-    let pending = assistant.ask(Command::Read, [address, 0])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[1])?;
-    check_eq!(pending.said()?.result, Ok(1));
+    pager.answers(&assistant, address, 0, 1)?;
     assistant.write(address, 100)?;
     pager.fill(1, &[2])?;
     let said = pager.supply(0, 1, 1)?;
@@ -416,10 +395,7 @@ pub(crate) fn what_a_supply_leaves_out_is_asked_for_again() -> Outcome {
         ..PLAIN
     };
     let (pager, address) = Scripted::mapped(&assistant, 4, ready)?;
-    let pending = assistant.ask(Command::Read, [address, 0])?;
-    pager.wanted(0)?;
-    pager.bring(0, 0, &[1])?;
-    check_eq!(pending.said()?.result, Ok(1));
+    pager.answers(&assistant, address, 0, 1)?;
     let pending = assistant.ask(Command::Read, [address + PAGE_SIZE, 0])?;
     pager.wanted(1)?;
     pager.bring(1, 4, &[2])?;

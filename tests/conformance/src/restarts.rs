@@ -10,6 +10,7 @@ use ipc::protocol::vm_map::VM_SYNC_SYNCHRONOUS;
 use ipc::{Kern, ReceiveRight, Untyped, bootstrap, task, trap};
 
 use crate::keeper::{FATAL, Kept, LAST, PAGES, SILENT, TIMES, word_of};
+use crate::support::watched;
 
 const SIZE: u64 = PAGES * PAGE_SIZE;
 
@@ -21,9 +22,8 @@ fn end(kept: &Kept, assistant: &Assistant, supervisor: &Supervisor) -> Outcome {
 }
 
 pub(crate) fn a_pager_that_is_killed_comes_back_and_nobody_is_the_worse_for_it() -> Outcome {
-    let (assistant, waiter) = (Assistant::start()?, Assistant::start()?);
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
+    let waiter = Assistant::start()?;
     let kept = Kept::start("killed", &assistant)?;
     let map = &assistant.started.map;
     assistant.write(kept.page(0), 99)?;
@@ -61,9 +61,7 @@ pub(crate) fn a_pager_that_is_killed_comes_back_and_nobody_is_the_worse_for_it()
 }
 
 pub(crate) fn an_object_that_the_next_instance_does_not_know_is_a_dead_pagers() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let kept = Kept::start("forgetful", &assistant)?;
     assistant.write(kept.forgotten, 55)?;
     task::terminate(&kept.started.task, 9)?;
@@ -84,9 +82,7 @@ pub(crate) fn an_object_that_the_next_instance_does_not_know_is_a_dead_pagers() 
 }
 
 pub(crate) fn what_was_written_and_is_mapped_no_more_reaches_the_next_instance() -> Outcome {
-    let assistant = Assistant::start()?;
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
     let kept = Kept::start("unmapped", &assistant)?;
     let map = &assistant.started.map;
     for page in 0..4 {
@@ -107,9 +103,8 @@ pub(crate) fn what_was_written_and_is_mapped_no_more_reaches_the_next_instance()
 }
 
 pub(crate) fn a_pager_that_ends_over_and_over_is_given_up() -> Outcome {
-    let (assistant, other) = (Assistant::start()?, Assistant::start()?);
-    let supervisor = Supervisor::new()?;
-    supervisor.task(&assistant.started.task)?;
+    let (assistant, supervisor) = watched()?;
+    let other = Assistant::start()?;
     let kept = Kept::start("fatal", &assistant)?;
     let theirs = Options::new(SIZE)
         .object(&kept.object)

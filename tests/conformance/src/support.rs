@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use guest_test::{Msg, Outcome, check, check_eq, has_several_processors, patience};
+use guest_test::{
+    Assistant, Msg, Outcome, Supervisor, check, check_eq, has_several_processors, patience,
+};
 use ipc::abi::info::RunState;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{POLL, WORDS};
@@ -68,6 +70,14 @@ pub(crate) fn spawn_waiting<T: Send + 'static>(
         }
     }
     Ok(handle)
+}
+
+/// An assistant, and who gets the exceptions that it does not handle.
+pub(crate) fn watched() -> Outcome<(Assistant, Supervisor)> {
+    let assistant = Assistant::start()?;
+    let supervisor = Supervisor::new()?;
+    supervisor.task(&assistant.started.task)?;
+    Ok((assistant, supervisor))
 }
 
 /// Reads the first word of a page.

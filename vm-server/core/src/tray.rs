@@ -9,7 +9,7 @@
 //! pager might store as data.
 
 use ipc_abi::Kern;
-use ipc_abi::types::{Inherit, MapFlags, Prot};
+use ipc_abi::types::{Inherit, Prot};
 
 use crate::effect::Effect;
 use crate::event::{MapId, ObjectId, PortOf, TrayId};
@@ -23,7 +23,7 @@ use crate::object::pages::{Slot, Tree};
 use crate::object::{Kind, Object};
 use crate::op::BUDGET;
 use crate::op::wait::List;
-use crate::range::{PAGE_MASK, bytes_of, page_of};
+use crate::range::{bytes_of, page_of};
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -81,15 +81,7 @@ impl Core {
         let lending = (slots / 4).clamp(LENDING.0, LENDING.1);
         let total = slots.saturating_add(lending);
         let size = bytes_of(u64::from(total));
-        let range = self.map_place(
-            map,
-            Place {
-                address: 0,
-                size,
-                mask: PAGE_MASK,
-                flags: MapFlags::ANYWHERE,
-            },
-        )?;
+        let range = self.map_place(map, Place::anywhere(size))?;
         self.trays.reserve_one()?;
         let object = self.object_insert(Object::new(Kind::Internal, size, Some(map)))?;
         let entry = Entry {

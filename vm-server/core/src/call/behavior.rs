@@ -49,12 +49,6 @@ impl Core {
             (None, None) => return Err(Kern::InvalidArgument),
         };
         let work = SetAttributes::new(call.map, range, change);
-        self.call_begin(
-            turn,
-            call,
-            work,
-            Core::set_attributes_step,
-            Verb::SetAttributes,
-        )
+        self.set_attributes(turn, call, work)
     }
 }

@@ -4,7 +4,7 @@
 use ipc_abi::Kern;
 use ipc_abi::boot::FrameRange;
 use ipc_abi::layout::KERNEL_DEVICES;
-use ipc_abi::types::{Inherit, MapFlags, Prot};
+use ipc_abi::types::{Inherit, Prot};
 use ipc_protocol::vm_map::{
     self, DeviceMap, DeviceMapReply, DeviceMemoryAllocate, DeviceMemoryAllocateReply,
     PagerTrayCreate, PagerTrayCreateReply, VmStatisticsReply,
@@ -20,7 +20,7 @@ use crate::map::entry::Entry;
 use crate::object::page::{Flags, Frame, State};
 use crate::object::{Kind, Object};
 use crate::op::Progress;
-use crate::range::{PAGE_MASK, Span, bytes_of, is_aligned, page_of, round_page};
+use crate::range::{Span, bytes_of, is_aligned, page_of, round_page};
 use crate::{Core, Turn};
 
 /// Largest run of frames for a device, in pages.
@@ -114,21 +114,17 @@ impl Core {
 
     /// Maps an object anywhere, read and write, never inherited. Takes over its reference.
     fn device_enter(&mut self, map: MapId, object: ObjectId, size: u64) -> Result<Span, Kern> {
-        let place = Place {
-            address: 0,
-            size,
-            mask: PAGE_MASK,
-            flags: MapFlags::ANYWHERE,
-        };
-        let entered = self.map_place(map, place).and_then(|range| {
-            self.map_enter(Entry {
-                object: Some(object),
-                max_protection: Prot::DEFAULT,
-                inheritance: Inherit::None,
-                ..Entry::anonymous(map, range.start(), range.end())
-            })?;
-            Ok(range)
-        });
+        let entered = self
+            .map_place(map, Place::anywhere(size))
+            .and_then(|range| {
+                self.map_enter(Entry {
+                    object: Some(object),
+                    max_protection: Prot::DEFAULT,
+                    inheritance: Inherit::None,
+                    ..Entry::anonymous(map, range.start(), range.end())
+                })?;
+                Ok(range)
+            });
         if entered.is_err() {
             self.object_deallocate(object);
         }

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::map::Map;
 use crate::map::enter::Place;
 use crate::map::protect::Change;
-use crate::range::{Span, round_page, trunc_page};
+use crate::range::{Span, round_page};
 
 /// A call that is common.
 #[derive(Clone, Copy, Debug)]
@@ -110,17 +110,7 @@ impl Core {
     fn allocate_quick(&mut self, map: MapId, args: &VmAllocate) -> Option<u64> {
         let flags = MapFlags::from_bits(args.flags).filter(|flags| PLAIN.contains(*flags))?;
         let size = round_page(args.size).filter(|size| *size != 0)?;
-        let anywhere = flags.contains(MapFlags::ANYWHERE);
-        let place = Place {
-            address: if anywhere {
-                0
-            } else {
-                trunc_page(args.address)
-            },
-            size,
-            mask: 0,
-            flags,
-        };
+        let place = Place::asked(args.address, size, flags);
         self.allocate_plain(map, place, tag_of(flags))
     }
 

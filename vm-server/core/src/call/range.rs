@@ -76,12 +76,7 @@ impl Core {
         }
         let [entry, ..] = call.rights;
         let (_, entry) = self.named_of(entry)?;
-        let place = Place {
-            address: args.address,
-            size: args.size,
-            mask: 0,
-            flags: MapFlags::empty(),
-        };
+        let place = Place::asked(args.address, args.size, MapFlags::empty());
         let what = (args.offset, args.copy);
         let mapping = Mapping::new(call.map, place, what, (protection, max), inheritance);
         let end = args.address.checked_add(args.size);

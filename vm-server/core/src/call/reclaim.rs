@@ -40,13 +40,8 @@ impl Core {
         if self.ring(call).is_ok() {
             return Err(Kern::Failure);
         }
-        let place = Place {
-            address: 0,
-            size: round_page(ring_size(max_len)).ok_or(Kern::InvalidArgument)?,
-            mask: 0,
-            flags: ipc_abi::types::MapFlags::ANYWHERE,
-        };
-        let range = self.map_place(call.map, place)?;
+        let size = round_page(ring_size(max_len)).ok_or(Kern::InvalidArgument)?;
+        let range = self.map_place(call.map, Place::anywhere(size))?;
         // With an object of its own it becomes no part of an entry that is there.
         let object = Object::new(Kind::Internal, range.size(), Some(call.map));
         let object = self.object_insert(object)?;

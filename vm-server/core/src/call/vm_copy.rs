@@ -26,7 +26,7 @@ use crate::machine::Machine;
 use crate::map::enter::Place;
 use crate::map::remove::Remove;
 use crate::op::{Progress, Verb};
-use crate::range::{PAGE_MASK, Span, trunc_page};
+use crate::range::{PAGE_MASK, Span};
 use crate::slab::NIL;
 use crate::{Core, Turn};
 
@@ -260,16 +260,7 @@ impl Core {
             return Err(Kern::InvalidArgument);
         }
         let size = copy.pages_size();
-        let place = Place {
-            address: if anywhere {
-                0
-            } else {
-                trunc_page(args.address)
-            },
-            size,
-            mask: 0,
-            flags,
-        };
+        let place = Place::asked(args.address, size, flags);
         let range = self.map_place(call.map, place)?;
         self.copyout_check(copy.map, call.map)?;
         let reply = copied_out(range.start().saturating_add(copy.offset));

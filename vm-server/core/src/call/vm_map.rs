@@ -157,6 +157,17 @@ impl Core {
         Ok(progress)
     }
 
+    /// Begins to change what the entries of a range say.
+    pub(super) fn set_attributes<M: Machine>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        call: &MapCall,
+        work: SetAttributes,
+    ) -> Outcome {
+        let step = Core::set_attributes_step;
+        self.call_begin(turn, call, work, step, Verb::SetAttributes)
+    }
+
     fn vm_allocate<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
@@ -168,17 +179,7 @@ impl Core {
             return done(allocated(0));
         }
         let size = round_page(args.size).ok_or(Kern::InvalidArgument)?;
-        let anywhere = flags.contains(MapFlags::ANYWHERE);
-        let place = Place {
-            address: if anywhere {
-                0
-            } else {
-                trunc_page(args.address)
-            },
-            size,
-            mask: 0,
-            flags,
-        };
+        let place = Place::asked(args.address, size, flags);
         let purgeable = flags.contains(MapFlags::PURGABLE);
         if purgeable && page_of(size) > u64::from(u32::MAX) {
             return Err(Kern::InvalidArgument);
@@ -247,13 +248,7 @@ impl Core {
             self.op_start(work, call.reply, Some(call.map), turn.now)?;
             return Ok(Progress::More);
         }
-        self.call_begin(
-            turn,
-            call,
-            work,
-            Core::set_attributes_step,
-            Verb::SetAttributes,
-        )
+        self.set_attributes(turn, call, work)
     }
 
     fn vm_inherit<M: Machine>(
@@ -272,13 +267,7 @@ impl Core {
             None => done(reply),
             Some(range) => {
                 let work = SetAttributes::new(call.map, range, Change::Inherit(inherit));
-                self.call_begin(
-                    turn,
-                    call,
-                    work,
-                    Core::set_attributes_step,
-                    Verb::SetAttributes,
-                )
+                self.set_attributes(turn, call, work)
             }
         }
     }

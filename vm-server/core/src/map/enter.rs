@@ -10,7 +10,7 @@ use crate::Core;
 use crate::event::MapId;
 use crate::object::pages::Slot;
 use crate::object::purgeable::State;
-use crate::range::{PAGE_MASK, PAGE_SIZE, Span, page_of};
+use crate::range::{PAGE_MASK, PAGE_SIZE, Span, page_of, trunc_page};
 use crate::slab::NIL;
 
 /// Where a mapping is to go.
@@ -24,6 +24,24 @@ pub(crate) struct Place {
     pub(crate) mask: u64,
     /// ANYWHERE and OVERWRITE count here.
     pub(crate) flags: MapFlags,
+}
+
+impl Place {
+    /// What a call without a mask asks for: the page of the address, or with ANYWHERE the lowest hole.
+    pub(crate) const fn asked(address: u64, size: u64, flags: MapFlags) -> Place {
+        let anywhere = flags.contains(MapFlags::ANYWHERE);
+        Place {
+            address: if anywhere { 0 } else { trunc_page(address) },
+            size,
+            mask: 0,
+            flags,
+        }
+    }
+
+    /// The lowest hole for what the server maps of itself.
+    pub(crate) const fn anywhere(size: u64) -> Place {
+        Place::asked(0, size, MapFlags::ANYWHERE)
+    }
 }
 
 impl Core {
