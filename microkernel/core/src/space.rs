@@ -2,11 +2,9 @@
 //!
 //! A name is the index of an entry (24 bits) and the entry's generation (8 bits), so a name that was
 //! given back is not taken for its successor. Receive right and send rights of one port share an
-//! entry, which is found from the port by linear hashing: the table grows by one bucket at a time
-//! (bounded work, and if there is no memory for a bucket the chains only get longer), and gives pieces
-//! at its end back in which there are no names. Send-once
-//! rights have an entry each. A dead name is an entry whose port is dead; nothing is rewritten when
-//! a port dies.
+//! entry, which is found from the port by linear hashing (`by_port`). Send-once rights have an entry each.
+//! A dead name is an entry whose port is dead; nothing is rewritten when a port dies. The table gives
+//! pieces at its end back in which there are no names.
 
 use crate::{
     account::Account,
@@ -17,6 +15,8 @@ use crate::{
 use alloc::vec::Vec;
 use core::{cell::Cell, fmt};
 use ipc_abi::{Kern, right::Name};
+
+mod by_port;
 
 /// Most names that a task can have.
 pub(crate) const NAMES_MAX: u32 = 1 << 20;
@@ -245,18 +245,6 @@ impl Names {
         (!entry.is_free()).then(|| (name_of(index, entry), entry))
     }
 
-    /// The name under which this task holds receive or send rights of `port`.
-    pub(crate) fn find(&self, port: PortId) -> Option<Name> {
-        let mut index = self.bucket(self.bucket_of(port));
-        while let Some(entry) = self.entry(index) {
-            if matches!(entry.holds, Holds::Port { port: held, .. } if held == port) {
-                return Some(name_of(index, entry));
-            }
-            index = entry.next;
-        }
-        None
-    }
-
     /// Makes sure that `count` further names fit.
     ///
     /// # Errors
@@ -438,128 +426,6 @@ impl Names {
         index
     }
 
-    fn chain(&mut self, index: u32, port: PortId) {
-        self.hashed = self.hashed.saturating_add(1);
-        // Without memory for another bucket the chains get longer, no more.
-        if self.hashed > self.bucket_count && self.add_bucket().is_ok() {
-            self.split();
-        }
-        self.put(index, port);
-    }
-
-    fn unchain(&mut self, index: u32, port: PortId) {
-        self.hashed = self.hashed.saturating_sub(1);
-        let after = self.entry(index).map_or(NONE, |entry| entry.next);
-        let bucket = self.bucket_of(port);
-        let mut at = self.bucket(bucket);
-        if at == index {
-            self.set_bucket(bucket, after);
-            at = NONE;
-        }
-        while let Some(entry) = self.entry_mut(at) {
-            at = entry.next;
-            if at == index {
-                entry.next = after;
-                break;
-            }
-        }
-        if self.bucket_count > self.hashed.saturating_add(CHUNK as u32) {
-            self.merge();
-        }
-    }
-
-    /// Puts the entries of the last bucket back into the one that it was split from.
-    fn merge(&mut self) {
-        let last = self.bucket_count.saturating_sub(1);
-        let mut index = self.bucket(last);
-        self.set_bucket(last, NONE);
-        self.set_bucket_count(last);
-        while let Some(entry) = self.entry(index) {
-            let (holds, next) = (entry.holds, entry.next);
-            if let Holds::Port { port, .. } = holds {
-                self.put(index, port);
-            }
-            index = next;
-        }
-        if last & CHUNK_MASK == 0 {
-            self.buckets.pop();
-            fit(&mut self.buckets, 0);
-        }
-    }
-
-    /// Puts an entry into the bucket of its port.
-    fn put(&mut self, index: u32, port: PortId) {
-        let bucket = self.bucket_of(port);
-        let head = self.bucket(bucket);
-        if let Some(entry) = self.entry_mut(index) {
-            entry.next = head;
-        }
-        self.set_bucket(bucket, index);
-    }
-
-    /// Distributes the entries of the bucket that the newest one was split from.
-    fn split(&mut self) {
-        let newest = self.bucket_count.saturating_sub(1);
-        let half = newest.checked_ilog2().map_or(0, |bits| 1 << bits);
-        let old = newest.saturating_sub(half);
-        let mut index = self.bucket(old);
-        self.set_bucket(old, NONE);
-        while let Some(entry) = self.entry(index) {
-            let (holds, next) = (entry.holds, entry.next);
-            if let Holds::Port { port, .. } = holds {
-                self.put(index, port);
-            }
-            index = next;
-        }
-    }
-
-    fn add_bucket(&mut self) -> Result<(), Kern> {
-        if self.frozen {
-            return Err(Kern::ResourceShortage);
-        }
-        if self.bucket_count & CHUNK_MASK == 0 {
-            let mut chunk = Vec::new();
-            let room = chunk.try_reserve_exact(CHUNK);
-            room.map_err(|_| Kern::ResourceShortage)?;
-            let room = self.buckets.try_reserve(1);
-            room.map_err(|_| Kern::ResourceShortage)?;
-            chunk.resize(CHUNK, NONE);
-            self.buckets.push(chunk);
-        }
-        self.set_bucket_count(self.bucket_count.saturating_add(1));
-        Ok(())
-    }
-
-    fn set_bucket_count(&mut self, count: u32) {
-        self.bucket_count = count;
-        let large = count.checked_next_power_of_two().unwrap_or(1);
-        self.mask = large.saturating_sub(1);
-    }
-
-    fn bucket_of(&self, port: PortId) -> u32 {
-        let mixed = port.index().wrapping_mul(0x9E37_79B1);
-        let hash = mixed ^ mixed >> 16;
-        let bucket = hash & self.mask;
-        if bucket < self.bucket_count {
-            bucket
-        } else {
-            hash & self.mask >> 1
-        }
-    }
-
-    fn bucket(&self, bucket: u32) -> u32 {
-        let chunk = self.buckets.get((bucket >> CHUNK_SHIFT) as usize);
-        let head = chunk.and_then(|chunk| chunk.get((bucket & CHUNK_MASK) as usize));
-        head.copied().unwrap_or(NONE)
-    }
-
-    fn set_bucket(&mut self, bucket: u32, index: u32) {
-        let chunk = self.buckets.get_mut((bucket >> CHUNK_SHIFT) as usize);
-        if let Some(head) = chunk.and_then(|chunk| chunk.get_mut((bucket & CHUNK_MASK) as usize)) {
-            *head = index;
-        }
-    }
-
     #[inline]
     fn entry(&self, index: u32) -> Option<&Entry> {
         if index == NONE {
@@ -585,114 +451,4 @@ const fn name_of(index: u32, entry: &Entry) -> Name {
 
 #[cfg(not(feature = "loom"))]
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{port::Port, slab::Slab};
-    use std::vec::Vec;
-
-    fn ports(count: u32) -> Vec<PortId> {
-        let mut slab = Slab::<Port>::new(count);
-        (0..count)
-            .map(|_| slab.add(crate::port::Object::User).unwrap())
-            .collect()
-    }
-
-    fn right(port: PortId) -> Holds {
-        Holds::Port {
-            port,
-            receive: false,
-            refs: 1,
-        }
-    }
-
-    #[test]
-    fn a_name_given_back_is_stale_also_when_its_entry_is_taken_again() {
-        let mut names = Names::new(u64::MAX).unwrap();
-        let ports = ports(200);
-        let first = names.insert(right(ports[0])).unwrap();
-        names.remove(first, &mut Stamp::default());
-        assert!(names.get(u64::from(first)).is_none());
-        for port in &ports[1..] {
-            assert_ne!(names.insert(right(*port)).unwrap(), first);
-        }
-        assert!(names.get(u64::from(first)).is_none());
-        assert!(names.get(u64::from(first) | 1 << 40).is_none());
-        assert!(names.get(0).is_none());
-    }
-
-    #[test]
-    fn every_port_is_found_under_its_name_while_the_table_grows_and_shrinks() {
-        let mut names = Names::new(u64::MAX).unwrap();
-        let ports = ports(1000);
-        let given: Vec<_> = ports
-            .iter()
-            .map(|port| names.insert(right(*port)).unwrap())
-            .collect();
-        for (port, name) in ports.iter().zip(&given) {
-            assert_eq!(names.find(*port), Some(*name));
-        }
-        for (index, name) in given.iter().enumerate() {
-            if index % 3 != 0 {
-                names.remove(*name, &mut Stamp::default());
-            }
-        }
-        for (index, (port, name)) in ports.iter().zip(&given).enumerate() {
-            assert_eq!(names.find(*port), (index % 3 == 0).then_some(*name));
-        }
-        assert_eq!(names.len(), 334);
-    }
-
-    #[test]
-    fn a_table_that_has_become_empty_shrinks_and_keeps_its_word_about_stale_names() {
-        let mut names = Names::new(u64::MAX).unwrap();
-        let ports = ports(2000);
-        let mut stale: Vec<Name> = Vec::new();
-        for round in 0..8 {
-            let given: Vec<_> = ports
-                .iter()
-                .map(|port| names.insert(right(*port)).unwrap())
-                .collect();
-            assert!(names.bytes() >= 31 * Names::PIECE);
-            assert!(stale.iter().all(|name| !given.contains(name)));
-            // From the front, from the end, and from both.
-            let order: Vec<_> = match round % 3 {
-                0 => (0..2000).collect(),
-                1 => (0..2000).rev().collect(),
-                _ => (0..1000).flat_map(|n| [n, 1999 - n]).collect(),
-            };
-            for (count, place) in order.iter().enumerate() {
-                names.remove(given[*place], &mut Stamp::default());
-                if count % 100 == 0 {
-                    let left = &order[count + 1..];
-                    assert!(
-                        left.iter()
-                            .all(|at| names.find(ports[*at]) == Some(given[*at]))
-                    );
-                }
-            }
-            stale.extend(given);
-            // What lay at the front until the end goes with the next ones.
-            for _ in 0..60 {
-                let one = names.insert(right(ports[0])).unwrap();
-                names.remove(one, &mut Stamp::default());
-            }
-            assert!(names.bytes() <= 3 * Names::PIECE, "{}", names.pieces.len());
-            assert_eq!(names.account.used(), names.bytes());
-            assert!(names.buckets.len() <= names.pieces.len());
-            assert!(names.has_room(64));
-        }
-    }
-
-    #[test]
-    fn names_run_out_with_a_code_and_what_was_reserved_fits() {
-        let mut names = Names::new(u64::MAX).unwrap();
-        let port = ports(1)[0];
-        names.reserve(NAMES_MAX - 1).unwrap();
-        assert_eq!(names.reserve(NAMES_MAX), Err(Kern::ResourceShortage));
-        for _ in 1..NAMES_MAX {
-            names.insert(Holds::Once { port, refs: 1 }).unwrap();
-        }
-        let more = names.insert(Holds::Once { port, refs: 1 });
-        assert_eq!(more, Err(Kern::ResourceShortage));
-    }
-}
+mod tests;
