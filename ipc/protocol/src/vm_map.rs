@@ -621,8 +621,8 @@ protocol! {
     /// `memory_object_data_written`.
     ///
     /// Size 0 succeeds. Flags that are not defined are ignored. In order: KERN_INVALID_ARGUMENT: both
-    /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range. KERN_MEMORY_ERROR: the pager could
-    /// not store, or not in time. KERN_INVALID_ADDRESS: a hole, with CONTIGUOUS, after the rest was
+    /// synchronous and asynchronous. KERN_INVALID_ADDRESS: range. KERN_MEMORY_ERROR: synchronous, and the
+    /// pager could not store, or not in time, or has ended. KERN_INVALID_ADDRESS: a hole, with CONTIGUOUS, after the rest was
     /// done; with KILLPAGES nothing is done behind a hole.
     /// Source: R199-201, A7, A13, C0129-C0141, C0418, C0419.
     3819 vm_msync VmMsync in words {

@@ -262,12 +262,8 @@ impl Mapping {
             return Err(Kern::InvalidArgument);
         }
         let window = Span::covering(offset, args.size)?;
-        if !self.place.flags.contains(MapFlags::ANYWHERE) {
-            Span::covering(args.address, args.size)?;
-            let end = self.place.address.checked_add(window.size());
-            end.ok_or(Kern::InvalidArgument)?;
-        }
         self.place.size = window.size();
+        self.place.check_end(args.address, args.size)?;
         self.offset = window.start();
         if to_byte {
             self.data = offset & PAGE_MASK;

@@ -202,6 +202,9 @@ impl Core {
         if let Some(code) = self.op_failed(waiter) {
             return Progress::Done(Some(Err(code)));
         }
+        if let Err(code) = what.lock.result() {
+            return Progress::Done(Some(Err(code)));
+        }
         let opted = self.pagers.get(what.pager);
         if opted.is_some_and(|pager| pager.synchronizes && pager.state == State::Ready) {
             return self.msync_ask(turn, work, &what, waiter);

@@ -114,7 +114,7 @@ impl Core {
             rights: None,
         };
         let copy = args.copy;
-        let (remap, range) = remap.check(range, copy)?;
+        let (remap, range) = remap.check(args.address, range, copy)?;
         let map = self.remap_source(call, copy)?;
         let terms = Terms::of(Prot::NONE, Prot::NONE).kept();
         self.remap(turn, call, Source { map, range, copy }, (remap, terms))
@@ -145,7 +145,8 @@ impl Core {
             rights: Some((protection, max_protection)),
         };
         let copy = args.copy;
-        let (remap, range) = remap.check(Span::covering(args.source, args.size), copy)?;
+        let range = Span::covering(args.source, args.size);
+        let (remap, range) = remap.check(args.address, range, copy)?;
         let reads = copy || Prot::READ.contains(max_protection);
         let map = self.remap_source(call, reads)?;
         self.check_jit(call.map, protection)?;
@@ -229,21 +230,22 @@ impl Core {
 }
 
 impl Remap {
-    /// Settles the size. The range is that of the source.
+    /// Settles the size; the place has that which was asked for. The range is that of the source.
     ///
     /// # Errors
     /// `KERN_INVALID_ARGUMENT`.
-    fn check(mut self, range: Result<Span, Kern>, copy: bool) -> Result<(Remap, Span), Kern> {
-        let range = range?;
-        let flags = self.place.flags;
-        let fixed = !flags.contains(MapFlags::ANYWHERE);
-        if self.place.size == 0
-            || flags.contains(MapFlags::RESILIENT_MEDIA) && !copy
-            || fixed && self.place.address.checked_add(range.size()).is_none()
-        {
+    fn check(
+        mut self,
+        address: u64,
+        range: Result<Span, Kern>,
+        copy: bool,
+    ) -> Result<(Remap, Span), Kern> {
+        let (range, bytes) = (range?, self.place.size);
+        if bytes == 0 || self.place.flags.contains(MapFlags::RESILIENT_MEDIA) && !copy {
             return Err(Kern::InvalidArgument);
         }
         self.place.size = range.size();
+        self.place.check_end(address, bytes)?;
         Ok((self, range))
     }
 

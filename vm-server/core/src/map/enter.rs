@@ -42,6 +42,20 @@ impl Place {
     pub(crate) const fn anywhere(size: u64) -> Place {
         Place::asked(0, size, MapFlags::ANYWHERE)
     }
+
+    /// Holds a fixed place against the end of 64 bits: neither the bytes that were asked for nor the
+    /// pages that are mapped for them may reach over it.
+    ///
+    /// # Errors
+    /// `KERN_INVALID_ARGUMENT`.
+    pub(crate) fn check_end(&self, address: u64, bytes: u64) -> Result<(), Kern> {
+        if !self.flags.contains(MapFlags::ANYWHERE) {
+            Span::covering(address, bytes)?;
+            let end = self.address.checked_add(self.size);
+            end.ok_or(Kern::InvalidArgument)?;
+        }
+        Ok(())
+    }
 }
 
 impl Core {

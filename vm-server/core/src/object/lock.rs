@@ -1,8 +1,8 @@
 //! memory_object_lock_request: page by page restrict, return, flush, then one completion (rules 162
 //! to 172, amendment A7).
 
-use ipc_abi::Kern;
 use ipc_abi::types::{Prot, Return};
+use ipc_abi::{Kern, kern_return};
 use ipc_protocol::memory_object::MemoryObjectLockCompleted;
 use ipc_protocol::memory_object_control::{
     MEMORY_OBJECT_DATA_FLUSH, MEMORY_OBJECT_DATA_NO_CHANGE, MemoryObjectLockRequest,
@@ -15,7 +15,7 @@ use crate::id::Id;
 use crate::machine::Machine;
 use crate::object::loan::{Keep, RETURN_MAX};
 use crate::object::page::{Flags, Frame, State};
-use crate::object::pager::Pager;
+use crate::object::pager::{Pager, State as Attached};
 use crate::object::pages::Slot;
 use crate::op::wait::WaitOn;
 use crate::op::{BUDGET, Progress};
@@ -45,6 +45,14 @@ pub struct LockRequest {
 }
 
 impl LockRequest {
+    /// Whether all that was to be returned went on its way.
+    ///
+    /// # Errors
+    /// `KERN_MEMORY_ERROR`: the pager has ended. `KERN_RESOURCE_SHORTAGE`.
+    pub(crate) const fn result(&self) -> Result<(), Kern> {
+        kern_return::from_raw(self.completed.result)
+    }
+
     /// A request of the server's own: returns what its pager wants of pages, and perhaps drops them.
     /// Nothing is completed, and nothing pushed to copies (rule 201).
     pub(crate) const fn of_range(
@@ -261,12 +269,18 @@ impl Core {
             work.cursor = index.saturating_add(u64::from(count));
             return Next::Done;
         }
-        let tray = self.pagers.get(work.pager).and_then(|pager| pager.tray);
+        let record = self.pagers.get(work.pager);
+        let is_dead = record.is_none_or(|pager| pager.state == Attached::Dead);
+        let tray = record.and_then(|pager| pager.tray);
         let first = tray.and_then(|tray| self.trays.get(tray)).map(|t| t.loans);
         match first.and_then(|loan| self.loans.id_at(loan)) {
             Some(loan) => Next::Wait(WaitOn::Loan(loan)),
             None => {
-                work.completed.result = Kern::ResourceShortage.raw();
+                let code = match is_dead {
+                    true => Kern::MemoryError,
+                    false => Kern::ResourceShortage,
+                };
+                work.completed.result = code.raw();
                 Next::Done
             }
         }

@@ -12,8 +12,8 @@ use ipc_protocol::memory_object::Request as ToPager;
 use ipc_protocol::memory_object_control::{MemoryObjectSynchronizeCompleted, Request as ToServer};
 use ipc_protocol::vm_advice::{self, VmMachineAttribute};
 use ipc_protocol::vm_map::{
-    self, Request, VM_SYNC_CONTIGUOUS, VM_SYNC_DEACTIVATE, VM_SYNC_INVALIDATE, VM_SYNC_KILLPAGES,
-    VM_SYNC_SYNCHRONOUS,
+    self, Request, VM_SYNC_ASYNCHRONOUS, VM_SYNC_CONTIGUOUS, VM_SYNC_DEACTIVATE,
+    VM_SYNC_INVALIDATE, VM_SYNC_KILLPAGES, VM_SYNC_SYNCHRONOUS,
 };
 
 use crate::call::{Call, Message};
@@ -393,6 +393,31 @@ fn a_pager_that_dies_ends_a_synchronous_msync() {
     world.settle();
     let answer = world.answer(token).map(|answer| answer.map(drop));
     assert_eq!(answer, Some(Err(Kern::MemoryError)));
+}
+
+#[test]
+fn a_synchronous_msync_of_what_a_dead_pager_cannot_store_fails() {
+    let (mut world, _, map, at) = written();
+    world.event(crate::event::Event::DeadName(PORT));
+    world.settle();
+    for (range, flags, expected) in [
+        ((at, PAGE), VM_SYNC_SYNCHRONOUS, Err(Kern::MemoryError)),
+        (
+            (at, 4 * PAGE),
+            VM_SYNC_SYNCHRONOUS | VM_SYNC_INVALIDATE,
+            Err(Kern::MemoryError),
+        ),
+        // Nothing there was written, or nobody waits to hear of it.
+        ((at + PAGE, 3 * PAGE), VM_SYNC_SYNCHRONOUS, Ok(())),
+        ((at, PAGE), VM_SYNC_ASYNCHRONOUS, Ok(())),
+        ((at, PAGE), VM_SYNC_INVALIDATE, Ok(())),
+    ] {
+        let said = msync(&mut world, map, range, flags);
+        assert_eq!(said, expected, "{range:x?} {flags:#x}");
+    }
+    let mut byte = [0];
+    assert_eq!(world.read(map, at, &mut byte), Ok(()));
+    assert_eq!(byte, [55], "it is not dropped");
 }
 
 #[test]

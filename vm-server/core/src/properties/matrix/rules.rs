@@ -539,7 +539,7 @@ pub(super) fn remap(
         let bad = flags & 0x100 != 0 || inheritance > 2 || size == 0;
         let rounded = covering(0, size).filter(|_| !bad);
         let (_, count) = rounded.ok_or(Kern::InvalidArgument)?;
-        let wraps = (address / P * P).checked_add(count * P).is_none();
+        let wraps = covering(address, size).is_none();
         if covering(source, size).is_none() || flags & 1 == 0 && wraps {
             return Err(Kern::InvalidArgument);
         }
