@@ -28,22 +28,27 @@ pub struct Habits {
     pub strategy: u32,
     /// Pages stay when nothing maps the object.
     pub may_cache: bool,
+    /// It says itself when it has stored what a synchronous call returned.
+    pub synchronizes: bool,
 }
 
 /// Strategy DELAY, nothing is cached.
 pub const DELAY: Habits = Habits {
     strategy: 2,
     may_cache: false,
+    synchronizes: false,
 };
 
 /// See the module's text.
 pub struct Pager<'v, V: Vm> {
     /// The memory object.
     pub object: V::Port,
-    control: V::Port,
+    /// The port that it speaks on.
+    pub control: V::Port,
     /// What its pages go through.
     pub tray: V::Port,
-    task: Task<'v, V>,
+    /// The task that has the tray.
+    pub task: Task<'v, V>,
     /// Address of the tray's first slot.
     slots: u64,
     next: core::cell::Cell<u32>,
@@ -96,7 +101,7 @@ impl<'v, V: Vm> Pager<'v, V> {
             copy_strategy: habits.strategy,
             cluster_pages: 1,
             serves_itself: false,
-            synchronizes: false,
+            synchronizes: habits.synchronizes,
         };
         pager.say_with(&ready, &[Some(&tray)])?;
         Ok((pager, address))
@@ -197,14 +202,7 @@ impl<'v, V: Vm> Pager<'v, V> {
     /// # Errors
     /// What it is answered.
     pub fn lock(&self, page: u64, should_return: u32, flush: bool) -> Said {
-        self.say(&MemoryObjectLockRequest {
-            offset: page * PAGE_SIZE,
-            size: PAGE_SIZE,
-            should_return,
-            flags: if flush { MEMORY_OBJECT_DATA_FLUSH } else { 0 },
-            lock_value: VM_PROT_NO_CHANGE,
-            request: REQUEST,
-        })
+        self.say(&lock_request(page, should_return, flush))
     }
 
     /// The next message, which has to complete the lock request.
@@ -222,12 +220,27 @@ impl<'v, V: Vm> Pager<'v, V> {
         }
     }
 
-    /// Ends a loan.
+    /// The number of the loan in which a page comes back.
+    ///
+    /// # Errors
+    /// Something else is heard.
+    #[track_caller]
+    pub fn returned(&self, page: u64) -> Outcome<u64> {
+        match self.hear() {
+            Some(Request::MemoryObjectDataReturn(returned)) => {
+                same("what comes back", returned.offset, page * PAGE_SIZE)?;
+                Ok(returned.txn)
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Ends a loan: 0, or the code with which the pages could not be stored.
     ///
     /// # Errors
     /// What it is answered.
-    pub fn written(&self, txn: u64) -> Said {
-        self.say(&MemoryObjectDataWritten { txn, result: 0 })
+    pub fn written(&self, txn: u64, result: u32) -> Said {
+        self.say(&MemoryObjectDataWritten { txn, result })
     }
 
     /// The word that a lent slot begins with.
@@ -236,6 +249,19 @@ impl<'v, V: Vm> Pager<'v, V> {
     /// The code of the exception.
     pub fn lent(&self, slot: u32) -> Said<u64> {
         self.task.load(self.slots + u64::from(slot) * PAGE_SIZE)
+    }
+}
+
+/// A lock request of a page.
+#[must_use]
+pub const fn lock_request(page: u64, should_return: u32, flush: bool) -> MemoryObjectLockRequest {
+    MemoryObjectLockRequest {
+        offset: page * PAGE_SIZE,
+        size: PAGE_SIZE,
+        should_return,
+        flags: if flush { MEMORY_OBJECT_DATA_FLUSH } else { 0 },
+        lock_value: VM_PROT_NO_CHANGE,
+        request: REQUEST,
     }
 }
 

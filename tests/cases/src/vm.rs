@@ -25,6 +25,8 @@ pub trait Vm {
     type Port: Clone;
     /// A touch that may wait for somebody.
     type Touch;
+    /// A request that may wait for somebody.
+    type Asked;
     /// Addresses from here on are not the case's.
     const LIMIT: u64;
 
@@ -53,6 +55,15 @@ pub trait Vm {
         message: &M,
         rights: &[Option<&Self::Port>],
     ) -> Result<(M::Reply, Vec<Self::Port>), Kern>;
+
+    /// Begins to make a request without rights. Somebody has to bring what it waits for.
+    fn ask<M: Message + Send + 'static>(&self, to: &Self::Port, message: M) -> Self::Asked;
+
+    /// Waits for the answer; its rights are dropped.
+    ///
+    /// # Errors
+    /// What it is answered.
+    fn answered(&self, asked: Self::Asked) -> Result<(), Kern>;
 
     /// Reads memory as a thread of the task does.
     ///

@@ -17,6 +17,7 @@ use ipc::abi::right::{ArrivedKind, Disposition, Name, SpecialPort};
 use ipc::buffer::Body;
 use ipc::protocol::vm_map::Map;
 use ipc::protocol::{Message, memory_object};
+use ipc::thread::{self, JoinHandle};
 use ipc::vm_read::{READ_LIST_MAX, ReadEntry};
 use ipc::{Kern, Passed, ReceiveRight, Rights, SendRight, Untyped, task, vm};
 
@@ -103,6 +104,7 @@ fn call<M: Message>(
 impl Vm for Whole {
     type Port = Port;
     type Touch = Touch;
+    type Asked = Result<JoinHandle<Result<(), Kern>>, Kern>;
     const LIMIT: u64 = CODE;
 
     fn host(&self) -> Port {
@@ -155,6 +157,19 @@ impl Vm for Whole {
             made.extend(right.map(Rc::new));
         }
         Ok((reply, made))
+    }
+
+    fn ask<M: Message + Send + 'static>(&self, to: &Port, message: M) -> Self::Asked {
+        let name = to.name();
+        thread::spawn(move || {
+            // The case has the right for as long as it waits.
+            let to = ManuallyDrop::new(SendRight::<M::On>::from_name(name));
+            call(&to, &message, &[]).map(drop)
+        })
+    }
+
+    fn answered(&self, asked: Self::Asked) -> Result<(), Kern> {
+        asked?.join()
     }
 
     fn read(&self, task: &Port, address: u64, bytes: &mut [u8]) -> Result<(), Kern> {

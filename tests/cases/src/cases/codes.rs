@@ -15,7 +15,7 @@ use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
 
 use super::Found;
 use crate::failure::{Failure, Outcome, same};
-use crate::pager::{Habits, Pager};
+use crate::pager::{DELAY, Habits, Pager};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
 use crate::vm::{ANYWHERE, BOTH, FIXED, Mapping, READ, Said, Vm};
@@ -175,7 +175,7 @@ fn without_pager<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     task.store(AREA, 7)?;
     let page_by_page = Habits {
         strategy: 0,
-        may_cache: false,
+        ..DELAY
     };
     let (pager, at) = Pager::mapped(task, 2, page_by_page)?;
     pager.bring(task, at, 0, 0x66)?;

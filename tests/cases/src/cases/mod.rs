@@ -18,6 +18,7 @@ mod shared;
 mod siblings;
 mod stories;
 mod system;
+mod waits;
 mod windows;
 mod wiring;
 
@@ -32,6 +33,7 @@ type Found<V> = Option<(Where, Body<V>)>;
 pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
     advice::body(row)
         .or_else(|| codes::body(row))
+        .or_else(|| waits::body(row))
         .or_else(|| controls::body(row))
         .or_else(|| copies::body(row))
         .or_else(|| entries::body(row))

@@ -46,7 +46,7 @@ fn unreadable_object_is_not_inherited<V: Vm>(case: &Case<'_, V>) -> Outcome<Said
     };
     let copied_at_once = Habits {
         strategy: 0,
-        may_cache: false,
+        ..DELAY
     };
     let (_pager, _) = Pager::mapped_as(task, mapping, copied_at_once)?;
     task.allocate(AREA + 4 * PAGE_SIZE, PAGE_SIZE, FIXED)?;

@@ -1,21 +1,25 @@
 //! Deferred reclamation: ranges in a ring, which the server takes when it is asked to (rules 206, 207).
 
+use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::reclaim::{self, Behavior, Entry};
 use ipc_protocol::vm_advice::{
-    MachVmDeferredReclamationBufferAllocate, MachVmDeferredReclamationBufferFlush, VmSwapout,
+    MachVmDeferredReclamationBufferAllocate, MachVmDeferredReclamationBufferFlush,
+    MachVmDeferredReclamationBufferResize, VmSwapout,
 };
 
-use super::Found;
+use super::{Found, ground};
 use crate::failure::{Outcome, holds, same};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
-use crate::vm::{FIXED, Said, Task, Vm};
-use crate::words::AREA;
+use crate::vm::{FIXED, OVERWRITE, Said, Task, Vm};
+use crate::words::{self, AREA};
 
 /// Entries of a ring.
 const LEN: u32 = 252;
 const SIZE: u64 = 4 * PAGE_SIZE;
+/// The setup of rows whose arguments are the words of a ring.
+const WRITTEN: &str = "a ring that is written";
 
 /// Rows of the ring.
 pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
@@ -25,6 +29,7 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "C0487" => |case| flushed(case, Behavior::Deallocate),
         "C0488" => |case| flushed(case, Behavior::Free),
         "C0492" => swapped_out,
+        _ if row.setup == WRITTEN => written,
         _ => return None,
     };
     Some((Where::Both, body))
@@ -102,6 +107,66 @@ fn flushed<V: Vm>(case: &Case<'_, V>, behavior: Behavior) -> Outcome<Said> {
             task.store(AREA, 1)?;
         }
     }
+    Ok(said)
+}
+
+/// A ring of eight entries with these words in it, the first entry of the test allocation but for what
+/// is said. One that is not to be believed costs the task its memory.
+fn written<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
+    const FEW: u32 = 8;
+    let (task, words) = (&case.task, &case.words);
+    task.allocate(AREA, SIZE, FIXED)?;
+    task.store(AREA, 0x60)?;
+    let made = MachVmDeferredReclamationBufferAllocate {
+        len: FEW,
+        max_len: FEW,
+    };
+    let ring = task.ask(&made, &[])?.0.address;
+    let entry = Entry {
+        address: match words.text("address") {
+            Some("RING") => ring,
+            _ => words.or("address", AREA)?,
+        },
+        size: words.word("bytes", SIZE as u32)?,
+        behavior: words.word("how", Behavior::Free as u32)?,
+    };
+    let place = ring + reclaim::entry_offset(0, FEW);
+    for (at, word) in [
+        (place, entry.to_words()[0]),
+        (place + 8, entry.to_words()[1]),
+        (ring + reclaim::HEAD, words.or("head", 0)?),
+        (ring + reclaim::BUSY, words.or("busy", 0)?),
+        (ring + reclaim::TAIL, words.or("tail", 1)?),
+    ] {
+        task.store(at, word)?;
+    }
+    match words.text("ring") {
+        Some("unmapped") => task.deallocate(ring, PAGE_SIZE)?,
+        Some("fresh") => task
+            .allocate(ring, PAGE_SIZE, FIXED | OVERWRITE)
+            .map(drop)?,
+        Some(rights) => task.protect(ring, PAGE_SIZE, words::protection(rights)? as u32)?,
+        None => {}
+    }
+    if let Some(rights) = words.text("prot") {
+        task.protect(AREA, PAGE_SIZE, words::protection(rights)? as u32)?;
+    }
+    let said = task.unchecked(|task| match case.row.call {
+        "vm_swapout" => task.ask(&VmSwapout {}, &[]).map(drop),
+        "mach_vm_deferred_reclamation_buffer_resize" => {
+            let resize = MachVmDeferredReclamationBufferResize { len: FEW };
+            task.ask(&resize, &[]).map(drop)
+        }
+        _ => {
+            let flush = MachVmDeferredReclamationBufferFlush { count: 1 };
+            task.ask(&flush, &[]).map(drop)
+        }
+    });
+    if said == Err(Kern::Terminated) {
+        holds("its memory is gone", task.load(AREA).is_err())?;
+        holds("no call is done", task.allocate(0, PAGE_SIZE, 1).is_err())?;
+    }
+    ground::check(case, None)?;
     Ok(said)
 }
 

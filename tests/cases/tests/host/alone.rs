@@ -33,6 +33,9 @@ const KIND: Unkind = Unkind {
     slow: 0,
 };
 
+/// Bytes that a message has at most.
+const BODY: usize = 4096;
+
 /// The host control port.
 const HOST: RightId = RightId(1);
 
@@ -115,8 +118,7 @@ impl Host {
         }
     }
 
-    fn answer(&self, what: &dyn std::fmt::Debug, call: Call, rights: Rights) -> Answer {
-        let token = self.world.borrow_mut().request(call, rights);
+    fn answer(&self, token: Token) -> Answer {
         match self.arrival(token) {
             Some(Arrival::Answered(_, answer)) => {
                 if let Ok(reply) = &answer
@@ -126,8 +128,34 @@ impl Host {
                 }
                 answer
             }
-            other => panic!("{what:?} waits: {other:?}"),
+            other => panic!("a call waits: {other:?}"),
         }
+    }
+
+    /// Sends a request.
+    fn send<M: Message>(
+        &self,
+        to: &Port,
+        message: &M,
+        rights: &[Option<&Port>],
+    ) -> Result<Token, Kern> {
+        let Port::Own(to) = to else {
+            panic!("{} is sent to the case itself", M::NAME);
+        };
+        let (mut words, mut body) = (Words::default(), vec![0; BODY]);
+        let length = message.put(&mut words, &mut body)?;
+        let call = Call::decode(
+            *to,
+            &Raw {
+                payload: to.to_payload(),
+                id: M::ID,
+                words: &words,
+                body: &body[..length],
+                rights: M::RIGHTS.len().max(rights.len()),
+            },
+        )?;
+        let rights = self.rights(rights);
+        Ok(self.world.borrow_mut().request(call, rights))
     }
 
     fn rights(&self, rights: &[Option<&Port>]) -> Rights {
@@ -173,6 +201,7 @@ impl Host {
 impl Vm for Host {
     type Port = Port;
     type Touch = Touch;
+    type Asked = Result<Token, Kern>;
     const LIMIT: u64 = USER_MAX;
 
     fn host(&self) -> Port {
@@ -225,25 +254,8 @@ impl Vm for Host {
         message: &M,
         rights: &[Option<&Port>],
     ) -> Result<(M::Reply, Vec<Port>), Kern> {
-        let Port::Own(to) = to else {
-            panic!("{} is sent to the case itself", M::NAME);
-        };
-        let (mut words, mut body) = (Words::default(), vec![0; 4096]);
-        let length = message.put(&mut words, &mut body)?;
-        let slots = M::RIGHTS.len().max(rights.len());
-        let call = Call::decode(
-            *to,
-            &Raw {
-                payload: to.to_payload(),
-                id: M::ID,
-                words: &words,
-                body: &body[..length],
-                rights: slots,
-            },
-        )?;
-        let rights = self.rights(rights);
-        let reply = self.answer(&call, call, rights)?;
-        let mut words = Words::default();
+        let reply = self.answer(self.send(to, message, rights)?)?;
+        let (mut words, mut body) = (Words::default(), vec![0; BODY]);
         let length = match reply.message {
             Told::Map(reply) => reply.encode(&mut words, &mut body),
             Told::Entry(reply) => reply.encode(&mut words, &mut body),
@@ -252,6 +264,14 @@ impl Vm for Host {
         }?;
         let said = get_reply::<M>(&words, &body[..length], M::REPLY_RIGHTS.len())?;
         Ok((said, reply.right.map(Port::Own).into_iter().collect()))
+    }
+
+    fn ask<M: Message + Send + 'static>(&self, to: &Port, message: M) -> Self::Asked {
+        self.send(to, &message, &[])
+    }
+
+    fn answered(&self, asked: Self::Asked) -> Result<(), Kern> {
+        self.answer(asked?).map(drop)
     }
 
     fn read(&self, task: &Port, address: u64, bytes: &mut [u8]) -> Result<(), Kern> {
