@@ -275,6 +275,11 @@ impl Effects {
         RUN_FRAMES.saturating_sub(self.frames.len()) as u32
     }
 
+    /// The frame at a place among those of runs.
+    pub(crate) fn frame_at(&self, place: u32) -> Option<Frame> {
+        self.frames.get(place as usize).copied()
+    }
+
     /// The frames of a run, until the list is empty.
     #[must_use]
     pub fn frames_of(&self, run: &EnterRun) -> &[Frame] {

@@ -62,11 +62,13 @@ impl Wired {
         self.left = self.left.saturating_sub(work);
     }
 
-    /// The last frames with the effects are those of pages from `number` on, entered with these rights.
-    fn extend(&mut self, (number, count): (u64, u32), protection: Prot, effects: &Effects) {
+    /// The frames with the effects from `first` on are those of pages from `number` on, entered with these
+    /// rights.
+    fn extend(&mut self, (number, first, count): (u64, u32, u32), protection: Prot) {
         if let Some(run) = self.runs.last_mut()
             && run.protection == protection
             && run.number.saturating_add(run.count.into()) == number
+            && run.first.saturating_add(run.count) == first
         {
             run.count = run.count.saturating_add(count);
             return;
@@ -75,7 +77,7 @@ impl Wired {
         let _ = self.runs.push(Run {
             number,
             protection,
-            first: effects.frames_used().saturating_sub(count),
+            first,
             count,
         });
         if self.runs.is_full() {
@@ -131,8 +133,9 @@ impl Core {
             self.place_enter(turn.machine, page.frame, (map, page_of(at)));
             if !page.protection.is_empty() {
                 // There is room: the page counts.
+                let first = turn.effects.frames_used();
                 turn.effects.push_frame(page.frame);
-                wired.extend((page_of(at), 1), page.protection, turn.effects);
+                wired.extend((page_of(at), first, 1), page.protection);
             }
             wired.spend(BROUGHT);
             at = at.saturating_add(PAGE_SIZE);
@@ -187,7 +190,8 @@ impl Core {
         }
         let count = number.saturating_sub(first) as u32;
         if entered && count > 0 {
-            wired.extend((first, count), rights, effects);
+            let frames = effects.frames_used().saturating_sub(count);
+            wired.extend((first, frames, count), rights);
         }
         wired.spend(count);
         bytes_of(number)
@@ -223,7 +227,8 @@ impl Core {
         }
     }
 
-    /// Enters what a step has wired.
+    /// Enters what a step has wired, but for what it took back itself after that: a page that shows at more
+    /// places than it can remember leaves those that it had.
     pub(crate) fn enter_wired<M: Machine>(
         &self,
         turn: &mut Turn<'_, M>,
@@ -231,15 +236,36 @@ impl Core {
         wired: &Wired,
     ) {
         let epoch = self.maps.get(map).map_or(0, |map| map.epoch);
-        for run in &wired.runs {
-            turn.effects.push(Effect::EnterRun(EnterRun {
+        let enter = |run: &Run| {
+            Effect::EnterRun(EnterRun {
                 map,
                 epoch,
                 address: bytes_of(run.number),
                 protection: run.protection,
                 first: run.first,
                 count: run.count,
-            }));
+            })
+        };
+        if self.revoked == 0 {
+            wired
+                .runs
+                .iter()
+                .for_each(|run| turn.effects.push(enter(run)));
+            return;
         }
+        let mut kept = Wired::new(turn.effects);
+        for run in &wired.runs {
+            for page in 0..run.count {
+                let number = run.number.saturating_add(page.into());
+                let first = run.first.saturating_add(page);
+                let frame = turn.effects.frame_at(first);
+                if frame.is_some_and(|frame| self.pages.place_holds(frame, (map.index(), number))) {
+                    kept.extend((number, first, 1), run.protection);
+                }
+            }
+        }
+        kept.runs
+            .iter()
+            .for_each(|run| turn.effects.push(enter(run)));
     }
 }
