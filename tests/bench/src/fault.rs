@@ -101,6 +101,27 @@ pub(crate) fn cow_break(bench: &mut Bench) -> Result<(), Kern> {
     })
 }
 
+/// Pages of the object of [`cow_break_large`].
+const LARGE: u64 = 100_000;
+/// Where its copy is mapped.
+const COPY: u64 = 0x4300_0000_0000;
+
+/// The same in an object of 100 000 pages, all of them there: its size is to make no difference.
+pub(crate) fn cow_break_large(bench: &mut Bench) -> Result<(), Kern> {
+    let source = Mapping::allocate(LARGE * PAGE_SIZE)?;
+    (0..LARGE).for_each(|page| write(&source, page));
+    // A page in the same table, so that none has to be made for the page that is measured.
+    let near = COPY + (LARGE + 1) * PAGE_SIZE;
+    let near = Options::new(PAGE_SIZE).near(near).map()?;
+    write(&near, 0);
+    bench.repeat(|probe| {
+        let copy = Options::new(source.size()).near(COPY).map()?;
+        vm::own().copy_range(source.address(), source.size(), copy.address())?;
+        probe.time(|| write(&copy, LARGE - 1));
+        Ok(())
+    })
+}
+
 /// The first write after a task was made that inherits 2 MiB: what was lowered for the whole table
 /// is lowered for its pages one by one.
 pub(crate) fn cow_break_first(bench: &mut Bench) -> Result<(), Kern> {

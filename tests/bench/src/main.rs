@@ -65,6 +65,7 @@ const OPERATIONS: &[Operation] = &[
         fault::zero_fill_sweep,
     ),
     operation("fault.cow_break", 1, 1000, fault::cow_break),
+    operation("fault.cow_break_100000p", 1, 200, fault::cow_break_large),
     operation("fault.cow_break_first", 1, 200, fault::cow_break_first),
     operation("fault.exception_rt", 1, 2000, fault::exception),
     operation("pager.fault_1p", 1, 1000, pager::one),
