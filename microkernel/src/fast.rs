@@ -1,5 +1,5 @@
-//! The way of a call, an answer and a page fault that meet a thread which waits, and of the taking back
-//! of one page.
+//! The way of a call, an answer and a page fault that meet a thread which waits, of the taking back of one
+//! page, and of the giving back of a right.
 //!
 //! kernel-core decides ([`kernel_core::Handed`]); here the receiver is loaded and gets its results. The
 //! commonest cases are *quick*: several processors go that way at once ([`world::quick`]). A thread
@@ -16,7 +16,7 @@ use ipc_abi::fault::{FAULT, FaultReply};
 use ipc_abi::message::{Info, Outcome, option};
 use ipc_abi::types::Prot;
 use kernel_core::paging::Take;
-use kernel_core::{Answered, Called, Exchanged, Given, Handed, Machine, Position, Slot};
+use kernel_core::{Answered, Called, Exchanged, Given, Handed, Machine, Position, Running, Slot};
 
 use crate::arch::context::{Context, Saved};
 use crate::arch::layout::USER_HALF_END;
@@ -82,6 +82,9 @@ pub(crate) extern "C" fn longer_call(destination: u64, info: u64, deadline: u64)
         return next;
     }
     world::with(move |world| {
+        if Info(info).rights() == 1 {
+            return call_right(world, destination, info, deadline);
+        }
         let processor = Processor::here();
         let may_go_on = |to, turn_end| {
             processor.alarm() <= turn_end && !Saved::of(to).with(|registers| registers.is_lost())
@@ -97,7 +100,6 @@ pub(crate) extern "C" fn longer_call(destination: u64, info: u64, deadline: u64)
                     token: to.context() as u64,
                 }
             }
-            None if Info(info).rights() == 1 => call_right(world, destination, info, deadline),
             None => declined(),
         }
     })
@@ -148,16 +150,17 @@ extern "C" fn longer_answer(
     if let Some(next) = world::quick_again(again) {
         return next;
     }
-    world::with(
-        move |world| match world.kernel.fast_answer(token, (source, deadline), info) {
+    let source = (source, deadline);
+    world::with(move |world| {
+        if Info(info).rights() == 1 {
+            return answer_right(world, token, source, info);
+        }
+        match world.kernel.fast_answer(token, source, info) {
             Some(Given::Answer(to)) => answer_taken(Saved::of(to), info),
             Some(Given::Exchanged(exchanged)) => answer_exchanged(exchanged),
-            None if Info(info).rights() == 1 => {
-                answer_right(world, token, (source, deadline), info)
-            }
             None => declined().context,
-        },
-    )
+        }
+    })
 }
 
 /// An answer was handed over, and who gave it has the next call; the entry code loads the results of the first.
@@ -205,11 +208,7 @@ pub(crate) extern "C" fn take(space: u64, keep: u64, address: u64, epoch: u64, f
         return declined();
     };
     let taken = world::again(move |world, here| {
-        let running = world.kernel.running()?;
-        let caller = here.processor.thread()?;
-        if running.context != caller.word() {
-            return None;
-        }
+        let (running, caller) = caller(world, here)?;
         let space = world.kernel.resolve_space(running.task, space).ok()?;
         Some(Next {
             context: caller.context(),
@@ -220,6 +219,30 @@ pub(crate) extern "C" fn take(space: u64, keep: u64, address: u64, epoch: u64, f
         Some(next) => next,
         None => declined(),
     }
+}
+
+/// `port_deallocate`, with the arguments as the trap has them, if it leaves nothing to be done: gives the
+/// caller.
+pub(crate) extern "C" fn deallocate(name: u64, count: u64) -> Next {
+    let done = world::again(move |world, here| {
+        let (_, caller) = caller(world, here)?;
+        world.kernel.fast_deallocate(name, count).then(|| Next {
+            context: caller.context(),
+            token: 0,
+        })
+    });
+    match done {
+        Some(next) => next,
+        None => declined(),
+    }
+}
+
+/// The thread that made the trap, if another processor did not end it meanwhile.
+#[inline(always)]
+fn caller(world: &World, here: &PerCpu) -> Option<(Running, Saved)> {
+    let running = world.kernel.running()?;
+    let caller = here.processor.thread()?;
+    (running.context == caller.word()).then_some((running, caller))
 }
 
 /// REPLY and RECEIVE with an info that says no more than that it answers a fault: token, source, the

@@ -461,12 +461,23 @@ impl Kernel {
         if !finish(caller, call) {
             return None;
         }
-        // From here on nothing fails.
+        Some(self.give_answer(me, caller, (source, spot), deadline))
+    }
+
+    /// Gives the processor to a thread whose call is answered; the one that answers waits. Nothing fails.
+    #[inline(always)]
+    pub(crate) fn give_answer(
+        &mut self,
+        me: &'static ThreadCells,
+        caller: &'static ThreadCells,
+        (source, spot): (Source, &'static Spot),
+        deadline: u64,
+    ) -> Context {
         caller.token.set(0);
         me.wait(source, deadline);
         fast_switch(self.seat, caller);
         spot.push_back(me);
-        Some(caller.actor.get().context)
+        caller.actor.get().context
     }
 
     /// The thread whose call this token was issued for. It may be of no use any more.
@@ -616,13 +627,34 @@ fn fast_pass(
     what: What,
     deadline: u64,
 ) -> Option<Handed> {
+    let sent = may_pass(seat, me, receiver, deadline)?;
+    Some(pass(seat, me, (port, receiver, sent), what, deadline))
+}
+
+/// How the trap of a thread that waits for a message is to end, if another can hand it what it calls with.
+#[inline(always)]
+pub(crate) fn may_pass(
+    seat: &Seat,
+    me: &ThreadCells,
+    receiver: &ThreadCells,
+    deadline: u64,
+) -> Option<Outcome> {
     let State::Receiving { sent, .. } = receiver.state.get() else {
         return None;
     };
-    if me.timer_key.get() > deadline || !seat.is_below(receiver.rank.get()) {
-        return None;
-    }
-    // From here on nothing fails.
+    let may = me.timer_key.get() <= deadline && seat.is_below(receiver.rank.get());
+    may.then_some(sent)
+}
+
+/// Does what [`may_pass`] allowed.
+#[inline(always)]
+pub(crate) fn pass(
+    seat: &Seat,
+    me: &'static ThreadCells,
+    (port, receiver, sent): (&'static PortCells, &'static ThreadCells, Outcome),
+    what: What,
+    deadline: u64,
+) -> Handed {
     let thread = me.actor.get().thread;
     let token = me.new_token();
     let server = receiver.actor.get();
@@ -638,13 +670,13 @@ fn fast_pass(
     receiver.client.set(me);
     fast_switch(seat, receiver);
     me.token.set(token);
-    Some(Handed {
+    Handed {
         to: server.context,
         outcome: sent,
         payload: port.payload.get(),
         token,
         from: u64::from(thread.index()),
-    })
+    }
 }
 
 /// What kind of call a thread answers, if it may and who called can go on at once.

@@ -6,18 +6,18 @@
 
 use crate::{
     cells::ThreadCells,
-    fast::{Handed, What},
+    fast::{Handed, What, fast_call_of, may_pass, pass},
     kernel::{Kernel, TaskId},
     machine::Context,
     message::Carried,
     port::{Object, Port},
     space::Holds,
-    thread::{Call, State},
+    thread::Call,
 };
 use ipc_abi::{
     buffer::RIGHTS_MAX,
     message::Info,
-    right::{Disposition, Name},
+    right::{ArrivedKind, Disposition, Name},
 };
 
 /// The right slot of a buffer: value and kind.
@@ -35,19 +35,15 @@ impl Kernel {
     ) -> Option<(Handed, Slot)> {
         let me = self.fast_bearer(info)?;
         let port = self.fast_destination(me, destination)?;
-        let (_, receiver) = port.receiver()?;
-        let waits = matches!(receiver.state.get(), State::Receiving { .. });
-        if !waits || me.timer_key.get() > deadline || !self.is_next(receiver) {
-            return None;
-        }
+        let (place, receiver) = port.receiver()?;
+        let sent = may_pass(self.seat, me, receiver, deadline)?;
         let (from, to) = (me.actor.get().task, receiver.actor.get().task);
         let arrived = self.fast_carry(from, to, right)?;
-        let handed = self.fast_hand_over(me, port, What::Message, deadline);
-        debug_assert!(
-            handed.is_some(),
-            "what was asked for the right was not enough"
-        );
-        Some((handed?, arrived))
+        // From here on nothing fails.
+        place.leave();
+        let to = (port, receiver, sent);
+        let handed = pass(self.seat, me, to, What::Message, deadline);
+        Some((handed, arrived))
     }
 
     /// As [`Kernel::fast_answer`], with the right that is in the first slot of the buffer. Gives what the
@@ -66,17 +62,13 @@ impl Kernel {
         }
         let source = self.fast_source(me, source)?;
         let caller = self.fast_client(me, token)?;
-        let mine = matches!(
-            caller.state.get(),
-            State::Awaiting { server, call: Call::Message, .. } if server == task
-        );
-        if !mine || !self.is_next(caller) {
+        if fast_call_of(self.seat, me, caller)? != Call::Message {
             return None;
         }
         let arrived = self.fast_carry(task, caller.actor.get().task, right)?;
-        let to = self.fast_reply(me, token, (source, deadline), |_, _| true);
-        debug_assert!(to.is_some(), "what was asked for the right was not enough");
-        Some((to?, arrived))
+        // From here on nothing fails.
+        let to = self.give_answer(me, caller, source, deadline);
+        Some((to, arrived))
     }
 
     /// Trap `port_deallocate`, if all that it does is to lower a count or free a name. `false`: nothing
@@ -139,23 +131,25 @@ impl Kernel {
         if !self.tasks.get(to)?.names.has_room(RIGHTS_MAX as u32) {
             return None;
         }
-        let carried = self.fast_take(from, to, value, Disposition::from_raw(kind)?)?;
+        let (carried, goes) = self.fast_take(from, to, value, Disposition::from_raw(kind)?)?;
         let (value, kind) = match carried {
-            Carried::Send(port) => self.deposit_send(to, port),
+            Carried::Send(port) if goes => self.deposit_send(to, port),
+            Carried::Send(port) => (self.put_send(to, port).into(), ArrivedKind::Send),
             Carried::Once(port) => self.deposit_once(to, port),
             Carried::Receive(_) | Carried::Nothing => return None,
         };
         Some((value, kind as u8))
     }
 
-    /// The part of [`Kernel::fast_carry`] at the sender; nothing fails after it.
+    /// The part of [`Kernel::fast_carry`] at the sender; nothing fails after it. Says also whether the
+    /// right goes, since who gets it receives from the port.
     fn fast_take(
         &mut self,
         from: TaskId,
         to: TaskId,
         value: u64,
         disposition: Disposition,
-    ) -> Option<Carried> {
+    ) -> Option<(Carried, bool)> {
         let names = &mut self.tasks.get_mut(from)?.names;
         let entry = names.get(value)?;
         if !entry.is_unwatched() {
@@ -194,15 +188,15 @@ impl Kernel {
             }
             (Disposition::MakeSendOnce, false) if receive => {
                 record.onces = record.onces.saturating_add(1);
-                return Some(Carried::Once(port));
+                return Some((Carried::Once(port), goes));
             }
             (Disposition::MoveSendOnce, true) => {
                 names.remove(value as Name, &mut self.names_stamp);
-                return Some(Carried::Once(port));
+                return Some((Carried::Once(port), goes));
             }
             _ => return None,
         }
-        Some(Carried::Send(port))
+        Some((Carried::Send(port), goes))
     }
 }
 

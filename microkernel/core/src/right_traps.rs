@@ -8,7 +8,6 @@ use crate::{
     kernel::{Kernel, TaskId},
     machine::Machine,
     message::Carried,
-    port::PortId,
     port_status::kind_bit,
     rights::{Route, Slots},
     space::{Entry, Holds, UREFS_MAX},
@@ -186,36 +185,6 @@ impl Kernel {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Puts a send right, for which room has been made, down under the name of its port.
-    fn put_send(&mut self, task: TaskId, port: PortId) -> Name {
-        let names = &mut self.tasks.at_mut(task).names;
-        let found = names.find(port);
-        let name = match found {
-            Some(name) => name,
-            None => {
-                let made = names.insert(Holds::Port {
-                    port,
-                    receive: false,
-                    refs: 0,
-                });
-                made.unwrap_or(0)
-            }
-        };
-        let mut had = 0;
-        if let Some(Entry {
-            holds: Holds::Port { refs, .. },
-            ..
-        }) = names.get_mut(u64::from(name), &mut self.names_stamp)
-        {
-            had = *refs;
-            *refs = refs.saturating_add(1);
-        }
-        if had > 0 {
-            self.drop_send(port);
-        }
-        name
     }
 
     /// Trap `port_set_make_send`.

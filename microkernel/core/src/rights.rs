@@ -396,23 +396,35 @@ impl Kernel {
             self.drop_send(port);
             return (payload, ArrivedKind::Own);
         }
+        let name = self.put_send(task, port);
+        let kind = match (name, dead) {
+            (0, _) => ArrivedKind::None,
+            (_, true) => ArrivedKind::Dead,
+            (_, false) => ArrivedKind::Send,
+        };
+        (u64::from(name), kind)
+    }
+
+    /// Puts a send right, for which room has been made, down under the name of its port. 0: there was none,
+    /// and the right is gone.
+    pub(crate) fn put_send(&mut self, task: TaskId, port: PortId) -> Name {
         let names = &mut self.tasks.at_mut(task).names;
-        let found = names.find(port);
-        let name = match found {
-            Some(name) => Ok(name),
-            None => names.insert(Holds::Port {
+        let Some(name) = names.find(port) else {
+            let made = names.insert(Holds::Port {
                 port,
                 receive: false,
                 refs: 1,
-            }),
+            });
+            return made.unwrap_or_else(|_| {
+                self.drop_send(port);
+                0
+            });
         };
-        let name = name.unwrap_or(0);
-        let mut had = u32::from(name == 0);
-        if found.is_some()
-            && let Some(Entry {
-                holds: Holds::Port { refs, .. },
-                ..
-            }) = names.get_mut(u64::from(name), &mut self.names_stamp)
+        let mut had = 0;
+        if let Some(Entry {
+            holds: Holds::Port { refs, .. },
+            ..
+        }) = names.get_mut(u64::from(name), &mut self.names_stamp)
         {
             had = *refs;
             *refs = refs.saturating_add(1);
@@ -420,12 +432,7 @@ impl Kernel {
         if had > 0 {
             self.drop_send(port);
         }
-        let kind = match (name, dead) {
-            (0, _) => ArrivedKind::None,
-            (_, true) => ArrivedKind::Dead,
-            (_, false) => ArrivedKind::Send,
-        };
-        (u64::from(name), kind)
+        name
     }
 
     pub(crate) fn deposit_once(&mut self, task: TaskId, port: PortId) -> (u64, ArrivedKind) {

@@ -249,7 +249,17 @@ impl Names {
     ///
     /// # Errors
     /// KERN_RESOURCE_SHORTAGE.
+    #[inline]
     pub(crate) fn reserve(&mut self, count: u32) -> Result<(), Kern> {
+        if self.has_room(count) {
+            return Ok(());
+        }
+        self.make_room(count)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, count: u32) -> Result<(), Kern> {
         // Entry 0 is never used.
         while !self.has_room(count) {
             self.grow()?;
@@ -271,9 +281,13 @@ impl Names {
         self.reserve(1)?;
         let fresh = self.slots < self.room;
         let index = if fresh { self.touch() } else { self.free_head };
+        let after = match holds {
+            Holds::Port { port, .. } => self.chain(index, port),
+            _ => NONE,
+        };
         let entry = self.entry_mut(index).ok_or(Kern::ResourceShortage)?;
         entry.holds = holds;
-        let next = core::mem::replace(&mut entry.next, NONE);
+        let next = core::mem::replace(&mut entry.next, after);
         let name = name_of(index, entry);
         if !fresh {
             self.free_head = next;
@@ -285,29 +299,31 @@ impl Names {
         if index >= self.tail_start() {
             self.tail = self.tail.saturating_add(1);
         }
-        if let Holds::Port { port, .. } = holds {
-            self.chain(index, port);
-        }
         Ok(name)
     }
 
     /// Frees a name; it is stale from now on.
     pub(crate) fn remove(&mut self, name: Name, stamp: &mut Stamp) {
-        let Some(entry) = self.get(u64::from(name)) else {
+        let (index, previous) = (name >> GENERATION_BITS, self.free_tail);
+        let Some(entry) = self.get_mut(u64::from(name), stamp) else {
             return;
         };
-        entry.change(stamp);
-        let index = name >> GENERATION_BITS;
-        if let Holds::Port { port, .. } = entry.holds {
-            self.unchain(index, port);
+        entry.dead_name = None;
+        entry.possible = None;
+        entry.generation = entry.generation.wrapping_add(1);
+        let held = core::mem::replace(&mut entry.holds, Holds::Nothing { previous });
+        let after = core::mem::replace(&mut entry.next, NONE);
+        if let Holds::Port { port, .. } = held {
+            self.unchain(index, after, port);
         }
-        if let Some(entry) = self.entry_mut(index) {
-            entry.dead_name = None;
-            entry.possible = None;
-            entry.generation = entry.generation.wrapping_add(1);
+        // The tail is stale when the list is empty: then the head is set.
+        if self.free_head == NONE {
+            self.free_head = index;
+        } else if let Some(tail) = self.entry_mut(previous) {
+            tail.next = index;
         }
+        self.free_tail = index;
         self.used = self.used.saturating_sub(1);
-        self.free(index);
         if index >= self.tail_start() {
             self.tail = self.tail.saturating_sub(1);
         }
@@ -318,6 +334,8 @@ impl Names {
 
     /// Gives the last piece back, if no name lies in it and another's worth of entries stays free. Says
     /// whether it did.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn trim(&mut self) -> bool {
         let free = self.room.saturating_sub(self.used);
         if self.tail > 0 || free <= ROOM {
@@ -373,21 +391,6 @@ impl Names {
         self.room.saturating_sub(CHUNK as u32)
     }
 
-    fn free(&mut self, index: u32) {
-        let previous = self.free_tail;
-        if let Some(entry) = self.entry_mut(index) {
-            entry.holds = Holds::Nothing { previous };
-            entry.next = NONE;
-        }
-        // The tail is stale when the list is empty: then the head is set.
-        if self.free_head == NONE {
-            self.free_head = index;
-        } else if let Some(tail) = self.entry_mut(self.free_tail) {
-            tail.next = index;
-        }
-        self.free_tail = index;
-    }
-
     fn grow(&mut self) -> Result<(), Kern> {
         if self.room >= NAMES_MAX || self.frozen {
             return Err(Kern::ResourceShortage);
@@ -409,6 +412,7 @@ impl Names {
     }
 
     /// Makes the next entry that was never used, for which there is room; its index.
+    #[inline(never)]
     fn touch(&mut self) -> u32 {
         let index = self.slots;
         if let Some(chunk) = self.pieces.get_mut((index >> CHUNK_SHIFT) as usize) {

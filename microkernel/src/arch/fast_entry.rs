@@ -3,8 +3,8 @@
 //! A short way keeps the six words in the registers that a function of the sysv64 ABI saves for its
 //! caller. The handler gives the context of the thread to go on with in RAX and its token in RDX, or
 //! 0: then a call was queued, or nothing has happened, and the general way of `entry` decides. What that
-//! needs is stored in the caller's block beforehand, where it belongs. The one trap of these that waits for
-//! nobody, PMAP_TAKE, gives its own caller's context, and its result in RDX.
+//! needs is stored in the caller's block beforehand, where it belongs. Those traps of these that wait for
+//! nobody, PMAP_TAKE and PORT_DEALLOCATE, give their own caller's context, and their result in RDX.
 //!
 //! All of it exists twice: for processors on which XGETBV(1) tells whether the x87 registers are in
 //! use, and for the others. So no exit has to ask which vector instructions there are.
@@ -144,6 +144,8 @@ system_call_\vector:
     je send_\vector
     cmp rax, {take}
     je take_\vector
+    cmp rax, {deallocate}
+    je deallocate_\vector
     sub rsp, {pushed}
     jmp store_registers
 
@@ -202,8 +204,13 @@ send_\vector:
     jnz enter_waiting_\vector
     jmp declined_send
 
-    // What the caller keeps is on the stack; it goes on itself.
-take_\vector:
+    stays \vector, take, {handle_take}
+    stays \vector, deallocate, {handle_deallocate}
+    .endm
+
+    // A trap that waits for nobody. What the caller keeps is on the stack; it goes on itself.
+    .macro stays vector, trap, handler
+\trap\()_\vector:
     mov rsp, gs:[{stack_top}]
     push r9
     push rsi
@@ -212,12 +219,12 @@ take_\vector:
     push r8
     push r10
     mov rcx, r10
-    call {handle_take}
+    call \handler
     test rax, rax
-    jz declined_take
+    jz declined_\trap
     mov r9, rax
     mov rdi, rdx
-    clear_vector \vector, taken_\vector
+    clear_vector \vector, \trap\()_done_\vector
     pop r10
     pop r8
     pop rdx
@@ -230,7 +237,7 @@ take_\vector:
     xor eax, eax
     swapgs
     sysretq
-    zero_vector \vector, taken_\vector
+    zero_vector \vector, \trap\()_done_\vector
     .endm
 
     .pushsection .text.entry, "ax", @progbits
@@ -312,8 +319,12 @@ declined:
     sub rsp, {pushed}
     jmp store_registers
 
+declined_deallocate:
+    mov eax, {deallocate}
+    jmp declined_stays
 declined_take:
     mov eax, {take}
+declined_stays:
     pop r10
     pop r8
     pop rdx
@@ -373,12 +384,14 @@ declined_send:
     send = const option::SEND | option::RECEIVE,
     send_notify = const option::SEND | option::NOTIFY | option::RECEIVE,
     take = const Trap::PmapTake as u64,
+    deallocate = const Trap::PortDeallocate as u64,
     fault_reply = const FAULT_REPLY,
     handle_call = sym fast::call,
     handle_longer_call = sym fast::longer_call,
     handle_answer = sym fast::answer,
     handle_send = sym fast::send,
     handle_take = sym fast::take,
+    handle_deallocate = sym fast::deallocate,
     handle_fault_answer = sym fast::fault_answer,
     handle_page_fault = sym fast::page_fault,
 );

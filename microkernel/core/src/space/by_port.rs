@@ -20,31 +20,32 @@ impl Names {
         None
     }
 
-    /// Lets an entry be found from its port.
-    pub(super) fn chain(&mut self, index: u32, port: PortId) {
+    /// Puts an entry into the bucket of its port; gives the one that it is to have next.
+    pub(super) fn chain(&mut self, index: u32, port: PortId) -> u32 {
         self.hashed = self.hashed.saturating_add(1);
-        // Without memory for another bucket the chains get longer, no more.
-        if self.hashed > self.bucket_count && self.add_bucket().is_ok() {
+        if self.hashed > self.bucket_count {
             self.split();
         }
-        self.put(index, port);
+        let head = self.bucket_mut(self.bucket_of(port));
+        head.map_or(NONE, |head| core::mem::replace(head, index))
     }
 
-    /// Takes an entry out of the chain of its port.
-    pub(super) fn unchain(&mut self, index: u32, port: PortId) {
+    /// Takes an entry, which had this one next, out of the bucket of its port.
+    pub(super) fn unchain(&mut self, index: u32, after: u32, port: PortId) {
         self.hashed = self.hashed.saturating_sub(1);
-        let after = self.entry(index).map_or(NONE, |entry| entry.next);
-        let bucket = self.bucket_of(port);
-        let mut at = self.bucket(bucket);
+        let Some(head) = self.bucket_mut(self.bucket_of(port)) else {
+            return;
+        };
+        let mut at = *head;
         if at == index {
-            self.set_bucket(bucket, after);
-            at = NONE;
-        }
-        while let Some(entry) = self.entry_mut(at) {
-            at = entry.next;
-            if at == index {
-                entry.next = after;
-                break;
+            *head = after;
+        } else {
+            while let Some(entry) = self.entry_mut(at) {
+                at = entry.next;
+                if at == index {
+                    entry.next = after;
+                    break;
+                }
             }
         }
         if self.bucket_count > self.hashed.saturating_add(CHUNK as u32) {
@@ -53,45 +54,42 @@ impl Names {
     }
 
     /// Puts the entries of the last bucket back into the one that it was split from.
+    #[cold]
+    #[inline(never)]
     fn merge(&mut self) {
         let last = self.bucket_count.saturating_sub(1);
-        let mut index = self.bucket(last);
-        self.set_bucket(last, NONE);
+        let index = self.empty_bucket(last);
         self.set_bucket_count(last);
-        while let Some(entry) = self.entry(index) {
-            let (holds, next) = (entry.holds, entry.next);
-            if let Holds::Port { port, .. } = holds {
-                self.put(index, port);
-            }
-            index = next;
-        }
+        self.distribute(index);
         if last & CHUNK_MASK == 0 {
             self.buckets.pop();
             fit(&mut self.buckets, 0);
         }
     }
 
-    /// Puts an entry into the bucket of its port.
-    fn put(&mut self, index: u32, port: PortId) {
-        let bucket = self.bucket_of(port);
-        let head = self.bucket(bucket);
-        if let Some(entry) = self.entry_mut(index) {
-            entry.next = head;
-        }
-        self.set_bucket(bucket, index);
-    }
-
-    /// Distributes the entries of the bucket that the newest one was split from.
+    /// Splits a bucket into itself and a new one. Without memory for another the chains get longer, no more.
+    #[cold]
+    #[inline(never)]
     fn split(&mut self) {
+        if self.add_bucket().is_err() {
+            return;
+        }
         let newest = self.bucket_count.saturating_sub(1);
         let half = newest.checked_ilog2().map_or(0, |bits| 1 << bits);
-        let old = newest.saturating_sub(half);
-        let mut index = self.bucket(old);
-        self.set_bucket(old, NONE);
+        let index = self.empty_bucket(newest.saturating_sub(half));
+        self.distribute(index);
+    }
+
+    /// Puts each entry of a chain, which was a bucket's, into the bucket of its port.
+    fn distribute(&mut self, mut index: u32) {
         while let Some(entry) = self.entry(index) {
             let (holds, next) = (entry.holds, entry.next);
             if let Holds::Port { port, .. } = holds {
-                self.put(index, port);
+                let head = self.bucket_mut(self.bucket_of(port));
+                let after = head.map_or(NONE, |head| core::mem::replace(head, index));
+                if let Some(entry) = self.entry_mut(index) {
+                    entry.next = after;
+                }
             }
             index = next;
         }
@@ -141,10 +139,14 @@ impl Names {
         head.copied().unwrap_or(NONE)
     }
 
-    fn set_bucket(&mut self, bucket: u32, index: u32) {
-        let chunk = self.buckets.get_mut((bucket >> CHUNK_SHIFT) as usize);
-        if let Some(head) = chunk.and_then(|chunk| chunk.get_mut((bucket & CHUNK_MASK) as usize)) {
-            *head = index;
-        }
+    fn bucket_mut(&mut self, bucket: u32) -> Option<&mut u32> {
+        let chunk = self.buckets.get_mut((bucket >> CHUNK_SHIFT) as usize)?;
+        chunk.get_mut((bucket & CHUNK_MASK) as usize)
+    }
+
+    /// Takes the chain of a bucket out of it.
+    fn empty_bucket(&mut self, bucket: u32) -> u32 {
+        let head = self.bucket_mut(bucket);
+        head.map_or(NONE, |head| core::mem::replace(head, NONE))
     }
 }
