@@ -417,7 +417,7 @@ pub(crate) fn exception(
 }
 
 /// CALL with one right.
-#[inline(never)]
+#[inline(always)]
 fn call_right(world: &mut World, destination: u64, info: u64, deadline: u64) -> Next {
     let handed = first_right().and_then(|right| {
         let kernel = &mut world.kernel;

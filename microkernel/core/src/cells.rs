@@ -197,13 +197,13 @@ impl Default for PortCells {
 }
 
 impl PortCells {
-    /// Who receives what comes next, and where it waits, if in a place.
+    /// Who receives what comes next, and where it waits, if in a place; `Err` says whether nobody waits at
+    /// all, neither here nor at its set, if it is in one and no more.
     #[inline(always)]
-    pub(crate) fn receiver(&self) -> Option<(&Place, &'static ThreadCells)> {
-        match self.spot.next() {
-            Ok(next) => Some(next),
-            Err(false) => None,
-            Err(true) => self.set.get()?.next().ok(),
+    pub(crate) fn receiver(&self) -> Result<(&Place, &'static ThreadCells), bool> {
+        match (self.spot.next(), self.set.get()) {
+            (Err(true), Some(set)) => set.next(),
+            (next, _) => next,
         }
     }
 

@@ -165,14 +165,15 @@ impl Kernel {
         let me = self.fast_caller(info)?;
         let port = self.fast_destination(me, destination)?;
         match port.receiver() {
-            Some(waiting) => {
+            Ok(waiting) => {
                 let handed = self.fast_hand_to(me, port, waiting, What::Message, deadline);
                 handed.map(Called::Handed)
             }
-            None => {
+            Err(true) => {
                 let queued = self.fast_queue(me, port, (info, deadline), may_go_on);
                 queued.map(Called::Queued)
             }
+            Err(false) => None,
         }
     }
 
@@ -274,7 +275,7 @@ impl Kernel {
         what: What,
         deadline: u64,
     ) -> Option<Handed> {
-        let waiting = port.receiver()?;
+        let waiting = port.receiver().ok()?;
         self.fast_hand_to(me, port, waiting, what, deadline)
     }
 
@@ -512,7 +513,7 @@ impl Kernel {
         }
         let port = self.fast_destination(me, destination)?;
         let (source, own) = self.fast_source(me, source)?;
-        let (place, receiver) = port.receiver()?;
+        let (place, receiver) = port.receiver().ok()?;
         let State::Receiving { sent, .. } = receiver.state.get() else {
             return None;
         };

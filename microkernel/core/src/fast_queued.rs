@@ -38,8 +38,8 @@ pub struct Exchanged {
 }
 
 impl Kernel {
-    /// Queues the call of the running thread, words alone, at a port if nobody waits there, and gives the
-    /// processor to who is next, if `may_go_on` agrees. Gives who goes on, as it was.
+    /// Queues the call of the running thread, words alone, at a port where nobody waits, nor at its set if it
+    /// is in one, and gives the processor to who is next, if `may_go_on` agrees. Gives who goes on, as it was.
     #[inline(always)]
     pub(crate) fn fast_queue(
         &mut self,
@@ -49,7 +49,7 @@ impl Kernel {
         may_go_on: impl FnOnce(Context, u64) -> bool,
     ) -> Option<Context> {
         let refused = info >> 32 != 0 || me.timer_key.get() > deadline;
-        if refused || !self.processors.all.is_empty() || cells.first().is_some() {
+        if refused || !self.processors.all.is_empty() {
             return None;
         }
         let (next, turn_end) = self.run_queue.first_and_turn()?;

@@ -35,7 +35,7 @@ impl Kernel {
     ) -> Option<(Handed, Slot)> {
         let me = self.fast_bearer(info)?;
         let port = self.fast_destination(me, destination)?;
-        let (place, receiver) = port.receiver()?;
+        let (place, receiver) = port.receiver().ok()?;
         let sent = may_pass(self.seat, me, receiver, deadline)?;
         let (from, to) = (me.actor.get().task, receiver.actor.get().task);
         let arrived = self.fast_carry(from, to, right)?;
@@ -121,12 +121,13 @@ impl Kernel {
 
     /// The running thread, if it may go a fast way with a message of one right.
     fn fast_bearer(&self, info: u64) -> Option<&'static ThreadCells> {
-        let info = Info::checked(info)?;
-        let words = Info::new(info.id(), info.body(), 0)?;
-        self.fast_caller(words.0).filter(|_| info.rights() == 1)
+        let info = Info(info);
+        let carries_one = Info::new(info.id(), info.body(), 1) == Some(info);
+        self.fast_caller(0).filter(|_| carries_one)
     }
 
     /// Takes a right out of one name space and puts it into another.
+    #[inline(always)]
     fn fast_carry(&mut self, from: TaskId, to: TaskId, (value, kind): Slot) -> Option<Slot> {
         if !self.tasks.get(to)?.names.has_room(RIGHTS_MAX as u32) {
             return None;
@@ -143,6 +144,7 @@ impl Kernel {
 
     /// The part of [`Kernel::fast_carry`] at the sender; nothing fails after it. Says also whether the
     /// right goes, since who gets it receives from the port.
+    #[inline(always)]
     fn fast_take(
         &mut self,
         from: TaskId,

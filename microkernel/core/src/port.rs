@@ -221,6 +221,17 @@ impl Port {
         self.homes && self.sends == 1 && self.no_senders.is_some() && !self.has_item()
     }
 
+    /// Whether nothing hangs on it but rights that others have: once it is dead, it only waits for these.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        let waited_for = self.dead_names.first().or(self.possibles.first());
+        let asked = waited_for.or(self.no_senders).is_some();
+        let waits = !self.senders.is_empty() || !self.cells.spot.is_empty();
+        let serves = matches!(self.object, Object::HostMemory(_));
+        let has_rights = self.sends > 0 || self.onces > 0;
+        has_rights && !(asked || waits || serves || self.has_item())
+    }
+
     /// Whether a message fits the queue.
     #[inline]
     pub(crate) const fn has_room(&self) -> bool {

@@ -467,6 +467,7 @@ impl Kernel {
     }
 
     /// Gives back a send right that no name holds.
+    #[inline(never)]
     pub(crate) fn drop_send(&mut self, port: PortId) {
         let record = self.ports.at_mut(port);
         record.sends = record.sends.saturating_sub(1);

@@ -270,7 +270,9 @@ impl Kernel {
             return;
         }
         self.move_receive(port, Place::Dead);
-        self.add_work(port);
+        if !self.ports.at(port).is_bare() {
+            self.add_work(port);
+        }
     }
 
     fn step_dead_port(
@@ -386,6 +388,7 @@ impl Kernel {
             self.messages.remove(notice);
         }
         self.kill_port(port);
+        self.loose = self.is_loose();
     }
 
     // Tasks.

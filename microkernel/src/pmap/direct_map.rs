@@ -13,6 +13,7 @@ use kernel_core::addr::{Frame, PhysAddr};
 use kernel_core::paging::{Entry, TABLE_ENTRIES, TableStore, USER_ENTRIES, lower_each};
 
 use crate::arch::layout::DIRECT_MAP;
+use crate::arch::vector;
 use crate::frames::{self, Depth};
 
 const PRESENT: u64 = 1;
@@ -38,7 +39,7 @@ pub(crate) fn frame(address: u64) -> Option<Frame> {
 /// The frame is RAM that belongs to the caller alone: in no table, buffer or heap.
 pub(crate) unsafe fn zero(frame: Frame) {
     // SAFETY: the direct map shows the whole page, and nobody else uses it (the caller's duty).
-    unsafe { ptr::write_bytes(pointer(frame), 0, PAGE_SIZE as usize) };
+    unsafe { vector::zero(pointer(frame), PAGE_SIZE as usize) };
 }
 
 /// Puts `data` (at most a page of it) at the start of a frame.
@@ -92,7 +93,7 @@ impl DirectMap {
         // SAFETY: both are whole pages in the direct map, of which the halves are written once and read
         // only (the caller's word).
         unsafe {
-            ptr::write_bytes(to, 0, half);
+            vector::zero(to, half);
             ptr::copy_nonoverlapping(from.add(half), to.add(half), half);
         }
     }
