@@ -2,16 +2,16 @@
 
 use guest_test::touch;
 use ipc::abi::layout::{PAGE_SIZE, USER_MIN};
+use ipc::time::{MILLISECOND, sleep};
 use ipc::vm::{self, NewTask};
 use ipc::{Kern, Mapping, task as tasks, trap};
 
 use crate::probe::Bench;
 
-/// Waits until the ends of tasks and threads, which are done in steps, have been done.
+/// Waits until the ends of tasks and threads, which are done in steps, have been done: also those of the
+/// server, which has the next of them by its timer, or when nobody else wants the processor.
 fn settle() {
-    for _ in 0..4 {
-        trap::thread_yield();
-    }
+    sleep(MILLISECOND);
 }
 
 /// An empty task, made and ended.

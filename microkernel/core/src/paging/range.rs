@@ -312,17 +312,20 @@ struct Lowering<'a, S> {
 impl<S: TableStore> Lowering<'_, S> {
     /// Lowers a span that lies in one table. Gives the address up to which all is lowered.
     fn lower(&mut self, table: Frame, level: u8, mut span: Span) -> u64 {
+        if level == 1 {
+            return self.lower_pages(table, span);
+        }
         while let Some(address) = next_present(self.store, table, level, &mut span) {
             if !self.budget.take(1) {
                 return span.from;
             }
             let here = span.first_entry(level);
             let entry = self.store.read(table, address.slot(level));
-            let leaf = level == 1 || level == 2 && entry.is_large();
+            let large = level == 2 && entry.is_large();
             let whole = level == 2 && here.contains(Span::of_entry(here.from, level));
-            if leaf && entry.is_window() {
+            if large && entry.is_window() {
                 // The kernel's.
-            } else if leaf || whole {
+            } else if large || whole {
                 self.lower_entry(table, level, address);
             } else {
                 let end = self.lower(entry.frame(), level.saturating_sub(1), here);
@@ -335,17 +338,44 @@ impl<S: TableStore> Lowering<'_, S> {
         span.from
     }
 
+    /// Lowers the pages of a span that lies in one lowest table. What is low already costs no more than a look.
+    fn lower_pages(&mut self, table: Frame, span: Span) -> u64 {
+        let Some(start) = span.start() else {
+            return span.to;
+        };
+        let count = span.to.saturating_sub(span.from) >> PAGE_SHIFT;
+        let first = start.slot(1);
+        let end = first.saturating_add(count as usize).min(TABLE_ENTRIES);
+        let mut index = first;
+        while index < end {
+            let old = self.store.read(table, index);
+            if !old.is_present() {
+                // Where pages are sparse, many are passed over at once.
+                index = self.store.next_present(table, index, end);
+                continue;
+            }
+            let done = index.saturating_sub(first) as u32;
+            if !self.budget.take(1) {
+                return span.from.saturating_add(u64::from(done) << PAGE_SHIFT);
+            }
+            let keep = self.keep;
+            if old.lowered(keep) != old && !old.is_window() {
+                update(self.store, table, index, |entry| entry.lowered(keep));
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                self.account.note_one_of(self.root, (start, done), count);
+            }
+            index = index.saturating_add(1);
+        }
+        span.to
+    }
+
+    /// Lowers a large page, or a table with all that is in it.
     fn lower_entry(&mut self, table: Frame, level: u8, address: UserAddr) {
         let keep = self.keep;
         let old = update(self.store, table, address.slot(level), |entry| {
             entry.lowered(keep)
         });
-        if keep.contains(old.rights()) {
-            return;
-        }
-        if level == 1 {
-            self.account.note_page(self.root, address);
-        } else {
+        if !keep.contains(old.rights()) {
             self.account.note_space(self.root);
         }
     }
