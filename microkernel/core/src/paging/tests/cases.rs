@@ -11,9 +11,10 @@ use ipc_abi::translation::{DIRTY, FRAME_LIMIT, Op, REFERENCED, RUN_HEADER, Run, 
 use ipc_abi::types::Prot;
 
 use super::{Body, SERVER, World, a_run};
-use crate::addr::Frame;
+use crate::addr::{Frame, PageRange};
 use crate::owner::OwnerId;
-use crate::paging::{BatchBuffer, Entry, Take, take_one, window};
+use crate::paging::range::{self, Part};
+use crate::paging::{BatchBuffer, Budget, Entry, Take, take_one, window};
 
 const BASE: u64 = 0x4000_0000;
 
@@ -275,6 +276,43 @@ fn lowering_by_subtree_is_quick() {
     let (mut body, length, _) = Body::of(&[(run, vec![])]);
     assert_eq!(world.batch(&mut body, length), (Ok(1), 1));
     assert_eq!(world.rights(BASE + (299 << 21)), Some((1, Prot::READ)));
+}
+
+#[test]
+fn pages_that_are_low_already_are_not_flushed() {
+    let mut world = World::new(8);
+    for page in [0, 1, 5] {
+        world
+            .enter(BASE + page * PAGE_SIZE, page as u32, Prot::DEFAULT)
+            .unwrap();
+    }
+    let mut lower = |pages| {
+        let World {
+            space,
+            store,
+            account,
+            ..
+        } = &mut world;
+        let all = PageRange::new(BASE, pages).unwrap();
+        let part = Part { all, done: 0 };
+        let done = range::lower(
+            space,
+            store,
+            account,
+            part,
+            Prot::READ,
+            &mut Budget::slice(),
+        );
+        assert_eq!(done, pages);
+        let noted = (account.pages().count(), account.covers(space.root()));
+        world.settle();
+        noted
+    };
+    assert_eq!(lower(2), (2, false));
+    assert_eq!(lower(2), (0, false));
+    // Of many pages one is high: the whole space is flushed, once.
+    assert_eq!(lower(100), (0, true));
+    assert_eq!(lower(100), (0, false));
 }
 
 #[test]
