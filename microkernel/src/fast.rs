@@ -55,6 +55,10 @@ pub(crate) extern "C" fn call(
     _: u64,
     deadline: u64,
 ) -> Next {
+    // Whatever is more than words is not quick.
+    if info >> 32 != 0 {
+        return declined();
+    }
     match world::quick(|world, here| quick_call(world, here, destination, info, deadline)) {
         Some(next) => next,
         None => declined(),
