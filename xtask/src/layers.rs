@@ -69,7 +69,7 @@ const RULES: [Rule; 27] = [
     only("random", &[]),
     only("sim", &["vm-core", "ipc-abi", "ipc-protocol", "random"]),
     only("model", &["kernel-core", "ipc-abi", "random"]),
-    only("cases", &["ipc-abi", "ipc-protocol"]),
+    only("cases", &["ipc-abi", "ipc-protocol", "random"]),
     task("mach-cases", &["guest-test", "cases"]),
     only("xtask", &["bootimg", "ipc-abi", "ipc-protocol"]),
     only("harness", &["xtask"]),

@@ -89,7 +89,7 @@ protocol! {
         address: u64,
         /// Bytes; the end is rounded up to a page.
         size: u64,
-        /// Where to write, in the other map; a multiple of 4.
+        /// Where to write, in the other map.
         dispositions: u64,
         /// Numbers that there is room for.
         count: u64,

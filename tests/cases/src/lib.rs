@@ -8,6 +8,8 @@
 //!                          tests/host: vm_core alone  <--------------------+-->  guest: the system
 //! ```
 //!
+//! Beside the rows there is [`matrix`]: calls with every combination of what is at a limit.
+//!
 //! A row decides what its test does as far as it can: parameters come from its `arguments`, the
 //! answer from its code, and where there is a setup in words, a body written for it ([`cases`]) does
 //! what it says. Bodies know nothing of what they are run against ([`Vm`]). A row that no body is for
@@ -19,6 +21,7 @@ extern crate alloc;
 pub mod calls;
 pub mod cases;
 pub mod failure;
+pub mod matrix;
 pub mod pager;
 pub mod parts;
 pub mod run;

@@ -1,7 +1,8 @@
-//! Seeded choices, the same on every machine: for tests that run on the host.
+//! Seeded choices, the same on every machine: for tests.
 //!
 //! Of its own rather than a crate of the registry, because a seed has to mean the same schedule for
 //! as long as it is written down somewhere.
+#![no_std]
 
 /// A generator of numbers (xorshift with a multiplied output).
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_numbers_for_ever() {
         let mut random = Random::new(1);
-        let first: [u64; 3] = std::array::from_fn(|_| random.below(1000));
+        let first: [u64; 3] = core::array::from_fn(|_| random.below(1000));
         assert_eq!(first, [121, 422, 778]);
     }
 }

@@ -10,7 +10,7 @@ use ipc_protocol::vm_advice::{
     VmSwapout,
 };
 use ipc_protocol::vm_map::PagerTrayCreate;
-use ipc_protocol::vm_share::VmMapSetJit;
+use ipc_protocol::vm_share::{MachMemoryObjectMemoryEntry, MemoryObjectCreateProxy, VmMapSetJit};
 use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
 
 use super::Found;
@@ -41,6 +41,7 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
         "a window" => window,
         "no host port" | "another port" => host_port,
         "a tray" => tray,
+        "a memory object" => memory_object,
         "a pager that is gone" => without_pager,
         _ => limited,
     };
@@ -165,6 +166,71 @@ fn tray<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let slots = case.words.word("slots", 1)?;
     let said = case.task.ask(&PagerTrayCreate { slots }, &[]);
     Ok(said.map(drop))
+}
+
+/// The right that an argument names, or another.
+fn right<V: Vm>(
+    case: &Case<'_, V>,
+    argument: &str,
+    usual: Option<V::Port>,
+) -> Outcome<Option<V::Port>> {
+    let task = &case.task;
+    Ok(match case.words.text(argument) {
+        None => usual,
+        Some("none") => None,
+        Some("map") => Some(task.port.clone()),
+        Some("copy") => Some(task.copy_in(AREA, SIZE, false)?),
+        Some("entry") => Some(task.entry(SIZE, AREA, BOTH, None)?.0),
+        Some("object") => Some(task.vm.object()?),
+        Some("dead") => {
+            let object = task.vm.object()?;
+            task.vm.destroy(&object);
+            Some(object)
+        }
+        Some(other) => return Err(Failure::new(other.into())),
+    })
+}
+
+/// Handles to memory objects, with every right where one is wanted.
+fn memory_object<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
+    let (task, words) = (&case.task, &case.words);
+    task.allocate(AREA, SIZE, FIXED)?;
+    let (size, protection) = (
+        words.or("size", PAGE_SIZE)?,
+        words.word("protection", BOTH)?,
+    );
+    if case.row.call == "memory_object_create_proxy" {
+        let entry = task.entry(SIZE, AREA, BOTH, None)?.0;
+        let object = right(case, "object", Some(entry))?;
+        let message = MemoryObjectCreateProxy {
+            max_protection: protection,
+            count: words.word("count", 1)?,
+            offset: words.or("offset", 0)?,
+            start: words.or("start", 0)?,
+            length: size,
+        };
+        return Ok(task.ask(&message, &[object.as_ref()]).map(drop));
+    }
+    let host = right(case, "host", Some(task.vm.host()))?;
+    let pager = right(case, "pager", None)?;
+    let message = MachMemoryObjectMemoryEntry {
+        internal: words.or("internal", 1)? != 0,
+        size,
+        protection,
+    };
+    let made = task.made(&message, &[host.as_ref(), pager.as_ref()]);
+    if let (Ok((_, entry)), None) = (&made, &pager) {
+        let mapping = Mapping {
+            cur: protection,
+            max: protection,
+            ..Mapping::anywhere(PAGE_SIZE)
+        };
+        let at = task.map(mapping, Some(entry))?;
+        if protection & READ != 0 {
+            same("what it holds", task.load(at), Ok(0))?;
+        }
+    }
+    Ok(made.map(drop))
 }
 
 /// Memory that is copied page by page, of a pager that ends before its second page came. The first was

@@ -8,6 +8,7 @@ mod entries;
 mod forks;
 mod ground;
 mod kinds;
+mod lists;
 mod others;
 mod pagers;
 mod parameters;
@@ -39,6 +40,7 @@ pub(crate) fn body<V: Vm>(row: &Row) -> Found<V> {
         .or_else(|| entries::body(row))
         .or_else(|| forks::body(row))
         .or_else(|| kinds::body(row))
+        .or_else(|| lists::body(row))
         .or_else(|| others::body(row))
         .or_else(|| pagers::body(row))
         .or_else(|| places::body(row))

@@ -4,12 +4,10 @@
 //! equivalent is done: an out-of-line region is a copy object, a name is resumed by no call, so
 //! that another call on the dead name is made.
 
-use alloc::vec;
-
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 
-use super::{Found, kinds};
+use super::Found;
 use crate::failure::{Outcome, holds, same};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
@@ -23,9 +21,6 @@ const BREAKPOINT: u8 = 0xCC;
 pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
     let body: Body<V> = match row.id {
         "C0108" => call_of_nothing,
-        "C0406" => list_with_a_hole,
-        "C0408" => list_too_long,
-        "C0435" => list_of_no_map,
         "C0456" => thread_in_a_child,
         "C0457" => call_of_the_dead,
         "C0459" => empty_copy_in_a_message,
@@ -53,50 +48,6 @@ fn call_of_the_dead<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
         ..task.clone()
     };
     Ok(dead.allocate(0, PAGE_SIZE, ANYWHERE).map(|_| ()))
-}
-
-/// The ranges that can be read are read, and those that cannot are told by being nothing.
-fn list_with_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
-    let task = &case.task;
-    task.allocate(AREA, 2 * PAGE_SIZE, FIXED)?;
-    task.store(AREA, 0x31)?;
-    task.store(AREA + PAGE_SIZE, 0x32)?;
-    let hole = (AREA + 8 * PAGE_SIZE, PAGE_SIZE);
-    let mut ranges = [(AREA, PAGE_SIZE), hole, (AREA + PAGE_SIZE, 16)];
-    let said = task.vm.read_list(&task.port, &mut ranges);
-    same(
-        "what was read",
-        ranges,
-        [(0x31, PAGE_SIZE), (0, 0), (0x32, 16)],
-    )?;
-    // The code is that of the last range that is not empty.
-    let mut ranges = [(AREA, PAGE_SIZE), hole, (AREA, 0)];
-    let last = task.vm.read_list(&task.port, &mut ranges);
-    same("a list that ends badly", last, Err(Kern::InvalidAddress))?;
-    Ok(said)
-}
-
-fn list_too_long<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
-    let task = &case.task;
-    task.allocate(AREA, PAGE_SIZE, FIXED)?;
-    let count = case.words.or("count", 257)? as usize;
-    let mut ranges = vec![(AREA, 8); count];
-    let said = task.vm.read_list(&task.port, &mut ranges);
-    let mut most = vec![(AREA, 0); count - 1];
-    same(
-        "the longest",
-        task.vm.read_list(&task.port, &mut most),
-        Ok(()),
-    )?;
-    Ok(said)
-}
-
-fn list_of_no_map<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
-    let task = kinds::elsewhere(case)?.task;
-    let mut ranges = [(AREA, PAGE_SIZE)];
-    let said = task.vm.read_list(&task.port, &mut ranges);
-    same("what was read", ranges, [(0, 0)])?;
-    Ok(said)
 }
 
 /// A thread is started in a task that inherited its code, and runs it.

@@ -7,17 +7,26 @@
 
 mod alone;
 
+/// Which calls of the matrix are tried here; the core's own tests try all.
+const SEED: u64 = 2;
+
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use cases::{Row, Where, rows, where_to_run};
+use cases::matrix::groups::ALL;
+use cases::matrix::sample;
+use cases::{Outcome, Row, Where, rows, where_to_run};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::alone::Host;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = rows().filter_map(trial).collect();
+    let groups = ALL.into_iter().map(|(name, calls)| {
+        let run = move || caught(true, |host| sample::run(host, calls, SEED));
+        Trial::test(name, run)
+    });
+    let trials = rows().filter_map(trial).chain(groups).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -30,10 +39,15 @@ fn trial(row: Row) -> Option<Trial> {
 }
 
 fn run(row: &Row) -> Result<(), Failed> {
-    let host = Host::new(row.setup != "feature disabled");
-    // What the driver cannot go on with, and what the core's invariants forbid, are panics.
-    let said = panic::catch_unwind(AssertUnwindSafe(|| cases::run(&host, row)));
-    match said {
+    caught(row.setup != "feature disabled", |host| {
+        cases::run(host, row)
+    })
+}
+
+/// What the driver cannot go on with, and what the core's invariants forbid, are panics.
+fn caught(reclaims: bool, run: impl FnOnce(&Host) -> Outcome) -> Result<(), Failed> {
+    let host = Host::new(reclaims);
+    match panic::catch_unwind(AssertUnwindSafe(|| run(&host))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) => Err(failure.to_string().into()),
         Err(panic) => {

@@ -30,12 +30,13 @@ const DISPOSITION: u64 = 4;
 #[derive(Clone, Copy, Debug)]
 pub struct PageQuery {
     map: MapId,
-    /// Number of the next page.
-    next: u64,
-    /// Pages to go.
-    left: u64,
+    /// Number of the first page.
+    first: u64,
     into: MapId,
-    /// Where the next goes.
+    /// Where they go, and one past the last byte: at any address.
+    start: u64,
+    end: u64,
+    /// Where the next byte goes.
     to: u64,
     reply: Reply,
 }
@@ -81,16 +82,15 @@ impl Core {
         if args.count == 0 {
             return done(queried(0));
         }
-        if !args.dispositions.is_multiple_of(DISPOSITION) {
-            return Err(Kern::InvalidArgument);
-        }
         let count = args.count.min(range.pages());
+        let start = args.dispositions;
         let work = PageQuery {
             map: call.map,
-            next: page_of(range.start()),
-            left: count,
+            first: page_of(range.start()),
             into,
-            to: args.dispositions,
+            start,
+            end: start.saturating_add(count.saturating_mul(DISPOSITION)),
+            to: start,
             reply: Reply::map(queried(count)),
         };
         self.ops.reserve_one()?;
@@ -105,7 +105,7 @@ impl Core {
         work: &mut PageQuery,
         waiter: u32,
     ) -> Progress {
-        if work.left == 0 {
+        if work.to >= work.end {
             return Progress::Done(Some(Ok(work.reply)));
         }
         if self.maps.get(work.map).is_none_or(|map| map.dying) {
@@ -122,18 +122,22 @@ impl Core {
         Progress::More
     }
 
+    /// Writes what fits into a page of the asker's: of the first and the last disposition perhaps a part.
     fn page_query_some<M: Machine>(&self, machine: &mut M, work: &mut PageQuery, frame: Frame) {
-        let end = round_page(work.to.saturating_add(1)).unwrap_or(work.to);
+        let end = round_page(work.to.saturating_add(1)).map_or(work.end, |end| end.min(work.end));
         for _ in 0..BUDGET {
-            if work.left == 0 || work.to >= end {
+            if work.to >= end {
                 return;
             }
-            let (disposition, _) = self.page_disposition(work.map, work.next);
-            let offset = (work.to & PAGE_MASK) as usize;
-            machine.store(frame, offset, &disposition.to_le_bytes());
-            work.next = work.next.saturating_add(1);
-            work.to = work.to.saturating_add(DISPOSITION);
-            work.left = work.left.saturating_sub(1);
+            let done = work.to.saturating_sub(work.start);
+            let page = work.first.saturating_add(done / DISPOSITION);
+            let (disposition, _) = self.page_disposition(work.map, page);
+            let bytes = disposition.to_le_bytes();
+            let rest = bytes.get((done % DISPOSITION) as usize..).unwrap_or(&bytes);
+            let room = end.saturating_sub(work.to) as usize;
+            let part = rest.get(..room).unwrap_or(rest);
+            machine.store(frame, (work.to & PAGE_MASK) as usize, part);
+            work.to = work.to.saturating_add(part.len() as u64);
         }
     }
 
