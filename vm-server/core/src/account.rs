@@ -95,6 +95,15 @@ impl Map {
             && held < account.limits.entries
             && within(all, account.system).is_ok()
     }
+
+    /// The same of an object.
+    #[inline]
+    pub(crate) fn has_room_for_object(&self, all: (u32, u32)) -> bool {
+        let account = &self.account;
+        account.payer.is_none()
+            && account.objects < account.limits.objects
+            && within(all, account.system).is_ok()
+    }
 }
 
 impl Core {
@@ -155,6 +164,12 @@ impl Core {
     #[inline]
     pub(crate) const fn entries_of_all(&self) -> (u32, u32) {
         (self.entries.len(), self.config.whole.entries)
+    }
+
+    /// Objects that all maps have, and may have.
+    #[inline]
+    pub(crate) const fn objects_of_all(&self) -> (u32, u32) {
+        (self.objects.len(), self.config.whole.objects)
     }
 
     /// Charges for an entry in place of one that has just gone, whatever the limits are now.
@@ -261,7 +276,7 @@ impl Core {
         mut object: Object,
         charged: Option<MapId>,
     ) -> Result<ObjectId, Kern> {
-        let all = (self.objects.len(), self.config.whole.objects);
+        let all = self.objects_of_all();
         let charged = charged.map(|map| self.maker_of(map));
         if let Some((id, map)) = charged.and_then(|id| Some((id, self.maps.get(id)?))) {
             within(all, map.account.system)?;
@@ -287,7 +302,7 @@ impl Core {
         size: u64,
         set: impl FnOnce(&mut Object),
     ) -> Result<ObjectId, Kern> {
-        let all = (self.objects.len(), self.config.whole.objects);
+        let all = self.objects_of_all();
         let payer = self.maker_of(map);
         if let Some(record) = self.maps.get(payer) {
             within(all, record.account.system)?;

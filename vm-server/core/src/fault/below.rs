@@ -153,7 +153,14 @@ impl Core {
         found: &Found,
         shown: &Shown,
     ) -> Option<translation::Enter> {
-        let covers = shown.next && self.covers(found.object, shown.object)?;
+        let covers = shown.next && {
+            let (top, shadow) = (
+                self.objects.get(found.object)?,
+                self.objects.get(shown.object)?,
+            );
+            let alone = top.shadow_next == NIL && top.shadow_prev == NIL;
+            covers(top.pages.pages(), alone, shadow)?
+        };
         let mapped = !self.pages.get(shown.frame)?.places.is_never();
         let (frame, _) = self.now_owned(found, State::Free)?;
         turn.machine.copy(shown.frame, frame);
@@ -166,24 +173,6 @@ impl Core {
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.cow_breaks = self.stats.cow_breaks.saturating_add(1);
         self.now_entered((found.map, found.address), frame, found.rights)
-    }
-
-    /// Whether an object that gets a copy of a page of its shadow needs the shadow no more after that,
-    /// which had this page and nothing else. `None`: the page may move, or it is too early to say: both
-    /// are found out, and done, by others.
-    #[inline(always)]
-    fn covers(&self, top: ObjectId, below: ObjectId) -> Option<bool> {
-        let (top, shadow) = (self.objects.get(top)?, self.objects.get(below)?);
-        if shadow.refs == 1 {
-            return None;
-        }
-        if shadow.pages.pages() > top.pages.pages().saturating_add(1) {
-            return Some(false);
-        }
-        let last = shadow.pages.used() == 1 && shadow.is_internal() && shadow.shadow.is_none();
-        // Whoever else lies over it might be the last to hold it then.
-        let alone = shadow.refs > 2 || top.shadow_next == NIL && top.shadow_prev == NIL;
-        (last && alone).then_some(true)
     }
 
     /// A page has been covered that may be mapped.
@@ -215,4 +204,20 @@ impl Core {
         let frame = self.now_fresh(turn, found)?;
         self.now_entered((found.map, found.address), frame, found.rights)
     }
+}
+
+/// Whether an object that had so many pages, and gets a copy of a page of its shadow, needs the shadow no
+/// more after that, which had this page and nothing else. `alone`: no other object lies over it. `None`: the
+/// page may move, or it is too early to say: both are found out, and done, by others.
+#[inline(always)]
+pub(super) fn covers(pages: u32, alone: bool, shadow: &Object) -> Option<bool> {
+    if shadow.refs == 1 {
+        return None;
+    }
+    if shadow.pages.pages() > pages.saturating_add(1) {
+        return Some(false);
+    }
+    let last = shadow.pages.used() == 1 && shadow.is_internal() && shadow.shadow.is_none();
+    // Whoever else lies over it might be the last to hold it then.
+    (last && (alone || shadow.refs > 2)).then_some(true)
 }

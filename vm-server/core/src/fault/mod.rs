@@ -11,6 +11,7 @@ mod ahead;
 pub mod ask;
 mod below;
 mod cow;
+mod first_write;
 mod nested;
 pub(crate) mod pagein;
 pub(crate) mod question;

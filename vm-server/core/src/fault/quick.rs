@@ -162,7 +162,13 @@ impl Core {
             return None;
         }
         let id = match entry.object {
-            Some(_) => self.entry_written(link.0).ok()?,
+            Some(below) => {
+                let answer = self.now_first_write(turn, place, (link, below));
+                if answer.is_some() {
+                    return answer;
+                }
+                self.entry_written(link.0).ok()?
+            }
             None => self.entry_own_object(link.0).ok()?,
         };
         self.now_in(turn, place, write, (link, id))

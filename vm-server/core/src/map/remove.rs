@@ -526,7 +526,7 @@ impl Core {
         }
         // Another object that sees it holds a reference; and whoever else does sees some of the whole.
         let whole = window.start() == 0 && window.end() >= record.size;
-        if record.shadows != NIL || whole && record.refs > 1 || self.awaits_pages(object) {
+        if record.shadows != NIL || whole && record.refs > 1 {
             return false;
         }
         let mut others = 0u32;
@@ -543,7 +543,7 @@ impl Core {
             at = entry.object_next;
         }
         // Every reference is an entry: no copy, no named entry and no other object sees it.
-        others == record.refs
+        others == record.refs && !self.awaits_pages(object)
     }
 
     /// Removes up to [`BUDGET`] entries of a map whose task has ended. Says whether it is empty.

@@ -252,26 +252,39 @@ impl Pages {
         Some(frame)
     }
 
-    /// Takes a frame out of a list, rather out of the one that is named, and makes it a dirty page of an
-    /// object, mapped at one place. Says whether it is zeroed already.
+    /// Takes a frame out of a list, rather out of the one that is named. Says whether it is zeroed already.
     #[inline(always)]
-    pub(crate) fn take_filled(
-        &mut self,
-        rather: State,
-        (object, index): (ObjectId, u64),
-        at: (u32, u64),
-    ) -> Option<(Frame, bool)> {
+    pub(crate) fn take_rather(&mut self, rather: State) -> Option<(Frame, bool)> {
         let clean = match rather {
             State::Clean => self.clean.head != NIL,
             _ => self.free.head == NIL,
         };
         let frame = self.take(if clean { State::Clean } else { State::Free })?;
-        let page = self.records.get_mut(frame.0 as usize)?;
-        page.object = Some(object);
-        page.index = index;
-        page.state = State::Resident;
-        page.flags = Flags::DIRTY;
-        page.places = Places::one(at);
+        Some((frame, clean))
+    }
+
+    /// Makes a frame that was taken a dirty page of an object, mapped at one place.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, frame: Frame, (object, index): (ObjectId, u64), at: (u32, u64)) {
+        if let Some(page) = self.records.get_mut(frame.0 as usize) {
+            page.object = Some(object);
+            page.index = index;
+            page.state = State::Resident;
+            page.flags = Flags::DIRTY;
+            page.places = Places::one(at);
+        }
+    }
+
+    /// Both, one after the other.
+    #[inline(always)]
+    pub(crate) fn take_filled(
+        &mut self,
+        rather: State,
+        page: (ObjectId, u64),
+        at: (u32, u64),
+    ) -> Option<(Frame, bool)> {
+        let (frame, clean) = self.take_rather(rather)?;
+        self.fill(frame, page, at);
         Some((frame, clean))
     }
 

@@ -140,6 +140,13 @@ impl Tree {
         hollow: 0,
     };
 
+    /// One page and nothing else.
+    pub(crate) const fn of_page(index: u64, frame: Frame) -> Tree {
+        let mut tree = Tree::EMPTY;
+        tree.put_only(index, frame);
+        tree
+    }
+
     /// Slots that are not empty.
     #[must_use]
     pub const fn used(&self) -> u32 {

@@ -6,6 +6,7 @@ use ipc_abi::Kern;
 
 use crate::Core;
 use crate::event::ObjectId;
+use crate::map::entry::Entry;
 use crate::map::tree::Link;
 use crate::object::life::NOT_LISTED;
 use crate::object::{Kind, Object};
@@ -179,14 +180,9 @@ impl Core {
     /// As [`Core::entry_shadow`].
     pub(crate) fn entry_written(&mut self, link: u32) -> Result<ObjectId, Kern> {
         let entry = self.entries.at(link).ok_or(Kern::InvalidAddress)?;
-        let end = entry.offset.saturating_add(entry.size());
         if let Some(id) = entry.object
-            && let Some(window) = Span::exact(entry.offset, end)
-            && self
-                .objects
-                .get(id)
-                .is_some_and(|object| !object.true_share)
-            && self.is_only_reached_by(id, Link(link), window)
+            && let Some(object) = self.objects.get(id)
+            && self.has_alone(Link(link), entry, object)
         {
             if let Some(entry) = self.entries.at_mut(link) {
                 entry.needs_copy = false;
@@ -194,6 +190,16 @@ impl Core {
             return Ok(id);
         }
         self.entry_shadow(link)
+    }
+
+    /// Whether an entry is alone with its part of its object, which it may write itself then.
+    #[inline]
+    pub(crate) fn has_alone(&self, link: Link, entry: &Entry, object: &Object) -> bool {
+        let end = entry.offset.saturating_add(entry.size());
+        let window = Span::exact(entry.offset, end);
+        let reached = entry.object.zip(window);
+        !object.true_share
+            && reached.is_some_and(|(id, window)| self.is_only_reached_by(id, link, window))
     }
 
     /// Gives a copy-on-write entry an object of its own over the present one (vm_object_shadow; rules
