@@ -76,10 +76,10 @@ impl Core {
         call: &Common,
     ) -> Option<Quick> {
         self.record_question();
-        let record = self.maps.get(map)?;
-        if !self.goes_quickly() || !record.is_plain() {
+        if !self.goes_quickly() {
             return None;
         }
+        let plain_map = || self.maps.get(map).filter(|map| map.is_plain());
         match call {
             Common::Allocate(args) => {
                 let address = self.allocate_quick(map, args)?;
@@ -88,14 +88,14 @@ impl Core {
             Common::Deallocate(args) if args.size == 0 => None,
             Common::Deallocate(args) => {
                 let range = Span::covering(args.address, args.size).ok()?;
-                let range = record.clamp(range)?;
+                let range = plain_map()?.clamp(range)?;
                 let leaves_work = self.remove_plain(machine, map, range)?;
                 Some(Quick::new(0, leaves_work))
             }
             Common::Protect(args) => {
                 let rights = prot(args.protection & !VM_PROT_COPY).ok()?;
                 let range = Span::covering(args.address, args.size).ok()?;
-                let jit = record.jit || !is_jit(rights);
+                let jit = plain_map()?.jit || !is_jit(rights);
                 let plain = !args.set_maximum && args.protection & VM_PROT_COPY == 0;
                 if args.size == 0 || !jit || !plain {
                     return None;

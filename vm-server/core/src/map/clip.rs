@@ -6,11 +6,13 @@
 
 use ipc_abi::Kern;
 
+use super::Map;
 use super::entry::Entry;
 use super::tree::Link;
 use crate::Core;
 use crate::event::MapId;
 use crate::range::Span;
+use crate::slab::Slab;
 
 impl Core {
     /// Puts an entry into its map, which has room there. The entry takes over the caller's
@@ -179,32 +181,34 @@ impl Core {
         prev
     }
 
-    /// Moves the end of an entry, into the hole above it or into the entry itself.
+    /// As [`Map::set_end`], of the map that an entry is in.
     pub(crate) fn entry_set_end(&mut self, link: Link, end: u64) {
-        let Some(entry) = self.entries.at(link.0) else {
-            return;
-        };
-        let (id, old, new) = (entry.map, entry.size(), end.saturating_sub(entry.start));
-        if let Some(map) = self.maps.get_mut(id) {
-            map.size = map.size.saturating_sub(old).saturating_add(new);
-            map.tree.set_end(&mut self.entries, link, end);
+        if let Some(map) = self.entries.at(link.0).map(|entry| entry.map)
+            && let Some(map) = self.maps.get_mut(map)
+        {
+            map.set_end(&mut self.entries, link, end);
         }
+    }
+}
+
+impl Map {
+    /// Moves the end of an entry, into the hole above it or into the entry itself.
+    pub(crate) fn set_end(&mut self, entries: &mut Slab<Entry>, link: Link, end: u64) {
+        let old = self.tree.set_end(entries, link, end);
+        // The entry's size is in it.
+        self.size = self.size.wrapping_add(end).wrapping_sub(old);
     }
 
     /// Moves the start of an entry up into it.
-    pub(crate) fn entry_set_start(&mut self, link: Link, start: u64) {
-        let Some(entry) = self.entries.at_mut(link.0) else {
+    pub(crate) fn set_start(&mut self, entries: &mut Slab<Entry>, link: Link, start: u64) {
+        let Some(entry) = entries.at_mut(link.0) else {
             return;
         };
-        let old = entry.size();
         if !entry.is_untouched() {
             entry.offset = entry.offset_of(start);
         }
-        entry.start = start;
-        let (id, new) = (entry.map, entry.size());
-        if let Some(map) = self.maps.get_mut(id) {
-            map.size = map.size.saturating_sub(old).saturating_add(new);
-            map.tree.settle(&mut self.entries, link);
-        }
+        let old = core::mem::replace(&mut entry.start, start);
+        self.size = self.size.wrapping_add(old).wrapping_sub(start);
+        self.tree.settle(entries, link);
     }
 }

@@ -8,10 +8,11 @@ use super::reserve::RESERVED_MAX;
 use super::tree::{Link, Want};
 use crate::Core;
 use crate::event::MapId;
-use crate::object::pages::Slot;
+use crate::object::Object;
+use crate::object::pages::{Nodes, Slot};
 use crate::object::purgeable::State;
 use crate::range::{PAGE_MASK, PAGE_SIZE, Span, page_of, trunc_page};
-use crate::slab::NIL;
+use crate::slab::{NIL, Slab};
 
 /// Where a mapping is to go.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +119,7 @@ impl Core {
     /// `None`: it is not that easy, or is refused, and nothing has changed.
     pub(crate) fn allocate_plain(&mut self, map: MapId, place: Place, tag: u8) -> Option<u64> {
         let all = self.entries_of_all();
-        let record = self.maps.get_mut(map)?;
+        let record = self.maps.get_mut(map).filter(|map| map.is_plain())?;
         let (start, below) = if !place.flags.contains(MapFlags::ANYWHERE) {
             (
                 place.address,
@@ -135,7 +136,8 @@ impl Core {
             return None;
         };
         let end = start.checked_add(place.size)?;
-        let (low, next) = match self.entries.at(below.0) {
+        let lower = self.entries.at(below.0);
+        let (low, next) = match lower {
             Some(lower) => (lower.end, lower.hooks.next),
             None => (record.min(), record.tree.first()),
         };
@@ -147,19 +149,20 @@ impl Core {
         }
         let mut entry = Entry::anonymous(map, start, end);
         entry.tag = tag;
-        if low == start && self.grow_below(&entry, below) {
-            self.entry_set_end(below, end);
-            self.map_changed(map);
+        if let Some(lower) = lower
+            && grow_below(lower, &entry, &mut self.objects, &self.nodes)
+        {
+            record.set_end(&mut self.entries, below, end);
+            record.changed();
             return Some(start);
         }
-        let record = self.maps.get_mut(map)?;
         if !record.has_room_for_entry(all) {
             return None;
         }
         let link = Link(self.entries.insert(entry).ok()?.index());
         record.tree.insert_after(&mut self.entries, below, link);
         record.size = size;
-        record.timestamp = record.timestamp.saturating_add(1);
+        record.changed();
         Some(start)
     }
 
@@ -207,46 +210,42 @@ impl Core {
         }
         let tree = &self.maps.get(entry.map)?.tree;
         let link = tree.floor(&self.entries, entry.start);
-        self.grow_below(entry, link).then_some(link)
+        let lower = self.entries.at(link.0)?;
+        grow_below(lower, entry, &mut self.objects, &self.nodes).then_some(link)
     }
+}
 
-    /// Whether fresh anonymous memory can be joined to the entry at `below`, the nearest below it; then
-    /// that one's object has been grown.
-    fn grow_below(&mut self, entry: &Entry, below: Link) -> bool {
-        let Some(lower) = self.entries.at(below.0) else {
-            return false;
-        };
-        if lower.end != entry.start || lower.wired != 0 || lower.needs_copy || !lower.is_like(entry)
-        {
-            return false;
-        }
-        let Some(id) = lower.object else {
-            return true;
-        };
-        let from = lower.offset_of(lower.end);
-        let (Some(to), Some(object)) = (from.checked_add(entry.size()), self.objects.get_mut(id))
-        else {
-            return false;
-        };
-        let alone = object.is_internal()
-            && object.purgeable.state == State::Deny
-            && object.refs == 1
-            && object.shadow.is_none()
-            && object.copy.is_none();
-        // What an earlier, larger mapping left there must not show (rule 92).
-        let first = page_of(from);
-        let stale = if entry.size() == PAGE_SIZE {
-            object.pages.get(&self.nodes, first) != Slot::Empty
-        } else {
-            let next = object.pages.next(&self.nodes, first);
-            next.is_some_and(|(index, _)| index < page_of(to))
-        };
-        if !alone || stale {
-            return false;
-        }
-        object.size = object.size.max(to);
-        true
+/// Whether fresh anonymous memory can be joined to the nearest entry below it; then that one's object
+/// has been grown.
+fn grow_below(lower: &Entry, entry: &Entry, objects: &mut Slab<Object>, nodes: &Nodes) -> bool {
+    if lower.end != entry.start || lower.wired != 0 || lower.needs_copy || !lower.is_like(entry) {
+        return false;
     }
+    let Some(id) = lower.object else {
+        return true;
+    };
+    let from = lower.offset_of(lower.end);
+    let (Some(to), Some(object)) = (from.checked_add(entry.size()), objects.get_mut(id)) else {
+        return false;
+    };
+    let alone = object.is_internal()
+        && object.purgeable.state == State::Deny
+        && object.refs == 1
+        && object.shadow.is_none()
+        && object.copy.is_none();
+    // What an earlier, larger mapping left there must not show (rule 92).
+    let first = page_of(from);
+    let stale = if entry.size() == PAGE_SIZE {
+        object.pages.get(nodes, first) != Slot::Empty
+    } else {
+        let next = object.pages.next(nodes, first);
+        next.is_some_and(|(index, _)| index < page_of(to))
+    };
+    if !alone || stale {
+        return false;
+    }
+    object.size = object.size.max(to);
+    true
 }
 
 fn span(start: u64, size: u64) -> Result<Span, Kern> {

@@ -148,6 +148,12 @@ impl Map {
             && self.transit.is_empty()
     }
 
+    /// Notes that a change is committed.
+    #[inline]
+    pub(crate) const fn changed(&mut self) {
+        self.timestamp = self.timestamp.saturating_add(1);
+    }
+
     /// The part of a range that lies inside the map, if any does.
     #[must_use]
     pub fn clamp(&self, range: Span) -> Option<Span> {
@@ -190,7 +196,7 @@ impl Core {
     /// Notes that a change of a map is committed.
     pub(crate) fn map_changed(&mut self, map: MapId) {
         if let Some(record) = self.maps.get_mut(map) {
-            record.timestamp = record.timestamp.saturating_add(1);
+            record.changed();
         }
     }
 }

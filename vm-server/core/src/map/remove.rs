@@ -240,20 +240,21 @@ impl Core {
                 self.entry_trim(link);
             }
             self.entry_delete(link);
+            self.map_changed(map);
         } else {
+            let alone = |object: &ObjectId| self.is_only_reached_by(*object, link, window);
+            let given_up = object.filter(|_| shows).filter(alone);
+            let record = self.maps.get_mut(map)?;
             if whole_high {
-                self.entry_set_end(link, start);
+                record.set_end(&mut self.entries, link, start);
             } else {
-                self.entry_set_start(link, end);
+                record.set_start(&mut self.entries, link, end);
             }
-            if let Some(object) = object
-                && shows
-                && self.is_only_reached_by(object, link, window)
-            {
+            record.changed();
+            if let Some(object) = given_up {
                 self.object_free_pages(object, page_of(from), page_of(to));
             }
         }
-        self.map_changed(map);
         Some(leaves)
     }
 
@@ -543,7 +544,7 @@ impl Core {
             at = entry.object_next;
         }
         // Every reference is an entry: no copy, no named entry and no other object sees it.
-        others == record.refs && !self.awaits_pages(object)
+        others == record.refs && (record.shadow.is_none() || !self.awaits_pages(object))
     }
 
     /// Removes up to [`BUDGET`] entries of a map whose task has ended. Says whether it is empty.

@@ -429,10 +429,10 @@ impl Tree {
         self.set_gap(store, link, below);
     }
 
-    /// Moves the end of an entry, and settles the hole above it.
-    pub(crate) fn set_end(&mut self, store: &mut impl Store, link: Link, end: u64) {
+    /// Moves the end of an entry, and settles the hole above it. Gives where the end was.
+    pub(crate) fn set_end(&mut self, store: &mut impl Store, link: Link, end: u64) -> u64 {
         let Some(entry) = store.at_mut(link) else {
-            return;
+            return end;
         };
         let old = core::mem::replace(&mut entry.end, end);
         let next = entry.hooks.next;
@@ -440,6 +440,7 @@ impl Tree {
             self.solid = end;
         }
         self.set_gap(store, next, end);
+        old
     }
 
     /// Notes where the hole below an entry begins.

@@ -311,7 +311,9 @@ impl Core {
             return true;
         };
         if let Some(frame) = record.pages.take_single(&mut self.nodes, from, to) {
-            self.frames_free(object, &[frame]);
+            let flags = self.pages.get(frame).map(|page| page.flags);
+            self.uncount_page(object, flags.unwrap_or_default());
+            self.frame_free(frame);
             return true;
         }
         self.object_free_many(object, from, to)

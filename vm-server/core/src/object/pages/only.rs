@@ -39,10 +39,8 @@ impl Tree {
         if to.wrapping_sub(from) != 1 {
             return None;
         }
-        let Slot::Page(frame) = self.get(nodes, from) else {
-            return None;
-        };
-        self.clear(nodes, from);
+        let (leaf, frame) = self.find_page(nodes, from)?;
+        self.take_found(nodes, (leaf, from));
         Some(frame)
     }
 
