@@ -50,8 +50,8 @@ pub struct CopyOut {
     pub(crate) address: u64,
     pub(crate) mode: Mode,
     pub(crate) attributes: Attributes,
-    /// What has to go from there first. Sharing, which can fail, is done before that: into a hidden
-    /// map, from which the entries are then moved.
+    /// What has to go from there first. Whatever can fail is done before that, into a hidden map of the
+    /// destination's, from which the entries are then moved: sharing, and moving what another map pays for.
     pub(crate) clear: Option<Remove>,
     /// That hidden map.
     pub(crate) staged: Option<MapId>,
@@ -107,7 +107,7 @@ impl Core {
         if let Mode::Undo(code) = work.mode {
             return self.copyout_undo(turn, work, code);
         }
-        if work.clear.is_some() && work.mode == Mode::Share {
+        if work.clear.is_some() && (work.mode == Mode::Share || !self.is_paid(work)) {
             match self.copyout_stage(turn, work) {
                 Ok(true) => {}
                 Ok(false) => return Progress::More,
@@ -131,7 +131,13 @@ impl Core {
         }
     }
 
-    /// Shares into a hidden map what is then to be moved. Says whether all of it is there.
+    /// Whether the hidden entries are charged to the destination already.
+    fn is_paid(&self, work: &CopyOut) -> bool {
+        let source = self.maps.get(work.source);
+        source.is_some_and(|map| map.account.payer == Some(work.target))
+    }
+
+    /// Shares or moves into a hidden map what is then to be moved. Says whether all of it is there.
     fn copyout_stage<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
@@ -151,6 +157,9 @@ impl Core {
         let whole = self.copyout_some(turn, &mut inner)?;
         work.cursor = inner.cursor;
         if whole {
+            if work.mode == Mode::Move {
+                self.map_end(work.source);
+            }
             work.mode = Mode::Move;
             work.source = staged;
             work.window = Span::exact(0, size).ok_or(Kern::Failure)?;
