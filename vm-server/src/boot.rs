@@ -18,7 +18,7 @@ use ipc_abi::types::Prot;
 use vm_core::effect::Effects;
 use vm_core::event::{Event, MapId, RightId, Time};
 use vm_core::object::page::Frame;
-use vm_core::{Config, Core, Supplies, Turn};
+use vm_core::{Config, Core, Turn};
 
 use crate::heap;
 use crate::nested;
@@ -157,7 +157,6 @@ fn make_server(given: &Given) -> Result<Server, Kern> {
         ports,
         effects: Effects::new()?,
         urgent: Effects::new()?,
-        supplies: Supplies::default(),
         host_memory: given.host_memory,
         host_control: given.host_control,
         notices,
@@ -209,7 +208,6 @@ fn fill(
 ) -> Result<(), Kern> {
     let mut turn = Turn {
         now: Time(0),
-        supplies: &mut server.supplies,
         machine: &mut server.hardware,
         effects: &mut server.effects,
     };

@@ -27,7 +27,6 @@ impl Server {
             Copying::In(args) => {
                 let mut turn = Turn {
                     now: Time::NEVER,
-                    supplies: &mut self.supplies,
                     machine: &mut self.hardware,
                     effects: &mut self.effects,
                 };

@@ -11,7 +11,7 @@ use vm_core::effect::{Effect, Effects};
 use vm_core::event::{Event, MapId, Time, Token};
 use vm_core::machine::{Exchange, Machine, Revoke, Seen};
 use vm_core::object::page::Frame;
-use vm_core::{Core, Supplies, Turn};
+use vm_core::{Core, Turn};
 
 use crate::execute::{
     CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call,
@@ -80,7 +80,6 @@ pub(crate) struct Server {
     pub(crate) effects: Effects,
     /// Effects of an event in the midst of carrying out another's.
     pub(crate) urgent: Effects,
-    pub(crate) supplies: Supplies,
     pub(crate) host_memory: Name,
     pub(crate) host_control: Name,
     /// Where the kernel's notices about other ports go.
@@ -224,7 +223,6 @@ impl Server {
         let mut answered = false;
         let mut turn = Turn {
             now: Time::NEVER,
-            supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
         };
@@ -244,7 +242,6 @@ impl Server {
     pub(crate) fn fault_answer(&mut self, received: &Received) -> Option<FaultAnswer> {
         let mut turn = Turn {
             now: Time::NEVER,
-            supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
         };
@@ -311,7 +308,6 @@ impl Server {
         }
         let mut turn = Turn {
             now: Time(self.clock.now()),
-            supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
         };
@@ -457,7 +453,6 @@ impl Server {
     fn turn(&mut self, event: Event) {
         let mut turn = Turn {
             now: Time(self.clock.now()),
-            supplies: &mut self.supplies,
             machine: &mut self.hardware,
             effects: &mut self.effects,
         };

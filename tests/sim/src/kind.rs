@@ -185,7 +185,6 @@ impl Setup {
         let unkind = Unkind {
             lost_enters: [3, 20, 1_000_000][random.below(3) as usize],
             queue: 1 + random.below(12) as usize,
-            supplies: random.once_in(2),
             late: random.once_in(3),
             slow: [0, 0, 2, 1][random.below(4) as usize],
         };

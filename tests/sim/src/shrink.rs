@@ -81,9 +81,6 @@ impl Shrinker {
         kinder.setup.unkind.lost_enters = u64::MAX;
         self.accept(&kinder);
         let mut kinder = self.best.schedule.clone();
-        kinder.setup.unkind.supplies = false;
-        self.accept(&kinder);
-        let mut kinder = self.best.schedule.clone();
         kinder.setup.unkind.late = false;
         self.accept(&kinder);
         let mut kinder = self.best.schedule.clone();

@@ -23,7 +23,7 @@ use vm_core::event::{
     ControlId, Event, Fault, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights, Time, Token,
 };
 use vm_core::object::page::Frame;
-use vm_core::{Config, Core, Supplies, Turn};
+use vm_core::{Config, Core, Turn};
 
 use crate::Random;
 use crate::machine::Model;
@@ -99,8 +99,6 @@ pub struct Unkind {
     pub lost_enters: u64,
     /// Messages that a memory object port holds.
     pub queue: usize,
-    /// Bring zeroed frames along.
-    pub supplies: bool,
     /// Answers to faults may be carried out after what later events do, as by several processors.
     #[serde(default)]
     pub late: bool,
@@ -119,7 +117,6 @@ pub struct World {
     /// The machine.
     pub model: Model,
     effects: Effects,
-    supplies: Supplies,
     random: Random,
     unkind: Unkind,
     care: Care,
@@ -164,7 +161,6 @@ impl World {
         let unkind = Unkind {
             lost_enters: u64::MAX,
             queue: 16,
-            supplies: false,
             late: false,
             slow: 0,
         };
@@ -190,7 +186,6 @@ impl World {
             core: Core::new(config).unwrap(),
             model: Model::new(config.frame_limit),
             effects: Effects::new().unwrap(),
-            supplies: Supplies::default(),
             random: Random::new(0),
             unkind,
             care,
@@ -226,12 +221,6 @@ impl World {
 
     fn post_one(&mut self, event: Event) {
         self.events += 1;
-        if self.unkind.supplies && self.random.once_in(8) {
-            self.core.refill(&mut self.supplies);
-            for frame in self.supplies.to_zero() {
-                self.model.frame(frame).fill(0);
-            }
-        }
         if self.verbose {
             println!("{:>6} {event:x?}", self.events);
         }
@@ -245,7 +234,6 @@ impl World {
         let before = self.model.work;
         let mut turn = Turn {
             now: self.now,
-            supplies: &mut self.supplies,
             machine: &mut self.model,
             effects: &mut self.effects,
         };
@@ -282,7 +270,7 @@ impl World {
         }
     }
 
-    /// Whether Enters are lost and supplies come, from now on.
+    /// Whether Enters are lost, from now on.
     pub const fn reseed(&mut self, luck: u64) {
         self.random = Random::new(luck ^ 0x5157);
     }
@@ -600,12 +588,6 @@ impl World {
                 count: 1,
             });
         }
-    }
-
-    /// Frames that lie in the supplies.
-    #[must_use]
-    pub fn supplied(&self) -> usize {
-        self.supplies.len()
     }
 
     /// The kernel takes all frames but the server's reserve and so many.

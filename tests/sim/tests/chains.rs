@@ -19,7 +19,6 @@ fn world() -> (World, MapId) {
     let unkind = Unkind {
         lost_enters: u64::MAX,
         queue: 16,
-        supplies: false,
         late: false,
         slow: 0,
     };

@@ -67,7 +67,6 @@ impl Cast {
         let unkind = Unkind {
             lost_enters: 20,
             queue: 4,
-            supplies: false,
             late: false,
             slow: 0,
         };

@@ -7,7 +7,7 @@
 use crate::effect::Effect;
 use crate::machine::Machine;
 use crate::object::page::{Frame, State};
-use crate::{Core, Supplies, Turn};
+use crate::{Core, Turn};
 
 /// Frames that an idle event zeroes.
 const IDLE_ZERO: u32 = 8;
@@ -56,9 +56,6 @@ impl Core {
         turn: &mut Turn<'_, M>,
         class: Class,
     ) -> Option<Frame> {
-        if let Some(frame) = turn.supplies.frames.pop() {
-            return Some(frame);
-        }
         if self.pages.free() <= self.floor(class) {
             return None;
         }
@@ -78,15 +75,8 @@ impl Core {
         count: u32,
     ) -> heapless::Vec<Frame, N> {
         let mut frames = heapless::Vec::new();
-        let left = |frames: &heapless::Vec<Frame, N>| count.saturating_sub(frames.len() as u32);
-        while left(&frames) > 0
-            && let Some(frame) = turn.supplies.frames.pop()
-        {
-            // There are no more than that.
-            let _ = frames.push(frame);
-        }
         let most = self.pages.free().saturating_sub(self.floor(class));
-        let most = most.min(left(&frames));
+        let most = most.min(count);
         let clean = self.pages.take_run(State::Clean, most, &mut frames);
         let from = frames.len();
         self.pages
@@ -155,20 +145,6 @@ impl Core {
         self.pages.clean() < ZEROED_AHEAD && self.pages.free() > self.pages.clean()
     }
 
-    /// Moves free frames to a caller's supplies; the caller zeroes those that come out of
-    /// [`Supplies::to_zero`] before its next event.
-    pub fn refill(&mut self, supplies: &mut Supplies) {
-        while !supplies.frames.is_full() && self.pages.free() > self.config.reserve {
-            let Some(frame) = self.pages.take(State::Free) else {
-                return;
-            };
-            if supplies.frames.push(frame).is_err() {
-                return;
-            }
-            supplies.dirty = supplies.dirty.saturating_add(1);
-        }
-    }
-
     /// A run of `count` free frames side by side, taken out of the lists; `None` if there is none.
     /// Looks first behind the last one, then at every frame: for drivers, when they start, and for
     /// the server's heap.
@@ -199,26 +175,5 @@ impl Core {
             }
         }
         None
-    }
-}
-
-impl Supplies {
-    /// The frames that the last [`Core::refill`] added: their contents are unknown.
-    pub fn to_zero(&mut self) -> impl Iterator<Item = Frame> + '_ {
-        let start = self.frames.len().saturating_sub(self.dirty);
-        self.dirty = 0;
-        self.frames.get(start..).unwrap_or(&[]).iter().copied()
-    }
-
-    /// Frames in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 }

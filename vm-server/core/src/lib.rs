@@ -80,7 +80,7 @@ use ipc_abi::Kern;
 use crate::effect::Effects;
 use crate::event::{RightId, Time};
 use crate::machine::Revoke;
-use crate::object::page::{Frame, Pages};
+use crate::object::page::Pages;
 use crate::object::pages::{Nodes, Tree};
 use crate::op::wait::{List, Tokens, Waiters};
 use crate::slab::{NIL, Slab};
@@ -133,20 +133,10 @@ impl Config {
     }
 }
 
-/// Zeroed frames that the caller of an event brings with it.
-#[derive(Debug, Default)]
-pub struct Supplies {
-    pub(crate) frames: heapless::Vec<Frame, 32>,
-    /// Frames at the end that are still to be zeroed.
-    pub(crate) dirty: usize,
-}
-
 /// What an event is handled with.
 pub struct Turn<'a, M> {
     /// The time of the event.
     pub now: Time,
-    /// Zeroed frames.
-    pub supplies: &'a mut Supplies,
     /// What takes effect at once.
     pub machine: &'a mut M,
     /// What is to be done afterwards.

@@ -30,7 +30,7 @@ use crate::map::Map;
 use crate::object::page::Frame;
 use crate::range::{page_of, trunc_page};
 use crate::talk;
-use crate::{Config, Core, Supplies, Turn};
+use crate::{Config, Core, Turn};
 
 pub(crate) use pager::Pager;
 
@@ -238,7 +238,6 @@ pub(crate) struct World {
     /// What answers bring that are carried out after the next event, if answers may come late.
     late: Vec<(MapId, u64, u64, Frame, Prot)>,
     effects: Effects,
-    supplies: Supplies,
     next_token: u64,
 }
 
@@ -271,7 +270,6 @@ impl World {
             faults: BTreeMap::new(),
             late: Vec::new(),
             effects: Effects::new().unwrap_or_else(|code| panic!("{code}")),
-            supplies: Supplies::default(),
             next_token: 1,
         };
         world.event(Event::AddFrames {
@@ -314,7 +312,6 @@ impl World {
         let what = std::format!("{event:?}");
         let mut turn = Turn {
             now: self.now,
-            supplies: &mut self.supplies,
             machine: &mut self.machine,
             effects: &mut self.effects,
         };

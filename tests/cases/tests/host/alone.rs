@@ -28,7 +28,6 @@ const FRAMES: u32 = 4096;
 const KIND: Unkind = Unkind {
     lost_enters: u64::MAX,
     queue: 64,
-    supplies: false,
     late: false,
     slow: 0,
 };
@@ -236,7 +235,7 @@ impl Vm for Host {
         world.return_frames();
         world.settle();
         let left = world.core.census();
-        let used = left.frames - left.free - world.supplied() as u32;
+        let used = left.frames - left.free;
         // The maker of tasks stays.
         if used != 0 || left.maps != 1 || left.entries + left.objects + left.copies + left.named > 0
         {

@@ -168,7 +168,7 @@ impl Sim {
         self.world.post(Event::TaskEnded(self.host));
         self.drain();
         let left = self.world.core.census();
-        let used = left.frames - left.free - self.world.supplied() as u32;
+        let used = left.frames - left.free;
         assert_eq!(used, 0, "frames are lost: {left:?}");
         assert!(left.is_empty(), "something is left: {left:?}");
         let held: Vec<(usize, i64)> = self.world.held().collect();

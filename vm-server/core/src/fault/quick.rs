@@ -260,9 +260,6 @@ impl Core {
         turn: &mut Turn<'_, M>,
         found: &Found,
     ) -> Option<Frame> {
-        if !turn.supplies.frames.is_empty() {
-            return None;
-        }
         let (frame, clean) = self.now_owned(found, State::Clean)?;
         if !clean {
             turn.machine.zero(frame);

@@ -19,7 +19,7 @@ use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, Rights, Time, Token};
 use crate::machine::{Exchange, Machine, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
-use crate::{Config, Core, Supplies, Turn};
+use crate::{Config, Core, Turn};
 
 pub(crate) const PAGE: u64 = 4096;
 pub(crate) const MIN: u64 = 16 * PAGE;
@@ -85,7 +85,6 @@ pub(crate) struct Bench {
     /// Steps that the last call took after its event.
     pub(crate) steps: u32,
     tokens: u64,
-    supplies: Supplies,
 }
 
 pub(crate) type Said = Result<vm_map::Reply, Kern>;
@@ -100,7 +99,6 @@ impl Bench {
             map,
             steps: 0,
             tokens: 1,
-            supplies: Supplies::default(),
         };
         bench.handle(Event::AddFrames {
             first: 16,
@@ -114,7 +112,6 @@ impl Bench {
         let mut effects = Effects::new().unwrap();
         let mut turn = Turn {
             now: Time(0),
-            supplies: &mut self.supplies,
             machine: &mut self.machine,
             effects: &mut effects,
         };

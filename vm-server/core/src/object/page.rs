@@ -29,7 +29,7 @@ pub enum State {
     Free,
     /// Free and zero. In the list of zeroed frames.
     Clean,
-    /// On its way through a caller's supplies, or in the hands of an operation.
+    /// In the hands of an operation.
     Taken,
     /// In a slot of an object.
     Resident,
