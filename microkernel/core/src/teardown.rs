@@ -388,7 +388,7 @@ impl Kernel {
             self.messages.remove(notice);
         }
         self.kill_port(port);
-        self.loose = self.is_loose();
+        self.loose |= self.threads.is_loose();
     }
 
     // Tasks.

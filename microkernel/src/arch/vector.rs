@@ -61,6 +61,16 @@ pub(crate) const CLEARED: [u8; VECTOR_IMAGE] = {
     image
 };
 
+/// What of that image is not zero lies in so many bytes.
+const CLEARED_HEAD: usize = 32;
+const _: () = {
+    let mut index = CLEARED_HEAD;
+    while index < VECTOR_IMAGE {
+        assert!(CLEARED[index] == 0);
+        index += 1;
+    }
+};
+
 /// The image that the exit path loads after a system call.
 #[repr(C, align(64))]
 pub(super) struct Aligned(pub(super) [u8; VECTOR_IMAGE]);
@@ -73,8 +83,8 @@ const PIECE: usize = 1024;
 /// string store of words.
 ///
 /// # Safety
-/// `length` bytes from `start` on can be written and are the caller's alone; both are multiples of
-/// 1024.
+/// `length` bytes from `start` on can be written and are the caller's alone. `start` is a multiple of
+/// 32, `length` one of 1024.
 pub(crate) unsafe fn zero(start: *mut u8, length: usize) {
     if percpu::here().vector_mode.load(Relaxed) != Mode::XsaveoptInUse as u64 {
         // SAFETY: the caller's word.
@@ -115,10 +125,11 @@ impl Block {
         buffer: Frame,
         root: Frame,
     ) {
-        // SAFETY: the caller's word; each field is written once.
+        // SAFETY: the caller's word; zeros are an FS base, and what is not written again of an image.
         unsafe {
-            (&raw mut (*place).vector).write(CLEARED);
-            (&raw mut (*place).fs_base).write(0);
+            zero(place.cast(), size_of::<Block>());
+            let image = (&raw mut (*place).vector).cast();
+            ptr::copy_nonoverlapping(CLEARED.as_ptr(), image, CLEARED_HEAD);
             (&raw mut (*place).buffer).write(buffer);
             (&raw mut (*place).root).write(root);
             (&raw mut (*place).context).write(context);
