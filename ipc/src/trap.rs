@@ -12,6 +12,7 @@ mod device;
 
 use core::arch::asm;
 use ipc_abi::message::{Info, Outcome, WORDS};
+use ipc_abi::pass::Pass;
 use ipc_abi::port::{NameEntry, PortStatus, PortType, RightKind};
 use ipc_abi::right::{Disposition, Name};
 use ipc_abi::trap::{Trap, counter};
@@ -493,6 +494,17 @@ pub unsafe fn pmap_take(
     ];
     // SAFETY: the caller's duty.
     unsafe { trap(Trap::PmapTake, words) }.map(|[seen, _]| seen as u32)
+}
+
+/// Passes pages, whose frames the body names, from one space to another; gives how many are shown. See
+/// [`Trap::PmapPass`].
+///
+/// # Safety
+/// As for [`pmap_batch`].
+#[inline]
+pub unsafe fn pmap_pass(pass: &Pass) -> Result<u32, Kern> {
+    // SAFETY: the caller's duty.
+    unsafe { trap(Trap::PmapPass, pass.to_words()) }.map(|[entered, _]| entered as u32)
 }
 
 /// Gives frames to the kernel. See [`Trap::FrameDonate`].

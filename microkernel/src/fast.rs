@@ -287,7 +287,7 @@ fn quick_fault_answer(
     if let Answered::Fault(space) = answered {
         let reply = FaultReply::from_words([0, page, frame, epoch, 0, 0]);
         let enters = |enter| hardware.memory.enter_absent(space, enter);
-        if !reply.enter.is_some_and(enters) {
+        if !reply.enter.is_none_or(enters) {
             answer.drop_it();
             return None;
         }

@@ -91,8 +91,8 @@ pub(crate) fn exchange(
 pub(crate) struct FaultAnswer {
     /// Whom.
     pub(crate) token: Token,
-    /// What is entered.
-    pub(crate) enter: Enter,
+    /// What is entered, if it is not there already.
+    pub(crate) enter: Option<Enter>,
     /// What is entered beside it; its words are in the buffer.
     pub(crate) beside: Option<fault::Beside>,
 }
@@ -118,7 +118,7 @@ impl FaultAnswer {
     fn words(&self) -> [u64; WORDS] {
         let reply = FaultReply {
             result: Ok(()),
-            enter: Some(self.enter),
+            enter: self.enter,
             beside: self.beside,
         };
         reply.to_words()

@@ -9,12 +9,13 @@ use ipc::buffer::Body;
 use ipc::trap;
 use ipc_abi::Kern;
 use ipc_abi::buffer::BODY_SIZE;
+use ipc_abi::pass::{self, FRESH};
 use ipc_abi::right::{NULL, Name};
 use ipc_abi::translation::{DIRTY, Op, REFERENCED, RUN_HEADER, Run, SKIPPED};
 use ipc_abi::types::Prot;
 use vm_core::effect::{Effect, Effects, Enter};
 use vm_core::event::MapId;
-use vm_core::machine::{Exchange, Revoke, Seen};
+use vm_core::machine::{Pass, Revoke, Seen};
 use vm_core::object::page::Frame;
 
 /// The address spaces of maps, by index of the map. An index is used again when its map has ended,
@@ -250,26 +251,41 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
     seen
 }
 
-/// Takes pages back and enters others in their places. What is entered goes in place of what was there;
-/// before it a run of no pages raises the epoch, so that none of those comes again.
-pub(crate) fn exchange(spaces: &Spaces, pages: &Exchange<'_>) {
-    let space = spaces.get(pages.map);
-    if space == NULL {
-        return;
+/// Passes pages from one space to another. Says whether all that are to be shown are entered.
+pub(crate) fn pass(spaces: &Spaces, pages: &Pass<'_>) -> bool {
+    let from = spaces.get(pages.map);
+    if from == NULL {
+        return false;
     }
-    let of = |op, protection| run(space, op, protection, pages.address, pages.epoch, 0);
-    let mut batch = Batch::new();
-    let fits = batch.push(of(Op::RemoveRange, Prot::NONE), &[])
-        && push_enter(&mut batch, of(Op::Enter, Prot::DEFAULT), pages.frames);
-    let done = if fits {
-        batch.run()
-    } else {
-        Err(Kern::InvalidArgument)
+    let shown = pages.shown.map(|shown| (spaces.get(shown.map), shown));
+    let shown = shown.filter(|(space, _)| *space != NULL);
+    let mut body = Body::borrow();
+    put_frames(&mut body[..FRESH], pages.frames);
+    put_frames(&mut body[FRESH..], pages.fresh);
+    drop(body);
+    let nowhere = shown.is_none();
+    let words = pass::Pass {
+        from,
+        to: shown.map_or(NULL, |(space, _)| space),
+        address: pages.address,
+        count: pages.frames.len() as u32,
+        fresh: !pages.fresh.is_empty(),
+        epoch: pages.epoch,
+        first: shown.map_or(0, |(_, shown)| shown.first),
+        shown: shown.map_or(0, |(_, shown)| shown.count),
+        at: shown.map_or(0, |(_, shown)| shown.address),
+        rights: shown.map_or(Prot::NONE, |(_, shown)| shown.protection),
     };
-    match done {
-        // Without a table for them nothing was mapped there, and the others are entered as they are touched.
-        Ok(()) | Err(Kern::ResourceShortage) => {}
+    // SAFETY: the body is not borrowed, and spaces of maps are never the server's own.
+    match unsafe { trap::pmap_pass(&words) } {
+        Ok(entered) => entered == words.shown && !nowhere,
         Err(code) => refused(code),
+    }
+}
+
+fn put_frames(place: &mut [u8], frames: &[Frame]) {
+    for (bytes, frame) in place.chunks_exact_mut(4).zip(frames) {
+        bytes.copy_from_slice(&frame.0.to_ne_bytes());
     }
 }
 

@@ -9,8 +9,9 @@ use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::effect::{Effect, Effects};
 use vm_core::event::{Event, MapId, Time, Token};
-use vm_core::machine::{Exchange, Machine, Revoke, Seen};
+use vm_core::machine::{Machine, Pass, Revoke, Seen};
 use vm_core::object::page::Frame;
+use vm_core::object::supply_quick::Answer;
 use vm_core::{Core, Turn};
 
 use crate::execute::{
@@ -67,8 +68,8 @@ impl Machine for Hardware {
         pmap::revoke(&self.spaces, elements)
     }
 
-    fn exchange(&mut self, pages: &Exchange<'_>) {
-        pmap::exchange(&self.spaces, pages);
+    fn pass(&mut self, pages: &Pass<'_>) -> bool {
+        pmap::pass(&self.spaces, pages)
     }
 }
 
@@ -312,10 +313,15 @@ impl Server {
             effects: &mut self.effects,
         };
         let supplied = self.core.supply_quick(&mut turn, control, &supply)?;
-        Some(supplied.enter.map(|enter| FaultAnswer {
+        let (enter, beside) = match supplied.answer {
+            Answer::Entered => (None, None),
+            Answer::Enter(enter) => (Some(enter), put_beside(&self.effects.beside)),
+            Answer::Effects => return Some(None),
+        };
+        Some(Some(FaultAnswer {
             token: supplied.fault.token,
             enter,
-            beside: put_beside(&self.effects.beside),
+            beside,
         }))
     }
 
@@ -490,7 +496,7 @@ fn fault_answer(
     let beside = put_beside(&turn.effects.beside);
     Some(FaultAnswer {
         token,
-        enter,
+        enter: Some(enter),
         beside,
     })
 }

@@ -3,7 +3,7 @@
 //! Numbers and layouts only; nothing here acts. [`trap`] is the list of everything that a task can
 //! ask of the kernel, [`message`] and [`buffer`] say how a message looks in registers and memory,
 //! [`fault`], [`exception`] and [`notify`] are the messages that the kernel itself sends, and
-//! [`translation`] is how the VM server changes page tables.
+//! [`translation`] and [`pass`] are how the VM server changes page tables.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -26,6 +26,7 @@ pub mod kern_return;
 pub mod layout;
 pub mod message;
 pub mod notify;
+pub mod pass;
 pub mod port;
 pub mod reclaim;
 pub mod right;

@@ -293,6 +293,14 @@ traps! {
     /// frame number; KERN_INVALID_ADDRESS: outside the part of the user half that tasks map;
     /// KERN_INVALID_NAME: no space of the caller's.
     PmapTake = 57, pmap_take(space, keep, address, epoch, frame) -> seen;
+    /// Passes pages side by side from one space to another, as `pass::Pass` words it, with the frames' numbers in
+    /// the IPC buffer's body. A page leaves its place if that maps the frame named for it; if others take the
+    /// places, whatever was there goes. When no processor uses them there any more, those that are to be shown
+    /// are entered where nothing is mapped. What is not the caller's to enter, or lacks a page table, is left
+    /// out. Gives how many are shown. Errors: KERN_INVALID_ARGUMENT: `pass::Pass` has no such words;
+    /// KERN_INVALID_ADDRESS: outside the part of the user half that tasks map; KERN_INVALID_NAME: a space is no
+    /// space of the caller's.
+    PmapPass = 58, pmap_pass(spaces, pages, fresh, epoch, which, shown) -> entered;
 
     /// Reads (`write` 0) or writes an I/O port of `width` 1, 2 or 4 bytes. `device`: the device port, or
     /// a right of `device_restrict`. Errors: KERN_INVALID_HOST: neither; KERN_INVALID_ARGUMENT: width, or

@@ -21,7 +21,7 @@ use kernel_core::owner::OwnerId;
 use kernel_core::paging::domain::Function;
 use kernel_core::paging::range;
 use kernel_core::paging::{
-    Outcome, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
+    Outcome, Passed, Passing, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
 };
 use kernel_core::{Bill, FaultAnswer, Kernel, Progress, Resolved, SpaceId, TaskId, fit};
 
@@ -345,6 +345,33 @@ impl Memory {
             debug_assert!(counted, "frame {frame:?} was not counted");
         }
         Ok(taken.seen)
+    }
+
+    /// Passes the pages that `buffer` names from one space to another. Gives how many are shown there.
+    ///
+    /// # Errors
+    /// KERN_INVALID_NAME: no space.
+    pub(crate) fn pass(
+        &mut self,
+        (from, to): (SpaceId, Option<SpaceId>),
+        passing: &Passing,
+        buffer: Buffer,
+    ) -> Result<u32, Kern> {
+        let owners = frames::owners();
+        let (store, account) = (&mut self.store, &mut self.account);
+        let space = self.spaces.get(from)?;
+        let mut passed = Passed::NONE;
+        passing.withdraw(space, (store, owners), account, &buffer, &mut passed);
+        if let Some(devices) = &mut self.devices {
+            devices.withdraw(&mut self.store, passed.frames());
+        }
+        self.discharge();
+        let to = to.and_then(|to| self.spaces.find(to));
+        let entered = to.map_or(0, |space| {
+            passing.show(space, &mut self.store, owners, &mut passed)
+        });
+        passed.settle(owners);
+        Ok(entered)
     }
 
     /// Enters what lies beside the page of an answer; `buffer` has it.

@@ -103,6 +103,7 @@ const fn handler(trap: Trap) -> Option<Handler> {
         Trap::SpaceCreate => pmap::space_create,
         Trap::PmapBatch => pmap::batch,
         Trap::PmapTake => pmap::take,
+        Trap::PmapPass => pmap::pass,
         Trap::FrameDonate => frame::donate,
         Trap::HostSetMemoryLow => frame::set_memory_low,
         Trap::OwnerCreate => frame::owner_create,
@@ -148,6 +149,7 @@ const fn is_quiet(trap: Trap) -> bool {
             | Trap::PortMakeSend
             | Trap::PmapBatch
             | Trap::PmapTake
+            | Trap::PmapPass
             | Trap::ClockGet
     )
 }

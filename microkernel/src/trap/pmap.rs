@@ -1,7 +1,7 @@
 //! Traps on address spaces.
 
 use ipc_abi::Kern;
-use kernel_core::paging::{State, Take};
+use kernel_core::paging::{Passing, State, Take};
 
 use super::{Answer, Arguments, Stop};
 use crate::arch::context::Saved;
@@ -42,4 +42,16 @@ pub(super) fn take(
     let space = world.kernel.resolve_space(running.task, space)?;
     let seen = world.hardware.memory.take(space, take)?;
     Ok([u64::from(seen), 0])
+}
+
+/// `pmap_pass(spaces, pages, fresh, epoch, which, shown) -> entered`
+pub(super) fn pass(world: &mut World, arguments: Arguments) -> Answer {
+    let passing = Passing::new(arguments)?;
+    let running = world.kernel.running().ok_or(Kern::Failure)?;
+    let kernel = &world.kernel;
+    let find = |name: u32| kernel.resolve_space(running.task, name.into());
+    let spaces = (find(passing.from())?, passing.to().map(find).transpose()?);
+    let buffer = Saved::of(running.context).buffer();
+    let entered = world.hardware.memory.pass(spaces, &passing, buffer)?;
+    Ok([entered.into(), 0])
 }

@@ -3,6 +3,7 @@
 use guest_test::{Msg, Outcome, check, check_eq};
 use ipc::abi::buffer::BODY_SIZE;
 use ipc::abi::notify::Request;
+use ipc::abi::pass::Pass;
 use ipc::abi::right::{Name, SpecialPort};
 use ipc::abi::trap::{Trap, counter};
 use ipc::time::now;
@@ -243,6 +244,30 @@ pub(crate) fn batches_of_translations_need_a_space() -> Outcome {
         // SAFETY: as above.
         unsafe { trap::pmap_take(vm::own().name(), keep, address, 1, frame) }
     };
+    let pass = |pass: Pass| {
+        // SAFETY: as above.
+        unsafe { trap::pmap_pass(&pass) }
+    };
+    let plain = Pass {
+        from: vm::own().name(),
+        to: vm::own().name(),
+        address: 0x1_0000,
+        count: 2,
+        fresh: false,
+        epoch: 1,
+        first: 0,
+        shown: 1,
+        at: 0x1_0000,
+        rights: ipc::abi::types::Prot::READ,
+    };
+    check_eq!(pass(plain), Err(Kern::InvalidName));
+    let wrong = Pass { shown: 3, ..plain };
+    check_eq!(pass(wrong), Err(Kern::InvalidArgument));
+    let outside = Pass {
+        address: u64::MAX << 12,
+        ..plain
+    };
+    check_eq!(pass(outside), Err(Kern::InvalidAddress));
     let (none, page) = (ipc::abi::types::Prot::NONE, 0x1_0000);
     check_eq!(take(none, page, 1), Err(Kern::InvalidName));
     check_eq!(take(none, page + 1, 1), Err(Kern::InvalidArgument));

@@ -9,7 +9,7 @@ use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use vm_core::effect::{Enter, EnterRun};
 use vm_core::event::MapId;
-use vm_core::machine::{Exchange, Machine, Revoke, Seen};
+use vm_core::machine::{Machine, Pass, Revoke, Seen};
 use vm_core::object::page::Frame;
 
 use crate::flat::PAGE;
@@ -54,6 +54,8 @@ pub struct Model {
     spaces: BTreeMap<u64, Space>,
     /// Calls so far; a revoke counts each element.
     pub work: u64,
+    /// Pages that were passed with a place to be shown, so often.
+    passed: u64,
     /// What is wrong with it.
     pub flaw: Option<Flaw>,
 }
@@ -66,6 +68,7 @@ impl Model {
             frames: (0..limit).map(|_| None).collect(),
             spaces: BTreeMap::new(),
             work: 0,
+            passed: 0,
             flaw: None,
         }
     }
@@ -297,16 +300,45 @@ impl Machine for Model {
         seen
     }
 
-    fn exchange(&mut self, pages: &Exchange<'_>) {
-        let end = pages.address + PAGE as u64 * pages.frames.len() as u64;
-        self.revoke(&[Revoke::Range {
-            map: pages.map,
-            epoch: pages.epoch,
-            start: pages.address,
-            end,
-            keep: Prot::NONE,
-        }]);
+    fn pass(&mut self, pages: &Pass<'_>) -> bool {
+        for (page, frame) in (pages.address >> 12..).zip(pages.frames) {
+            let (map, epoch, address) = (pages.map, pages.epoch, page << 12);
+            self.revoke(&[match pages.fresh {
+                [] => Revoke::Page {
+                    map,
+                    epoch,
+                    address,
+                    frame: *frame,
+                    keep: Prot::NONE,
+                },
+                _ => Revoke::Range {
+                    map,
+                    epoch,
+                    start: address,
+                    end: address + PAGE as u64,
+                    keep: Prot::NONE,
+                },
+            }]);
+        }
         let place = (pages.address, Prot::DEFAULT);
-        self.enter_pages((pages.map, pages.epoch), place, pages.frames);
+        self.enter_pages((pages.map, pages.epoch), place, pages.fresh);
+        let Some(shown) = pages.shown else {
+            return true;
+        };
+        self.passed += 1;
+        // Where there is no page table nothing is shown.
+        if self.passed % 8 == 7 {
+            return false;
+        }
+        let mut all = true;
+        let frames = &pages.frames[shown.first as usize..][..shown.count as usize];
+        for (page, frame) in (shown.address >> 12..).zip(frames) {
+            let place = (page << 12, shown.protection);
+            match self.translation(shown.map, page) {
+                Some(_) => all = false,
+                None => self.enter_pages((shown.map, u64::MAX), place, &[*frame]),
+            }
+        }
+        all
     }
 }

@@ -180,6 +180,7 @@ impl Core {
         to: crate::event::ReplyTo,
     ) -> bool {
         use crate::call::{Call, Reply};
+        use crate::object::supply_quick::Answer as Supplied;
         use ipc_protocol::memory_object_control::{
             MemoryObjectDataSupplyReply, Reply as Answer, Request,
         };
@@ -190,9 +191,16 @@ impl Core {
         let Some(supplied) = self.supply_quick(turn, *control, args) else {
             return false;
         };
-        if let Some(enter) = supplied.enter {
-            turn.effects.push_beside(supplied.fault.map, enter);
-            let (to, result) = (Some(supplied.fault.token), Ok(Some(enter)));
+        let result = match supplied.answer {
+            Supplied::Entered => Some(Ok(None)),
+            Supplied::Enter(enter) => {
+                turn.effects.push_beside(supplied.fault.map, enter);
+                Some(Ok(Some(enter)))
+            }
+            Supplied::Effects => None,
+        };
+        if let Some(result) = result {
+            let to = Some(supplied.fault.token);
             turn.effects.push(Effect::Resume { to, result });
         }
         // The shell leaves those who want to hear of it to the event.

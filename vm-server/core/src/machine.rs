@@ -40,17 +40,36 @@ pub enum Revoke {
     },
 }
 
-/// Pages side by side that others take the places of.
+/// Pages side by side that go out of one address space, in sight of another.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange<'a> {
-    /// Whose address space.
+pub struct Pass<'a> {
+    /// Whose address space they leave.
     pub map: MapId,
-    /// The space's epoch from now on, under which the new pages are entered.
+    /// Its epoch from now on, under which others are entered.
     pub epoch: u64,
     /// Address of the first page.
     pub address: u64,
-    /// The new pages, to be read and written.
+    /// The pages, as they are expected there; what else is there stays, unless others take the places.
     pub frames: &'a [Frame],
+    /// The others, to be read and written: as many, or none.
+    pub fresh: &'a [Frame],
+    /// Where the pages are shown.
+    pub shown: Option<Shown>,
+}
+
+/// Where pages are shown that are passed.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Whose address space.
+    pub map: MapId,
+    /// Which is the first that is shown.
+    pub first: u32,
+    /// How many are, all in one page table.
+    pub count: u32,
+    /// Address of the first that is shown.
+    pub address: u64,
+    /// With which rights.
+    pub protection: Prot,
 }
 
 /// Most elements of one [`Machine::revoke`].
@@ -81,7 +100,8 @@ pub trait Machine {
     fn is_zero(&mut self, frame: Frame) -> bool;
     /// Takes back translations, at most [`REVOKE_MAX`]; no processor uses them when it returns.
     fn revoke(&mut self, elements: &[Revoke]) -> Seen;
-    /// Takes back what is translated at pages side by side, so that no processor uses it when this
-    /// returns, and enters others there, which is a hint.
-    fn exchange(&mut self, pages: &Exchange<'_>);
+    /// Takes back pages side by side, and enters others there, which is a hint. When no processor uses
+    /// those that were there, shows them where nothing is mapped, which is a hint too: says whether all that
+    /// are to be shown are entered.
+    fn pass(&mut self, pages: &Pass<'_>) -> bool;
 }

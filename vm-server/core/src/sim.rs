@@ -25,7 +25,7 @@ use ipc_protocol::vm_map;
 use crate::call::{Call, Message, Reply};
 use crate::effect::{Answer, Effect, Effects, Report};
 use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, PortRef, RightId, Rights, Time, Token};
-use crate::machine::{Exchange, Machine, Revoke, Seen};
+use crate::machine::{Machine, Pass, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
 use crate::range::{page_of, trunc_page};
@@ -85,6 +85,20 @@ impl Model {
 
     fn bytes(&mut self, frame: Frame) -> &mut [u8] {
         &mut self.frames[frame.0 as usize]
+    }
+
+    /// Enters pages side by side where nothing is mapped; says whether that was so everywhere.
+    fn fill(&mut self, map: MapId, address: u64, (frames, protection): (&[Frame], Prot)) -> bool {
+        let space = self.spaces.entry(map.to_word()).or_default();
+        let mut all = true;
+        for (page, frame) in (page_of(address)..).zip(frames) {
+            let frame = *frame;
+            let vacant = !space.pages.contains_key(&page);
+            let place = space.pages.entry(page);
+            place.or_insert(Translation { frame, protection });
+            all &= vacant;
+        }
+        all
     }
 }
 
@@ -163,23 +177,32 @@ impl Machine for Model {
         seen
     }
 
-    fn exchange(&mut self, pages: &Exchange<'_>) {
-        let end = pages.address + PAGE_SIZE * pages.frames.len() as u64;
-        self.revoke(&[Revoke::Range {
-            map: pages.map,
-            epoch: pages.epoch,
-            start: pages.address,
-            end,
-            keep: Prot::NONE,
-        }]);
-        let space = self.spaces.entry(pages.map.to_word()).or_default();
+    fn pass(&mut self, pages: &Pass<'_>) -> bool {
         for (page, frame) in (page_of(pages.address)..).zip(pages.frames) {
-            let translation = Translation {
-                frame: *frame,
-                protection: Prot::DEFAULT,
-            };
-            space.pages.insert(page, translation);
+            let address = page * PAGE_SIZE;
+            let (map, epoch) = (pages.map, pages.epoch);
+            self.revoke(&[match pages.fresh {
+                [] => Revoke::Page {
+                    map,
+                    epoch,
+                    address,
+                    frame: *frame,
+                    keep: Prot::NONE,
+                },
+                _ => Revoke::Range {
+                    map,
+                    epoch,
+                    start: address,
+                    end: address + PAGE_SIZE,
+                    keep: Prot::NONE,
+                },
+            }]);
         }
+        self.fill(pages.map, pages.address, (pages.fresh, Prot::DEFAULT));
+        pages.shown.is_none_or(|shown| {
+            let frames = &pages.frames[shown.first as usize..][..shown.count as usize];
+            self.fill(shown.map, shown.address, (frames, shown.protection))
+        })
     }
 }
 

@@ -27,6 +27,7 @@ mod beside;
 pub mod domain;
 pub mod entry;
 mod harvest;
+mod pass;
 pub mod range;
 mod shootdown;
 mod take;
@@ -39,6 +40,7 @@ pub use batch::{
 };
 pub use beside::enter_beside;
 pub use entry::Entry;
+pub use pass::{Passed, Passing};
 pub use shootdown::Shootdown;
 pub use take::{Take, Taken, take_one};
 

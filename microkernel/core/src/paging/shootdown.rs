@@ -110,6 +110,16 @@ impl Shootdown {
         }
     }
 
+    /// Notes that pages of a run of `count` were lowered: of more than a few the whole space is flushed.
+    pub(crate) fn note_run(&mut self, root: Frame, first: UserAddr, count: u32) {
+        if count > SINGLY {
+            return self.note_space(root);
+        }
+        for page in (0..count).filter_map(|place| first.after_pages(place.into())) {
+            self.note_page(root, page);
+        }
+    }
+
     /// Notes that much of a space was lowered.
     pub(crate) fn note_space(&mut self, root: Frame) {
         if !self.covers(root) && self.spaces.push(root).is_err() {

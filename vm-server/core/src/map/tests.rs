@@ -16,7 +16,7 @@ use ipc_protocol::vm_map::{self, Request};
 use crate::call::{Call, Message, Reply};
 use crate::effect::{Effect, Effects};
 use crate::event::{Event, Fault, MapId, NO_RIGHTS, PortOf, Rights, Time, Token};
-use crate::machine::{Exchange, Machine, Revoke, Seen};
+use crate::machine::{Machine, Pass, Revoke, Seen};
 use crate::map::Map;
 use crate::object::page::Frame;
 use crate::{Config, Core, Turn};
@@ -66,7 +66,7 @@ impl Machine for Witness {
         self.revoked.extend_from_slice(elements);
         Seen::default()
     }
-    fn exchange(&mut self, pages: &Exchange<'_>) {
+    fn pass(&mut self, pages: &Pass<'_>) -> bool {
         self.revoked.push(Revoke::Range {
             map: pages.map,
             epoch: pages.epoch,
@@ -74,6 +74,7 @@ impl Machine for Witness {
             end: pages.address + PAGE * pages.frames.len() as u64,
             keep: Prot::NONE,
         });
+        true
     }
 }
 

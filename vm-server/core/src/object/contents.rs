@@ -6,35 +6,12 @@ use ipc_abi::types::Prot;
 use crate::account::family::Good;
 use crate::event::ObjectId;
 use crate::frames::Class;
-use crate::machine::Machine;
+use crate::machine::{Machine, Shown};
 use crate::object::page::{Flags, Frame, Page, State};
 use crate::object::pages::Slot;
 use crate::op::BUDGET;
 use crate::range::page_of;
 use crate::{Core, Turn};
-
-/// Which of a run of pages a map shows, from one page number on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown {
-    /// Index of the map.
-    pub(crate) map: u32,
-    /// Page number of the first that it shows.
-    pub(crate) number: u64,
-    /// Which is the first.
-    pub(crate) from: usize,
-    /// One past the last.
-    pub(crate) to: usize,
-}
-
-impl Shown {
-    /// None of them.
-    pub(crate) const NOWHERE: Shown = Shown {
-        map: 0,
-        number: 0,
-        from: 0,
-        to: 0,
-    };
-}
 
 /// Pages that are freed together.
 const RUN: usize = 64;
@@ -173,7 +150,7 @@ impl Core {
         (from, slot): (ObjectId, u64),
         (object, index): (ObjectId, u64),
         (frames, fresh): (&[Frame], &[Frame]),
-        shown: Shown,
+        shown: Option<Shown>,
     ) {
         let count = frames.len() as u32;
         if fresh.is_empty() {
@@ -201,12 +178,15 @@ impl Core {
         if let Some(map) = payer.and_then(|id| self.maps.get_mut(id)) {
             map.count_external(count);
         }
-        let at = Some((shown.map, shown.number));
-        for (from, to, at) in [
-            (0, shown.from, None),
-            (shown.from, shown.to, at),
-            (shown.to, frames.len(), None),
-        ] {
+        let (from, to, at) = match shown {
+            Some(shown) => (
+                shown.first as usize,
+                shown.first.saturating_add(shown.count) as usize,
+                Some((shown.map.index(), page_of(shown.address))),
+            ),
+            None => (0, 0, None),
+        };
+        for (from, to, at) in [(0, from, None), (from, to, at), (to, frames.len(), None)] {
             let pages = frames.get(from..to).unwrap_or(&[]);
             let first = index.wrapping_add(from as u64);
             let flags = Flags::empty();

@@ -36,6 +36,15 @@ pub enum Slot {
     Unavailable,
 }
 
+/// What slots side by side become.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Empty,
+    Page,
+    /// Neither.
+    Used,
+}
+
 const KIND: u32 = 30;
 const VALUE: u32 = (1 << KIND) - 1;
 
@@ -340,8 +349,14 @@ impl Tree {
             return self.set(nodes, index, Slot::Page(frame));
         }
         self.spill(nodes)?;
-        let words = frames.iter().map(|frame| Slot::Page(*frame).to_raw());
-        self.put_words(nodes, index, frames.len() as u32, words)
+        let count = frames.len() as u32;
+        let put = |slots: &mut [u32], done: u32| {
+            let frames = frames.get(done as usize..).unwrap_or(&[]);
+            for (slot, frame) in slots.iter_mut().zip(frames) {
+                *slot = Slot::Page(*frame).to_raw();
+            }
+        };
+        self.put_words(nodes, (index, count), Kind::Page, put)
     }
 
     /// Marks slots side by side as asked for by a request.
@@ -356,7 +371,9 @@ impl Tree {
     ) -> Result<(), Kern> {
         self.spill(nodes)?;
         let word = Slot::Pending(request).to_raw();
-        self.put_words(nodes, index, count, core::iter::repeat(word))
+        self.put_words(nodes, (index, count), Kind::Used, |slots, _| {
+            slots.fill(word);
+        })
     }
 
     /// Takes whatever there is out of slots side by side.
@@ -368,21 +385,20 @@ impl Tree {
             return;
         }
         // Emptying never needs a node.
-        let _ = self.put_words(
-            nodes,
-            index,
-            count,
-            core::iter::repeat(Slot::Empty.to_raw()),
-        );
+        let _ = self.put_words(nodes, (index, count), Kind::Empty, |slots, _| {
+            slots.fill(Slot::Empty.to_raw());
+        });
     }
 
-    /// Sets slots side by side, leaf by leaf; all words are of one kind.
+    /// Sets slots side by side, leaf by leaf, all of them to one kind: `put` writes words, of which so many are
+    /// done.
+    #[inline(always)]
     fn put_words(
         &mut self,
         nodes: &mut Nodes,
-        index: u64,
-        count: u32,
-        mut words: impl Iterator<Item = u32>,
+        (index, count): (u64, u32),
+        kind: Kind,
+        put: impl Fn(&mut [u32], u32),
     ) -> Result<(), Kern> {
         let mut done = 0u32;
         while done < count {
@@ -392,10 +408,8 @@ impl Tree {
                 .wrapping_sub(done)
                 .min(64u32.wrapping_sub(place as u32));
             let mut leaf = self.leaf(nodes, at);
-            let mut first = None;
             if leaf == NIL {
-                first = words.next();
-                if first.is_none_or(|word| Slot::from_raw(word) == Slot::Empty) {
+                if kind == Kind::Empty {
                     // Nothing to empty: on to the next leaf.
                     done = done.saturating_add(here);
                     continue;
@@ -404,28 +418,24 @@ impl Tree {
             }
             let node = nodes.at_mut(leaf).ok_or(Kern::ResourceShortage)?;
             let end = place.saturating_add(here as usize);
-            let slots = node.words.get_mut(place..end).unwrap_or(&mut []);
-            let mut last = 0;
-            for (slot, word) in slots.iter_mut().zip(first.into_iter().chain(&mut words)) {
-                *slot = word;
-                last = word;
-            }
+            put(node.words.get_mut(place..end).unwrap_or(&mut []), done);
             let bits = (u64::MAX >> (64u32.wrapping_sub(here) & 63)) << place;
             let (was_used, was_pages) = (node.used & bits, node.pages & bits);
-            let last = Slot::from_raw(last);
-            let used = if last == Slot::Empty { 0 } else { bits };
-            let pages = if matches!(last, Slot::Page(_)) {
-                bits
-            } else {
-                0
-            };
+            let used = if kind == Kind::Empty { 0 } else { bits };
+            let pages = if kind == Kind::Page { bits } else { 0 };
             node.used = node.used & !bits | used;
             node.pages = node.pages & !bits | pages;
             let empty = node.used == 0;
-            let more = used.count_ones().wrapping_sub(was_used.count_ones());
+            // Most often it is all or none.
+            let ones = |some: u64| match some {
+                0 => 0,
+                _ if some == bits => here,
+                _ => some.count_ones(),
+            };
+            let more = ones(used).wrapping_sub(ones(was_used));
             self.used = self.used.wrapping_add(more);
-            self.came = self.came.wrapping_add((pages & !was_pages).count_ones());
-            self.left = self.left.wrapping_add((was_pages & !pages).count_ones());
+            self.came = self.came.wrapping_add(ones(pages & !was_pages));
+            self.left = self.left.wrapping_add(ones(was_pages & !pages));
             if empty {
                 self.emptied(nodes, at);
             }

@@ -4,26 +4,29 @@
 //! what else came beside it ([`Core::supply_quick`]). Anything else gives `None` and has changed nothing:
 //! then the event decides, as for every supply. In tests [`Core::handle`] begins with this.
 //!
-//! Slots that would have to be filled again soon get other pages in the same pass in which theirs are taken
-//! away. So a supply of 64 pages is the work of moving as many and of clearing as many.
+//! The pages are shown to who waits in the same pass in which the slots lose them, and slots that would have to
+//! be filled again soon get others. So a supply of 64 pages is the work of moving as many and of clearing as
+//! many.
 
-use ipc_abi::fault::BESIDE_MAX;
+use ipc_abi::pass::PASS_MAX;
 use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
-use crate::event::{ControlId, Fault, MapId, ObjectId, TrayId};
+use crate::event::{ControlId, Fault, ObjectId, TrayId};
 use crate::fault::pagein::REQUEST_MAX;
 use crate::fault::question::Told;
 use crate::frames::Class;
-use crate::machine::{Exchange, Machine};
-use crate::object::contents::Shown;
+use crate::machine::{Machine, Pass, Shown};
 use crate::object::page::{Flags, Frame};
 use crate::object::pages::Slot;
 use crate::object::supply::Frames;
 use crate::op::wait::What;
 use crate::range::{PAGE_SIZE, bytes_of, is_aligned, page_of, trunc_page};
 use crate::{Core, Turn};
+
+// One pass moves them all.
+const _: () = assert!(REQUEST_MAX as usize <= PASS_MAX);
 
 /// Bytes that one page table maps: what is entered beside a page is in the same.
 const TABLE: u64 = 512 * PAGE_SIZE;
@@ -33,8 +36,19 @@ const TABLE: u64 = 512 * PAGE_SIZE;
 pub struct Supplied {
     /// The fault.
     pub fault: Fault,
-    /// What is entered; what lies beside it is in the effects. `None`: the effects have the answer.
-    pub enter: Option<translation::Enter>,
+    /// With what.
+    pub answer: Answer,
+}
+
+/// What is left to be said to a fault.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// That it goes on: its page is entered.
+    Entered,
+    /// This is entered, and what lies beside it, which is in the effects.
+    Enter(translation::Enter),
+    /// The effects have it.
+    Effects,
 }
 
 /// What was asked and is answered now.
@@ -55,9 +69,8 @@ struct View {
     address: u64,
     /// Which of them that is.
     place: usize,
-    /// Which are entered.
+    /// Which are entered, itself among them.
     shown: Shown,
-    protection: Prot,
 }
 
 impl Core {
@@ -70,8 +83,8 @@ impl Core {
         args: &MemoryObjectDataSupply,
     ) -> Option<Supplied> {
         if let Some(Told { fault, enter }) = self.answer_question(turn, control, args) {
-            let enter = Some(enter);
-            return Some(Supplied { fault, enter });
+            let answer = Answer::Enter(enter);
+            return Some(Supplied { fault, answer });
         }
         self.supply_more(turn, control, args)
     }
@@ -111,13 +124,9 @@ impl Core {
         }
         // From here on nothing fails.
         let fresh = self.tray_fresh(turn, tray, count);
-        if fresh.is_empty() {
-            self.tray_close(turn, tray, (args.slot, &frames));
-        } else {
-            self.tray_exchange(turn, tray, args.slot, &fresh);
-        }
         let view = self.supplied_view(&open, (first, count));
-        let shown = view.as_ref().map_or(Shown::NOWHERE, |view| view.shown);
+        let shown = view.as_ref().map(|view| view.shown);
+        let entered = self.tray_pass(turn, (tray, args.slot), (&frames, &fresh), shown);
         let from = (slots, args.slot.into());
         self.object_pass_pages(from, (object, first), (&frames, &fresh), shown);
         match open.record {
@@ -134,14 +143,14 @@ impl Core {
         if fresh.is_empty() {
             self.tray_emptied(tray, args.slot);
         }
-        let enter = match view {
-            Some(view) => self.answer_supplied(turn, fault.map, &view, &frames),
+        let answer = match view {
+            Some(view) => self.answer_supplied(turn, (&view, entered), &frames),
             None => self.fault_supplied(turn, &fault),
         };
-        if enter.is_none() {
+        if matches!(answer, Answer::Effects) {
             self.fault(turn, &fault);
         }
-        Some(Supplied { fault, enter })
+        Some(Supplied { fault, answer })
     }
 
     /// The open question, if this is the answer to all of it.
@@ -233,31 +242,35 @@ impl Core {
         frames
     }
 
-    /// Ends the pager's use of slots whose pages are about to move, and shows it others in their places.
-    fn tray_exchange<M: Machine>(
+    /// Ends the pager's use of slots whose pages are about to move, shows it others in their places, if there are
+    /// any, and the pages to who waits for them. Says whether these are all entered.
+    fn tray_pass<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
-        tray: TrayId,
-        slot: u32,
-        fresh: &[Frame],
-    ) {
+        (tray, slot): (TrayId, u32),
+        (frames, fresh): (&[Frame], &[Frame]),
+        shown: Option<Shown>,
+    ) -> bool {
         let (Some(record), Some(first)) = (self.trays.get(tray), self.tray_page(tray, slot)) else {
-            return;
+            return false;
         };
         let (map, object) = (record.map, record.object);
         let Some(record) = self.maps.get_mut(map) else {
-            return;
+            return false;
         };
         record.epoch = record.epoch.saturating_add(1);
-        turn.machine.exchange(&Exchange {
+        let entered = turn.machine.pass(&Pass {
             map,
             epoch: record.epoch,
             address: bytes_of(first),
-            frames: fresh,
+            frames,
+            fresh,
+            shown,
         });
         let at = Some((map.index(), first));
         let pages = (object, slot.into());
         self.pages.pass_run(fresh, pages, at, Flags::DIRTY);
+        entered
     }
 
     /// How a fault for one of the pages that come sees them, if it still shows them and only reads: those
@@ -284,67 +297,50 @@ impl Core {
         let high = entry.end.min(table.wrapping_add(TABLE));
         let below = page_of(address.saturating_sub(low)).min(place as u64) as usize;
         let above = page_of(high.saturating_sub(address)) as usize;
-        let least = place.saturating_add(1).saturating_sub(BESIDE_MAX);
-        let from = place.saturating_sub(below).max(least);
+        let from = place.saturating_sub(below);
         let to = place.saturating_add(above).min(count);
+        let before = place.saturating_sub(from) as u64;
         Some(View {
             address,
             place,
             shown: Shown {
-                map: fault.map.index(),
-                number: page_of(address).saturating_sub(place.saturating_sub(from) as u64),
-                from,
-                to: to.min(from.saturating_add(BESIDE_MAX)),
+                map: fault.map,
+                first: from as u32,
+                count: to.saturating_sub(from) as u32,
+                address: address.saturating_sub(bytes_of(before)),
+                protection: entry.protection.difference(Prot::WRITE),
             },
-            protection: entry.protection.difference(Prot::WRITE),
         })
     }
 
     /// The answer to a fault as if it came now. Out of line, so that the common fault has its own.
     #[inline(never)]
-    fn fault_supplied<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        fault: &Fault,
-    ) -> Option<translation::Enter> {
-        self.fault_now(turn, (fault.map, fault.address), fault.access)
+    fn fault_supplied<M: Machine>(&mut self, turn: &mut Turn<'_, M>, fault: &Fault) -> Answer {
+        let enter = self.fault_now(turn, (fault.map, fault.address), fault.access);
+        enter.map_or(Answer::Effects, Answer::Enter)
     }
 
-    /// The answer to a fault that sees pages that have come; the others are entered beside its own.
+    /// The answer to a fault that sees pages that have come. Where not all are entered it enters its own.
     fn answer_supplied<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
-        map: MapId,
-        view: &View,
+        (view, entered): (&View, bool),
         frames: &[Frame],
-    ) -> Option<translation::Enter> {
-        let beside = &mut turn.effects.beside;
-        let Shown {
-            number, from, to, ..
-        } = view.shown;
-        let shown = frames.get(from..to)?;
-        for (word, frame) in beside.words.iter_mut().zip(shown) {
-            *word = frame.0;
-        }
-        // Its own page comes first, and needs no word.
-        if let Some(word) = beside.words.get_mut(view.place.saturating_sub(from)) {
-            *word = translation::SKIPPED;
-        }
-        beside.address = bytes_of(number);
-        beside.count = if shown.len() > 1 {
-            shown.len() as u32
-        } else {
-            0
-        };
+    ) -> Answer {
+        turn.effects.beside.count = 0;
         self.stats.faults = self.stats.faults.saturating_add(1);
         self.stats.resident_hits = self.stats.resident_hits.saturating_add(1);
-        Some(translation::Enter {
-            address: view.address,
-            frame: frames.get(view.place)?.0,
-            protection: view.protection,
-            uncached: false,
-            epoch: self.maps.get(map)?.epoch,
-        })
+        let epoch = self.maps.get(view.shown.map).map(|map| map.epoch);
+        match (epoch, frames.get(view.place)) {
+            (Some(epoch), Some(frame)) if !entered => Answer::Enter(translation::Enter {
+                address: view.address,
+                frame: frame.0,
+                protection: view.shown.protection,
+                uncached: false,
+                epoch,
+            }),
+            _ => Answer::Entered,
+        }
     }
 }
 

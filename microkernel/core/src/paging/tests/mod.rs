@@ -8,6 +8,7 @@ extern crate std;
 mod cases;
 mod domain;
 mod model;
+mod pass;
 
 use core::cell::Cell;
 use std::collections::BTreeSet;

@@ -29,13 +29,14 @@ impl Tree {
             let place = at & MASK;
             let here = (64u64.wrapping_sub(place) as u32).min(left);
             let pages = (!(node.pages >> place)).trailing_zeros().min(here);
-            let found = node.words.iter().skip(place as usize);
+            let found = node.words.get(place as usize..).unwrap_or(&[]);
             // Room first, then all of them: a push at a time asks for room each time.
             let old = frames.len();
             let new = old.saturating_add(pages as usize).min(frames.capacity());
             // There is as much.
             let _ = frames.resize_default(new);
-            for (frame, word) in frames.iter_mut().skip(old).zip(found) {
+            let room = frames.get_mut(old..).unwrap_or(&mut []);
+            for (frame, word) in room.iter_mut().zip(found) {
                 *frame = Frame(word & VALUE);
             }
             if pages < here {
