@@ -129,7 +129,14 @@ pub struct Tree {
     only: u32,
     /// The leaf that may be empty, as the number of its first slot; no other is. Of an only slot, its number.
     hollow: u64,
+    /// The leaf that was changed last, where the next look-up most often leads, and the number of its first slot,
+    /// or [`FAR`].
+    near: u32,
+    near_first: u64,
 }
+
+/// No leaf is near: the number of no first slot.
+const FAR: u64 = u64::MAX;
 
 impl Default for Tree {
     fn default() -> Tree {
@@ -147,6 +154,8 @@ impl Tree {
         left: 0,
         only: 0,
         hollow: 0,
+        near: NIL,
+        near_first: FAR,
     };
 
     /// One page and nothing else.
@@ -186,6 +195,26 @@ impl Tree {
 
     #[inline]
     fn leaf(&self, nodes: &Nodes, index: u64) -> u32 {
+        if index & !MASK == self.near_first {
+            debug_assert_eq!(self.near, self.walk(nodes, index), "a leaf that went");
+            return self.near;
+        }
+        self.walk(nodes, index)
+    }
+
+    /// As [`Tree::leaf`], for who is about to change it, if there is one.
+    #[inline]
+    fn leaf_to_change(&mut self, nodes: &Nodes, index: u64) -> u32 {
+        let leaf = self.leaf(nodes, index);
+        if leaf != NIL {
+            self.near = leaf;
+            self.near_first = index & !MASK;
+        }
+        leaf
+    }
+
+    #[inline]
+    fn walk(&self, nodes: &Nodes, index: u64) -> u32 {
         if self.levels <= 1 && index <= MASK {
             // A leaf, or none.
             return self.root;
@@ -237,7 +266,7 @@ impl Tree {
         index: u64,
         frame: Frame,
     ) -> Result<(), Kern> {
-        let mut leaf = self.leaf(nodes, index);
+        let mut leaf = self.leaf_to_change(nodes, index);
         if leaf == NIL {
             if self.used == 0 {
                 self.put_only(index, frame);
@@ -262,7 +291,7 @@ impl Tree {
     /// # Errors
     /// `KERN_RESOURCE_SHORTAGE`: no node for a slot that was empty; nothing has changed.
     pub fn set(&mut self, nodes: &mut Nodes, index: u64, slot: Slot) -> Result<(), Kern> {
-        let mut leaf = self.leaf(nodes, index);
+        let mut leaf = self.leaf_to_change(nodes, index);
         if leaf == NIL {
             match slot {
                 _ if self.only != 0 && self.hollow == index => {
@@ -407,7 +436,7 @@ impl Tree {
             let here = count
                 .wrapping_sub(done)
                 .min(64u32.wrapping_sub(place as u32));
-            let mut leaf = self.leaf(nodes, at);
+            let mut leaf = self.leaf_to_change(nodes, at);
             if leaf == NIL {
                 if kind == Kind::Empty {
                     // Nothing to empty: on to the next leaf.
@@ -518,6 +547,7 @@ impl Tree {
                 break;
             }
             nodes.discard(at);
+            self.near_first = FAR;
             if parent == NIL {
                 self.root = NIL;
                 self.levels = 0;

@@ -63,6 +63,7 @@ impl Tree {
         let Some(node) = nodes.at_mut(leaf) else {
             return;
         };
+        (self.near, self.near_first) = (leaf, index & !MASK);
         let place = index & MASK;
         if let Some(word) = node.words.get_mut(place as usize) {
             *word = Slot::Empty.to_raw();
@@ -85,7 +86,7 @@ impl Tree {
         index: u64,
         frame: Frame,
     ) -> Option<&'a Node> {
-        let leaf = self.leaf(nodes, index);
+        let leaf = self.leaf_to_change(nodes, index);
         if leaf == NIL {
             self.set_only(Slot::Page(frame));
             return None;
