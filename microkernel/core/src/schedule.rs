@@ -102,7 +102,7 @@ impl Kernel {
         self.dispatch();
     }
 
-    /// Gives the processor to a ready thread, whatever its priority, until the next decision.
+    /// Gives the processor to a ready thread, whatever its priority, until the next decision. For tests.
     pub fn yield_to(&mut self, thread: ThreadId) {
         let ready = self.threads.get(thread);
         if ready.is_some_and(|thread| thread.state.get() == State::Ready) {
