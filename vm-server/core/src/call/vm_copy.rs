@@ -345,8 +345,10 @@ impl Core {
 
     /// Gives up what a transfer still holds.
     pub(crate) fn transfer_end(&mut self, work: &mut Transfer) {
-        if let Stage::In(copyin) = &mut work.stage {
-            self.copyin_abandon(copyin);
+        match &mut work.stage {
+            Stage::In(copyin) => self.copyin_abandon(copyin),
+            Stage::Out(out) => self.copyout_end(out),
+            _ => {}
         }
         work.stage = Stage::Ended;
         for map in work.hidden.iter_mut().filter_map(Option::take) {
