@@ -362,7 +362,9 @@ impl Attacker {
         let trap = if self.random.once_in(16) {
             Trap::from_raw(number)
         } else {
-            let index = self.random.below(Trap::ALL.len() as u64) as usize;
+            // The last comes by its number alone: the seeds are of when it was not there, and with others
+            // too many attackers stop themselves.
+            let index = self.random.below(Trap::ALL.len() as u64 - 1) as usize;
             Trap::ALL.get(index).copied()
         };
         let [first, second, ..] = arguments;
