@@ -161,11 +161,16 @@ impl Vm for Whole {
 
     fn ask<M: Message + Send + 'static>(&self, to: &Port, message: M) -> Self::Asked {
         let name = to.name();
-        thread::spawn(move || {
+        let asked = thread::spawn(move || {
             // The case has the right for as long as it waits.
             let to = ManuallyDrop::new(SendRight::<M::On>::from_name(name));
             call(&to, &message, &[]).map(drop)
-        })
+        });
+        // What is asked next, at another port, may be handled first on another processor.
+        if guest_test::has_several_processors() {
+            ipc::time::sleep(20 * ipc::time::MILLISECOND);
+        }
+        asked
     }
 
     fn answered(&self, asked: Self::Asked) -> Result<(), Kern> {
