@@ -136,9 +136,11 @@ traps! {
 
     /// Makes a task in the address space `space` (a name of a space without a task), whose faults
     /// and end are told to the port of `map` (a send right of the caller, which becomes the task's
-    /// special port Map). The task has no thread. Gives the task's control port. Errors:
-    /// KERN_INVALID_HOST: not the host control port; KERN_INVALID_ARGUMENT: no space, or taken;
-    /// KERN_INVALID_RIGHT: no send right; KERN_RESOURCE_SHORTAGE.
+    /// special port Map). The task has no thread, and ends (with status 0) when nobody can reach it to
+    /// give it one: when rights to it are left only with itself, or with tasks of which the same is
+    /// true. Gives the task's control port. Errors: KERN_INVALID_HOST: not the host control port;
+    /// KERN_INVALID_ARGUMENT: no space, or taken; KERN_INVALID_RIGHT: no send right;
+    /// KERN_RESOURCE_SHORTAGE.
     TaskCreate = 16, task_create(host_control, space, map) -> task;
     /// Ends a task: its threads, its rights, its space's translations. The work is done in steps.
     /// `status` goes with the dead-name and task-ended messages. Ending oneself does not return.

@@ -236,7 +236,7 @@ impl Kernel {
 
     /// Who pays for what is queued at a port: the holder of the receive right, or who will have it
     /// from the queues that it lies in. `None`: nobody.
-    fn payer(&self, port: PortId) -> Option<TaskId> {
+    pub(crate) fn payer(&self, port: PortId) -> Option<TaskId> {
         let mut at = port;
         loop {
             match self.ports.at(at).place {
@@ -299,6 +299,7 @@ impl Kernel {
     pub(crate) fn move_receive(&mut self, port: PortId, to: Place) {
         let record = self.ports.at_mut(port);
         let load = record.load;
+        let is_empty = record.messages.is_empty();
         let from = core::mem::replace(&mut record.place, to);
         match from {
             Place::Held(task, _) => self.account(task).release(load),
@@ -308,7 +309,11 @@ impl Kernel {
         match to {
             Place::Held(task, _) => self.account(task).add(load),
             Place::Transit(through) => self.add_load(through, load),
-            Place::Moving | Place::Kernel | Place::Dead => {}
+            Place::Moving | Place::Kernel | Place::Dead => return,
+        }
+        // The rights in its queue have come with it.
+        if !is_empty {
+            self.search();
         }
     }
 }

@@ -207,7 +207,7 @@ impl Kernel {
 const fn may_drop_send(port: &Port) -> bool {
     match port.object {
         Object::User => port.sends > 1 || port.no_senders.is_none(),
-        Object::Task(_) => port.sends > 3,
+        Object::Task(_) => false,
         _ => port.sends > 1,
     }
 }

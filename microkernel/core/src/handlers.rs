@@ -12,7 +12,7 @@ use ipc_abi::{
 };
 
 /// Kinds of exceptions, by their numbers.
-const KINDS: usize = 7;
+pub(crate) const KINDS: usize = 7;
 
 /// A port for exceptions, a send right of the kernel's, and what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

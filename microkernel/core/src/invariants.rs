@@ -16,6 +16,7 @@
 //! - *Accounts*: a port's load is its record, its queue, and the loads of the receive rights in that
 //!   queue; a task is charged for exactly what `account` says.
 //! - *The dead*: a dead port stays only for rights that point to it or because a step is due.
+//! - *The idle*: a task without a thread stays only as long as somebody can reach it, or a step is due.
 
 use crate::{
     kernel::{Kernel, ThreadId},
@@ -41,6 +42,7 @@ macro_rules! ensure {
 }
 
 mod accounts;
+mod reach;
 mod sets;
 mod tally;
 mod threads;
@@ -65,6 +67,7 @@ impl Kernel {
         self.check_loads()?;
         self.check_accounts()?;
         self.check_servers()?;
+        self.check_reach()?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::{
     owner::OwnerId,
     port::{Object, Place, Port, PortId, PortSet, WORK},
     processors::Processors,
+    reach::Search,
     run_queue::RunQueue,
     seat::Seat,
     servers::Servers,
@@ -189,6 +190,7 @@ pub struct Kernel {
     pub(crate) busy_ports: List<Port, WORK>,
     pub(crate) dead_sets: List<PortSet, 0>,
     pub(crate) ending: List<Task, 0>,
+    pub(crate) search: Search,
     /// Whether there may be memory to give back of what has ended.
     pub(crate) loose: bool,
     /// Index of the task whose names are looked at next for such memory.
@@ -223,6 +225,7 @@ impl Kernel {
             busy_ports: List::NEW,
             dead_sets: List::NEW,
             ending: List::NEW,
+            search: Search::default(),
             loose: false,
             next_trim: Cursor(0),
             memory_low: MemoryLow {

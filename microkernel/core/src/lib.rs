@@ -72,6 +72,7 @@ mod priority_list;
 mod processors;
 mod queue;
 pub mod rank;
+mod reach;
 mod receive;
 mod reply;
 mod requests;

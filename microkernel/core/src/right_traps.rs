@@ -164,6 +164,7 @@ impl Kernel {
             Some(Carried::Nothing) | None => 0,
         };
         self.commit(machine, from, &slots, &cargo);
+        self.rights_move(&cargo);
         self.settle(machine);
         Ok(given)
     }

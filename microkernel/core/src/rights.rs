@@ -472,9 +472,8 @@ impl Kernel {
         let record = self.ports.at_mut(port);
         record.sends = record.sends.saturating_sub(1);
         if record.sends > 0 {
-            // A task may be left with nobody but itself.
-            if record.sends <= 2 && matches!(record.object, Object::Task(_)) {
-                self.add_work(port);
+            if let Object::Task(task) = record.object {
+                self.right_moves(task);
             }
             return;
         }

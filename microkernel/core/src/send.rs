@@ -385,6 +385,7 @@ impl Kernel {
         info: Info,
         cargo: Cargo,
     ) {
+        self.rights_move(&cargo);
         let port = self.ports.at_mut(to.port);
         message.cargo = cargo;
         message.stamp = port.stamp();

@@ -62,6 +62,8 @@ pub struct Task {
     /// How many threads have not heard of it yet.
     pub(crate) unreached: u32,
     pub(crate) slots: Slots,
+    /// Rights to it that were found, while a search suspects that nobody can reach it.
+    pub(crate) suspected: Option<u32>,
     /// The notice that it has ended.
     pub(crate) notice: MessageId,
     /// The notice that it is suspended.
@@ -98,6 +100,7 @@ impl Task {
             change: 0,
             unreached: 0,
             slots: Slots::NEW,
+            suspected: None,
             notice,
             suspension,
             told: 0,

@@ -252,6 +252,7 @@ impl Kernel {
         self.ports.at_mut(port).stand_for(Object::Thread(thread));
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
         self.account(task).add(account::THREAD);
+        self.acquit(task);
         let record = self.tasks.at_mut(task);
         record.threads.push_back(&mut self.threads, thread);
         record.thread_count = record.thread_count.saturating_add(1);

@@ -18,11 +18,7 @@ use crate::{
     task::Life,
     thread::State,
 };
-use ipc_abi::{
-    Kern,
-    notify::{self, ExitStatus},
-    right::SpecialPort,
-};
+use ipc_abi::{Kern, notify, right::SpecialPort};
 
 /// Items of work that a step does, about.
 const STEP: u32 = 64;
@@ -43,7 +39,10 @@ impl Kernel {
 
     #[inline]
     fn has_ends(&self) -> bool {
-        !self.busy_ports.is_empty() || !self.ending.is_empty() || !self.dead_sets.is_empty()
+        !self.busy_ports.is_empty()
+            || !self.ending.is_empty()
+            || !self.dead_sets.is_empty()
+            || self.search.is_on()
     }
 
     /// Does a bounded piece (about 64 items) of deferred work: the ends of ports and tasks, and those
@@ -57,6 +56,7 @@ impl Kernel {
         {
             self.ending.push_back(&mut self.tasks, task);
         }
+        self.step_search();
         self.dispatch();
         if !self.has_ends() {
             self.loose = self.trim();
@@ -195,12 +195,6 @@ impl Kernel {
             (Place::Kernel, Object::IoPorts { maker, .. }) if record.sends == 0 => {
                 self.refund(maker, account::PORT);
                 self.kill_port(port);
-                Progress::Done
-            }
-            (Place::Kernel, Object::Task(task)) => {
-                if self.is_forsaken(task) {
-                    self.end_task(task, ExitStatus::Exited(0).to_word());
-                }
                 Progress::Done
             }
             (Place::Kernel, _) => Progress::Done,
@@ -373,14 +367,13 @@ impl Kernel {
         self.timers.forget(&mut self.threads, thread);
         task.slots.give(slot);
         task.names.account.release(account::THREAD);
-        let control = task.port;
         let was_last = task.threads.is_empty() && task.life == Life::Alive;
         while let Some(port) = self.threads.at_mut(thread).handlers.take() {
             self.drop_send(port);
         }
         self.threads.remove(thread);
         if was_last {
-            self.add_work(control);
+            self.search();
         }
         if notice_out {
             self.messages.at_mut(notice).role = Role::Spent;
@@ -393,19 +386,6 @@ impl Kernel {
 
     // Tasks.
 
-    /// Whether a task has no thread, and nobody can give it one: no right to it is left but its own.
-    fn is_forsaken(&self, task: TaskId) -> bool {
-        let record = self.tasks.at(task);
-        let own = if record.names.find(record.port).is_some() {
-            2
-        } else {
-            1
-        };
-        record.life == Life::Alive
-            && record.threads.is_empty()
-            && self.ports.at(record.port).sends <= own
-    }
-
     /// Begins the end of a task. The threads of a small task are gone at once.
     pub(crate) fn end_task(&mut self, task: TaskId, status: u64) {
         let record = self.tasks.at_mut(task);
@@ -413,6 +393,7 @@ impl Kernel {
             record.life = Life::Threads;
             record.status = status;
             let space = record.space;
+            self.acquit(task);
             self.ending.push_front(&mut self.tasks, task);
             self.end_server_in(space);
         }

@@ -22,21 +22,43 @@ use crate::random::Random;
 /// The role of an attacker. Its numbers: seed, traps, and 1 if it may do what ends it.
 pub(crate) const ROLE: &str = "attack:traps";
 
-/// Traps of one attacker, and on several processors, which run at the speed of a host.
-const TRAPS: u64 = 250_000;
-const TRAPS_OF_SEVERAL: u64 = 25_000;
+/// How much is tried.
+struct Effort {
+    attackers: u64,
+    /// How many of them are to make all of their traps: some stop themselves before.
+    enough: u32,
+    /// Traps of each.
+    traps: u64,
+}
+
+/// Two million traps and more.
+const EFFORT: Effort = Effort {
+    attackers: 12,
+    enough: 8,
+    traps: 250_000,
+};
+/// Several processors run at the speed of a host.
+const EFFORT_OF_SEVERAL: Effort = Effort {
+    attackers: 5,
+    enough: 3,
+    traps: 25_000,
+};
 /// Names that an attacker remembers.
 const POOL: usize = 48;
 
 pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
     let mut before = Balance::now()?;
-    let traps = if has_several_processors() {
-        TRAPS_OF_SEVERAL
+    let Effort {
+        attackers,
+        enough,
+        traps,
+    } = if has_several_processors() {
+        EFFORT_OF_SEVERAL
     } else {
-        TRAPS
+        EFFORT
     };
     let mut done = 0;
-    for seed in 1..=5 {
+    for seed in 1..=attackers {
         if seed == 2 {
             // The kernel keeps what its tables have grown by.
             before = Balance::now()?;
@@ -50,8 +72,8 @@ pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
         all_is_well()?;
     }
     check!(
-        done >= 3,
-        "only {done} of 5 attackers made all of their traps"
+        done >= enough,
+        "only {done} of {attackers} attackers made all of their traps"
     );
     before.is_back()
 }
@@ -362,9 +384,7 @@ impl Attacker {
         let trap = if self.random.once_in(16) {
             Trap::from_raw(number)
         } else {
-            // The last comes by its number alone: the seeds are of when it was not there, and with others
-            // too many attackers stop themselves.
-            let index = self.random.below(Trap::ALL.len() as u64 - 1) as usize;
+            let index = self.random.below(Trap::ALL.len() as u64) as usize;
             Trap::ALL.get(index).copied()
         };
         let [first, second, ..] = arguments;
