@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod below;
 mod boot;
+mod converse;
 mod copies;
 mod execute;
 mod heap;

@@ -11,17 +11,16 @@ use vm_core::effect::{Effect, Effects};
 use vm_core::event::{Event, MapId, Time, Token};
 use vm_core::machine::{Machine, Pass, Revoke, Seen};
 use vm_core::object::page::Frame;
-use vm_core::object::supply_quick::Answer;
 use vm_core::{Core, Turn};
 
+use crate::converse::Conversed;
 use crate::execute::{
-    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call,
-    exchange_request, put_beside,
+    CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call, put_beside,
 };
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;
-use crate::receive::{Arrived, common_call, common_fault, common_supply, is_fault};
+use crate::receive::{Arrived, common_call, common_fault, is_fault};
 use crate::window::Window;
 
 /// Frames that the kernel is given at a time when it is short in the middle of a batch.
@@ -130,12 +129,18 @@ impl Server {
             // there is to do.
             while !unfinished {
                 if is_fault(&received) {
-                    if self.answer_faults(&mut received, &mut pending, deadline)
-                        || self.ask(&mut received, &mut pending, deadline)
-                    {
+                    if self.answer_faults(&mut received, &mut pending, deadline) {
                         continue;
                     }
-                    break;
+                    match self.converse(&mut received, &mut pending, deadline) {
+                        Some(Conversed::Received) => continue,
+                        Some(Conversed::Work(answer)) => {
+                            pending = self.supplied(answer);
+                            unfinished = self.core.wants_step();
+                            continue 'serving;
+                        }
+                        None => break,
+                    }
                 }
                 if let Some(answer) = self.call_answer(&received) {
                     if answer.leaves_work && self.core.wants_step() {
@@ -157,16 +162,14 @@ impl Server {
                     if received.outcome.code() != 0 {
                         pending = Some(answer);
                     }
-                } else if let Some(answer) = self.supply_answer(&received) {
-                    unfinished = self.core.wants_step();
-                    let Some(answer) = answer.filter(|_| !unfinished) else {
-                        pending = self.supplied(answer, unfinished);
-                        unfinished = self.core.wants_step();
-                        continue 'serving;
-                    };
-                    received = exchange_answer(&answer, self.ports.set(), deadline.0);
-                    if received.outcome.code() != 0 {
-                        pending = Some(Pending::of_fault(&answer));
+                } else if let Some(told) = self.supply_answer(&received) {
+                    match self.tell(&told, &mut received, &mut pending, deadline) {
+                        Conversed::Received => {}
+                        Conversed::Work(answer) => {
+                            pending = self.supplied(answer);
+                            unfinished = self.core.wants_step();
+                            continue 'serving;
+                        }
                     }
                 } else {
                     break;
@@ -264,82 +267,6 @@ impl Server {
             word: done.word,
             leaves_work: done.leaves_work,
         })
-    }
-
-    /// Asks a pager at once, if a common fault was received that misses a page of its, and waits for the
-    /// next message. Any other is as if it had not been looked at.
-    #[inline(never)]
-    fn ask(
-        &mut self,
-        received: &mut Received,
-        pending: &mut Option<Pending>,
-        deadline: Time,
-    ) -> bool {
-        let Some((map, fault, token)) = common_fault(received) else {
-            return false;
-        };
-        if !self.effects.as_slice().is_empty() || heap::is_low() {
-            return false;
-        }
-        let fault = vm_core::event::Fault {
-            map,
-            address: fault.address,
-            access: fault.access,
-            token,
-        };
-        let Some(asked) = self.core.ask_quick(&fault, Time(self.clock.now())) else {
-            return false;
-        };
-        *received = exchange_request(&asked, self.ports.set(), deadline.0, self.notices);
-        if received.outcome.was_sent() {
-            self.core.sent(asked.port, &mut self.effects);
-        } else {
-            *pending = Some(Pending::of_request(&asked));
-        }
-        true
-    }
-
-    /// The answer to the fault that waited for a common supply, if that is what was received; if it is
-    /// none, the effects have what is to be done. Any other is as if it had not been looked at.
-    #[inline(never)]
-    fn supply_answer(&mut self, received: &Received) -> Option<Option<FaultAnswer>> {
-        let (control, supply) = common_supply(received)?;
-        if !self.effects.as_slice().is_empty() || heap::is_low() {
-            return None;
-        }
-        let mut turn = Turn {
-            now: Time(self.clock.now()),
-            machine: &mut self.hardware,
-            effects: &mut self.effects,
-        };
-        let supplied = self.core.supply_quick(&mut turn, control, &supply)?;
-        let (enter, beside) = match supplied.answer {
-            Answer::Entered => (None, None),
-            Answer::Enter(enter) => (Some(enter), put_beside(&self.effects.beside)),
-            Answer::Effects => return Some(None),
-        };
-        Some(Some(FaultAnswer {
-            token: supplied.fault.token,
-            enter,
-            beside,
-        }))
-    }
-
-    /// What a common supply leaves, if that is more than the answer.
-    #[cold]
-    fn supplied(&mut self, answer: Option<FaultAnswer>, unfinished: bool) -> Option<Pending> {
-        let mut pending = None;
-        match answer {
-            Some(answer) => self.answer_now(&answer),
-            None => {
-                let carried = self.carry_out();
-                pending = self.handle_rest(carried);
-            }
-        }
-        if unfinished {
-            return self.pay(pending);
-        }
-        pending
     }
 
     /// Who asks while work is unfinished has a step of it done after the answer: clients cannot make

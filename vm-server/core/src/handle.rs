@@ -24,6 +24,11 @@ impl Core {
             Event::Fault(fault) => {
                 // The shell has tried that already.
                 #[cfg(any(test, feature = "touched"))]
+                if let Some(asked) = self.ask_next(&fault, turn.now) {
+                    turn.effects.push(Effect::Talk(asked.port));
+                    return;
+                }
+                #[cfg(any(test, feature = "touched"))]
                 if let Some(enter) = self.fault_now(turn, (fault.map, fault.address), fault.access)
                 {
                     turn.effects.push_beside(fault.map, enter);

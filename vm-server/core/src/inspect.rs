@@ -118,7 +118,7 @@ impl Core {
     /// Counts everything. A question that is not on record counts as if it were.
     #[must_use]
     pub fn census(&self) -> Census {
-        let open = u32::from(self.question.is_some());
+        let open = u32::from(self.dialogue.is_some_and(|it| it.question.is_some()));
         Census {
             frames: self.pages.total(),
             free: self.pages.free(),

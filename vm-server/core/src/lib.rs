@@ -224,8 +224,8 @@ pub struct Core {
     pub(crate) caller: Option<event::MapId>,
     /// It came through a copy or a memory entry that the map's task made.
     pub(crate) lent: bool,
-    /// The last question to a pager, while nobody but its asker knows of it.
-    pub(crate) question: Option<fault::question::Question>,
+    /// The last question to a pager, while nobody but its asker knows of it, and what was found for it.
+    pub(crate) dialogue: Option<fault::question::Dialogue>,
     /// The event is a fault, whose answer is carried out before anything else happens.
     pub(crate) answering: bool,
     pub(crate) stats: stats::Stats,
@@ -293,7 +293,7 @@ impl Core {
             hidden_maps: 0,
             caller: None,
             lent: false,
-            question: None,
+            dialogue: None,
             answering: false,
             stats: stats::Stats::default(),
             #[cfg(any(test, feature = "touched"))]

@@ -108,10 +108,10 @@ impl Core {
     /// What is to be said next to the memory object port `port`. It stays due until
     /// [`Core::sent`]; after `Event::Full` there is nothing until `Event::Possible`.
     pub fn next_message(&mut self, port: RightId) -> Option<Message> {
-        if let Some(question) = self.question.filter(|asked| asked.port == port) {
+        if let Some((dialogue, question)) = self.question_to(port) {
             // Else there is nothing to say to it.
             return (!question.said).then(|| Message {
-                wording: Wording::MemoryObjectDataRequest(question.wording()),
+                wording: Wording::MemoryObjectDataRequest(dialogue.wording(question)),
                 right: None,
             });
         }
@@ -160,7 +160,7 @@ impl Core {
     /// [`Core::sent`] has no effects and nothing more to say is left.
     #[must_use]
     pub fn is_last(&self, port: RightId) -> bool {
-        if self.question.is_some_and(|asked| asked.port == port) {
+        if self.question_to(port).is_some() {
             return true;
         }
         let pager = self.pager_at(port).and_then(|id| self.pagers.get(id));
@@ -171,13 +171,19 @@ impl Core {
     }
 
     /// What [`Core::next_message`] gave for this port has been sent.
+    #[inline]
     pub fn sent(&mut self, port: RightId, effects: &mut Effects) {
-        if let Some(question) = &mut self.question
-            && question.port == port
+        if let Some(dialogue) = &mut self.dialogue
+            && dialogue.port == port
+            && let Some(question) = &mut dialogue.question
         {
             question.said = true;
-            return;
+        } else {
+            self.note_sent(port, effects);
         }
+    }
+
+    fn note_sent(&mut self, port: RightId, effects: &mut Effects) {
         let Some(id) = self.pager_at(port) else {
             return;
         };

@@ -11,6 +11,7 @@ mod ahead;
 pub mod ask;
 mod below;
 mod cow;
+pub mod dialogue;
 mod first_write;
 mod nested;
 pub(crate) mod pagein;

@@ -99,8 +99,11 @@ impl Core {
         let Some(pager) = self.pagers.get_mut(id) else {
             return (index, 1);
         };
-        let most = pager.cluster.clamp(1, REQUEST_MAX).min(credits);
-        if most == 1 {
+        if pager.cluster <= 1 {
+            return (index, 1);
+        }
+        let most = pager.cluster.min(REQUEST_MAX).min(credits);
+        if most <= 1 {
             pager.next_page = index.saturating_add(1);
             pager.window = 1;
             return (index, 1);

@@ -5,36 +5,59 @@
 //! lists: only the slots of its pages are marked with the request that would be made. Whoever is
 //! about to do anything that could see or void it has it put on record first ([`Core::record_question`]):
 //! every event does, and every quick way that changes entries. So while there is a question, its entry, its
-//! object, its pager and its tray are as they were when it was asked.
+//! object, its pager and its tray are as they were when it was asked; and as long as nothing but questions and
+//! answers happened, they are still as they were when the first was asked ([`Dialogue`]): the next is
+//! asked, and answered, without looking them up again ([`super::dialogue`]).
 //!
 //! Records and nodes are reserved when it is asked, so that putting it on record cannot fail.
 
-use ipc_abi::translation;
 use ipc_abi::types::Prot;
 use ipc_protocol::memory_object::MemoryObjectDataRequest;
-use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
-use super::quick::show_around;
-use crate::event::{ControlId, Fault, ObjectId, RightId, Time, TrayId};
+use crate::Core;
+use crate::event::{ControlId, Fault, MapId, ObjectId, RightId, Time, TrayId};
 use crate::id::Id;
-use crate::machine::{Machine, Revoke};
-use crate::object::page::{Flags, Frame};
 use crate::object::pager::{Pager, Request};
 use crate::op::wait::What;
-use crate::range::{bytes_of, page_of, trunc_page};
-use crate::{Core, Turn};
+use crate::range::bytes_of;
 
-/// What a fault asked of a pager.
+/// What a fault asked of the pager of a [`Dialogue`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question {
     /// The fault, which waits.
     pub(crate) fault: Fault,
-    /// Its entry.
-    pub(crate) link: u32,
     /// Number of its page in the object.
     pub(crate) index: u64,
     /// When it was asked.
     pub(crate) asked: Time,
+    /// First page that is asked for.
+    pub(crate) first: u64,
+    /// Pages, at most 64.
+    pub(crate) count: u32,
+    /// The pager has been told.
+    pub(crate) said: bool,
+}
+
+/// Questions of the faults in one entry to the pager of its object, while nothing else happens: what was found
+/// when the first was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialogue {
+    /// The one that is open.
+    pub(crate) question: Option<Question>,
+    /// Whose faults.
+    pub(crate) map: MapId,
+    /// The entry.
+    pub(crate) link: u32,
+    /// First address of it and the one behind it.
+    pub(crate) range: (u64, u64),
+    /// Offset in the object of the first.
+    pub(crate) offset: u64,
+    /// Accesses that it allows without a shadow object.
+    pub(crate) allows: Prot,
+    /// The rights with which it shows a page that is read.
+    pub(crate) shows: Prot,
+    /// It may show a dirty page as it may be written.
+    pub(crate) own: bool,
     /// The object.
     pub(crate) object: ObjectId,
     /// Its pager, and the attachment of which an answer is taken.
@@ -43,51 +66,78 @@ pub(crate) struct Question {
     pub(crate) control: Option<ControlId>,
     /// The pager's port.
     pub(crate) port: RightId,
+    /// It is asked for one page at a time.
+    pub(crate) single: bool,
+    /// The page that was entered last, of those that came alone.
+    pub(crate) last: Option<u64>,
     /// The pager's tray.
     pub(crate) tray: TrayId,
-    /// First page that is asked for.
-    pub(crate) first: u64,
-    /// Pages, at most 64.
-    pub(crate) count: u32,
-    /// The request that is made if it is put on record.
+    /// Its slots for filling: the object, how many, where, and in which map.
+    pub(crate) slots: Slots,
+    /// Slots that are ready, less the credits of requests on record.
+    pub(crate) credits: u32,
+    /// The request that is made if a question is put on record.
     pub(crate) request: Id<Request>,
-    /// The pager has been told.
-    pub(crate) said: bool,
 }
 
-impl Question {
+/// The slots for filling of a tray.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots {
+    pub(crate) object: ObjectId,
+    pub(crate) count: u32,
+    /// Address of the first.
+    pub(crate) address: u64,
+    pub(crate) map: MapId,
+}
+
+impl Dialogue {
     /// What the pager is told.
-    pub(crate) fn wording(&self) -> MemoryObjectDataRequest {
+    pub(crate) fn wording(&self, question: &Question) -> MemoryObjectDataRequest {
         MemoryObjectDataRequest {
-            offset: bytes_of(self.first),
-            length: bytes_of(u64::from(self.count)),
-            access: u32::from(self.fault.access.bits()),
+            offset: bytes_of(question.first),
+            length: bytes_of(u64::from(question.count)),
+            access: u32::from(question.fault.access.bits()),
             request: self.request.to_word(),
         }
     }
 
     /// Whether a page is asked for.
     pub(crate) fn covers(&self, object: ObjectId, index: u64) -> bool {
-        let place = index.checked_sub(self.first);
-        self.object == object && place.is_some_and(|place| place < u64::from(self.count))
+        self.question.is_some_and(|question| {
+            let place = index.checked_sub(question.first);
+            self.object == object && place.is_some_and(|place| place < u64::from(question.count))
+        })
     }
 }
 
 impl Core {
-    /// Puts the open question on record, if there is one.
+    /// The open question and the dialogue that it is of, if it is put to this port.
+    pub(crate) fn question_to(&self, port: RightId) -> Option<(&Dialogue, &Question)> {
+        let dialogue = self.dialogue.as_ref()?;
+        let question = dialogue.question.as_ref()?;
+        (dialogue.port == port).then_some((dialogue, question))
+    }
+
+    /// Puts the open question on record, if there is one, and ends the dialogue.
     #[inline(always)]
     pub(crate) fn record_question(&mut self) {
-        if self.question.is_some() {
-            self.record_it();
+        if self.dialogue.is_some() {
+            self.end_dialogue();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn record_it(&mut self) {
-        let Some(question) = self.question.take() else {
+    fn end_dialogue(&mut self) {
+        let Some(dialogue) = self.dialogue.take() else {
             return;
         };
+        if let Some(question) = &dialogue.question {
+            self.record_it(&dialogue, question);
+        }
+    }
+
+    fn record_it(&mut self, dialogue: &Dialogue, question: &Question) {
         let Fault {
             map,
             address,
@@ -95,15 +145,15 @@ impl Core {
             token,
         } = question.fault;
         let range = (question.first, question.count);
-        let made = self.request_insert(question.pager, range, access);
-        debug_assert_eq!(made, Ok(question.request), "its place was reserved");
-        if let Some(tray) = self.trays.get_mut(question.tray) {
+        let made = self.request_insert(dialogue.pager, range, access);
+        debug_assert_eq!(made, Ok(dialogue.request), "its place was reserved");
+        if let Some(tray) = self.trays.get_mut(dialogue.tray) {
             tray.taken = tray.taken.saturating_add(question.count);
         }
-        if let Some(pager) = self.pagers.get_mut(question.pager)
+        if let Some(pager) = self.pagers.get_mut(dialogue.pager)
             && !question.said
         {
-            pager.notes.say_soon(question.request);
+            pager.notes.say_soon(dialogue.request);
         }
         let what = What::Fault {
             map,
@@ -114,112 +164,8 @@ impl Core {
         let waiter = self.waiter_new(what, Some(token), question.asked);
         debug_assert!(waiter.is_ok(), "its place was reserved");
         if let Ok(waiter) = waiter {
-            self.waiter_asks(waiter, question.request, question.index);
+            self.waiter_asks(waiter, dialogue.request, question.index);
         }
-    }
-}
-
-/// How the fault that asked is answered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
-    /// The fault.
-    pub(crate) fault: Fault,
-    /// What is entered.
-    pub(crate) enter: translation::Enter,
-}
-
-impl Core {
-    /// Takes a supply that answers the open question, if that is about one page that is read: the page moves,
-    /// and what is entered beside it is in the effects. `None`: there is more to it, and nothing has changed.
-    #[inline(always)]
-    pub(crate) fn answer_question<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        control: ControlId,
-        args: &MemoryObjectDataSupply,
-    ) -> Option<Told> {
-        let question = self.question.as_ref()?;
-        let (fault, index, link) = (question.fault, question.first, question.link);
-        let (object, tray) = (question.object, question.tray);
-        let asked = (bytes_of(index), question.count) == (args.offset, 1) && question.said;
-        let bare = args.count == 1 && args.lock_value == 0 && !args.precious;
-        let mine = question.control == Some(control) && fault.access != Prot::WRITE;
-        let idle = self.woken.is_empty() && self.ready_faults.is_empty();
-        if !asked || !bare || !mine || !idle || !self.goes_quickly() {
-            return None;
-        }
-        let record = self.trays.get_mut(tray)?;
-        let (map, slots) = (record.map, record.slots);
-        let number = page_of(record.address).saturating_add(args.slot.into());
-        if args.slot >= slots || !record.waiting.is_empty() {
-            return None;
-        }
-        let ready = self.objects.get_mut(record.object)?;
-        let (leaf, frame) = ready.pages.find_page(&self.nodes, args.slot.into())?;
-        if ready.payer != Some(map) {
-            return None;
-        }
-        let payer = self.maps.get_mut(map)?;
-        // From here on nothing fails.
-        payer.pages = payer.pages.saturating_sub(1);
-        payer.epoch = payer.epoch.saturating_add(1);
-        let taken = Revoke::Page {
-            map,
-            epoch: payer.epoch,
-            address: bytes_of(number),
-            frame,
-            keep: Prot::NONE,
-        };
-        let place = (leaf, args.slot.into());
-        ready.pages.take_found(&mut self.nodes, place);
-        record.hand = record.hand.min(args.slot);
-        let fill = ready.pages.pages() <= slots / 2;
-        turn.machine.revoke(&[taken]);
-        if fill {
-            self.tray_wants_refill(tray, args.slot);
-        }
-        self.question = None;
-        let enter = self.come_to(turn, (&fault, link), (object, index), frame);
-        debug_assert!(enter.is_some(), "all was looked at when it was asked");
-        Some(Told {
-            fault,
-            enter: enter?,
-        })
-    }
-
-    /// A page comes to an object where a fault waits for it, in an entry that shows it.
-    #[inline(always)]
-    fn come_to<M: Machine>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        (fault, link): (&Fault, u32),
-        (object, index): (ObjectId, u64),
-        frame: Frame,
-    ) -> Option<translation::Enter> {
-        let (map, address) = (fault.map, trunc_page(fault.address));
-        let at = Some((map.index(), page_of(address)));
-        self.pages.pass(frame, (object, index), at, Flags::empty());
-        let record = self.objects.get_mut(object)?;
-        let leaf = record.pages.fill_used(&mut self.nodes, index, frame);
-        if let Some(payer) = record.payer.and_then(|id| self.maps.get_mut(id)) {
-            payer.count_external(1);
-        }
-        let entry = self.entries.at(link)?;
-        let own = !entry.needs_copy && !record.is_copied();
-        let beside = &mut turn.effects.beside;
-        beside.count = 0;
-        let shown = (entry, (map, address));
-        show_around(&mut self.pages, (leaf, index), shown, (own, false), beside);
-        self.stats.page_ins = self.stats.page_ins.wrapping_add(1);
-        self.stats.faults = self.stats.faults.wrapping_add(1);
-        self.stats.resident_hits = self.stats.resident_hits.wrapping_add(1);
-        Some(translation::Enter {
-            address,
-            frame: frame.0,
-            protection: entry.protection.difference(Prot::WRITE),
-            uncached: false,
-            epoch: self.maps.get(map)?.epoch,
-        })
     }
 }
 
@@ -260,7 +206,7 @@ mod tests {
         assert!(world.core.requests.is_empty() && world.core.waiters.is_empty());
         pager.serve(&mut world);
         assert_eq!(world.resumed.remove(&token.0.get()), Some(Ok(())));
-        assert!(world.core.question.is_none());
+        assert!(world.core.dialogue.is_none_or(|it| it.question.is_none()));
         assert_eq!(world.core.census().requests, 0);
     }
 
@@ -273,7 +219,7 @@ mod tests {
         };
         // The pager has not heard of the first, so the other is noted behind it.
         assert_eq!(world.core.requests.len(), 2);
-        assert!(world.core.question.is_none());
+        assert!(world.core.dialogue.is_none());
         world.event(Event::Cancelled(other));
         assert_eq!(world.core.waiters.len(), 1, "one has been cancelled");
         pager.settle(&mut world);

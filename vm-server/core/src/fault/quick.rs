@@ -119,6 +119,8 @@ impl Core {
                     epoch: record.epoch,
                 })
             }
+            // Only a pager has it, or nobody.
+            Slot::Empty if !write && object.shadow.is_none() => None,
             Slot::Empty => {
                 let found = shown.found(place, link, id);
                 self.now_missing(turn, &found, write)
@@ -409,7 +411,7 @@ impl<'a> Shown<'a> {
             object,
             index: self.index,
             rights: self.entry.protection,
-            span: span(self.entry, address),
+            span: span((self.entry.start, self.entry.end), address),
             needs_copy: self.entry.needs_copy,
             behavior: self.entry.behavior,
             large: self.entry.size() >= TABLE,
@@ -460,8 +462,8 @@ impl<'a> Shown<'a> {
         let place = (map, address);
         show_around(
             pages,
-            (self.leaf, self.index),
-            (entry, place),
+            (self.leaf, self.index, None),
+            ((entry.start, entry.end), place),
             (own, again),
             beside,
         );
@@ -470,12 +472,12 @@ impl<'a> Shown<'a> {
 }
 
 /// Finds what may be entered beside the page of a leaf that an entry shows at an address. `own`: dirty ones
-/// as they may be written; `again`: the page had been entered before.
+/// as they may be written; `again`: the page had been entered before; `known`: a page that is known to be entered.
 #[inline(always)]
 pub(crate) fn show_around(
     pages: &mut Pages,
-    (leaf, index): (Option<&Node>, u64),
-    (entry, (map, address)): (&Entry, (MapId, u64)),
+    (leaf, index, known): (Option<&Node>, u64, Option<u64>),
+    (range, (map, address)): ((u64, u64), (MapId, u64)),
     (own, again): (bool, bool),
     beside: &mut Beside,
 ) {
@@ -486,10 +488,12 @@ pub(crate) fn show_around(
     let middle = index & 63;
     let window = ((1 << ENTER_MAX) - 1) << (middle & !WINDOW);
     let mask = leaf.pages() & window & !(1 << middle);
-    if mask != 0 {
+    // The nearest before it is entered, and nothing lies behind it: so are the others.
+    let follows = known == index.checked_sub(1) && known.is_some() && mask >> middle == 0;
+    if mask != 0 && !follows {
         let address = trunc_page(address);
         let neighbours = Neighbours {
-            mask: mask & shown_beside(span(entry, address), address, middle),
+            mask: mask & shown_beside(span(range, address), address, middle),
             middle,
             at: (map.index(), page_of(address).wrapping_sub(middle)),
             own,
@@ -499,12 +503,12 @@ pub(crate) fn show_around(
     }
 }
 
-/// The part of an entry that is in the same page table as an address.
+/// The part of an entry from `start` to `end` that is in the same page table as an address.
 #[inline(always)]
-fn span(entry: &Entry, address: u64) -> (u64, u64) {
+fn span((start, end): (u64, u64), address: u64) -> (u64, u64) {
     let table = address & !TABLE.wrapping_sub(1);
-    let end = table.wrapping_add(TABLE);
-    (entry.start.max(table), entry.end.min(end))
+    let behind = table.wrapping_add(TABLE);
+    (start.max(table), end.min(behind))
 }
 
 /// The places of a leaf that an entry from `start` to `end` shows, if it shows place `middle` at `address`.

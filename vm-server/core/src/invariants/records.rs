@@ -2,6 +2,8 @@
 //!
 //! A record that is not there breaks no rule: whoever names it is checked for that.
 
+use ipc_abi::types::Prot;
+
 use super::{Broken, Check, must};
 use crate::Core;
 use crate::event::{MapId, ObjectId, TrayId};
@@ -174,8 +176,8 @@ impl Core {
                         request.missing & request.bit(index) != 0
                             && object.pager == Some(request.pager)
                     });
-                    let asked = self.question.is_some_and(|asked| {
-                        asked.request.index() == request && asked.covers(id, index)
+                    let asked = self.dialogue.is_some_and(|dialogue| {
+                        dialogue.request.index() == request && dialogue.covers(id, index)
                     });
                     let what = "a pending page is one that was asked for";
                     must(open || asked, request, what)?;
@@ -257,37 +259,55 @@ impl Core {
         must(counted, id.index(), "a request counts who looks at it")
     }
 
-    /// The question that is not on record.
+    /// What is known for the next question, and the one that is not on record.
     pub(super) fn check_question(&self) -> Check {
-        let Some(question) = &self.question else {
+        let Some(dialogue) = &self.dialogue else {
             return Ok(());
         };
-        let index = question.link;
-        let entry = self.entries.at(index);
-        let shows = entry.is_some_and(|entry| {
-            entry.map == question.fault.map
-                && entry.contains(question.fault.address)
-                && entry.object == Some(question.object)
+        let index = dialogue.link;
+        let object = self.objects.get(dialogue.object);
+        let shows = self.entries.at(index).is_some_and(|entry| {
+            entry.map == dialogue.map
+                && entry.object == Some(dialogue.object)
+                && (entry.start, entry.end) == dialogue.range
+                && entry.offset == dialogue.offset
+                && entry.protection.contains(dialogue.allows)
+                && entry.protection.contains(dialogue.shows)
+                && !(entry.needs_copy && dialogue.allows.contains(Prot::WRITE))
+                && !(dialogue.own && (entry.needs_copy || object.is_none_or(|it| it.is_copied())))
         });
-        must(
-            shows,
-            index,
-            "an open question is about what its entry shows",
-        )?;
-        let pager = self.pagers.get(question.pager).is_some_and(|pager| {
-            pager.object == question.object
-                && pager.control == question.control
-                && pager.tray == Some(question.tray)
+        must(shows, index, "a dialogue is about what its entry shows")?;
+        let pager = self.pagers.get(dialogue.pager).is_some_and(|pager| {
+            pager.object == dialogue.object
+                && pager.control == dialogue.control
+                && pager.tray == Some(dialogue.tray)
                 && pager.state == PagerState::Ready
                 && pager.notes.is_empty()
+                && (pager.cluster <= 1) == dialogue.single
         });
-        must(pager, index, "the pager of an open question is as it was")?;
+        must(pager, index, "the pager of a dialogue is as it was")?;
+        let slots = dialogue.slots;
+        let tray = self.trays.get(dialogue.tray).is_some_and(|tray| {
+            (tray.object, tray.slots, tray.address, tray.map)
+                == (slots.object, slots.count, slots.address, slots.map)
+                && tray.waiting.is_empty()
+        });
+        must(tray, index, "the tray of a dialogue is as it was")?;
+        let credits = self.tray_credits(dialogue.tray) == dialogue.credits;
+        must(
+            credits,
+            index,
+            "a dialogue counts the credits that are left",
+        )?;
+        let room = self.requests.get(dialogue.request).is_none();
+        must(room, index, "an open question has no record")?;
+        let Some(question) = &dialogue.question else {
+            return Ok(());
+        };
         let mut pages = question.first..question.first.saturating_add(question.count.into());
-        let marked = Slot::Pending(question.request.index());
-        let all = pages.all(|page| self.slot(question.object, page) == marked);
-        must(all, index, "the pages of an open question are pending")?;
-        let room = self.requests.get(question.request).is_none();
-        must(room, index, "an open question has no record")
+        let marked = Slot::Pending(dialogue.request.index());
+        let all = pages.all(|page| self.slot(dialogue.object, page) == marked);
+        must(all, index, "the pages of an open question are pending")
     }
 
     /// A pager. Says how many notes it is still to be told.

@@ -14,8 +14,8 @@ use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
 use crate::event::{ControlId, Fault, ObjectId, TrayId};
+use crate::fault::dialogue::Told;
 use crate::fault::pagein::REQUEST_MAX;
-use crate::fault::question::Told;
 use crate::frames::Class;
 use crate::machine::{Machine, Pass, Shown};
 use crate::object::page::{Flags, Frame};
@@ -82,7 +82,7 @@ impl Core {
         control: ControlId,
         args: &MemoryObjectDataSupply,
     ) -> Option<Supplied> {
-        if let Some(Told { fault, enter }) = self.answer_question(turn, control, args) {
+        if let Some(Told { fault, enter, .. }) = self.answer_question(turn, control, args) {
             let answer = Answer::Enter(enter);
             return Some(Supplied { fault, answer });
         }
@@ -92,7 +92,7 @@ impl Core {
     /// As [`Core::supply_quick`], of several pages, or of one that is to be written or was asked for by a
     /// request that is on record.
     #[inline(never)]
-    fn supply_more<M: Machine>(
+    pub fn supply_more<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         control: ControlId,
@@ -130,7 +130,11 @@ impl Core {
         let from = (slots, args.slot.into());
         self.object_pass_pages(from, (object, first), (&frames, &fresh), shown);
         match open.record {
-            None => self.question = None,
+            None => {
+                if let Some(dialogue) = &mut self.dialogue {
+                    (dialogue.question, dialogue.last) = (None, None);
+                }
+            }
             Some((request, waiter)) => {
                 self.waiter_served(waiter);
                 self.request_end(request);
@@ -143,11 +147,16 @@ impl Core {
         if fresh.is_empty() {
             self.tray_emptied(tray, args.slot);
         }
+        let credits = self.tray_credits(tray);
+        if let Some(dialogue) = &mut self.dialogue {
+            dialogue.credits = credits;
+        }
         let answer = match view {
             Some(view) => self.answer_supplied(turn, (&view, entered), &frames),
             None => self.fault_supplied(turn, &fault),
         };
         if matches!(answer, Answer::Effects) {
+            self.record_question();
             self.fault(turn, &fault);
         }
         Some(Supplied { fault, answer })
@@ -156,16 +165,17 @@ impl Core {
     /// The open question, if this is the answer to all of it.
     #[inline(always)]
     fn open_question(&self, control: ControlId, range: (u64, u32)) -> Option<Open> {
-        let question = self.question.as_ref()?;
+        let dialogue = self.dialogue.as_ref()?;
+        let question = dialogue.question.as_ref()?;
         let asked = (question.first, question.count) == range && question.said;
-        if !asked || question.control != Some(control) {
+        if !asked || dialogue.control != Some(control) {
             return None;
         }
         Some(Open {
             fault: question.fault,
-            object: question.object,
-            tray: question.tray,
-            link: Some(question.link),
+            object: dialogue.object,
+            tray: dialogue.tray,
+            link: Some(dialogue.link),
             record: None,
         })
     }

@@ -77,6 +77,26 @@ impl Tree {
         }
     }
 
+    /// Puts what is no page into a slot, if that is empty, and in a leaf that there is: says so.
+    #[inline(always)]
+    pub(crate) fn use_empty(&mut self, nodes: &mut Nodes, index: u64, slot: Slot) -> bool {
+        let leaf = self.leaf_to_change(nodes, index);
+        let Some(node) = nodes.at_mut(leaf) else {
+            return false;
+        };
+        let place = index & MASK;
+        let bit = 1u64 << place;
+        if node.used & bit != 0 {
+            return false;
+        }
+        if let Some(word) = node.words.get_mut(place as usize) {
+            *word = slot.to_raw();
+        }
+        node.used |= bit;
+        self.used = self.used.wrapping_add(1);
+        true
+    }
+
     /// Puts a page into a slot that is in use and holds none: cannot fail. Gives its leaf, if it is not the
     /// only slot.
     #[inline(always)]
