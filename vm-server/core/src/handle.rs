@@ -58,14 +58,14 @@ impl Core {
                 let done = self.call_at_once(turn, &call, reply)
                     || self.copy_at_once(turn, &call, &rights, reply)
                     || self.supply_at_once(turn, &call, reply);
-                #[cfg(not(any(test, feature = "touched")))]
-                let done = false;
-                self.record_question();
-                if !done {
-                    self.call(turn, call, rights, reply);
-                    // What it started begins at once.
-                    self.run_ready_op(turn);
+                #[cfg(any(test, feature = "touched"))]
+                if done {
+                    return;
                 }
+                self.record_question();
+                self.call(turn, call, rights, reply);
+                // What it started begins at once.
+                self.run_ready_op(turn);
             }
             Event::DeadName(right) => self.dead_name(turn, right),
             Event::NoSenders { port, made } => self.no_senders(turn, port, made),

@@ -125,3 +125,82 @@ impl Core {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+
+    use ipc_abi::layout::PAGE_SIZE;
+    use ipc_abi::types::Prot;
+
+    use crate::event::{Event, MapId, RightId};
+    use crate::sim::World;
+    use crate::sim::pager::Pager;
+
+    const PORT: RightId = RightId(7);
+    const PAGES: u64 = 32;
+
+    /// A client that has read the first page of a pager's with so many slots, and its base.
+    fn reader(slots: u32) -> (World, Pager, MapId, u64) {
+        let mut world = World::new(512);
+        let data = (0..PAGES * PAGE_SIZE).map(|at| (at >> 12) as u8);
+        let mut pager = Pager::new(&mut world, PORT, slots, data.collect());
+        let client = world.map();
+        let base = world.map_object(client, PORT, PAGES * PAGE_SIZE);
+        world.touch(client, base, Prot::READ);
+        pager.settle(&mut world);
+        (world, pager, client, base)
+    }
+
+    fn read(world: &mut World, pager: &mut Pager, client: MapId, address: u64) -> u8 {
+        world.touch(client, address, Prot::READ);
+        pager.serve(world);
+        let mut byte = [0];
+        assert_eq!(world.read(client, address, &mut byte), Ok(()));
+        byte[0]
+    }
+
+    #[test]
+    fn one_question_after_the_other_is_of_the_same_dialogue() {
+        let (mut world, mut pager, client, base) = reader(32);
+        for page in 1..9 {
+            let byte = read(&mut world, &mut pager, client, base + page * PAGE_SIZE);
+            assert_eq!(u64::from(byte), page);
+            let dialogue = world.core.dialogue.unwrap();
+            assert_eq!(dialogue.last, Some(page));
+            assert_eq!(u64::from(dialogue.credits), 31 - page);
+        }
+        world.event(Event::Tick);
+        assert!(world.core.dialogue.is_none(), "who knows what has changed");
+    }
+
+    #[test]
+    fn neighbours_are_shown_that_others_brought() {
+        let (mut world, mut pager, client, base) = reader(32);
+        let other = world.map();
+        let there = world.map_object(other, PORT, PAGES * PAGE_SIZE);
+        for page in [2, 3, 6] {
+            read(&mut world, &mut pager, other, there + page * PAGE_SIZE);
+        }
+        for page in [4, 5] {
+            read(&mut world, &mut pager, client, base + page * PAGE_SIZE);
+        }
+        let shown = world.machine.spaces[&client.to_word()].pages.keys();
+        let shown = shown
+            .map(|page| page - (base >> 12))
+            .collect::<vec::Vec<_>>();
+        assert_eq!(shown, [0, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_tray_that_has_no_slot_left_is_filled_before_the_next_question() {
+        let (mut world, mut pager, client, base) = reader(4);
+        for page in 1..9 {
+            let byte = read(&mut world, &mut pager, client, base + page * PAGE_SIZE);
+            assert_eq!(u64::from(byte), page);
+            pager.settle(&mut world);
+        }
+    }
+}

@@ -72,12 +72,13 @@ struct Side {
 }
 
 impl Side {
-    fn new(slowly: bool) -> Side {
+    /// With a pager of so many slots: with few of them its tray is filled again after each answer.
+    fn new(slowly: bool, slots: u32) -> Side {
         let mut world = World::new(700);
         world.core.slowly = slowly;
         world.check_every = 7;
         let data = (0..FILE * PAGE_SIZE).map(|at| (at >> 8) as u8).collect();
-        let pager = Pager::new(&mut world, PORT, 4, data);
+        let pager = Pager::new(&mut world, PORT, slots, data);
         let maps = vec![world.map()];
         Side {
             world,
@@ -89,7 +90,7 @@ impl Side {
 
     /// Where answers are carried out after the event that comes next.
     fn late(slowly: bool) -> Side {
-        let mut side = Side::new(slowly);
+        let mut side = Side::new(slowly, 4);
         side.world.core.config.in_order = false;
         side
     }
@@ -346,17 +347,49 @@ fn touch(sides: &mut [Side; 2], random: &mut Random) {
     sides.iter_mut().for_each(Side::settle);
 }
 
+/// Maps the file and reads some of it, most often in order.
+fn read_file(sides: &mut [Side; 2], random: &mut Random) {
+    let map = random.below(sides[0].maps.len() as u64) as usize;
+    let (at, _) = range(random);
+    both(sides, "map file", |side| {
+        side.map(map, PortRef::Foreign(PORT), at, FILE, false)
+    });
+    let mut page = 0;
+    for _ in 0..random.below(FILE) {
+        let meanwhile = match random.once_in(6) {
+            true => Meanwhile::new(sides[0].maps.len(), random),
+            false => Meanwhile::Nothing,
+        };
+        let _ = both(sides, "read", |side| {
+            side.touch(map, at + page * PAGE_SIZE, None, &meanwhile)
+        });
+        let next = if random.once_in(5) { 0 } else { page + 1 };
+        page = if random.once_in(5) {
+            random.below(FILE)
+        } else {
+            next
+        };
+    }
+    sides.iter_mut().for_each(Side::settle);
+}
+
 #[test]
 fn a_fault_that_goes_quickly_comes_to_the_same_as_one_that_does_not() {
+    let mut dialogues = 0;
     for seed in 0..100 {
         let mut random = Random::new(seed);
-        let mut sides = [Side::new(false), Side::new(true)];
+        let slots = if seed % 2 == 0 { 4 } else { 40 };
+        let mut sides = [Side::new(false, slots), Side::new(true, slots)];
         for turn in 0..160 {
             if random.once_in(3) {
                 step(&mut sides, &mut random);
+            } else if random.once_in(6) {
+                read_file(&mut sides, &mut random);
             } else {
                 touch(&mut sides, &mut random);
             }
+            let dialogue = sides[0].world.core.dialogue;
+            dialogues += u32::from(dialogue.is_some_and(|it| it.last.is_some()));
             both(
                 &mut sides,
                 &std::format!("seed {seed}, turn {turn}"),
@@ -364,6 +397,7 @@ fn a_fault_that_goes_quickly_comes_to_the_same_as_one_that_does_not() {
             );
         }
     }
+    assert!(dialogues > 100, "{dialogues} turns ended with an answer");
 }
 
 /// The world checks after every event that each translation is one that a look-up would give.
