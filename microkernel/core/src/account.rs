@@ -236,7 +236,7 @@ impl Kernel {
 
     /// Who pays for what is queued at a port: the holder of the receive right, or who will have it
     /// from the queues that it lies in. `None`: nobody.
-    pub(crate) fn payer(&self, port: PortId) -> Option<TaskId> {
+    fn payer(&self, port: PortId) -> Option<TaskId> {
         let mut at = port;
         loop {
             match self.ports.at(at).place {

@@ -18,7 +18,8 @@ use crate::{
     handlers::KINDS,
     kernel::{Kernel, TaskId},
     message::Carried,
-    port::{Object, PortId},
+    port::{Object, Place, PortId},
+    rights::NESTING_MAX,
     space::Holds,
     task::{Life, Task},
 };
@@ -205,7 +206,7 @@ impl Kernel {
         let end = from.saturating_add(STEP);
         for index in from..end {
             if let Some((_, message)) = self.messages.by_index(index)
-                && let Some(receiver) = message.queue.and_then(|queue| self.payer(queue))
+                && let Some(receiver) = message.queue.and_then(|queue| self.receiver(queue))
                 && self.tasks.at(receiver).suspected.is_some()
             {
                 for carried in message.cargo {
@@ -220,6 +221,20 @@ impl Kernel {
         } else {
             Stage::Acquit(0)
         }
+    }
+
+    /// Who alone can receive what is queued at a port. It does not look for long: if queues lie in too
+    /// many others, it may be anybody.
+    pub(crate) fn receiver(&self, queue: PortId) -> Option<TaskId> {
+        let mut at = queue;
+        for _ in 0..NESTING_MAX {
+            match self.ports.at(at).place {
+                Place::Held(task, _) => return Some(task),
+                Place::Transit(through) => at = through,
+                Place::Moving | Place::Kernel | Place::Dead => return None,
+            }
+        }
+        None
     }
 
     /// A suspect holds a right to this port.

@@ -24,7 +24,7 @@ use ipc_abi::{
 pub(crate) type Slots = [(u64, u8); RIGHTS_MAX];
 
 /// Receive rights in transit inside each other, at most; more are refused.
-const NESTING_MAX: u32 = 64;
+pub(crate) const NESTING_MAX: u32 = 64;
 
 /// Where a message goes, as far as its rights are concerned.
 #[derive(Clone, Copy, Debug)]

@@ -105,6 +105,7 @@ guest_test::suite! {
             queues_full_of_each_others_rights_are_gone_with_their_task,
             every_queue_has_an_end,
             a_crowd_that_waits_is_gone_with_its_task,
+            tasks_that_hold_each_other_do_not_outlive_who_made_them,
         ],
         pagers: [
             a_slot_is_supplied_once,

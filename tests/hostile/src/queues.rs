@@ -8,7 +8,8 @@ use guest_test::{Outcome, check_eq};
 use ipc::abi::message::option;
 use ipc::abi::notify::{ExitStatus, Request};
 use ipc::abi::right::{Disposition, Name, SpecialPort};
-use ipc::{Kern, trap};
+use ipc::vm::NewTask;
+use ipc::{Kern, trap, vm};
 
 use crate::balance::{Balance, all_is_well};
 use crate::helper::{DONE, Helper};
@@ -24,6 +25,8 @@ const CROWD: u64 = 200;
 /// first nobody in it is new. Those who pass messages on among themselves never rest, and use up a slice
 /// of time at each.
 const TURNS: u64 = 16;
+/// Tasks that hold each other.
+const FAMILY: u64 = 12;
 /// More than any queue holds.
 const MANY: u64 = 3000;
 
@@ -33,6 +36,7 @@ mod what {
     pub(super) const KNOTS: u64 = 1;
     pub(super) const FLOODS: u64 = 2;
     pub(super) const CROWDS: u64 = 3;
+    pub(super) const ORPHANS: u64 = 4;
 }
 
 fn attackers(what: u64) -> Outcome {
@@ -64,12 +68,17 @@ pub(crate) fn a_crowd_that_waits_is_gone_with_its_task() -> Outcome {
     attackers(what::CROWDS)
 }
 
+pub(crate) fn tasks_that_hold_each_other_do_not_outlive_who_made_them() -> Outcome {
+    attackers(what::ORPHANS)
+}
+
 /// The life of a task that does it.
 pub(crate) fn attack(what: u64) -> Result<u32, Kern> {
     match what {
         what::CYCLES => cycles(),
         what::KNOTS => knots(),
         what::FLOODS => floods(),
+        what::ORPHANS => orphans(),
         _ => crowds(),
     }?;
     Ok(DONE)
@@ -147,6 +156,26 @@ fn knots() -> Result<(), Kern> {
     }
     for port in ports.iter().step_by(4) {
         trap::port_destroy(*port)?;
+    }
+    Ok(())
+}
+
+/// Tasks without threads, each with rights to itself and to the next: special ports, names, and in the
+/// queue of a port that it has.
+fn orphans() -> Result<(), Kern> {
+    let orphans = (0..FAMILY).map(|_| vm::own().create_task(false));
+    let orphans = orphans.collect::<Result<Vec<_>, _>>()?;
+    for (index, NewTask { task, .. }) in orphans.iter().enumerate() {
+        let own = task.name();
+        let next = orphans.get((index + 1) % orphans.len());
+        let next = next.map_or(own, |next| next.task.name());
+        trap::task_set_special_port(own, SpecialPort::Bootstrap, own)?;
+        trap::task_set_special_port(own, SpecialPort::Exception, next)?;
+        trap::port_insert_right(own, own, Disposition::CopySend)?;
+        let port = both()?;
+        let rights = [own, next].map(|name| (name, Disposition::CopySend));
+        expect(send(port, &rights), None)?;
+        trap::port_insert_right(own, port, Disposition::MoveReceive)?;
     }
     Ok(())
 }

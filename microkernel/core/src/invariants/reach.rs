@@ -71,7 +71,7 @@ impl Kernel {
             }
         }
         for (_, message) in self.messages.iter() {
-            let receiver = message.queue.and_then(|queue| self.payer(queue));
+            let receiver = message.queue.and_then(|queue| self.receiver(queue));
             for port in sends(&message.cargo) {
                 add(receiver, port);
             }
