@@ -87,6 +87,25 @@ macro_rules! push_all {
     };
 }
 
+/// Takes back what [`push_registers`] stored.
+macro_rules! pop_registers {
+    () => {
+        "pop r15
+         pop r14
+         pop r13
+         pop r12
+         pop rbp
+         pop rbx
+         pop r9
+         pop r8
+         pop r10
+         pop rdx
+         pop rsi
+         pop rdi
+         pop rax"
+    };
+}
+
 pub(super) use {push_all, push_registers};
 
 global_asm!(
@@ -128,19 +147,10 @@ resume:                                 // RDI: context of the thread, or null
 2:  cmp dword ptr gs:[{vector_mode}], {fxsave}
     jne 1b
     fxrstor64 [rip + {cleared}]
-3:  pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r9
-    pop r8
-    pop r10
-    pop rdx
-    pop rsi
-    pop rdi
-    pop rax
+3:
+    "#,
+    pop_registers!(),
+    r#"
     mov rcx, [rsp + 32]
     mov r11, [rsp + 48]
     mov rsp, [rsp + 56]
@@ -157,19 +167,10 @@ enter_trapped:
     xrstor64 [rdi - {context}]
     jmp 6f
 5:  fxrstor64 [rdi - {context}]
-6:  pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r9
-    pop r8
-    pop r10
-    pop rdx
-    pop rsi
-    pop rdi
-    pop rax
+6:
+    "#,
+    pop_registers!(),
+    r#"
     pop r11
     pop rcx
     mov qword ptr [rsp], {system_call}
