@@ -183,6 +183,25 @@ fn next_present(
     span.start().filter(|_| !span.is_empty())
 }
 
+/// The first page of a lowest table from `index` on, which moves there. Where pages are sparse, many places are
+/// passed over at once.
+#[inline(always)]
+fn next_page(
+    store: &impl TableStore,
+    table: Frame,
+    index: &mut usize,
+    end: usize,
+) -> Option<Entry> {
+    while *index < end {
+        let entry = store.read(table, *index);
+        if entry.is_present() {
+            return Some(entry);
+        }
+        *index = store.next_present(table, *index, end);
+    }
+    None
+}
+
 struct Removal<'a, S> {
     space: &'a mut Space,
     store: &'a mut S,
@@ -229,13 +248,7 @@ impl<S: TableStore> Removal<'_, S> {
         let first = start.slot(1);
         let end = first.saturating_add(slice as usize).min(TABLE_ENTRIES);
         let mut index = first;
-        while index < end {
-            let old = self.store.read(table, index);
-            if !old.is_present() {
-                // Where pages are sparse, many are passed over at once.
-                index = self.store.next_present(table, index, end);
-                continue;
-            }
+        while let Some(old) = next_page(self.store, table, &mut index, end) {
             if old.is_window() {
                 self.clear_window(table, index);
             } else {
@@ -347,13 +360,7 @@ impl<S: TableStore> Lowering<'_, S> {
         let first = start.slot(1);
         let end = first.saturating_add(count as usize).min(TABLE_ENTRIES);
         let mut index = first;
-        while index < end {
-            let old = self.store.read(table, index);
-            if !old.is_present() {
-                // Where pages are sparse, many are passed over at once.
-                index = self.store.next_present(table, index, end);
-                continue;
-            }
+        while let Some(old) = next_page(self.store, table, &mut index, end) {
             let done = index.saturating_sub(first) as u32;
             if !self.budget.take(1) {
                 return span.from.saturating_add(u64::from(done) << PAGE_SHIFT);

@@ -23,8 +23,19 @@ const NONE: [u32; 2] = [FRAME_LIMIT, SKIPPED];
 /// Frames by address.
 type Flat = BTreeMap<u64, u32>;
 
-/// A page of the client's that is not among those that are shown, for the sake of the page table.
-const ELSEWHERE: u64 = SHOWN[0] + (COUNT as u64) * PAGE_SIZE;
+/// The first two slots, both to be shown.
+const TWO_PAGES: Pass = Pass {
+    from: 1,
+    to: 2,
+    address: SLOTS,
+    count: 2,
+    fresh: false,
+    epoch: 1,
+    first: 0,
+    shown: 2,
+    at: SHOWN[0],
+    rights: Prot::READ,
+};
 
 struct Two {
     world: World,
@@ -53,6 +64,7 @@ impl Two {
                 two.slots.insert(address, frame);
             }
         }
+        // One more that is not among those that are shown, for the sake of the page table.
         let entered = shown.iter().copied().chain([Some(0)]);
         for (frame, place) in entered.zip(0u64..) {
             if let Some(frame) = frame {
@@ -207,18 +219,7 @@ proptest! {
 
 #[test]
 fn what_no_task_can_map_is_not_passed() {
-    let pass = Pass {
-        from: 1,
-        to: 2,
-        address: SLOTS,
-        count: 2,
-        fresh: false,
-        epoch: 1,
-        first: 0,
-        shown: 2,
-        at: ELSEWHERE,
-        rights: Prot::READ,
-    };
+    let pass = TWO_PAGES;
     let new = |pass: Pass| Passing::new(pass.to_words()).map(|passing| passing.to());
     assert_eq!(new(pass), Ok(Some(2)));
     assert_eq!(new(Pass { shown: 0, ..pass }), Ok(None));
@@ -255,16 +256,8 @@ fn what_the_kernel_owns_is_taken_out_but_shown_to_nobody() {
     two.world.settle();
     two.slots.insert(SLOTS + PAGE_SIZE, FOREIGN);
     let pass = Pass {
-        from: 1,
-        to: 2,
-        address: SLOTS,
-        count: 2,
-        fresh: false,
-        epoch: 1,
-        first: 0,
-        shown: 2,
-        at: SHOWN[0],
         rights: Prot::DEFAULT,
+        ..TWO_PAGES
     };
     assert_eq!(two.pass(pass, &body(&[5, FOREIGN], &[0, 0])), 1);
     assert_eq!(two.expect(pass, &[5, FOREIGN], &[]), 1);
