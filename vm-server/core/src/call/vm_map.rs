@@ -202,17 +202,11 @@ impl Core {
         args: vm_map::VmDeallocate,
     ) -> Outcome {
         let reply = vm_map::Reply::VmDeallocate(());
-        if args.size == 0 {
+        let Some(range) = self.inside(call.map, args.address, args.size)? else {
             return done(reply);
-        }
-        let range = Span::covering(args.address, args.size)?;
-        match self.maps.get(call.map).and_then(|map| map.clamp(range)) {
-            None => done(reply),
-            Some(range) => {
-                let work = Remove::new(call.map, range, Reply::map(reply));
-                self.call_begin(turn, call, work, Core::remove_step, Verb::Remove)
-            }
-        }
+        };
+        let work = Remove::new(call.map, range, Reply::map(reply));
+        self.call_begin(turn, call, work, Core::remove_step, Verb::Remove)
     }
 
     fn vm_protect<M: Machine>(
@@ -259,17 +253,20 @@ impl Core {
     ) -> Outcome {
         let inherit = Inherit::from_raw(args.inheritance).ok_or(Kern::InvalidArgument)?;
         let reply = vm_map::Reply::VmInherit(());
-        if args.size == 0 {
+        let Some(range) = self.inside(call.map, args.address, args.size)? else {
             return done(reply);
+        };
+        let work = SetAttributes::new(call.map, range, Change::Inherit(inherit));
+        self.set_attributes(turn, call, work)
+    }
+
+    /// The pages around `size` bytes, as far as the map reaches. `None`: there are none.
+    fn inside(&self, map: MapId, address: u64, size: u64) -> Result<Option<Span>, Kern> {
+        if size == 0 {
+            return Ok(None);
         }
-        let range = Span::covering(args.address, args.size)?;
-        match self.maps.get(call.map).and_then(|map| map.clamp(range)) {
-            None => done(reply),
-            Some(range) => {
-                let work = SetAttributes::new(call.map, range, Change::Inherit(inherit));
-                self.set_attributes(turn, call, work)
-            }
-        }
+        let range = Span::covering(address, size)?;
+        Ok(self.maps.get(map).and_then(|map| map.clamp(range)))
     }
 
     fn task_create<M: Machine>(
