@@ -301,24 +301,8 @@ impl Machine for Model {
     }
 
     fn pass(&mut self, pages: &Pass<'_>) -> bool {
-        for (page, frame) in (pages.address >> 12..).zip(pages.frames) {
-            let (map, epoch, address) = (pages.map, pages.epoch, page << 12);
-            self.revoke(&[match pages.fresh {
-                [] => Revoke::Page {
-                    map,
-                    epoch,
-                    address,
-                    frame: *frame,
-                    keep: Prot::NONE,
-                },
-                _ => Revoke::Range {
-                    map,
-                    epoch,
-                    start: address,
-                    end: address + PAGE as u64,
-                    keep: Prot::NONE,
-                },
-            }]);
+        for revoke in pages.revokes() {
+            self.revoke(&[revoke]);
         }
         let place = (pages.address, Prot::DEFAULT);
         self.enter_pages((pages.map, pages.epoch), place, pages.fresh);

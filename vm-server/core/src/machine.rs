@@ -3,6 +3,7 @@
 //! They cannot fail and are bounded. Everything else that the core wants done is an
 //! [`crate::effect::Effect`].
 
+use ipc_abi::layout::PAGE_SIZE;
 use ipc_abi::types::Prot;
 
 use crate::event::MapId;
@@ -55,6 +56,33 @@ pub struct Pass<'a> {
     pub fresh: &'a [Frame],
     /// Where the pages are shown.
     pub shown: Option<Shown>,
+}
+
+impl Pass<'_> {
+    /// What goes, page by page: whatever is there if others take the places, else only what is expected.
+    pub fn revokes(&self) -> impl Iterator<Item = Revoke> {
+        let (map, epoch, keep) = (self.map, self.epoch, Prot::NONE);
+        let starts = core::iter::successors(Some(self.address), |at| at.checked_add(PAGE_SIZE));
+        starts.zip(self.frames).map(move |(address, &frame)| {
+            if self.fresh.is_empty() {
+                Revoke::Page {
+                    map,
+                    epoch,
+                    address,
+                    frame,
+                    keep,
+                }
+            } else {
+                Revoke::Range {
+                    map,
+                    epoch,
+                    start: address,
+                    end: address.saturating_add(PAGE_SIZE),
+                    keep,
+                }
+            }
+        })
+    }
 }
 
 /// Where pages are shown that are passed.

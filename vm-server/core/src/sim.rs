@@ -13,6 +13,7 @@ use std::vec;
 use std::vec::Vec;
 
 use core::num::NonZeroU64;
+use core::ops::Range;
 
 mod calls;
 pub(crate) mod pager;
@@ -178,25 +179,8 @@ impl Machine for Model {
     }
 
     fn pass(&mut self, pages: &Pass<'_>) -> bool {
-        for (page, frame) in (page_of(pages.address)..).zip(pages.frames) {
-            let address = page * PAGE_SIZE;
-            let (map, epoch) = (pages.map, pages.epoch);
-            self.revoke(&[match pages.fresh {
-                [] => Revoke::Page {
-                    map,
-                    epoch,
-                    address,
-                    frame: *frame,
-                    keep: Prot::NONE,
-                },
-                _ => Revoke::Range {
-                    map,
-                    epoch,
-                    start: address,
-                    end: address + PAGE_SIZE,
-                    keep: Prot::NONE,
-                },
-            }]);
+        for revoke in pages.revokes() {
+            self.revoke(&[revoke]);
         }
         self.fill(pages.map, pages.address, (pages.fresh, Prot::DEFAULT));
         pages.shown.is_none_or(|shown| {
@@ -506,22 +490,10 @@ impl World {
         address: u64,
         bytes: &mut [u8],
     ) -> Result<(), Option<Kern>> {
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = address + done as u64;
-            let offset = (at - trunc_page(at)) as usize;
-            let count = (PAGE_SIZE as usize - offset).min(bytes.len() - done);
-            match self.touch(map, at, Prot::READ) {
-                Touch::Done(frame) => {
-                    self.machine
-                        .load(frame, offset, &mut bytes[done..done + count]);
-                }
-                Touch::Fails(code) => return Err(Some(code)),
-                Touch::Waits(_) => return Err(None),
-            }
-            done += count;
-        }
-        Ok(())
+        let range = (address, bytes.len());
+        self.touch_each(map, range, Prot::READ, |machine, (frame, offset), part| {
+            machine.load(frame, offset, &mut bytes[part]);
+        })
     }
 
     /// Writes bytes as a thread does; on the way nothing may wait.
@@ -534,20 +506,31 @@ impl World {
         address: u64,
         bytes: &[u8],
     ) -> Result<(), Option<Kern>> {
+        let range = (address, bytes.len());
+        self.touch_each(map, range, Prot::WRITE, |machine, (frame, offset), part| {
+            machine.store(frame, offset, &bytes[part]);
+        })
+    }
+
+    /// Touches bytes page by page; `each` hears where those of a page are, and which of all they are.
+    fn touch_each(
+        &mut self,
+        map: MapId,
+        (address, size): (u64, usize),
+        access: Prot,
+        mut each: impl FnMut(&mut Model, (Frame, usize), Range<usize>),
+    ) -> Result<(), Option<Kern>> {
         let mut done = 0;
-        while done < bytes.len() {
+        while done < size {
             let at = address + done as u64;
             let offset = (at - trunc_page(at)) as usize;
-            let count = (PAGE_SIZE as usize - offset).min(bytes.len() - done);
-            match self.touch(map, at, Prot::WRITE) {
-                Touch::Done(frame) => {
-                    self.machine
-                        .store(frame, offset, &bytes[done..done + count]);
-                }
+            let end = size.min(done + PAGE_SIZE as usize - offset);
+            match self.touch(map, at, access) {
+                Touch::Done(frame) => each(&mut self.machine, (frame, offset), done..end),
                 Touch::Fails(code) => return Err(Some(code)),
                 Touch::Waits(_) => return Err(None),
             }
-            done += count;
+            done = end;
         }
         Ok(())
     }
