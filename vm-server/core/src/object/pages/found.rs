@@ -1,52 +1,10 @@
 //! Pages that are in slots already, or come to slots that are in use: nothing here can fail for want of a node.
 
-use super::{MASK, Node, Nodes, Slot, Tree, VALUE};
+use super::{MASK, Node, Nodes, Slot, Tree};
 use crate::object::page::Frame;
 use crate::slab::NIL;
 
 impl Tree {
-    /// Adds the frames of pages side by side from `index` on, at most `most` and as many as fit; ends
-    /// before what is no page.
-    pub(crate) fn pages_from<const N: usize>(
-        &self,
-        nodes: &Nodes,
-        index: u64,
-        most: u32,
-        frames: &mut heapless::Vec<Frame, N>,
-    ) {
-        if most > 0
-            && let Slot::Page(frame) = self.only_at(index)
-        {
-            // It fits, or nothing does.
-            let _ = frames.push(frame);
-            return;
-        }
-        let mut at = index;
-        let mut left = most;
-        while left > 0
-            && let Some(node) = nodes.at(self.leaf(nodes, at))
-        {
-            let place = at & MASK;
-            let here = (64u64.wrapping_sub(place) as u32).min(left);
-            let pages = (!(node.pages >> place)).trailing_zeros().min(here);
-            let found = node.words.get(place as usize..).unwrap_or(&[]);
-            // Room first, then all of them: a push at a time asks for room each time.
-            let old = frames.len();
-            let new = old.saturating_add(pages as usize).min(frames.capacity());
-            // There is as much.
-            let _ = frames.resize_default(new);
-            let room = frames.get_mut(old..).unwrap_or(&mut []);
-            for (frame, word) in room.iter_mut().zip(found) {
-                *frame = Frame(word & VALUE);
-            }
-            if pages < here {
-                return;
-            }
-            left = left.wrapping_sub(here);
-            at = at.wrapping_add(here.into());
-        }
-    }
-
     /// The page in a slot, and the leaf that the slot is in.
     #[inline(always)]
     pub(crate) fn find_page(&self, nodes: &Nodes, index: u64) -> Option<(u32, Frame)> {
