@@ -21,7 +21,7 @@ use kernel_core::owner::OwnerId;
 use kernel_core::paging::domain::Function;
 use kernel_core::paging::range;
 use kernel_core::paging::{
-    Outcome, Passed, Passing, Shootdown, Space, Spaces, State, Take, batch, take_one, window,
+    self, Outcome, Passed, Passing, Shootdown, Space, Spaces, State, Take, take_one, window,
 };
 use kernel_core::{Bill, FaultAnswer, Kernel, Progress, Resolved, SpaceId, TaskId, fit};
 
@@ -219,7 +219,7 @@ impl Memory {
     pub(crate) fn buffer_free(&mut self, id: SpaceId, slot: u64, frame: Frame) {
         if let (Ok(space), Ok(address)) = (self.spaces.get(id), buffer_address(slot)) {
             let account = &mut self.account;
-            batch::remove_kernel_page(space, &mut self.store, account, address, frame);
+            paging::remove_kernel_page(space, &mut self.store, account, address, frame);
         }
         self.discharge();
         self.bill(id);
@@ -242,7 +242,7 @@ impl Memory {
         let (store, account) = (&mut self.store, &mut self.account);
         // What the page is for is paid for by somebody else; the way to it is never refused.
         space.allow_all();
-        let result = batch::enter_kernel_page(space, store, frames::owners(), account, page);
+        let result = paging::enter_kernel_page(space, store, frames::owners(), account, page);
         self.discharge();
         self.bill(id);
         result
@@ -267,7 +267,7 @@ impl Memory {
     pub(crate) fn enter(&mut self, id: SpaceId, enter: Enter) -> Result<(), Kern> {
         let space = self.spaces.get(id)?;
         let (store, account) = (&mut self.store, &mut self.account);
-        let result = batch::enter_one(space, store, frames::owners(), account, enter);
+        let result = paging::enter_one(space, store, frames::owners(), account, enter);
         self.discharge();
         result
     }
@@ -284,7 +284,7 @@ impl Memory {
     pub(crate) fn enter_absent(&self, id: SpaceId, enter: Enter) -> bool {
         let owners = frames::owners();
         let space = self.spaces.find(id);
-        space.is_some_and(|space| batch::enter_absent(space, &self.store, owners, enter))
+        space.is_some_and(|space| paging::enter_absent(space, &self.store, owners, enter))
     }
 
     /// Without a limit to the tables of the space; else they are made on the general way only.
@@ -313,7 +313,7 @@ impl Memory {
         };
         let (store, account) = (&mut self.store, &mut self.account);
         let owners = frames::owners();
-        let outcome = batch::run(&mut buffer, length, &mut named, store, owners, account);
+        let outcome = paging::run(&mut buffer, length, &mut named, store, owners, account);
         let last = named.last;
         self.discharge();
         if let Some(last) = last {

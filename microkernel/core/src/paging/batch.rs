@@ -6,21 +6,19 @@
 //! finished batch does nothing. The buffer is memory of a task that may be writing to it: each
 //! word is copied before it is looked at, and what was checked at first is checked again when it
 //! is read for the second time.
-//!
-//! [`enter_one`] is the short way for the answer to a fault, whose translation is in registers.
 
 use ipc_abi::Kern;
 use ipc_abi::buffer::BODY_SIZE;
 use ipc_abi::layout::{PAGE_SHIFT, PAGE_SIZE};
-use ipc_abi::translation::{self, FRAME_LIMIT, Op, RUN_HEADER, RUN_PAGES, Run, SKIPPED};
-use ipc_abi::types::Prot;
+use ipc_abi::translation::{FRAME_LIMIT, Op, RUN_HEADER, RUN_PAGES, Run, SKIPPED};
 
+use super::enter::{Page, like, put};
 use super::harvest::{self, Target};
 use super::range::{self, Part};
 use super::walk::{self, Leaf, Made};
-use super::{Budget, Entry, Shootdown, Space, TableStore, update};
+use super::{Budget, Shootdown, Space, TableStore};
 use crate::addr::{Frame, PageRange, UserAddr};
-use crate::owner::{OwnerId, Owners};
+use crate::owner::Owners;
 
 const DONE_OFFSET: usize = 28;
 
@@ -119,201 +117,6 @@ pub fn run<S: TableStore>(
         outcome.runs = outcome.runs.saturating_add(1);
     }
     outcome
-}
-
-/// Enters one page, which the answer to a fault brings. An older epoch than the space's drops it.
-///
-/// # Errors
-/// In this order: `KERN_INVALID_ARGUMENT`: no frame number, no rights, or an address inside a
-/// page; `KERN_INVALID_ADDRESS`; `KERN_NO_ACCESS`; `KERN_RESOURCE_SHORTAGE`: as for a batch.
-pub fn enter_one<S: TableStore>(
-    space: &mut Space,
-    store: &mut S,
-    owners: &Owners<'_>,
-    account: &mut Shootdown,
-    enter: translation::Enter,
-) -> Result<(), Kern> {
-    let frame = Frame::new(enter.frame).ok_or(Kern::InvalidArgument)?;
-    if enter.protection.is_empty() {
-        return Err(Kern::InvalidArgument);
-    }
-    let range = PageRange::new(enter.address, 1)?;
-    if !space.accepts(enter.epoch) {
-        return Ok(());
-    }
-    let address = UserAddr::new(range.start()).ok_or(Kern::InvalidAddress)?;
-    let page = Page {
-        address,
-        frame,
-        like: like(enter.protection, enter.uncached),
-        uncached: enter.uncached,
-        owner: space.owner(),
-    };
-    enter_page(space, store, owners, account, (page, enter.protection))
-}
-
-/// [`enter_one`] at its simplest, for the answer to the common fault: the tables are there, nothing is
-/// mapped at the address, and nothing speaks against the page. `false`: nothing has changed, and
-/// [`enter_one`] decides. Several processors may do this at once, in one space too, while nobody does
-/// anything else to spaces.
-#[inline(always)]
-pub fn enter_absent<S: TableStore>(
-    space: &Space,
-    store: &S,
-    owners: &Owners<'_>,
-    enter: translation::Enter,
-) -> bool {
-    let (Some(frame), Ok(range)) = (Frame::new(enter.frame), PageRange::new(enter.address, 1))
-    else {
-        return false;
-    };
-    let plain = !enter.uncached && !enter.protection.is_empty();
-    let Some(address) =
-        UserAddr::new(range.start()).filter(|_| plain && space.accepts(enter.epoch))
-    else {
-        return false;
-    };
-    let Some(table) = walk::open(store, space.root(), address, enter.protection) else {
-        return false;
-    };
-    let index = address.slot(1);
-    let old = store.read(table, index);
-    if old.is_present() || !owners.raise_own(frame, space.owner()) {
-        return false;
-    }
-    let new = Entry::page(frame, enter.protection, false);
-    let filled = store.fill(table, index, old, new);
-    if !filled {
-        // Nobody has used what was counted: it was not entered.
-        let counted = owners.lower(frame);
-        debug_assert!(counted, "a count that was just raised");
-    }
-    filled
-}
-
-/// Enters a page of the kernel's in a task's space, readable and writable: an IPC buffer.
-///
-/// # Errors
-/// `KERN_NO_ACCESS`: the frame is not the kernel's. `KERN_RESOURCE_SHORTAGE`: no frame for a table.
-pub fn enter_kernel_page<S: TableStore>(
-    space: &mut Space,
-    store: &mut S,
-    owners: &Owners<'_>,
-    account: &mut Shootdown,
-    (address, frame, rights): (UserAddr, Frame, Prot),
-) -> Result<(), Kern> {
-    let page = Page {
-        address: address.page(),
-        frame,
-        like: like(rights, false),
-        uncached: false,
-        owner: OwnerId::KERNEL,
-    };
-    enter_page(space, store, owners, account, (page, rights))
-}
-
-/// Removes the page at `address` if it maps `frame`; says whether it did.
-pub fn remove_kernel_page(
-    space: &Space,
-    store: &mut impl TableStore,
-    account: &mut Shootdown,
-    address: UserAddr,
-    frame: Frame,
-) -> bool {
-    let Leaf::Table(table) = walk::find(store, space.root(), address) else {
-        return false;
-    };
-    let target = Target {
-        root: space.root(),
-        table,
-        page: address.page(),
-        frame,
-    };
-    harvest::remove(store, account, target) != SKIPPED
-}
-
-/// A page to enter.
-#[derive(Clone, Copy)]
-struct Page {
-    address: UserAddr,
-    frame: Frame,
-    /// The entry to make, of any frame.
-    like: Entry,
-    uncached: bool,
-    /// Whose the frame must be.
-    owner: OwnerId,
-}
-
-/// The entry of a page with these rights, of any frame.
-const fn like(rights: Prot, uncached: bool) -> Entry {
-    Entry::page(Frame::FIRST, rights, uncached)
-}
-
-fn enter_page<S: TableStore>(
-    space: &mut Space,
-    store: &mut S,
-    owners: &Owners<'_>,
-    account: &mut Shootdown,
-    (page, rights): (Page, Prot),
-) -> Result<(), Kern> {
-    let table = match walk::open(store, space.root(), page.address, rights) {
-        Some(table) => table,
-        None => {
-            // A frame that is refused makes no tables.
-            owners.check_enter(page.frame, page.owner, page.uncached)?;
-            match walk::make(space, store, page.address, rights, &mut Budget::one_page())? {
-                Made::Table(table) => table,
-                Made::More => return Err(Kern::Failure),
-            }
-        }
-    };
-    put(space.root(), store, owners, account, (table, page))
-}
-
-/// Puts a page into its lowest table. A frame that was there goes, its use forgotten: the server
-/// removes first what it wants to know about. The same frame keeps its accessed and dirty bits.
-#[inline(always)]
-fn put<S: TableStore>(
-    root: Frame,
-    store: &mut S,
-    owners: &Owners<'_>,
-    account: &mut Shootdown,
-    (table, page): (Frame, Page),
-) -> Result<(), Kern> {
-    let index = page.address.slot(1);
-    let new = page.like.with_frame(page.frame);
-    let old = store.read(table, index);
-    if old.is_present() && old.is_window() {
-        return Err(Kern::InvalidAddress);
-    }
-    if old.is_present() && old.frame() == page.frame {
-        owners.check_enter(page.frame, page.owner, page.uncached)?;
-        put_again(root, store, account, (table, page));
-        return Ok(());
-    }
-    owners.raise(page.frame, page.owner, page.uncached)?;
-    let old = store.exchange(table, index, new);
-    if old.is_present() {
-        account.note_removed(root, page.address, old.frame());
-    }
-    Ok(())
-}
-
-/// Changes the entry of a page that maps the same frame already.
-#[cold]
-fn put_again<S: TableStore>(
-    root: Frame,
-    store: &mut S,
-    account: &mut Shootdown,
-    (table, page): (Frame, Page),
-) {
-    let new = page.like.with_frame(page.frame);
-    let old = update(store, table, page.address.slot(1), |old| {
-        new.with_use_of(old)
-    });
-    if !new.allows(old.rights()) || !new.same_cache(old) {
-        account.note_page(root, page.address);
-    }
 }
 
 /// Checks the part of a batch that is not done yet. Pages that are to be entered and are there already

@@ -10,7 +10,8 @@
 //!
 //! A table belongs to exactly one entry of one space. It is made by [`walk`], and unlinked when a
 //! range that covers all of it is removed ([`range`]); then it is empty and belongs to the
-//! [`Shootdown`] until every processor has flushed. [`batch`] runs what the VM server asks for.
+//! [`Shootdown`] until every processor has flushed. [`batch`] runs what the VM server asks for;
+//! [`enter_one`] is the short way for the answer to a fault, whose translation is in registers.
 //!
 //! Lowering a range takes rights from the entries of level 2 inside it, not from higher ones, whose
 //! restriction would cost a table more to push down. What a page allows is
@@ -25,6 +26,7 @@
 pub mod batch;
 mod beside;
 pub mod domain;
+mod enter;
 pub mod entry;
 mod harvest;
 mod pass;
@@ -34,11 +36,9 @@ mod take;
 pub mod walk;
 pub mod window;
 
-pub use batch::{
-    BatchBuffer, Outcome, Spaces, State, enter_absent, enter_kernel_page, enter_one,
-    remove_kernel_page, run,
-};
+pub use batch::{BatchBuffer, Outcome, Spaces, State, run};
 pub use beside::enter_beside;
+pub use enter::{enter_absent, enter_kernel_page, enter_one, remove_kernel_page};
 pub use entry::Entry;
 pub use pass::{Passed, Passing};
 pub use shootdown::Shootdown;
