@@ -47,6 +47,7 @@ mod cells;
 mod device;
 mod digest;
 mod fast;
+mod fast_answer;
 mod fast_queued;
 mod fast_rights;
 mod forward;
@@ -95,7 +96,8 @@ mod timer_queue;
 pub mod turn;
 
 pub use account::{Bill, SPACE};
-pub use fast::{Answer, Answered, Called, Given, Handed};
+pub use fast::{Called, Handed};
+pub use fast_answer::{Answer, Answered, Given};
 pub use fast_queued::Exchanged;
 pub use fast_rights::Slot;
 pub use interrupt::{INTERRUPTS_MAX, Interrupt, InterruptId};
