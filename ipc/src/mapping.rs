@@ -29,17 +29,7 @@ impl<'a> Options<'a> {
     /// Anonymous memory of so many bytes.
     pub const fn new(size: u64) -> Options<'a> {
         Options {
-            request: VmMap {
-                address: 0,
-                size,
-                mask: 0,
-                flags: MapFlags::ANYWHERE.bits(),
-                offset: 0,
-                copy: false,
-                protection: Prot::DEFAULT.bits() as u32,
-                max_protection: Prot::ALL.bits() as u32,
-                inheritance: Inherit::Copy as u32,
-            },
+            request: VmMap::anywhere(size),
             object: Passed::NONE,
         }
     }

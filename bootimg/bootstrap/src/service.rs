@@ -11,7 +11,7 @@ use ipc::protocol::bootstrap::{
 };
 use ipc::protocol::memory_entry::MemoryEntry;
 use ipc::protocol::vm_map::Map;
-use ipc::protocol::vm_wire::{UNCHANGED, VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
+use ipc::protocol::vm_wire::{VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
 use ipc::right::{Arrived, Passed, PortSet, ReceiveRight, SendRight};
 use ipc::server::{Answer, Context, Notice, Outgoing, Server, serve};
 use ipc::vm::NewTask;
@@ -200,14 +200,8 @@ impl<'a> Service<'a> {
     /// Wires all that a task has and will have, out of the memory that is kept for the system.
     fn keep_resident(&self, map: &SendRight<Map>) -> Result<(), Kern> {
         let limits = VmSetLimits {
-            entries: UNCHANGED,
-            pages: UNCHANGED,
-            size: UNCHANGED,
-            wired: UNCHANGED,
-            copies: UNCHANGED,
-            objects: UNCHANGED,
-            ops: UNCHANGED,
             system: true,
+            ..VmSetLimits::KEEP
         };
         map.set_limits(&self.host, &limits)?;
         map.wire_all(&self.host, VM_WIRE_CURRENT | VM_WIRE_FUTURE)

@@ -9,6 +9,8 @@
 //! Any call may also answer KERN_RESOURCE_SHORTAGE (memory, or a limit of the caller's account, is
 //! used up; nothing has changed), and KERN_TERMINATED when the map's task ends meanwhile.
 
+use ipc_abi::types::{Inherit, MapFlags, Prot};
+
 use crate::define::protocol;
 
 /// Permission bit of [`MachMakeMemoryEntry`]: leave out what the range or the parent does not give.
@@ -106,6 +108,24 @@ impl VmRegion {
             address,
             flavor: VM_REGION_EXTENDED_INFO,
             count: VM_REGION_EXTENDED_INFO_COUNT,
+        }
+    }
+}
+
+impl VmMap {
+    /// So many bytes anywhere, read and write, of which children get copies.
+    #[must_use]
+    pub const fn anywhere(size: u64) -> VmMap {
+        VmMap {
+            address: 0,
+            size,
+            mask: 0,
+            flags: MapFlags::ANYWHERE.bits(),
+            offset: 0,
+            copy: false,
+            protection: Prot::DEFAULT.bits() as u32,
+            max_protection: Prot::ALL.bits() as u32,
+            inheritance: Inherit::Copy as u32,
         }
     }
 }

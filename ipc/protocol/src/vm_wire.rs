@@ -14,6 +14,20 @@ pub const UNCHANGED: u64 = u64::MAX - 1;
 /// Most frames that one [`VmGiveFrames`] gives.
 pub const GIVE_MAX: u32 = 2048;
 
+impl VmSetLimits {
+    /// Every limit stays as it is, for a task on which nothing depends.
+    pub const KEEP: VmSetLimits = VmSetLimits {
+        entries: UNCHANGED,
+        pages: UNCHANGED,
+        size: UNCHANGED,
+        wired: UNCHANGED,
+        copies: UNCHANGED,
+        objects: UNCHANGED,
+        ops: UNCHANGED,
+        system: false,
+    };
+}
+
 protocol! {
     /// Client to VM server: wiring and limits.
     #[derive(Clone, Copy)]

@@ -4,7 +4,9 @@ use guest_test::{Outcome, Supervisor, check, check_eq, touch};
 use ipc::abi::layout::{PAGE_SIZE, USER_MAX, USER_MIN};
 use ipc::abi::types::{Behavior, Inherit, MapFlags, Prot};
 use ipc::mapping::Options;
-use ipc::protocol::vm_map::{VmAllocate, VmBehaviorSet, VmInherit, VmProtect, VmRegionReply};
+use ipc::protocol::vm_map::{
+    VmAllocate, VmBehaviorSet, VmInherit, VmMap, VmProtect, VmRegionReply,
+};
 use ipc::{Kern, Mapping, Passed, vm};
 
 use crate::support::{filled, port, set_word, word};
@@ -321,14 +323,14 @@ pub(crate) fn what_is_no_memory_object_is_not_mapped() -> Outcome {
     let map = vm::own();
     // The map itself is a port of the server, and no object.
     let itself = map.copy();
-    let said = map.map(&crate::support::map_request(PAGE_SIZE), itself);
+    let said = map.map(&VmMap::anywhere(PAGE_SIZE), itself);
     check_eq!(said, Err(Kern::InvalidArgument));
     let dies = port(0)?;
     let dead = dies.make_send()?;
     drop(dies);
-    let said = map.map(&crate::support::map_request(PAGE_SIZE), dead.copy());
+    let said = map.map(&VmMap::anywhere(PAGE_SIZE), dead.copy());
     check_eq!(said, Err(Kern::InvalidArgument));
-    let nothing = map.map(&crate::support::map_request(PAGE_SIZE), Passed::NONE)?;
+    let nothing = map.map(&VmMap::anywhere(PAGE_SIZE), Passed::NONE)?;
     check_eq!(touch::read(nothing), 0);
     map.deallocate(nothing, PAGE_SIZE)?;
     Ok(())

@@ -15,7 +15,7 @@ use ipc::protocol::vm_share::{VmRemap, VmRemapNew};
 use ipc::vm_read::ReadEntry;
 use ipc::{Kern, Mapping, SendRight, Untyped, vm};
 
-use crate::support::{filled, map_request, set_word, word};
+use crate::support::{filled, set_word, word};
 
 const READ: u32 = Prot::READ.bits() as u32;
 const BOTH: u32 = Prot::DEFAULT.bits() as u32;
@@ -200,7 +200,7 @@ pub(crate) fn write_and_execute_at_once_is_a_permission_of_the_map() -> Outcome 
     check_eq!(map.protect(at, PAGE_SIZE, Prot::ALL), denied);
     let request = VmMap {
         protection: ALL,
-        ..map_request(PAGE_SIZE)
+        ..VmMap::anywhere(PAGE_SIZE)
     };
     let said = map.map(&request, ipc::right::Passed::NONE);
     check_eq!(said.err(), Some(Kern::ProtectionFailure));

@@ -9,8 +9,6 @@ use guest_test::{
 use ipc::abi::info::RunState;
 use ipc::abi::layout::PAGE_SIZE;
 use ipc::abi::message::{POLL, WORDS};
-use ipc::abi::types::{Inherit, MapFlags, Prot};
-use ipc::protocol::vm_map::VmMap;
 use ipc::thread::{self, JoinHandle};
 use ipc::trap::Received;
 use ipc::{Kern, Mapping, ReceiveRight, SendRight, Untyped, control, time, trap};
@@ -115,19 +113,4 @@ pub(crate) fn until(done: impl Fn() -> bool) -> bool {
         trap::thread_yield();
     }
     true
-}
-
-/// A request for a mapping of so many bytes anywhere, read and write.
-pub(crate) const fn map_request(size: u64) -> VmMap {
-    VmMap {
-        address: 0,
-        size,
-        mask: 0,
-        flags: MapFlags::ANYWHERE.bits(),
-        offset: 0,
-        copy: false,
-        protection: Prot::DEFAULT.bits() as u32,
-        max_protection: Prot::ALL.bits() as u32,
-        inheritance: Inherit::Copy as u32,
-    }
 }

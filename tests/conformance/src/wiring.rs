@@ -11,7 +11,7 @@ use ipc::abi::right::SpecialPort;
 use ipc::abi::types::{CopyStrategy, MapFlags, Prot};
 use ipc::protocol::copy::CopyObject;
 use ipc::protocol::vm_map::Map;
-use ipc::protocol::vm_wire::{UNCHANGED, VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
+use ipc::protocol::vm_wire::{VM_WIRE_CURRENT, VM_WIRE_FUTURE, VmSetLimits};
 use ipc::thread::JoinHandle;
 use ipc::{Kern, SendRight, Untyped, trap, vm};
 
@@ -260,17 +260,7 @@ pub(crate) fn a_mapping_that_cannot_be_wired_is_not_made() -> Outcome {
     Ok(())
 }
 
-/// Limits that stay as they are.
-const KEEP: VmSetLimits = VmSetLimits {
-    entries: UNCHANGED,
-    pages: UNCHANGED,
-    size: UNCHANGED,
-    wired: UNCHANGED,
-    copies: UNCHANGED,
-    objects: UNCHANGED,
-    ops: UNCHANGED,
-    system: false,
-};
+const KEEP: VmSetLimits = VmSetLimits::KEEP;
 
 pub(crate) fn limits_are_told_set_and_inherited() -> Outcome {
     let (host, map) = (host()?, vm::own());

@@ -126,14 +126,9 @@ fn map_object(world: &mut World, map: MapId, pages: u64, habits: Habits) -> Page
     let object = world.right_to(pagers.files[0].port);
     let mapping = Request::VmMap(VmMap {
         address: USER_MIN,
-        size: pages * PAGE_SIZE,
-        mask: 0,
         flags: 0,
-        offset: 0,
-        copy: false,
-        protection: u32::from(Prot::DEFAULT.bits()),
-        max_protection: u32::from(Prot::ALL.bits()),
         inheritance: Inherit::Share as u32,
+        ..VmMap::anywhere(pages * PAGE_SIZE)
     });
     world.call_now(map, mapping, object).0.unwrap();
     pagers

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use ipc_abi::Kern;
 use ipc_abi::layout::{PAGE_SIZE, USER_MIN};
-use ipc_abi::types::{CopyStrategy, Inherit, Prot};
+use ipc_abi::types::{CopyStrategy, Prot};
 use ipc_protocol::vm_map::{
     Request, TaskCreate, VmAllocate, VmCopyin, VmDeallocate, VmMap, VmWrite,
 };
@@ -206,14 +206,8 @@ fn furnish(world: &mut World, map: MapId, port: RightId) -> PortOf {
     let object = world.right_to(port);
     let mapping = Request::VmMap(VmMap {
         address: SILENT,
-        size: 4 * PAGE_SIZE,
-        mask: 0,
         flags: 0,
-        offset: 0,
-        copy: false,
-        protection: u32::from(Prot::DEFAULT.bits()),
-        max_protection: u32::from(Prot::ALL.bits()),
-        inheritance: Inherit::Copy as u32,
+        ..VmMap::anywhere(4 * PAGE_SIZE)
     });
     assert!(world.call_now(map, mapping, object).0.is_ok());
     copy.right.unwrap()

@@ -598,17 +598,7 @@ impl World {
     pub(crate) fn map_object(&mut self, map: MapId, port: RightId, size: u64) -> u64 {
         let mut rights = NO_RIGHTS;
         rights[vm_map::VmMap::OBJECT] = PortRef::Foreign(port);
-        let request = vm_map::VmMap {
-            address: 0,
-            size,
-            mask: 0,
-            flags: ipc_abi::types::MapFlags::ANYWHERE.bits(),
-            offset: 0,
-            copy: false,
-            protection: Prot::DEFAULT.bits().into(),
-            max_protection: Prot::ALL.bits().into(),
-            inheritance: 1,
-        };
+        let request = vm_map::VmMap::anywhere(size);
         match self.call(map, vm_map::Request::VmMap(request), rights) {
             Ok(Reply {
                 message: Message::Map(vm_map::Reply::VmMap(reply)),

@@ -11,7 +11,7 @@ use ipc_protocol::vm_advice::{
 };
 use ipc_protocol::vm_map::PagerTrayCreate;
 use ipc_protocol::vm_share::{MachMemoryObjectMemoryEntry, MemoryObjectCreateProxy, VmMapSetJit};
-use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
+use ipc_protocol::vm_wire::VmSetLimits;
 
 use super::Found;
 use crate::failure::{Failure, Outcome, same};
@@ -154,7 +154,7 @@ fn host_port<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let other = (setup(&case.row) == Some("another port")).then(|| task.port.clone());
     let port = other.as_ref();
     Ok(match case.row.call {
-        "vm_set_limits" => task.ask(&NOTHING, &[port]).map(drop),
+        "vm_set_limits" => task.ask(&VmSetLimits::KEEP, &[port]).map(drop),
         "vm_map_set_jit" => task.ask(&VmMapSetJit { allowed: false }, &[port]).map(drop),
         "vm_wire" => task.wire_with(port, AREA, PAGE_SIZE, READ),
         "vm_wire_all" => task.wire_all(port, 1),
@@ -276,18 +276,6 @@ fn without_pager<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     Ok(said)
 }
 
-/// Limits that may hold nothing, in all but what a row names.
-const NOTHING: VmSetLimits = VmSetLimits {
-    entries: UNCHANGED,
-    pages: UNCHANGED,
-    size: UNCHANGED,
-    wired: UNCHANGED,
-    copies: UNCHANGED,
-    objects: UNCHANGED,
-    ops: UNCHANGED,
-    system: false,
-};
-
 /// A task that has four pages, two of them written, and may have no more of something.
 fn limited<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
@@ -298,21 +286,24 @@ fn limited<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let limits = match setup(&case.row) {
         Some("no more entries") => VmSetLimits {
             entries: 1,
-            ..NOTHING
+            ..VmSetLimits::KEEP
         },
         Some("no more bytes") => VmSetLimits {
             size: SIZE,
-            ..NOTHING
+            ..VmSetLimits::KEEP
         },
         Some("no wired pages") => VmSetLimits {
             wired: 0,
-            ..NOTHING
+            ..VmSetLimits::KEEP
         },
         Some("no copies") => VmSetLimits {
             copies: 0,
-            ..NOTHING
+            ..VmSetLimits::KEEP
         },
-        Some("no calls") => VmSetLimits { ops: 0, ..NOTHING },
+        Some("no calls") => VmSetLimits {
+            ops: 0,
+            ..VmSetLimits::KEEP
+        },
         _ => return Err(Failure::new(case.row.setup.into())),
     };
     task.ask(&limits, &[Some(&task.vm.host())])?;

@@ -13,7 +13,7 @@ use ipc_abi::layout::PAGE_SIZE;
 
 use crate::failure::{Failure, Outcome, holds, same};
 use crate::run::Case;
-use crate::vm::{FIXED, Mapping, READ, Vm};
+use crate::vm::{FIXED, Mapping, READ, Said, Task, Vm};
 use crate::words::{self, AREA};
 
 /// Pages of the test allocation, if nothing is said.
@@ -44,6 +44,15 @@ impl Clause<'_> {
             value: words.next().unwrap_or_default(),
         })
     }
+}
+
+/// The test allocation as stories begin with it: page `n` begins with `0x70 + n`.
+pub(super) fn four_pages<V: Vm>(task: &Task<'_, V>) -> Said {
+    task.allocate(AREA, 4 * PAGE_SIZE, FIXED)?;
+    for page in 0..4 {
+        task.store(AREA + page * PAGE_SIZE, 0x70 + page)?;
+    }
+    Ok(())
 }
 
 /// The word that a page of the filled test allocation begins with.

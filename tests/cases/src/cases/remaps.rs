@@ -3,7 +3,7 @@
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
 
-use super::Found;
+use super::{Found, ground};
 use crate::failure::{Outcome, holds, same};
 use crate::pager::{DELAY, Pager};
 use crate::run::{Body, Case, Where};
@@ -33,18 +33,10 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
     Some((Where::Both, body))
 }
 
-fn ground<V: Vm>(task: &Task<'_, V>) -> Said {
-    task.allocate(AREA, SIZE, FIXED)?;
-    for page in 0..4 {
-        task.store(AREA + page * PAGE_SIZE, 0x70 + page)?;
-    }
-    Ok(())
-}
-
 /// Nothing comes of a read-only port that could be written (and a copy may be written at will).
 fn through_a_read_port<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let port = task.read_port()?;
     let other = Task {
         port: task.vm.fork(None)?,
@@ -74,7 +66,7 @@ fn through_a_read_port<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn remap_of_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.deallocate(AREA + 2 * PAGE_SIZE, PAGE_SIZE)?;
     let to = Mapping {
         copy: case.words.or("copy", 0)? != 0,
@@ -85,7 +77,7 @@ fn remap_of_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn remap_of_bytes<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let to = Mapping {
         flags: ANYWHERE | RETURN_DATA_ADDR,
         ..Mapping::anywhere(0x20)
@@ -104,7 +96,7 @@ fn remap_of_bytes<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn remap_with_a_tag<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let to = Mapping {
         flags: ANYWHERE | TAG,
         ..Mapping::anywhere(SIZE)
@@ -115,7 +107,7 @@ fn remap_with_a_tag<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 /// The map in the slot is none, of either kind; or the map that is asked.
 fn remap_of_no_map<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let (entry, _) = task.entry(PAGE_SIZE, AREA, READ, None)?;
     let to = Mapping::anywhere(PAGE_SIZE);
     let empty = task.remap(to, None, AREA).map(|_| ());
@@ -137,7 +129,7 @@ fn remap_of_no_map<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn entry_without_host<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let (entry, _) = task.entry(PAGE_SIZE, AREA, READ, None)?;
     let wrong = task
         .object_entry(Some(&entry), true, PAGE_SIZE, None)
@@ -183,7 +175,7 @@ fn beyond_a_proxy<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn remap_of_rwx<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let (task, words) = (&case.task, &case.words);
-    ground(task)?;
+    ground::four_pages(task)?;
     task.protect(AREA, SIZE, 7)?;
     let to = Mapping {
         cur: words.word("cur", 0)?,

@@ -5,13 +5,13 @@
 
 use ipc_abi::Kern;
 use ipc_abi::layout::PAGE_SIZE;
-use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
+use ipc_protocol::vm_wire::VmSetLimits;
 
-use super::{Found, shared};
+use super::{Found, ground, shared};
 use crate::failure::{Outcome, holds, same};
 use crate::run::{Body, Case, Where};
 use crate::table::Row;
-use crate::vm::{ANYWHERE, BOTH, FIXED, Mapping, OVERWRITE, READ, Said, Task, Vm};
+use crate::vm::{ANYWHERE, BOTH, FIXED, Mapping, OVERWRITE, READ, Said, Vm};
 use crate::words::AREA;
 
 const SIZE: u64 = 4 * PAGE_SIZE;
@@ -43,14 +43,6 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
 
 fn told(row: &Row) -> crate::failure::Failure {
     crate::failure::Failure::new(alloc::format!("nobody knows the story of {row:?}"))
-}
-
-fn filled<V: Vm>(task: &Task<'_, V>) -> Said {
-    task.allocate(AREA, SIZE, FIXED)?;
-    for page in 0..4 {
-        task.store(AREA + page * PAGE_SIZE, 0x70 + page)?;
-    }
-    Ok(())
 }
 
 /// A call on a page of a shared region that nobody may write, which stays as it was.
@@ -151,7 +143,7 @@ fn purgeable<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 /// What a child gets of memory that is not ordinary.
 fn of_a_child<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    filled(task)?;
+    ground::four_pages(task)?;
     let second = AREA + PAGE_SIZE;
     match case.row.id {
         "P1996" => {
@@ -224,19 +216,13 @@ fn of_a_child<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn wired<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    filled(task)?;
+    ground::four_pages(task)?;
     match case.row.id {
         "P2002" => {
             let host = task.vm.host();
             let limits = VmSetLimits {
-                entries: UNCHANGED,
-                pages: UNCHANGED,
-                size: UNCHANGED,
                 wired: 3,
-                copies: UNCHANGED,
-                objects: UNCHANGED,
-                ops: UNCHANGED,
-                system: false,
+                ..VmSetLimits::KEEP
             };
             task.ask(&limits, &[Some(&host)])?;
             let said = task.wire(AREA, SIZE, READ);
@@ -283,7 +269,7 @@ fn wired<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn remapped<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    filled(task)?;
+    ground::four_pages(task)?;
     match case.row.id {
         "P2006" => {
             // Without RETURN_DATA_ADDR the start is cut off before the size is rounded.
@@ -340,7 +326,7 @@ fn remapped<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn entry<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    filled(task)?;
+    ground::four_pages(task)?;
     match case.row.id {
         "P2010" => {
             let (parent, _) = task.entry(2 * PAGE_SIZE, AREA, BOTH, None)?;

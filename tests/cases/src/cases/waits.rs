@@ -12,7 +12,7 @@ use ipc_protocol::memory_object_control::{
     MemoryObjectDataSupplyCopy, MemoryObjectDestroy, MemoryObjectSynchronizeCompleted,
 };
 use ipc_protocol::vm_map::VmMsync;
-use ipc_protocol::vm_wire::{UNCHANGED, VmSetLimits};
+use ipc_protocol::vm_wire::VmSetLimits;
 
 use super::Found;
 use crate::failure::{Failure, Outcome, same};
@@ -117,14 +117,8 @@ fn end<V: Vm>(case: &Case<'_, V>, pager: &Pager<'_, V>, how: &str) -> Outcome {
 /// A task may have so many calls under way.
 fn limit<V: Vm>(task: &Task<'_, V>, ops: u64) -> Said {
     let limits = VmSetLimits {
-        entries: UNCHANGED,
-        pages: UNCHANGED,
-        size: UNCHANGED,
-        wired: UNCHANGED,
-        copies: UNCHANGED,
-        objects: UNCHANGED,
         ops,
-        system: false,
+        ..VmSetLimits::KEEP
     };
     task.ask(&limits, &[Some(&task.vm.host())]).map(drop)
 }

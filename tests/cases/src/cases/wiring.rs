@@ -2,7 +2,7 @@
 
 use ipc_abi::layout::PAGE_SIZE;
 
-use super::{Found, kinds};
+use super::{Found, ground, kinds};
 use crate::failure::{Outcome, holds, same};
 use crate::pager::{DELAY, Pager};
 use crate::run::{Body, Case, Where};
@@ -40,14 +40,6 @@ pub(super) fn body<V: Vm>(row: &Row) -> Found<V> {
     Some((Where::Both, body))
 }
 
-fn ground<V: Vm>(task: &Task<'_, V>) -> Said {
-    task.allocate(AREA, SIZE, FIXED)?;
-    for page in 0..4 {
-        task.store(AREA + page * PAGE_SIZE, 0x70 + page)?;
-    }
-    Ok(())
-}
-
 /// How often each page is wired.
 fn counts<V: Vm>(task: &Task<'_, V>) -> [Option<u32>; 4] {
     core::array::from_fn(|page| {
@@ -78,7 +70,7 @@ fn copy_beside_a_wired_page<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn child_of_wired_memory<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, SIZE, BOTH)?;
     let child = task.fork()?;
     same("the child's wirings", counts(&child), [Some(0); 4])?;
@@ -90,7 +82,7 @@ fn child_of_wired_memory<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn write_to_wired_memory<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.allocate(OTHER, PAGE_SIZE, FIXED)?;
     task.store(OTHER, 0xEE)?;
     task.wire(AREA, SIZE, BOTH)?;
@@ -117,7 +109,7 @@ fn wire_of_no_map<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 fn wire_without_host<V: Vm>(case: &Case<'_, V>, host: Option<&V::Port>) -> Outcome<Said> {
     let task = &case.task;
     if task.at(AREA).is_none() {
-        ground(task)?;
+        ground::four_pages(task)?;
     }
     let said = task.wire_with(host, AREA, PAGE_SIZE, READ);
     same("vm_wire_all", task.wire_all(host, 1), said)?;
@@ -133,14 +125,14 @@ fn wire_without_host<V: Vm>(case: &Case<'_, V>, host: Option<&V::Port>) -> Outco
 
 fn wire_with_another_port<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let (entry, _) = task.entry(PAGE_SIZE, AREA, READ, None)?;
     wire_without_host(case, Some(&entry))
 }
 
 fn wire_over_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.deallocate(AREA + 2 * PAGE_SIZE, PAGE_SIZE)?;
     let said = task.wire(AREA, SIZE, READ);
     same(
@@ -153,7 +145,7 @@ fn wire_over_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn wire_read_only<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.protect(AREA + 2 * PAGE_SIZE, PAGE_SIZE, READ)?;
     let said = task.wire(AREA, SIZE, BOTH);
     same("the wirings", counts(task), [Some(0); 4])?;
@@ -162,7 +154,7 @@ fn wire_read_only<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn wire_twice<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, SIZE, READ)?;
     let said = task.wire(AREA, SIZE, READ);
     same("the wirings", counts(task), [Some(2); 4])?;
@@ -171,7 +163,7 @@ fn wire_twice<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn unwire_once_of_two<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, SIZE, READ)?;
     task.wire(AREA, SIZE, READ)?;
     let said = task.wire(AREA, SIZE, NONE);
@@ -181,7 +173,7 @@ fn unwire_once_of_two<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn unwire_with_a_gap<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, PAGE_SIZE, READ)?;
     task.wire(AREA + 2 * PAGE_SIZE, PAGE_SIZE, READ)?;
     let said = task.wire(AREA, SIZE, NONE);
@@ -191,7 +183,7 @@ fn unwire_with_a_gap<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn unwire_from_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, SIZE, READ)?;
     task.deallocate(AREA, PAGE_SIZE)?;
     let said = task.wire(AREA, SIZE, NONE);
@@ -205,7 +197,7 @@ fn unwire_from_a_hole<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn deallocate_wired<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     task.wire(AREA, SIZE, READ)?;
     let said = task.deallocate(AREA, PAGE_SIZE);
     holds("it is gone", task.at(AREA).is_none())?;
@@ -220,7 +212,7 @@ fn deallocate_wired<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 fn wire_all_and_release<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
     let host = task.vm.host();
-    ground(task)?;
+    ground::four_pages(task)?;
     let flags = case.words.word("flags", 3)?;
     let said = task.wire_all(Some(&host), flags);
     same("the wirings", counts(task), [Some(1); 4])?;
@@ -243,7 +235,7 @@ fn wire_all_and_release<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
 
 fn wire_past_the_end<V: Vm>(case: &Case<'_, V>) -> Outcome<Said> {
     let task = &case.task;
-    ground(task)?;
+    ground::four_pages(task)?;
     let said = task.wire(AREA, SIZE + PAGE_SIZE, READ);
     same("the wirings", counts(task), [Some(0); 4])?;
     Ok(said)

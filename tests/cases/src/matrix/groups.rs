@@ -202,13 +202,7 @@ fn ranges_written_from_copies(pages: &Pages, address: u64, size: u64) -> Vec<Tri
 }
 
 fn ranges_mapped_again(pages: &Pages, address: u64, size: u64) -> Vec<Tried> {
-    let usual = Remap {
-        source: (address, size),
-        to: (0, 0, 1),
-        copy: false,
-        inheritance: 1,
-        right: Right::Map,
-    };
+    let usual = Remap::anywhere(address, size);
     let mut calls = Vec::new();
     for place in PLACES {
         for (flags, mask) in [
@@ -254,13 +248,7 @@ fn ranges_mapped_again(pages: &Pages, address: u64, size: u64) -> Vec<Tried> {
 }
 
 fn ranges_mapped_again_with_rights(pages: &Pages, address: u64, size: u64) -> Vec<Tried> {
-    let usual = Remap {
-        source: (address, size),
-        to: (0, 0, 1),
-        copy: false,
-        inheritance: 1,
-        right: Right::Map,
-    };
+    let usual = Remap::anywhere(address, size);
     let mut calls = Vec::new();
     for copy in [false, true] {
         for rights in [

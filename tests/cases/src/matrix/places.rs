@@ -78,6 +78,19 @@ pub(super) struct Remap {
     pub(super) right: Right,
 }
 
+impl Remap {
+    /// Nothing special: to wherever there is room, shared, with children as well.
+    pub(super) const fn anywhere(address: u64, size: u64) -> Remap {
+        Remap {
+            source: (address, size),
+            to: (0, 0, 1),
+            copy: false,
+            inheritance: 1,
+            right: Right::Map,
+        }
+    }
+}
+
 /// Rows 72 and 73 of the seed.
 pub(super) fn remap(pages: &Pages, asked: Remap) -> Tried {
     let request = vm_share::Request::VmRemap(vm_share::VmRemap {

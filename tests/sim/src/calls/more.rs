@@ -69,12 +69,8 @@ impl More {
                 let limits = VmSetLimits {
                     entries,
                     pages,
-                    size: UNCHANGED,
-                    wired: UNCHANGED,
                     copies,
-                    objects: UNCHANGED,
-                    ops: UNCHANGED,
-                    system: false,
+                    ..VmSetLimits::KEEP
                 };
                 Request::Wire(vm_wire::Request::VmSetLimits(limits))
             }

@@ -171,15 +171,10 @@ impl Sim {
         let (map, copy) = (self.keepers[at].map, self.luck.once_in(2));
         let rights = if copy { Prot::DEFAULT } else { Prot::READ };
         let request = Request::VmMap(VmMap {
-            address: 0,
-            size: SHOWN * BYTES,
-            mask: 0,
-            flags: MapFlags::ANYWHERE.bits(),
-            offset: 0,
             copy,
             protection: u32::from(rights.bits()),
             max_protection: u32::from(rights.bits()),
-            inheritance: 1,
+            ..VmMap::anywhere(SHOWN * BYTES)
         });
         // Of the copies of objects only pagers know.
         let file = self.pagers.original(file);

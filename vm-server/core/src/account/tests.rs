@@ -8,7 +8,7 @@ use ipc_abi::Kern;
 use ipc_abi::types::{MapFlags, Prot};
 use ipc_protocol::memory_object_control::{self as control, MemoryObjectLockRequest};
 use ipc_protocol::vm_map::{self, Request};
-use ipc_protocol::vm_wire::{self, UNCHANGED, VmLimitsReply, VmSetLimits};
+use ipc_protocol::vm_wire::{self, VmLimitsReply, VmSetLimits};
 
 use crate::Config;
 use crate::call::{Call, Message, Reply};
@@ -18,16 +18,7 @@ use crate::sim::{Pager, Touch, World};
 const PAGE: u64 = 4096;
 const HOST: RightId = RightId(77);
 
-const KEEP: VmSetLimits = VmSetLimits {
-    entries: UNCHANGED,
-    pages: UNCHANGED,
-    size: UNCHANGED,
-    wired: UNCHANGED,
-    copies: UNCHANGED,
-    objects: UNCHANGED,
-    ops: UNCHANGED,
-    system: false,
-};
+const KEEP: VmSetLimits = VmSetLimits::KEEP;
 
 fn world(config: Config) -> World {
     World::with(Config {
@@ -217,15 +208,8 @@ fn pages_that_are_made_through_a_named_entry_are_its_makers() {
         let mut rights = NO_RIGHTS;
         rights[0] = PortRef::Own(said.unwrap().right.unwrap());
         let request = vm_map::VmMap {
-            address: 0,
-            size: 2 * PAGE,
-            mask: 0,
-            flags: MapFlags::ANYWHERE.bits(),
-            offset: 0,
-            copy: false,
-            protection: 3,
             max_protection: 3,
-            inheritance: 1,
+            ..vm_map::VmMap::anywhere(2 * PAGE)
         };
         let said = world.call(map, Request::VmMap(request), rights);
         let Message::Map(vm_map::Reply::VmMap(mapped)) = said.unwrap().message else {

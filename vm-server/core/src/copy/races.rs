@@ -93,14 +93,10 @@ impl Cast {
         rights[vm_map::VmMap::OBJECT] = PortRef::Own(entry);
         let request = Request::VmMap(vm_map::VmMap {
             address: self.destination,
-            size: PAGES * PAGE,
-            mask: 0,
             flags: MapFlags::OVERWRITE.bits(),
-            offset: 0,
-            copy: false,
             protection: Prot::READ.bits().into(),
             max_protection: Prot::READ.bits().into(),
-            inheritance: 1,
+            ..vm_map::VmMap::anywhere(PAGES * PAGE)
         });
         self.world.call(self.map, request, rights).unwrap();
     }

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use ipc_abi::Kern;
 use ipc_abi::types::{Prot, Return};
-use ipc_protocol::memory_object::Request as ToPager;
+use ipc_protocol::memory_object::{MemoryObjectDataReturn, Request as ToPager};
 use ipc_protocol::memory_object_control::{
     MEMORY_OBJECT_DATA_FLUSH, MemoryObjectDataSupply, MemoryObjectDataWritten, MemoryObjectDestroy,
     MemoryObjectLockRequest, Reply as Said, Request as ToServer, VM_PROT_NO_CHANGE,
@@ -372,18 +372,24 @@ fn a_forbidden_access_asks_once_and_goes_on_when_it_is_allowed() {
     world.write(map, at, &[1]).unwrap();
 }
 
-#[test]
-fn a_lent_page_never_changes() {
-    let (mut world, mut pager, map, at) = mapped(2);
-    touch(&mut world, &mut pager, map, at, Prot::WRITE);
+/// Writes to a client's page and has it cleaned; its pager has it as a loan then, and does not store it.
+fn lend(world: &mut World, pager: &mut Pager, map: MapId, at: u64) -> MemoryObjectDataReturn {
+    touch(world, pager, map, at, Prot::WRITE);
     world.write(map, at, &[1]).unwrap();
     pager.stores = false;
     let clean = lock(2, Return::Dirty, 0, VM_PROT_NO_CHANGE);
-    pager.say(&mut world, clean, NO_RIGHTS);
-    pager.settle(&mut world);
+    pager.say(world, clean, NO_RIGHTS);
+    pager.settle(world);
     let Some(ToPager::MemoryObjectDataReturn(back)) = pager.inbox.pop_front() else {
         panic!("nothing came back")
     };
+    back
+}
+
+#[test]
+fn a_lent_page_never_changes() {
+    let (mut world, mut pager, map, at) = mapped(2);
+    let back = lend(&mut world, &mut pager, map, at);
     assert!(back.kernel_copy && back.dirty && back.count == 1);
     world.write(map, at, &[2]).unwrap();
     let slot = pager.tray.1 + u64::from(back.slot) * PAGE;
@@ -538,15 +544,7 @@ fn a_synchronous_msync_fails_if_the_pager_does_not_store() {
 #[test]
 fn a_loan_that_is_never_ended_comes_back_dirty_by_its_deadline() {
     let (mut world, mut pager, map, at) = mapped(2);
-    touch(&mut world, &mut pager, map, at, Prot::WRITE);
-    world.write(map, at, &[1]).unwrap();
-    pager.stores = false;
-    let clean = lock(2, Return::Dirty, 0, VM_PROT_NO_CHANGE);
-    pager.say(&mut world, clean, NO_RIGHTS);
-    pager.settle(&mut world);
-    let Some(ToPager::MemoryObjectDataReturn(back)) = pager.inbox.pop_front() else {
-        panic!("nothing came back")
-    };
+    let back = lend(&mut world, &mut pager, map, at);
     world.now = world.wake.unwrap();
     world.event(Event::Tick);
     assert_eq!((world.reports.len(), world.core.census().loans), (1, 0));

@@ -122,14 +122,10 @@ impl Side {
         rights[VmMap::OBJECT] = from;
         let request = Request::VmMap(VmMap {
             address: at,
-            size: pages * PAGE_SIZE,
-            mask: 0,
             flags: MapFlags::OVERWRITE.bits(),
-            offset: 0,
             copy,
-            protection: Prot::DEFAULT.bits().into(),
             max_protection: Prot::DEFAULT.bits().into(),
-            inheritance: 1,
+            ..VmMap::anywhere(pages * PAGE_SIZE)
         });
         let call = crate::call::Call::Map(self.maps[map], request);
         let token = self.world.send(call, rights);

@@ -361,14 +361,9 @@ impl Scene {
             Deed::MapOther => {
                 let request = vm_map::VmMap {
                     address: self.to + 64 * PAGE_SIZE,
-                    size: PAGE_SIZE,
-                    mask: 0,
                     flags: 0,
-                    offset: 0,
-                    copy: false,
-                    protection: 3,
                     max_protection: 3,
-                    inheritance: 1,
+                    ..vm_map::VmMap::anywhere(PAGE_SIZE)
                 };
                 self.send(Request::VmMap(request), PortRef::Foreign(OTHER))
             }

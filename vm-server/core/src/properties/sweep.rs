@@ -198,14 +198,10 @@ fn entry(offset: u64, pages: u64, flags: u32) -> Request {
 fn map(address: u64, pages: u64, flags: u32, copy: bool) -> Request {
     Request::VmMap(vm_map::VmMap {
         address,
-        size: pages * PAGE,
-        mask: 0,
         flags,
-        offset: 0,
         copy,
-        protection: 3,
         max_protection: 3,
-        inheritance: 1,
+        ..vm_map::VmMap::anywhere(pages * PAGE)
     })
 }
 

@@ -246,15 +246,21 @@ fn what_lies_in_rings_is_taken_before_a_fault_fails() {
     assert!(failed);
 }
 
-/// Touches pages until all are there; each that waits must go on at once.
-fn touched(world: &mut World, map: MapId, at: u64, pages: u64) {
-    for page in 0..pages {
-        if let Touch::Waits(token) = world.touch(map, at + page * PAGE, Prot::WRITE) {
+/// A task fills most of the memory and puts it into its ring; then another needs it, whose touches go on at once
+/// if they wait at all.
+fn one_lets_go_for_another(world: &mut World, lazy: MapId, busy: MapId) {
+    let at = filled(world, lazy, 100);
+    let ring = (allocate(world, lazy, 8, 8).unwrap(), 8);
+    put(world, lazy, ring, (at, 100 * PAGE), Behavior::Free);
+    let more = world.allocate(busy, 130 * PAGE);
+    for page in 0..130 {
+        if let Touch::Waits(token) = world.touch(busy, more + page * PAGE, Prot::WRITE) {
             world.settle();
             let resumed = world.resumed.remove(&token.0.get());
             assert_eq!(resumed, Some(Ok(())), "page {page}");
         }
     }
+    assert!(!world.core.reclaiming);
 }
 
 #[test]
@@ -271,12 +277,7 @@ fn nobody_waits_for_the_pager_of_what_lies_in_anothers_ring() {
         (silent, 2 * PAGE),
         Behavior::Free,
     );
-    let at = filled(&mut world, lazy, 100);
-    let ring = (allocate(&mut world, lazy, 8, 8).unwrap(), 8);
-    put(&mut world, lazy, ring, (at, 100 * PAGE), Behavior::Free);
-    let more = world.allocate(busy, 130 * PAGE);
-    touched(&mut world, busy, more, 130);
-    assert!(!world.core.reclaiming);
+    one_lets_go_for_another(&mut world, lazy, busy);
 }
 
 #[test]
@@ -301,12 +302,7 @@ fn nobody_waits_for_the_wiring_of_what_lies_in_anothers_ring() {
     let wires = world.send(Call::Map(hostile, wire), rights);
     world.settle();
     assert_eq!(world.answer(wires), None, "its pager is silent");
-    let at = filled(&mut world, lazy, 100);
-    let ring = (allocate(&mut world, lazy, 8, 8).unwrap(), 8);
-    put(&mut world, lazy, ring, (at, 100 * PAGE), Behavior::Free);
-    let more = world.allocate(busy, 130 * PAGE);
-    touched(&mut world, busy, more, 130);
-    assert!(!world.core.reclaiming);
+    one_lets_go_for_another(&mut world, lazy, busy);
 }
 
 #[test]

@@ -116,15 +116,9 @@ pub(crate) fn map(bench: &mut Bench, right: PortOf, request: VmMap) -> Result<u6
 
 pub(crate) fn anywhere(size: u64, protection: u32) -> VmMap {
     VmMap {
-        address: 0,
-        size,
-        mask: 0,
-        flags: 1,
-        offset: 0,
-        copy: false,
         protection,
         max_protection: protection,
-        inheritance: 1,
+        ..VmMap::anywhere(size)
     }
 }
 

@@ -6,7 +6,7 @@ use std::vec;
 use std::vec::Vec;
 
 use ipc_abi::Kern;
-use ipc_abi::types::{CopyStrategy, MapFlags, Prot, Return};
+use ipc_abi::types::{CopyStrategy, Prot, Return};
 use ipc_protocol::memory_object::{MemoryObjectCopy, Request as ToPager};
 use ipc_protocol::memory_object_control::{
     MemoryObjectCopyMade, MemoryObjectLockRequest, Request as ToServer,
@@ -91,15 +91,9 @@ impl Cast {
         let mut rights = NO_RIGHTS;
         rights[vm_map::VmMap::OBJECT] = PortRef::Foreign(PORT);
         let request = vm_map::VmMap {
-            address: 0,
-            size: pages * PAGE,
-            mask: 0,
-            flags: MapFlags::ANYWHERE.bits(),
             offset: first * PAGE,
             copy: true,
-            protection: Prot::DEFAULT.bits().into(),
-            max_protection: Prot::ALL.bits().into(),
-            inheritance: 1,
+            ..vm_map::VmMap::anywhere(pages * PAGE)
         };
         let call = Call::Map(self.map, Request::VmMap(request));
         let token = self.world.send(call, rights);

@@ -3,7 +3,7 @@
 extern crate std;
 
 use ipc_abi::Kern;
-use ipc_abi::types::{MapFlags, Prot};
+use ipc_abi::types::Prot;
 use ipc_protocol::vm_map::{self, Request};
 
 use crate::call::{Call, Reply};
@@ -46,15 +46,9 @@ fn a_mapping_of_many_entries_that_fails_is_taken_back_in_steps() {
     rights[vm_map::VmMap::OBJECT] = PortRef::Own(copy);
     let both = u32::from(Prot::DEFAULT.bits());
     let request = Request::VmMap(vm_map::VmMap {
-        address: 0,
-        size: ENTRIES * PAGE,
-        mask: 0,
-        flags: MapFlags::ANYWHERE.bits(),
-        offset: 0,
-        copy: false,
         protection: both,
         max_protection: both,
-        inheritance: 1,
+        ..vm_map::VmMap::anywhere(ENTRIES * PAGE)
     });
     // Room for most of it.
     world.core.limit_records(Some(before.entries + 300));

@@ -17,17 +17,7 @@ const FIXED: u32 = 0;
 const OVERWRITE: u32 = MapFlags::OVERWRITE.bits();
 
 /// Anonymous memory of a page, anywhere, read and write allowed.
-const MAP: VmMap = VmMap {
-    address: 0,
-    size: PAGE,
-    mask: 0,
-    flags: ANYWHERE,
-    offset: 0,
-    copy: false,
-    protection: 3,
-    max_protection: 7,
-    inheritance: 1,
-};
+const MAP: VmMap = VmMap::anywhere(PAGE);
 
 /// A map with one allocation of four pages.
 fn bench() -> Bench {

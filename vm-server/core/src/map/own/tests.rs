@@ -21,15 +21,9 @@ const PAGER: RightId = RightId(70);
 /// A view of a named entry, with these rights and no more.
 fn view(world: &mut World, map: MapId, port: PortOf, rights: u32) -> u64 {
     let request = vm_map::VmMap {
-        address: 0,
-        size: 4 * PAGE,
-        mask: 0,
-        flags: MapFlags::ANYWHERE.bits(),
-        offset: 0,
-        copy: false,
         protection: rights,
         max_protection: rights,
-        inheritance: 1,
+        ..vm_map::VmMap::anywhere(4 * PAGE)
     };
     let said = world.call(map, Request::VmMap(request), right(port));
     match said.unwrap().message {
@@ -212,14 +206,10 @@ fn many_entries_and_many_pages_take_steps() {
     for place in 0..200 {
         let request = vm_map::VmMap {
             address: AT + place * 4 * PAGE,
-            size: 4 * PAGE,
-            mask: 0,
             flags: 0,
-            offset: 0,
-            copy: false,
             protection: 1,
             max_protection: 1,
-            inheritance: 1,
+            ..vm_map::VmMap::anywhere(4 * PAGE)
         };
         world
             .call(other, Request::VmMap(request), right(port))

@@ -118,14 +118,10 @@ fn a_named_entry_is_not_mapped_over_a_permanent_one() {
     for copy in [false, true] {
         let request = vm_map::VmMap {
             address: AT + 2 * PAGE,
-            size: PAGE,
-            mask: 0,
             flags: OVERWRITE | PERMANENT,
-            offset: 0,
             copy,
-            protection: 3,
             max_protection: 3,
-            inheritance: 1,
+            ..vm_map::VmMap::anywhere(PAGE)
         };
         let rights = crate::map::submap::tests::right(port);
         let said = world.call(map, Request::VmMap(request), rights);

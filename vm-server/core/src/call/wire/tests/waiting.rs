@@ -292,15 +292,8 @@ fn what_is_copied_out_or_mapped_from_a_pager_is_wired_where_that_is_required() {
     let mut rights = NO_RIGHTS;
     rights[vm_map::VmMap::OBJECT] = PortRef::Foreign(PORT);
     let request = vm_map::VmMap {
-        address: 0,
-        size: 3 * PAGE,
-        mask: 0,
-        flags: MapFlags::ANYWHERE.bits(),
-        offset: 0,
-        copy: false,
         protection: 1,
-        max_protection: 7,
-        inheritance: 1,
+        ..vm_map::VmMap::anywhere(3 * PAGE)
     };
     let token = world.send(Call::Map(map, Request::VmMap(request)), rights);
     world.settle();
