@@ -219,17 +219,13 @@ impl Context {
         to: &SendRight<P>,
         message: &M,
     ) -> Result<(), Kern> {
-        let fits = M::FORM == Form::Words && M::RIGHTS.is_empty();
-        if !fits || self.caller.is_some() || self.last.is_some() {
+        if self.caller.is_some() || self.last.is_some() {
             return to.send(message);
         }
-        let mut words = Words::default();
-        message.put(&mut words, &mut [])?;
-        self.last = Some(Last {
-            to: to.name(),
-            info: Info::short(M::ID),
-            words,
-        });
+        match Last::new(to, message) {
+            Some(last) => self.last = Some(last),
+            None => return to.send(message),
+        }
         Ok(())
     }
 
@@ -314,6 +310,15 @@ pub trait Server {
     /// Handles a request.
     fn request(&mut self, request: Self::Request, context: &mut Context) -> Answer<Self::Reply>;
 
+    /// Handles a message of words that came one way, if this server answers it one way, and gives the answer:
+    /// it is sent in the trap that takes the next message, so nobody hears of a failure. Any other is left
+    /// to [`Server::request`].
+    #[inline(always)]
+    fn one_way(&mut self, payload: u64, id: u32, words: &Words) -> Option<Last> {
+        let _ = (payload, id, words);
+        None
+    }
+
     /// Handles a message from the kernel.
     ///
     /// # Errors
@@ -337,12 +342,30 @@ pub trait Server {
     }
 }
 
-/// A one-way message in words that waits for the next turn.
+/// A one-way message in words that waits for the next turn. The right that it is sent with must live on until
+/// then.
 #[derive(Debug)]
-struct Last {
+pub struct Last {
     to: Name,
     info: Info,
     words: Words,
+}
+
+impl Last {
+    /// `None`: the message is more than words.
+    #[inline(always)]
+    pub fn new<P, M: Message<On = P>>(to: &SendRight<P>, message: &M) -> Option<Last> {
+        if M::FORM != Form::Words || !M::RIGHTS.is_empty() {
+            return None;
+        }
+        let mut words = Words::default();
+        message.put(&mut words, &mut []).ok()?;
+        Some(Last {
+            to: to.name(),
+            info: Info::short(M::ID),
+            words,
+        })
+    }
 }
 
 /// The next trap: what it sends before it receives, and who hears if that fails.
@@ -366,7 +389,10 @@ pub fn serve<S: Server>(server: &mut S, source: &impl Source) -> Result<(), Kern
     loop {
         let received = turn.take();
         let done = match received.outcome.code() {
-            0 => handle(server, &received, &mut turn),
+            0 => match one_way(server, &received) {
+                Some(last) => turn.answer_one_way(server, last),
+                None => handle(server, &received, &mut turn),
+            },
             code => {
                 match Kern::from_raw(code) {
                     Kern::ReceiveTimedOut => server.tick(),
@@ -412,6 +438,27 @@ impl Turn {
         received
     }
 
+    /// Says something before it receives, to nobody who waits.
+    #[inline(always)]
+    fn say(&mut self, Last { to, info, words }: Last) {
+        self.send.options = option::SEND | option::RECEIVE;
+        self.send.destination = to.into();
+        self.send.info = info;
+        self.send.words = words;
+    }
+
+    /// What follows [`Server::one_way`]. Says whether the server is done.
+    #[inline(always)]
+    fn answer_one_way<S: Server>(&mut self, server: &S, last: Last) -> bool {
+        self.say(last);
+        self.send.receive_deadline = server.deadline();
+        let done = server.is_done();
+        if done {
+            self.finish();
+        }
+        done
+    }
+
     /// Sends without receiving.
     fn finish(&mut self) {
         self.send.options &= !option::RECEIVE;
@@ -440,6 +487,16 @@ impl Turn {
         self.rights = Outgoing::NONE;
         false
     }
+}
+
+/// Has a message handled that is of words alone and came one way, if it is answered so.
+#[inline(always)]
+fn one_way<S: Server>(server: &mut S, received: &Received) -> Option<Last> {
+    let id = received.info.id();
+    if received.token != 0 || received.info != Info::short(id) {
+        return None;
+    }
+    server.one_way(received.payload, id, &received.words)
 }
 
 /// Decodes a message, has it handled, and prepares the next turn. The answer is composed last,
@@ -492,12 +549,7 @@ fn handle<S: Server>(server: &mut S, received: &Received, turn: &mut Turn) -> bo
             turn.send.info = answer.compose(caller.id, &turn.rights, &mut turn.send.words);
             turn.caller = Some(caller);
         }
-        (None, Some(Last { to, info, words })) => {
-            turn.send.options = option::SEND | option::RECEIVE;
-            turn.send.destination = to.into();
-            turn.send.info = info;
-            turn.send.words = words;
-        }
+        (None, Some(last)) => turn.say(last),
         (None, None) => turn.rights = Outgoing::default(),
     }
     if done {

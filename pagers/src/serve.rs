@@ -11,8 +11,8 @@ use ipc::Kern;
 use ipc::abi::message::FOREVER;
 use ipc::abi::types::Prot;
 use ipc::protocol::Protocol;
-use ipc::protocol::codec::Words;
-use ipc::protocol::define::{AnyReply, AnyRequest, Raw};
+use ipc::protocol::codec::{Payload, Words};
+use ipc::protocol::define::{AnyReply, AnyRequest, Message, Raw};
 use ipc::protocol::memory_object::{
     MemoryObjectCopy, MemoryObjectDataRequest, MemoryObjectDataReturn, MemoryObjectDataUnlock,
     MemoryObjectInit, MemoryObjectSynchronize, Request,
@@ -23,7 +23,7 @@ use ipc::protocol::memory_object_control::{
     MemoryObjectReady, MemoryObjectSynchronizeCompleted,
 };
 use ipc::right::{ReceiveRight, SendRight};
-use ipc::server::{self, Context, Notice, Server};
+use ipc::server::{self, Context, Last, Notice, Server};
 
 use crate::kept::{self, Left};
 use crate::objects::{ObjectId, Objects};
@@ -192,6 +192,16 @@ where
     type Request = Incoming<Q>;
     type Reply = R;
 
+    #[inline(always)]
+    fn one_way(&mut self, payload: u64, id: u32, words: &Words) -> Option<Last> {
+        if payload == FRONT || id != MemoryObjectDataRequest::ID {
+            return None;
+        }
+        let request = MemoryObjectDataRequest::get(words, &[]).ok()?;
+        let id = ObjectId::from_payload(payload);
+        self.service.object_data_request(id, request)
+    }
+
     fn request(&mut self, request: Incoming<Q>, context: &mut Context) -> server::Answer<R> {
         let service = &mut self.service;
         match request {
@@ -219,7 +229,22 @@ where
 }
 
 impl<P: Pager> Service<P> {
-    /// Handles a message of the VM server. Its messages are one way, so that an error is nobody's
+    /// Handles the commonest message of the VM server. Of an object that has ended meanwhile there is nothing to
+    /// say.
+    #[inline(always)]
+    fn object_data_request(
+        &mut self,
+        id: ObjectId,
+        request: MemoryObjectDataRequest,
+    ) -> Option<Last> {
+        let entry = self.objects.entry(id)?;
+        let control = entry.control.as_ref()?;
+        let (pager, tray) = (&mut self.pager, &mut self.tray);
+        let filled = data_request(pager, tray, &entry.object, request);
+        said_of(control, request, filled)
+    }
+
+    /// Handles any other message of the VM server. Its messages are one way, so that an error is nobody's
     /// to hear: it means that the object has ended meanwhile.
     fn object_message(
         &mut self,
@@ -236,11 +261,8 @@ impl<P: Pager> Service<P> {
         }
         let control = entry.control.as_ref().ok_or(Kern::InvalidObject)?;
         match message {
-            Request::MemoryObjectDataRequest(request) => {
-                let (pager, tray) = (&mut self.pager, &mut self.tray);
-                let filled = data_request(pager, tray, &object, request);
-                tell(control, context, request, filled)
-            }
+            // The server's came one way.
+            Request::MemoryObjectDataRequest(_) => Err(Kern::MigBadId),
             Request::MemoryObjectDataReturn(lent) => {
                 let result = data_return(&mut self.pager, &self.tray, &object, lent);
                 let (txn, result) = (lent.txn, ipc::abi::kern_return::to_raw(result));
@@ -328,19 +350,19 @@ fn data_request<P: Pager>(
     }
 }
 
-/// Tells the server, in the trap that takes the next message.
-fn tell(
+/// What the server is told of it.
+#[inline(always)]
+fn said_of(
     control: &SendRight<MemoryControl>,
-    context: &mut Context,
     request: MemoryObjectDataRequest,
     filled: Filled,
-) -> Result<(), Kern> {
+) -> Option<Last> {
     let (offset, size) = (request.offset, request.length);
     let count = match filled.answer {
         Answer::Supply => filled.count,
         Answer::SupplyFirst(count) => count.min(filled.count),
         Answer::Unavailable => {
-            return context.send_last(control, &MemoryObjectDataUnavailable { offset, size });
+            return Last::new(control, &MemoryObjectDataUnavailable { offset, size });
         }
         Answer::Error(_) => 0,
     };
@@ -349,7 +371,7 @@ fn tell(
             Answer::Error(code) => code.raw(),
             _ => Kern::MemoryError.raw(),
         };
-        return context.send_last(control, &MemoryObjectDataError { offset, size, code });
+        return Last::new(control, &MemoryObjectDataError { offset, size, code });
     }
     let supply = MemoryObjectDataSupply {
         offset,
@@ -358,7 +380,7 @@ fn tell(
         lock_value: 0,
         precious: false,
     };
-    context.send_last(control, &supply)
+    Last::new(control, &supply)
 }
 
 /// Pages of the object from `offset` on.

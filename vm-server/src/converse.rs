@@ -10,7 +10,9 @@ use vm_core::fault::ask::Asked;
 use vm_core::fault::dialogue::Told;
 use vm_core::object::supply_quick::Answer;
 
-use crate::execute::{FaultAnswer, Pending, exchange_answer, exchange_request, put_beside};
+use crate::execute::{
+    FaultAnswer, Pending, exchange, exchange_answer, exchange_request, put_beside,
+};
 use crate::heap;
 use crate::receive::{common_fault, common_supply};
 use crate::serve::Server;
@@ -44,9 +46,9 @@ impl Server {
     ) -> Option<Conversed> {
         let mut asked = self.ask(received)?;
         loop {
-            *received = exchange_request(&asked, self.ports.set(), deadline.0, self.notices);
-            if !received.outcome.was_sent() {
-                *pending = Some(Pending::of_request(&asked));
+            *received = exchange_request(&asked, self.ports.set(), deadline.0);
+            if !received.outcome.was_sent() && !self.say_again(&asked, received, pending, deadline)
+            {
                 return Some(Conversed::Received);
             }
             self.core.sent(asked.port, &mut self.effects);
@@ -61,6 +63,24 @@ impl Server {
                 None => return Some(Conversed::Received),
             }
         }
+    }
+
+    /// Says what could not be said once more, to hear when the pager's queue has room. Says whether it was sent.
+    #[cold]
+    fn say_again(
+        &mut self,
+        asked: &Asked,
+        received: &mut Received,
+        pending: &mut Option<Pending>,
+        deadline: Time,
+    ) -> bool {
+        *pending = Some(Pending::of_request(asked));
+        *received = exchange(*pending, self.ports.set(), deadline.0, self.notices);
+        let sent = received.outcome.was_sent();
+        if sent {
+            *pending = None;
+        }
+        sent
     }
 
     #[inline(never)]

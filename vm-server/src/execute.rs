@@ -147,17 +147,17 @@ impl Pending {
     }
 }
 
-/// As [`exchange`], after what is said to a pager at once.
+/// As [`exchange`], after what is said to a pager at once. Nobody hears when a full queue has room again.
 #[inline(always)]
-pub(crate) fn exchange_request(asked: &Asked, set: Name, deadline: u64, notices: Name) -> Received {
+pub(crate) fn exchange_request(asked: &Asked, set: Name, deadline: u64) -> Received {
     let send = Send {
-        options: option::SEND | option::NOTIFY | option::RECEIVE,
+        options: option::SEND | option::RECEIVE,
         destination: u64::from(asked.port.0),
         receive: set,
         info: Info::short(MemoryObjectDataRequest::ID),
         send_deadline: POLL,
         receive_deadline: deadline,
-        notify: notices,
+        notify: NULL,
         words: request_words(asked),
     };
     // SAFETY: nobody holds the body between two events.

@@ -217,7 +217,9 @@ fn push_enter(batch: &mut Batch, first: Run, frames: &[Frame]) -> bool {
 }
 
 /// Takes translations back, and says what they had seen.
+#[inline(always)]
 pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
+    // Most often the caller has just written down this one.
     if let &[
         Revoke::Page {
             map,
@@ -230,6 +232,11 @@ pub(crate) fn revoke(spaces: &Spaces, elements: &[Revoke]) -> Seen {
     {
         return take(spaces.get(map), (address, frame), epoch, keep);
     }
+    revoke_all(spaces, elements)
+}
+
+#[inline(never)]
+fn revoke_all(spaces: &Spaces, elements: &[Revoke]) -> Seen {
     let mut seen = Seen::default();
     let mut rest = elements;
     while !rest.is_empty() {
@@ -290,6 +297,7 @@ fn put_frames(place: &mut [u8], frames: &[Frame]) {
 }
 
 /// Takes one page back.
+#[inline(always)]
 fn take(space: Name, (address, frame): (u64, Frame), epoch: u64, keep: Prot) -> Seen {
     if space == NULL {
         return Seen::default();

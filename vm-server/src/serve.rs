@@ -63,6 +63,7 @@ impl Machine for Hardware {
         self.window.is_zero(frame)
     }
 
+    #[inline(always)]
     fn revoke(&mut self, elements: &[Revoke]) -> Seen {
         pmap::revoke(&self.spaces, elements)
     }
