@@ -31,11 +31,11 @@ struct Effort {
     traps: u64,
 }
 
-/// Two million traps and more.
+/// Two million traps in all, or nearly.
 const EFFORT: Effort = Effort {
-    attackers: 12,
-    enough: 8,
-    traps: 250_000,
+    attackers: 40,
+    enough: 34,
+    traps: 50_000,
 };
 /// Several processors run at the speed of a host.
 const EFFORT_OF_SEVERAL: Effort = Effort {
@@ -65,7 +65,7 @@ pub(crate) fn any_trap_with_any_arguments_is_answered() -> Outcome {
         }
         let helper = Helper::start(ROLE, &[seed, traps, 0])?;
         // One that has stopped itself after all is ended.
-        match helper.wait_until(after(stretched(SECOND))) {
+        match helper.wait_until(after(stretched(SECOND / 2))) {
             Ok(status) => done += u32::from(status == ExitStatus::Exited(DONE)),
             Err(_) => helper.end()?,
         }
