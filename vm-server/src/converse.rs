@@ -10,7 +10,7 @@ use vm_core::fault::ask::Asked;
 use vm_core::fault::dialogue::Told;
 use vm_core::object::supply_quick::Answer;
 
-use crate::execute::{
+use crate::answer::{
     FaultAnswer, Pending, exchange, exchange_answer, exchange_request, put_beside,
 };
 use crate::heap;

@@ -9,7 +9,7 @@ use ipc_protocol::vm_map::{VmCopyin, VmCopyinReply, VmCopyout};
 use vm_core::Turn;
 use vm_core::event::{Event, PortOf, Time};
 
-use crate::execute::{CallAnswer, Pending};
+use crate::answer::{CallAnswer, Pending};
 use crate::heap;
 use crate::receive::{Copying, common_copy};
 use crate::serve::Server;

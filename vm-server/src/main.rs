@@ -2,13 +2,15 @@
 //!
 //! The kernel starts it with all memory (or another VM server's client starts it again, with some of that
 //! server's: [`nested`]); it makes the core, then the first client task, then serves
-//! for ever. One message becomes one event ([`receive`]), its effects become traps ([`execute`]);
-//! what the core leaves unfinished is done in steps between messages. No `if` here is about policy.
+//! for ever. One message becomes one event ([`receive`]), its effects become traps ([`execute`]), and what they
+//! answer becomes words ([`answer`]); what the core leaves unfinished is done in steps between messages. No
+//! `if` here is about policy.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod answer;
 mod below;
 mod boot;
 mod converse;

@@ -13,10 +13,10 @@ use vm_core::machine::{Machine, Pass, Revoke, Seen};
 use vm_core::object::page::Frame;
 use vm_core::{Core, Turn};
 
-use crate::converse::Conversed;
-use crate::execute::{
+use crate::answer::{
     CallAnswer, FaultAnswer, Pending, To, exchange, exchange_answer, exchange_call, put_beside,
 };
+use crate::converse::Conversed;
 use crate::heap;
 use crate::pmap::{self, Spaces};
 use crate::ports::Ports;

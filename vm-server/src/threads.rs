@@ -19,7 +19,7 @@ use ipc_abi::right::Name;
 use ipc_abi::{Kern, kern_return};
 use vm_core::event::{Event, Time};
 
-use crate::execute::{Pending, exchange};
+use crate::answer::{Pending, exchange};
 use crate::heap;
 use crate::serve::Server;
 use crate::stop;
