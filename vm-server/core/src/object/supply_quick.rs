@@ -1,7 +1,7 @@
 //! What was asked for, brought as it was asked for, with one fault that waits for it: the common supply.
 //!
 //! The pages move, the request and its waiter end, and the fault's answer is given back as it is, with
-//! what else came beside it ([`Core::supply_quick`]). Anything else gives `None` and has changed nothing:
+//! what else came beside it ([`Core::supply_more`]; one page that is read is mostly [`Core::answer_question`]'s). Anything else gives `None` and has changed nothing:
 //! then the event decides, as for every supply. In tests [`Core::handle`] begins with this.
 //!
 //! The pages are shown to who waits in the same pass in which the slots lose them, and slots that would have to
@@ -14,6 +14,7 @@ use ipc_abi::types::Prot;
 use ipc_protocol::memory_object_control::MemoryObjectDataSupply;
 
 use crate::event::{ControlId, Fault, ObjectId, TrayId};
+#[cfg(any(test, feature = "touched"))]
 use crate::fault::dialogue::Told;
 use crate::fault::pagein::REQUEST_MAX;
 use crate::frames::Class;
@@ -74,9 +75,9 @@ struct View {
 }
 
 impl Core {
-    /// Takes a supply, if it is plain.
-    #[inline(always)]
-    pub fn supply_quick<M: Machine>(
+    /// Takes a supply, if it is plain, as the shell does.
+    #[cfg(any(test, feature = "touched"))]
+    pub(crate) fn supply_quick<M: Machine>(
         &mut self,
         turn: &mut Turn<'_, M>,
         control: ControlId,
@@ -89,7 +90,7 @@ impl Core {
         self.supply_more(turn, control, args)
     }
 
-    /// As [`Core::supply_quick`], of several pages, or of one that is to be written or was asked for by a
+    /// Takes a supply, if it is plain: of several pages, or of one that is to be written or was asked for by a
     /// request that is on record.
     #[inline(never)]
     pub fn supply_more<M: Machine>(
