@@ -58,7 +58,7 @@ pub struct Payer {
 }
 
 /// Of its operations, what part a map leaves to those who have rights to what its task made: one in so many.
-const LENT_PART: u32 = 4;
+const LENT_PART: u64 = 4;
 
 impl Account {
     /// Without limits.
@@ -369,15 +369,31 @@ impl Core {
         match self.caller.and_then(|id| Some((id, self.maps.get(id)?))) {
             Some((id, map)) => {
                 within(all, map.account.system)?;
-                // The rest is for its own calls.
-                let part = map.account.limits.ops.div_ceil(LENT_PART);
-                if self.lent && map.account.lent_ops >= part {
-                    return Err(Kern::ResourceShortage);
+                if self.lent {
+                    return self.lent_op_allowed(id);
                 }
                 self.room(id, Good::Ops, 1)
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether an operation may be begun through what a map made: the rest is for its own calls.
+    fn lent_op_allowed(&mut self, id: MapId) -> Result<(), Kern> {
+        let record = self.maps.get(id).ok_or(Kern::Terminated)?;
+        let (held, lent) = (record.held(Good::Ops), record.account.lent_ops);
+        let after = u64::from(lent).saturating_add(1);
+        // What it was given when it was made may be nothing: then it asks for some.
+        let least = (after.saturating_mul(LENT_PART)).min(Good::Ops.chunk());
+        self.room(id, Good::Ops, least.saturating_sub(held).max(1))?;
+        let limits = self
+            .maps
+            .get(id)
+            .map_or(Limits::ZERO, |map| map.account.limits);
+        if after > limits.of(Good::Ops).div_ceil(LENT_PART) {
+            return Err(Kern::ResourceShortage);
+        }
+        Ok(())
     }
 
     /// Who pays for what calls on a hidden map's port begin: whoever made it.

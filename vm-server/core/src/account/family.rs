@@ -40,7 +40,7 @@ impl Good {
     ];
 
     /// What is lent beyond what is needed, if there is plenty.
-    const fn chunk(self) -> u64 {
+    pub(super) const fn chunk(self) -> u64 {
         match self {
             Good::Entries | Good::Objects => 64,
             Good::Pages => 256,

@@ -282,3 +282,32 @@ fn deep_families_and_wide_ones_end_in_any_order() {
     // The rest is what some have at hand that was not looked for.
     assert!(held + more > 4500, "{held} and {more}");
 }
+
+/// Operations that can be begun at the same time through what a map made.
+fn lent(world: &mut World, map: MapId) -> usize {
+    (world.core.caller, world.core.lent) = (Some(map), true);
+    let got = (0..100).take_while(|_| world.core.charge_op().is_ok());
+    let got = got.count();
+    (world.core.caller, world.core.lent) = (None, false);
+    got
+}
+
+/// What a parent has to give is less at each generation, and soon nothing.
+#[test]
+fn others_may_use_what_was_made_in_whatever_generation() {
+    for generations in 0..6 {
+        let (mut world, first) = first(1000, 1000);
+        let cap = world.core.maps.get(first).unwrap().account.family.cap;
+        world.core.set_cap(first, Limits { ops: 40, ..cap });
+        let mut last = first;
+        for _ in 0..generations {
+            last = child(&mut world, last, false).unwrap();
+        }
+        let got = lent(&mut world, last);
+        // A quarter, and at least one of what a map is given if there is plenty.
+        let whole = usize::from(generations == 0);
+        let least = [Good::Ops.chunk() / 4, 10][whole] as usize;
+        assert!((least..=10).contains(&got), "{got} after {generations}");
+        assert_eq!(lent(&mut world, last), 0);
+    }
+}
