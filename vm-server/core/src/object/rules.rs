@@ -55,20 +55,9 @@ impl Cast {
     }
 
     fn touch(&mut self, page: u64, access: Prot) -> Touch {
-        for _ in 0..8 {
-            match self.world.touch(self.map, self.at + page * PAGE, access) {
-                Touch::Waits(token) => {
-                    self.settle();
-                    match self.world.resumed.remove(&token.0.get()) {
-                        Some(Err(code)) => return Touch::Fails(code),
-                        Some(Ok(())) => {}
-                        None => return Touch::Waits(token),
-                    }
-                }
-                touched => return touched,
-            }
-        }
-        panic!("it never ends");
+        let (pager, at) = (&mut self.pager, self.at + page * PAGE);
+        let serve = |world: &mut World| pager.settle(world);
+        self.world.touch_served(self.map, at, access, serve)
     }
 
     fn read(&mut self, page: u64) -> u8 {

@@ -39,20 +39,7 @@ fn mapped(pages: u64) -> (World, Pager, MapId, u64) {
 
 /// Touches with the pager at work, until the touch ends.
 fn touch(world: &mut World, pager: &mut Pager, map: MapId, at: u64, access: Prot) -> Touch {
-    for _ in 0..20 {
-        match world.touch(map, at, access) {
-            Touch::Waits(token) => {
-                pager.settle(world);
-                match world.resumed.remove(&token.0.get()) {
-                    Some(Err(code)) => return Touch::Fails(code),
-                    Some(Ok(())) => {}
-                    None => return Touch::Waits(token),
-                }
-            }
-            touched => return touched,
-        }
-    }
-    panic!("it never ends");
+    world.touch_served(map, at, access, |world| pager.settle(world))
 }
 
 fn page_of(world: &mut World, pager: &mut Pager, map: MapId, at: u64) -> Vec<u8> {

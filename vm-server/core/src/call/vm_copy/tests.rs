@@ -461,15 +461,21 @@ fn one_port_is_one_object_in_every_mapping() {
     assert!(bench.region(third).unwrap().needs_copy);
 }
 
-#[test]
-fn a_copy_of_a_memory_object_waits_for_its_pager() {
-    let mut bench = bench();
+/// Maps a copy of a page of the file, as far as that goes without its pager.
+fn map_copy_of_file(bench: &mut Bench) -> std::vec::Vec<Effect> {
     let copy = VmMap {
         copy: true,
         ..anywhere(PAGE, RW)
     };
-    let mut effects = map_file(&mut bench, copy);
-    effects.extend(steps(&mut bench));
+    let mut effects = map_file(bench, copy);
+    effects.extend(steps(bench));
+    effects
+}
+
+#[test]
+fn a_copy_of_a_memory_object_waits_for_its_pager() {
+    let mut bench = bench();
+    let effects = map_copy_of_file(&mut bench);
     assert_eq!(answers(&effects), []);
     // Other calls on the map go on meanwhile.
     assert!(bench.allocate(0, PAGE, 1).is_ok());
@@ -482,12 +488,7 @@ fn a_copy_of_a_memory_object_waits_for_its_pager() {
 #[test]
 fn a_copy_of_a_memory_object_fails_with_its_pager() {
     let mut bench = bench();
-    let copy = VmMap {
-        copy: true,
-        ..anywhere(PAGE, RW)
-    };
-    let mut effects = map_file(&mut bench, copy);
-    effects.extend(steps(&mut bench));
+    let mut effects = map_copy_of_file(&mut bench);
     effects.extend(bench.handle(Event::DeadName(FILE)));
     effects.extend(steps(&mut bench));
     assert_eq!(answers(&effects), [Err(Kern::MemoryError)]);

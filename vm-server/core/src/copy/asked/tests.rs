@@ -55,29 +55,23 @@ fn cast() -> Cast {
     cast
 }
 
+/// Lets both pagers work, of which each may make something to do for the other.
+fn serve(world: &mut World, pager: &mut Pager, copier: &mut Pager) {
+    for _ in 0..4 {
+        pager.settle(world);
+        copier.settle(world);
+    }
+}
+
 impl Cast {
     fn settle(&mut self) {
-        for _ in 0..4 {
-            self.pager.settle(&mut self.world);
-            self.copier.settle(&mut self.world);
-        }
+        serve(&mut self.world, &mut self.pager, &mut self.copier);
     }
 
     fn touch(&mut self, address: u64, access: Prot) -> Touch {
-        for _ in 0..8 {
-            match self.world.touch(self.map, address, access) {
-                Touch::Waits(token) => {
-                    self.settle();
-                    match self.world.resumed.remove(&token.0.get()) {
-                        Some(Err(code)) => return Touch::Fails(code),
-                        Some(Ok(())) => {}
-                        None => return Touch::Waits(token),
-                    }
-                }
-                touched => return touched,
-            }
-        }
-        panic!("it never ends");
+        let (pager, copier) = (&mut self.pager, &mut self.copier);
+        let serve = |world: &mut World| serve(world, pager, copier);
+        self.world.touch_served(self.map, address, access, serve)
     }
 
     fn byte(&mut self, address: u64) -> u8 {
