@@ -251,9 +251,9 @@ impl Kernel {
         })?;
         self.ports.at_mut(port).stand_for(Object::Thread(thread));
         self.messages.at_mut(notice).role = Role::Cancelled(thread);
-        self.account(task).add(account::THREAD);
-        self.acquit(task);
         let record = self.tasks.at_mut(task);
+        record.names.account.add(account::THREAD);
+        let suspected = record.suspected.is_some();
         record.threads.push_back(&mut self.threads, thread);
         record.thread_count = record.thread_count.saturating_add(1);
         let made = self.threads.at_mut(thread);
@@ -265,6 +265,9 @@ impl Kernel {
             made.state.set(State::Stopped);
         } else {
             self.make_ready(thread, Turn::Last);
+        }
+        if suspected {
+            self.acquit(task);
         }
         Ok(thread)
     }
