@@ -311,3 +311,13 @@ fn others_may_use_what_was_made_in_whatever_generation() {
         assert_eq!(lent(&mut world, last), 0);
     }
 }
+
+#[test]
+fn of_few_calls_a_quarter_rounded_up_is_for_others() {
+    for (ops, quarter) in [(0, 0), (1, 1), (4, 1), (5, 2), (17, 5)] {
+        let (mut world, map) = first(1000, 1000);
+        let cap = world.core.maps.get(map).unwrap().account.family.cap;
+        world.core.set_cap(map, Limits { ops, ..cap });
+        assert_eq!(lent(&mut world, map), quarter, "of {ops}");
+    }
+}
