@@ -224,14 +224,25 @@ impl Core {
         }
     }
 
-    /// Has a child give back some of what it may hold and does not.
+    /// Has a child give back some of what it may hold and does not. Who may hold less than when it lent that
+    /// passes the rest on, up to the first of the family, who keeps no more than it may hold.
     fn give_back(&mut self, child: MapId, to: MapId, good: Good, amount: u64) {
-        if let Some(child) = self.maps.get_mut(child) {
-            child.account.limits.take(good, amount);
-        }
-        if let Some(to) = self.maps.get_mut(to) {
-            to.account.limits.add(good, amount);
-            to.account.family.lent.take(good, amount);
+        let (mut child, mut to, mut amount) = (child, Some(to), amount);
+        for _ in 0..WAY {
+            if let Some(child) = self.maps.get_mut(child) {
+                child.account.limits.take(good, amount);
+            }
+            let Some((id, record)) = to.and_then(|id| Some((id, self.maps.get_mut(id)?))) else {
+                return;
+            };
+            record.account.limits.add(good, amount);
+            record.account.family.lent.take(good, amount);
+            let cap = record.account.family.cap.of(good);
+            amount = record.granted(good).saturating_sub(cap).min(amount);
+            if amount == 0 {
+                return;
+            }
+            (child, to) = (id, record.account.family.lender);
         }
     }
 

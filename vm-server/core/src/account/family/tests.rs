@@ -321,3 +321,20 @@ fn of_few_calls_a_quarter_rounded_up_is_for_others() {
         assert_eq!(lent(&mut world, map), quarter, "of {ops}");
     }
 }
+
+#[test]
+fn what_comes_back_to_who_may_hold_less_by_now_is_not_kept() {
+    let (mut world, map) = first(100, 1000);
+    let son = child(&mut world, map, false).unwrap();
+    let grandson = child(&mut world, son, false).unwrap();
+    assert!(slack(&world, son) + slack(&world, grandson) > 8);
+    let cap = world.core.maps.get(map).unwrap().account.family.cap;
+    world.core.set_cap(map, Limits { entries: 4, ..cap });
+    assert_eq!(fill(&mut world, map, 100), 4);
+    assert_eq!(fill(&mut world, grandson, 100), 0);
+    world.core.check_invariants().unwrap();
+    end(&mut world, grandson);
+    end(&mut world, son);
+    assert_eq!(fill(&mut world, map, 1), 0);
+    world.core.check_invariants().unwrap();
+}
