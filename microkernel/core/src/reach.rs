@@ -70,7 +70,8 @@ impl Search {
 }
 
 impl Task {
-    fn is_idle(&self) -> bool {
+    /// Whether it is alive and has no thread.
+    pub(crate) fn is_idle(&self) -> bool {
         self.life == Life::Alive && self.threads.is_empty()
     }
 

@@ -17,4 +17,4 @@ pub mod world;
 
 pub use random::Random;
 pub use toy::{Received, Toy};
-pub use world::{Actor, Child, Letter, World, word};
+pub use world::{Actor, Child, Letter, START, World, word};

@@ -14,6 +14,15 @@ use kernel_core::{
     ThreadId, ThreadStart,
 };
 
+/// How a thread begins, if nothing else is asked for.
+pub const START: ThreadStart = ThreadStart {
+    ip: 0x40_0000,
+    sp: 0x7000_0000,
+    argument: 0,
+    priority: 10,
+    suspended: 0,
+};
+
 /// A thread that tests act as.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor {
@@ -120,14 +129,7 @@ impl World {
         let mut kernel = Kernel::new(Seat::kept().unwrap()).unwrap();
         let mut toy = Toy::default();
         let boot = kernel.boot(SpaceId(0)).unwrap();
-        let start = ThreadStart {
-            ip: 0x40_0000,
-            sp: 0x7000_0000,
-            argument: 0,
-            priority: 10,
-            suspended: 0,
-        };
-        let thread = kernel.boot_thread(&mut toy, boot.task, start).unwrap();
+        let thread = kernel.boot_thread(&mut toy, boot.task, START).unwrap();
         let running = kernel.running().unwrap();
         let root = Actor {
             thread,
@@ -297,13 +299,7 @@ impl World {
 
     /// A thread of a task that the root made.
     pub fn thread(&mut self, child: Child, priority: u64) -> Actor {
-        let start = ThreadStart {
-            ip: 0x40_0000,
-            sp: 0x7000_0000,
-            argument: 0,
-            priority,
-            suspended: 0,
-        };
+        let start = ThreadStart { priority, ..START };
         let name = self
             .trap(self.root, |kernel, toy| {
                 kernel.thread_create(toy, child.name, start)

@@ -14,8 +14,8 @@ use ipc_abi::{
     notify::Request,
     right::Disposition,
 };
-use kernel_core::{Bill, ThreadStart};
-use model::{Actor, Letter, World, word};
+use kernel_core::Bill;
+use model::{Actor, Letter, START, World, word};
 
 /// A quota without end.
 const ALL: u64 = u64::MAX;
@@ -107,15 +107,8 @@ fn over_its_quota_a_task_makes_nothing_and_nothing_has_changed() {
     assert_eq!(asked, Err(Kern::ResourceShortage));
     let sent = w.send(a, port, &Letter::new(1, 0), FOREVER);
     assert_eq!(sent.unwrap().code, Err(Kern::SendNoBuffer));
-    let start = ThreadStart {
-        ip: 0x1000,
-        sp: 0x1000,
-        argument: 0,
-        priority: 1,
-        suspended: 0,
-    };
     let thread = w.trap(w.root, |kernel, toy| {
-        kernel.thread_create(toy, a.child, start)
+        kernel.thread_create(toy, a.child, START)
     });
     assert_eq!(thread, short);
     assert_eq!((w.kernel.population(), quota(&mut w, a)), before);

@@ -13,7 +13,7 @@ use ipc_abi::{
     right::{Disposition, SpecialPort},
 };
 use kernel_core::{Progress, Raised, Report, SpaceId};
-use model::{Letter, Received, World, word};
+use model::{Letter, Received, START, World, word};
 
 /// Takes the fault that lies at the root's map port.
 fn take_fault(w: &mut World) -> Received {
@@ -276,28 +276,21 @@ fn what_cannot_be_made_leaves_nothing_behind() {
     let host = u64::from(w.boot.host_memory);
     let space = w.trap(root, |kernel, toy| kernel.space_create(toy, host));
     assert_eq!(space, Err(Kern::ResourceShortage));
-    let start = kernel_core::ThreadStart {
-        ip: 0x1000,
-        sp: 0x2000,
-        argument: 0,
-        priority: 3,
-        suspended: 0,
-    };
     let make = |w: &mut World, task, start| {
         w.trap(root, |kernel, toy| kernel.thread_create(toy, task, start))
     };
-    assert_eq!(make(&mut w, child.name, start), Err(Kern::ResourceShortage));
+    assert_eq!(make(&mut w, child.name, START), Err(Kern::ResourceShortage));
     let high = kernel_core::ThreadStart {
         ip: 1 << 47,
-        ..start
+        ..START
     };
     assert_eq!(make(&mut w, child.name, high), Err(Kern::InvalidAddress));
     let keen = kernel_core::ThreadStart {
         priority: 32,
-        ..start
+        ..START
     };
     assert_eq!(make(&mut w, child.name, keen), Err(Kern::InvalidValue));
-    assert_eq!(make(&mut w, child.space, start), Err(Kern::InvalidTask));
+    assert_eq!(make(&mut w, child.space, START), Err(Kern::InvalidTask));
     assert_eq!(w.kernel.population(), before);
 }
 

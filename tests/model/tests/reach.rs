@@ -10,8 +10,8 @@ use ipc_abi::{
     message::POLL,
     right::{Disposition, SpecialPort},
 };
-use kernel_core::{Progress, ThreadStart};
-use model::{Child, Letter, Random, World, word};
+use kernel_core::Progress;
+use model::{Child, Letter, Random, START, World, word};
 
 /// How a task comes to hold a right.
 #[derive(Clone, Copy, Debug)]
@@ -216,14 +216,7 @@ fn a_task_that_gets_a_thread_in_the_middle_of_a_search_stays() {
         for _ in 0..steps {
             let _ = w.kernel.step(&mut w.toy);
         }
-        let start = ThreadStart {
-            ip: 0x40_0000,
-            sp: 0x7000_0000,
-            argument: 0,
-            priority: 10,
-            suspended: 0,
-        };
-        let thread = w.kernel.thread_create(&mut w.toy, a.name, start).unwrap();
+        let thread = w.kernel.thread_create(&mut w.toy, a.name, START).unwrap();
         drop_right(&mut w, a.name);
         w.settle();
         assert_eq!(tasks(&w), 3, "after {steps} steps");

@@ -13,7 +13,7 @@ use ipc_abi::{
     right::{Name, SpecialPort},
 };
 use kernel_core::{Fallen, owner::OwnerId};
-use model::{Actor, World, word};
+use model::{Actor, START, World, word};
 
 /// A task with an owner of its own: the task, and its name for its host memory port.
 struct Nest {
@@ -58,16 +58,9 @@ fn nest(w: &mut World, maker: Actor, memory: u64) -> Nest {
         kernel.task_set_special_port(toy, word(task), which, host)
     })
     .unwrap();
-    let start = kernel_core::ThreadStart {
-        ip: 0x1000,
-        sp: 0x1000,
-        argument: 0,
-        priority: 10,
-        suspended: 0,
-    };
     let name = w
         .trap(maker, |kernel, toy| {
-            kernel.thread_create(toy, word(task), start)
+            kernel.thread_create(toy, word(task), START)
         })
         .unwrap();
     let thread = w.kernel.resolve_thread(maker.task, word(name)).unwrap();

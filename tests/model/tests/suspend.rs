@@ -14,7 +14,7 @@ use ipc_abi::{
     state::{Debug, Flavor, General},
 };
 use kernel_core::{Progress, ThreadStart};
-use model::{Actor, Child, Letter, World};
+use model::{Actor, Child, Letter, START, World};
 
 fn suspend(w: &mut World, actor: Actor) {
     w.trap(w.root, |kernel, _| kernel.thread_suspend(actor.name))
@@ -227,11 +227,8 @@ fn a_thread_is_made_suspended_if_that_is_asked_for() {
     let mut w = World::new();
     let Child { name: task, .. } = w.child();
     let start = ThreadStart {
-        ip: 0x1000,
-        sp: 0x2000,
-        argument: 0,
-        priority: 3,
         suspended: 1,
+        ..START
     };
     let make =
         |w: &mut World, start| w.trap(w.root, |kernel, toy| kernel.thread_create(toy, task, start));

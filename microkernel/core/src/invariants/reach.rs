@@ -5,7 +5,7 @@ use crate::{
     message::Carried,
     port::{Object, PortId},
     space::Holds,
-    task::{Life, Task},
+    task::Task,
 };
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -28,7 +28,7 @@ impl Kernel {
         }
         for (id, task) in self.tasks.iter() {
             ensure!(
-                !is_idle(task) || reached.contains(&id.index()),
+                !task.is_idle() || reached.contains(&id.index()),
                 "task {id:?} has no thread, and nobody can reach it"
             );
             ensure!(
@@ -43,9 +43,9 @@ impl Kernel {
         let mut edges = Vec::new();
         let mut add = |holder: Option<TaskId>, port: PortId| {
             if let Some(Object::Task(task)) = self.ports.get(port).map(|port| port.object)
-                && self.tasks.get(task).is_some_and(is_idle)
+                && self.tasks.get(task).is_some_and(Task::is_idle)
             {
-                let idle = holder.filter(|holder| is_idle(self.tasks.at(*holder)));
+                let idle = holder.filter(|holder| self.tasks.at(*holder).is_idle());
                 edges.push((idle, task));
             }
         };
@@ -78,10 +78,6 @@ impl Kernel {
         }
         edges
     }
-}
-
-fn is_idle(task: &Task) -> bool {
-    task.life == Life::Alive && task.threads.is_empty()
 }
 
 fn sends(cargo: &[Carried]) -> impl Iterator<Item = PortId> {
